@@ -1,0 +1,48 @@
+"""The control that knows nothing: what an attack scores without looking."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from privsweep.component import component
+from privsweep.game import Bench, Knowledge, Reconstruction, Setting, ThreatModel, Update
+from privsweep.randomness import Rng
+
+
+@component
+class Blind:
+    """Guesses every image and label without using the captured update.
+
+    ``noise`` draws uniform pixels, ``grey`` answers the middle of the pixel range: of all guesses that
+    know nothing it has the smallest expected error when every pixel value is as likely.
+    """
+
+    guess: Literal["noise", "grey"]
+
+    observes: ClassVar[type[Update] | None] = Update
+    needs: ClassVar[frozenset[str]] = frozenset({"domain"})
+    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:
+        return None
+
+    def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
+        assert known.domain is not None
+        victims = len(next(iter(seen.delta.values())))
+        shape = (seen.examples, *known.domain.shape)
+        pixels, labels = [], []
+        for victim in range(victims):
+            generator = rng.child("victim", victim).generator()
+            drawn = torch.rand(shape, generator=generator)
+            pixels.append(drawn if self.guess == "noise" else torch.full(shape, 0.5))
+            labels.append(torch.randint(known.domain.classes, (seen.examples,), generator=generator))
+        return Reconstruction(
+            images=known.domain.inputs(torch.stack(pixels).to(bench.device)),
+            diverged=torch.zeros(victims, dtype=torch.bool, device=bench.device),
+            labels=torch.stack(labels).to(bench.device),
+        )

@@ -1,0 +1,155 @@
+"""What the adversary captures of a federation: one client's update, or what is left of an aggregate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from privsweep.component import component
+from privsweep.errors import UserError
+from privsweep.game import Data, Defense, Exposure, Images, Knowledge, Loss, Recipe, Tensors, Update
+from privsweep.randomness import Rng
+from privsweep.training import Plan, gradient, parameters_of, train, weights_of
+
+KNOWS = frozenset({"model", "loss", "domain", "recipe"})
+
+
+@component
+class Capture:
+    """Which update the adversary gets hold of."""
+
+    round: Annotated[int, Field(ge=0)] | Literal["last"]  # finished rounds before the capture; 0: untrained
+    client: Annotated[int, Field(ge=0)]  # whose update
+    step: Annotated[int, Field(ge=0)]  # local steps that the client took before a captured gradient
+    what: Literal["gradient", "difference"]  # of one step, or of the weights after the whole local training
+    batch_size: Annotated[int, Field(ge=1)]  # images behind one captured update of one client
+    mode: Literal["train", "eval"]  # of normalisation layers; without them both are the same
+
+
+NEUTRAL = Capture(round=0, client=0, step=0, what="gradient", batch_size=1, mode="train")
+
+
+@dataclass(frozen=True)
+class Party:
+    """Everything that a client computes an update with."""
+
+    data: Data
+    model: nn.Module  # scratch: its weights are overwritten
+    loss: Loss
+    plan: Plan
+    defense: Defense
+
+    def share(self, weights: Tensors, batch: Tensor, what: str, mode: str, rng: Rng) -> dict[str, Tensor]:
+        """What leaves a client whose only data are the examples ``batch``: counterfactual, nothing is trained."""
+        self.model.load_state_dict(dict(weights))
+        self.model.train(mode == "train")
+        own = self.data.train.take(batch)
+        if what == "gradient":
+            x = self.data.domain.inputs(own.pixels())
+            delta, _ = gradient(self.model, self.loss, x, own.labels, self.defense, rng)
+        else:
+            train(self.model, own, self.data.domain, self.plan, self.loss, self.defense, rng)
+            after = parameters_of(self.model, weights_of(self.model))
+            delta = {name: w - weights[name] for name, w in after.items()}
+        return dict(self.defense.update(delta, rng.child("update")))
+
+
+def expose(
+    party: Party,
+    weights: Tensors,
+    shards: Sequence[Tensor],
+    capture: Capture,
+    victims: int,
+    position: str,
+    rng: Rng,
+) -> Exposure:
+    """One captured update for each of ``victims`` victims, and the images behind it.
+
+    The server sees the victim client's share. Another client sees the aggregate of all and takes off
+    its own share: with two clients the victim's alone is left, with more the mean of the others'.
+    Victims are drawn without replacement from the client's examples, so no image is attacked twice.
+    Clients weigh alike, for they hold batches of one size. ``check`` has seen that the examples suffice.
+    """
+    senders, eavesdropper = cast(shards, capture, position)
+    parts = senders if eavesdropper is None else [*senders, eavesdropper]
+    images = {c: _victims(shards[c], c, victims, capture.batch_size, rng) for c in parts}
+    deltas = []
+    for victim in range(victims):
+        own = rng.child("victim", victim)
+        shares = {
+            c: party.share(weights, images[c][victim], capture.what, capture.mode, own.child("client", c))
+            for c in parts
+        }
+        if eavesdropper is None:
+            deltas.append(party.defense.server_view([shares[capture.client]], own)[0])
+        else:
+            deltas.append(_others(shares, eavesdropper, party.defense, own))
+    index = torch.cat([images[c] for c in senders], 1)
+    plan = party.plan
+    device = party.data.train.images.device
+    victim_model = party.model.train(capture.mode == "train")
+    known = Knowledge(
+        model=victim_model,  # type: ignore[arg-type]
+        loss=party.loss,
+        domain=party.data.domain,
+        recipe=Recipe(
+            optimizer=plan.optimizer.name,
+            lr=plan.optimizer.lr,
+            steps=1 if capture.what == "gradient" else plan.length(capture.batch_size),
+            batch_size=capture.batch_size,
+        ),
+    )
+    seen = Update(
+        weights={k: w.clone() for k, w in weights.items()},
+        delta={name: torch.stack([d[name] for d in deltas]) for name in deltas[0]},
+        kind=capture.what,
+        contributors=len(senders),
+        examples=index.shape[1],
+    )
+    flat = index.to(device)
+    truth = Images(pixels=party.data.train.pixels(flat), labels=party.data.train.labels[flat], index=index)
+    return Exposure(seen, known, truth)
+
+
+def cast(shards: Sequence[Tensor], capture: Capture, position: str) -> tuple[list[int], int | None]:
+    """The clients whose images are behind an update, the victim first, and the client that listens, if one does."""
+    victim = capture.client
+    if victim >= len(shards):
+        raise UserError(f"fl_setting.capture.client={victim}: clients are numbered 0 to {len(shards) - 1}")
+    if position == "server":
+        return [victim], None
+    if len(shards) < 2:
+        raise UserError("fl_setting.position=client: a lone client sees only itself; take fl_setting.clients=2 or more")
+    listener = (victim + 1) % len(shards)
+    return [victim, *(c for c in range(len(shards)) if c not in (victim, listener))], listener
+
+
+def check(shards: Sequence[Tensor], capture: Capture, victims: int, position: str) -> None:
+    """Raises UserError where clients or examples do not suffice for the capture."""
+    senders, listener = cast(shards, capture, position)
+    for client in senders if listener is None else [*senders, listener]:
+        if victims * capture.batch_size > len(shards[client]):
+            raise UserError(
+                f"fl_setting.victims={victims}: with fl_setting.capture.batch_size={capture.batch_size} they need "
+                f"{victims * capture.batch_size} images, and client {client} holds {len(shards[client])}; take fewer "
+                "victims, or fewer clients"
+            )
+
+
+def _victims(shard: Tensor, client: int, victims: int, batch: int, rng: Rng) -> Tensor:
+    """Positions ``[victims, batch]`` in the training split; the first victims stay when more are asked for."""
+    order = rng.child("victims", client).permutation(len(shard))[: victims * batch]
+    return shard[order].view(victims, batch)
+
+
+def _others(shares: dict[int, Tensors], own: int, defense: Defense, rng: Rng) -> dict[str, Tensor]:
+    """The mean share of the other clients, out of the aggregate that everybody receives."""
+    n = len(shares)
+    mean = {name: sum(s[name] for s in shares.values()) / n for name in shares[own]}
+    broadcast = defense.aggregate(mean, n, rng.child("aggregate"))  # type: ignore[arg-type]
+    return {name: (n * total - shares[own][name]) / (n - 1) for name, total in broadcast.items()}

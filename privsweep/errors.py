@@ -1,0 +1,9 @@
+"""Errors that a user can mend: one line each, shown without a traceback, exit code 2."""
+
+
+class UserError(Exception):
+    """The request cannot be carried out as it stands.
+
+    The message is one line that names the key, the value and the remedy, for example
+    ``model=vgg16: halves the image 5 times, so dataset=digits (8x8) is too small; choose one of 32x32 or more``.
+    """

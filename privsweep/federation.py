@@ -1,0 +1,185 @@
+"""What the training settings share: who takes part, what is measured, how an update is exposed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from privsweep.capture import KNOWS, NEUTRAL, Capture, Party, check, expose
+from privsweep.component import component
+from privsweep.errors import UserError
+from privsweep.game import Architecture, Bench, Data, Defense, Exposure, Split, System, Tensors
+from privsweep.metric.accuracy import accuracy
+from privsweep.optimizer import Optimizer
+from privsweep.partition import Partition, partition
+from privsweep.randomness import Rng
+from privsweep.training import Plan
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@component
+class Trained:
+    """A setting that trains a classifier and exposes captured updates; subclasses say how it is trained."""
+
+    optimizer: Literal["adam", "sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]  # of sgd; adam ignores it
+    batch_size: Count
+    checkpoints: list[Annotated[int, Field(ge=0)]]  # rounds whose weights are kept; 0 and the last always are
+    victims: Count
+    position: Literal["client", "server"]
+    capture: Capture
+
+    training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "gradient", "update", "aggregate"})
+    calls: ClassVar[frozenset[str]] = training_calls | {"server_view"}
+    exposure_fields: ClassVar[Mapping[str, Any]] = {"victims": 1, "position": "server", "capture": NEUTRAL}
+
+    def shards(self, data: Data, rng: Rng) -> list[Tensor]:
+        """Positions of every client's examples in the training split."""
+        raise NotImplementedError
+
+    def plan(self) -> Plan:
+        """What a client does between two messages."""
+        raise NotImplementedError
+
+    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
+        raise NotImplementedError
+
+    def rule(self) -> Optimizer:
+        return Optimizer(self.optimizer, self.lr, self.momentum)
+
+    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
+        """The freshly initialised model with the defence's layers, on the data's device."""
+        return defense.model(model.build(data.domain, rng.child("init"))).to(data.train.images.device)
+
+    def knows(self) -> frozenset[str]:
+        return KNOWS
+
+    def length(self) -> int:
+        """Rounds (epochs, of central training) from the first to the last."""
+        raise NotImplementedError
+
+    def captured_round(self) -> int:
+        return self.length() if self.capture.round == "last" else self.capture.round
+
+    def check(self, data: Data, model: Architecture, rng: Rng) -> None:
+        kept = sorted({0, self.length(), *self.checkpoints})
+        if kept[-1] > self.length():
+            raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
+        if self.captured_round() not in kept:
+            raise UserError(
+                f"fl_setting.capture.round={self.captured_round()}: weights are kept after rounds "
+                f"{', '.join(map(str, kept))}; add it to fl_setting.checkpoints, or train for longer"
+            )
+        check(self.shards(data, rng), self.capture, self.victims, self.position)
+        with torch.device("meta"):
+            net = model.build(data.domain, rng.child("init")).train(self.capture.mode == "train")
+            try:
+                net(torch.zeros(self.capture.batch_size, *data.domain.shape))
+            except ValueError as error:  # batch normalisation of a single value
+                raise UserError(
+                    f"fl_setting.capture.batch_size={self.capture.batch_size}: the model cannot be trained on so few "
+                    f"images of this size ({error}); take more, fl_setting.capture.mode=eval, or model.norm=group"
+                ) from error
+
+    def expose(
+        self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench
+    ) -> Exposure:
+        """Captured updates of ``victims`` victims; see ``privsweep.capture.expose``."""
+        shards = self.shards(data, rng)
+        net = self.network(data, model, defense, rng)
+        plan, loss = self.plan(), defense.loss(cross_entropy)
+        done = self.captured_round()
+        weights = system.snapshots[done]
+        if self.capture.step:
+            weights = self.local_weights(done, weights, net, shards, data, defense, rng)
+        party = Party(data, net, loss, plan, defense)
+        return expose(party, weights, shards, self.capture, self.victims, self.position, rng.child("exposure", done))
+
+    def local_weights(
+        self,
+        done: int,
+        weights: Tensors,
+        net: nn.Module,
+        shards: Sequence[Tensor],
+        data: Data,
+        defense: Defense,
+        rng: Rng,
+    ) -> Tensors:
+        """The weights of the capture's client after its first ``capture.step`` local steps of the next round."""
+        raise NotImplementedError  # settings without local steps refuse capture.step
+
+
+@dataclass
+class Log:
+    """Snapshots, the learning curve and the utility, gathered while a federation trains."""
+
+    data: Data
+    net: nn.Module
+    rounds: int
+    checkpoints: Sequence[int]
+    bench: Bench
+    snapshots: dict[int, Tensors] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, done: int, weights: Tensors, loss: float | None = None) -> None:
+        """After ``done`` rounds. Accuracies cost a pass over the data, so an untrained model has none."""
+        if done in (0, self.rounds) or done in self.checkpoints:
+            self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
+        if loss is None:
+            return
+        train, test = (accuracy(self.net, weights, s, self.data.domain) for s in (self.data.train, self.data.test))
+        self.curve.append({"round": done, "loss": loss, "train_accuracy": train, "test_accuracy": test})
+        self.bench.tick(done, self.rounds, loss=loss, train_accuracy=train, test_accuracy=test)
+
+    def system(self) -> System:
+        utility = {k: v for k, v in self.curve[-1].items() if k.endswith("accuracy")} if self.curve else {}
+        return System(snapshots=self.snapshots, utility=utility, curve=self.curve)
+
+
+@component
+class Federated(Trained):
+    """Several clients, each with its own examples, some of whom take part in a round."""
+
+    clients: Count
+    rounds: Annotated[int, Field(ge=0)]
+    participation: Share  # share of the clients drawn for each round; at least one takes part
+    partition: Partition
+    dirichlet_alpha: Annotated[float, Field(gt=0)]  # of partition=dirichlet: smaller is less even
+
+    def length(self) -> int:
+        return self.rounds
+
+    def shards(self, data: Data, rng: Rng) -> list[Tensor]:
+        labels, classes = data.train.labels, data.domain.classes
+        return partition(labels, classes, self.clients, self.partition, self.dirichlet_alpha, rng.child("partition"))
+
+    def sampled(self, round_: int, rng: Rng) -> list[int]:
+        """The clients that take part in a round, in order (McMahan et al., 2017, algorithm 1)."""
+        count = max(1, round(self.participation * self.clients))
+        return sorted(rng.child("sampled", round_).permutation(self.clients)[:count].tolist())
+
+    def splits(self, data: Data, shards: Sequence[Tensor]) -> list[Split]:
+        return [data.train.take(s.to(data.train.images.device)) for s in shards]
+
+
+def weighted_mean(items: Sequence[Tensors], weights: Sequence[int]) -> dict[str, Tensor]:
+    """The mean weighted by numbers of examples; integer buffers are the first item's."""
+    total = sum(weights)
+    mean = {}
+    for name, first in items[0].items():
+        if first.is_floating_point():
+            mean[name] = sum(
+                (t[name] * (w / total) for t, w in zip(items, weights, strict=True)), torch.zeros_like(first)
+            )
+        else:
+            mean[name] = first.clone()
+    return mean

@@ -1,0 +1,188 @@
+"""Pictures: reconstructions beside their originals, curves, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from privsweep.files import whole_file
+from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, body, header, warning
+from privsweep.layout import Laid
+
+Array = np.ndarray[Any, Any]
+MOST = 16  # victims in one picture
+INK, GREY, RULE, OURS = "#1c1c1c", "#777777", "#b5b5b5", "#1f5fa8"
+_COLOURS = {True: "#1b7a3d", False: "#b3261e", None: "#9a6b00"}
+
+
+def reconstructions(
+    path: Path, originals: Array, guesses: Array, captions: Sequence[str] = (), title: str = ""
+) -> Path:
+    """A PNG with every victim's original images above their reconstructions; the first sixteen victims.
+
+    ``originals``, ``guesses``: ``[V, N, C, H, W]`` in [0, 1] (values outside are clipped), ``C`` 1 or 3; of
+    ``N`` images at most four are shown. ``captions``: a text a victim, such as its SSIM.
+    """
+    if originals.shape != guesses.shape:
+        raise ValueError(f"originals {originals.shape} and reconstructions {guesses.shape} differ in shape")
+    victims, images = min(MOST, len(originals)), min(4, originals.shape[1])
+    across = max(1, min(victims, 8 // images))
+    down = -(-victims // across)
+    side = 1.15  # inches an image
+    width = max(across * (images * side + 0.15) + 0.85, 4.5)
+    heading = fill(title, int(width * 13)) if title else ""
+    top = 0.2 + 0.17 * heading.count("\n") + (0.22 if title else 0)
+    height = down * (2 * side + 0.42) + top
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    if heading:
+        figure.text(0.01, 1 - 0.08 / height, heading, fontsize=9, va="top", color=INK)
+    for victim in range(victims):
+        row, column = divmod(victim, across)
+        left = 0.8 + column * (images * side + 0.15)
+        under = height - top - row * (2 * side + 0.42)
+        for n in range(images):
+            for i, (name, batch) in enumerate((("original", originals), ("guess", guesses))):
+                box = ((left + n * side) / width, (under - (i + 1) * side) / height)
+                axes = figure.add_axes((*box, 0.96 * side / width, 0.96 * side / height))
+                _image(axes, batch[victim, n])
+                if column == 0 and n == 0:
+                    label = "original" if name == "original" else "recon-\nstruction"
+                    axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
+        if victim < len(captions):
+            x, y = left + images * side / 2, under - 2 * side - 0.06
+            figure.text(x / width, y / height, captions[victim], fontsize=8, ha="center", va="top", color=INK)
+    return _save(path, figure)
+
+
+def _image(axes: Any, image: Array) -> None:
+    pixels = np.clip(np.nan_to_num(np.moveaxis(image, 0, -1)), 0, 1)
+    if pixels.shape[-1] == 3:
+        axes.imshow(pixels, interpolation="nearest")
+    else:
+        axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(RULE)
+        spine.set_linewidth(0.5)
+
+
+def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None = None) -> Path:
+    """A PNG of ``value`` against the iteration: a thin line a victim, and the median over victims.
+
+    ``frame`` has the columns ``victim``, ``iteration`` and ``value`` (by default its next column). A victim
+    whose values are not finite ends its line and counts as infinite in the median.
+    """
+    value = value or next(str(c) for c in frame.columns if c not in ("victim", "iteration"))
+    wide = frame.pivot_table(index="iteration", columns="victim", values=value, aggfunc="last", dropna=False)
+    wide = wide.astype(float).sort_index()
+    numbers = wide.to_numpy()
+    figure = Figure(figsize=(6.4, 3.8), dpi=150, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    finite = np.where(np.isfinite(numbers), numbers, np.nan)
+    axes.plot(wide.index, finite, color=OURS, alpha=0.3, linewidth=0.8)
+    median = np.median(np.where(np.isfinite(numbers), numbers, np.inf), axis=1) if wide.shape[1] else numbers
+    axes.plot(wide.index, np.where(np.isfinite(median), median, np.nan), color=INK, linewidth=1.8, label="median")
+    axes.plot([], [], color=OURS, alpha=0.5, linewidth=0.8, label=f"{wide.shape[1]} victims")
+    if np.nansum(finite > 0) and not np.nansum(finite < 0):
+        axes.set_yscale("log", nonpositive="mask")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(value.replace("_", " "))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    axes.legend(frameon=False, fontsize=8)
+    if title:
+        axes.set_title(fill(title, 90), fontsize=9, loc="left", color=INK)
+    return _save(path, figure)
+
+
+def table_picture(path: Path, laid: Laid) -> Path:
+    """A PNG of a table: ours in black, printed numbers and differences below in grey, then the findings."""
+    head, groups = [fill(text, 16) for text in header(laid)], body(laid)
+    rows = [(line, "    " if line.kind != "ours" else "") for group in groups for line in group]
+    # A character at 9 points is about 0.07 inches wide.
+    columns = zip(head, *([indent + line.label, *line.texts] for line, indent in rows), strict=True)
+    widths = [0.3 + 0.07 * max(len(part) for text in column for part in text.split("\n")) for column in columns]
+    width = max(sum(widths) + 0.4, 7.0)
+    below = [(text, _COLOURS[v]) for v, text in _verdict_lines(laid, int(width / 0.07))]
+    below += [(text, GREY) for text in (fill(LEGEND, int(width / 0.066)), fill(_source(laid), int(width / 0.066)))]
+    step, tall = 0.235, max(text.count("\n") + 1 for text in head)
+    height = (
+        (len(rows) + 3.4 + 0.7 * tall) * step
+        + 0.08 * len(groups)
+        + sum(0.18 * (t.count("\n") + 1) + 0.06 for t, _ in below)
+    )
+    figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
+
+    def text(x: float, y: float, content: str, **style: Any) -> None:
+        figure.text(
+            x / width,
+            y / height,
+            content,
+            va="top",
+            parse_math=False,
+            **{"fontsize": 9, "color": INK, **style},
+        )
+
+    def rule(y: float, weight: float) -> None:
+        line = Line2D([0.2 / width, 1 - 0.2 / width], [y / height] * 2, color=INK, linewidth=weight)
+        figure.add_artist(line)
+
+    spare = (width - 0.4 - sum(widths)) / max(1, len(widths) - 1)
+    edges = 0.2 + np.cumsum([widths[0], *(w + spare for w in widths[1:])])
+    y = height - 0.12
+    text(0.2, y, laid.table.title, fontsize=11, fontweight="bold")
+    y -= 0.3
+    if note := warning(laid):
+        text(0.2, y, note, color=_COLOURS[None], fontweight="bold")
+        y -= step
+    rule(y, 1.2)
+    y -= 0.07
+    for edge, label in zip(edges[1:], head[1:], strict=True):
+        lines = label.count("\n") + 1
+        text(edge, y - 0.165 * (tall - lines), label, ha="right", fontweight="bold")
+    y -= step + 0.165 * (tall - 1)
+    rule(y, 0.6)
+    y -= 0.07
+    for i, (line, indent) in enumerate(rows):
+        if i and line.kind == "ours":
+            y -= 0.08
+        colour = INK if line.kind == "ours" else GREY
+        text(0.2, y, indent + line.label, color=colour)
+        for edge, content, faint in zip(edges[1:], line.texts, line.faint, strict=True):
+            text(edge, y, content, ha="right", color=_COLOURS[None] if faint else colour)
+        y -= step
+    rule(y, 1.2)
+    y -= 0.1
+    for content, colour in below:
+        text(0.2, y, content, color=colour, fontsize=8, linespacing=1.25)
+        y -= 0.18 * (content.count("\n") + 1) + 0.06
+    return _save(path, figure)
+
+
+def _verdict_lines(laid: Laid, columns: int) -> list[tuple[bool | None, str]]:
+    return [
+        (v.holds, fill(f"{VERDICTS[v.holds]}: {v.finding.claim} (in print: {IN_PRINT[v.in_print]})", columns))
+        for v in laid.verdicts
+    ]
+
+
+def _source(laid: Laid) -> str:
+    found: Mapping[str, str] = {"device": "", "date": "", **laid.environment}
+    about = [laid.command, f"seeds {', '.join(map(str, laid.table.seeds))}", found["device"], found["date"]]
+    return "; ".join(part for part in about if part)
+
+
+def _save(path: Path, figure: Figure) -> Path:
+    FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
+    with whole_file(path) as draft:
+        figure.savefig(draft, format="png")
+    return path

@@ -1,0 +1,54 @@
+"""Central training: one party holds all data; a round is an epoch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from privsweep.component import component
+from privsweep.errors import UserError
+from privsweep.federation import Log, Trained
+from privsweep.game import Architecture, Bench, Data, Defense, System
+from privsweep.randomness import Rng
+from privsweep.training import Plan, train, weights_of
+
+
+@component
+class Central(Trained):
+    """Plain training with one optimiser from the first epoch to the last; a server sees the gradients."""
+
+    epochs: Annotated[int, Field(ge=0)]
+    position: Literal["server"]
+
+    def __post_init__(self) -> None:
+        if self.capture.client:
+            raise UserError(f"fl_setting.capture.client={self.capture.client}: central training has client 0 only")
+        if self.capture.step:
+            raise UserError(
+                f"fl_setting.capture.step={self.capture.step}: central training keeps weights by epoch; take 0 and "
+                "name the epoch in fl_setting.capture.round"
+            )
+
+    def length(self) -> int:
+        return self.epochs
+
+    def shards(self, data: Data, rng: Rng) -> list[Tensor]:
+        return [torch.arange(len(data.train))]
+
+    def plan(self) -> Plan:
+        return Plan(self.rule(), 1, None, self.batch_size)
+
+    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
+        net = self.network(data, model, defense, rng)
+        loss, plan = defense.loss(cross_entropy), self.plan()
+        optimizer = self.rule().make(list(net.parameters()))
+        log = Log(data, net, self.epochs, self.checkpoints, bench)
+        log.add(0, weights_of(net))
+        for done in range(self.epochs):
+            value = train(net, data.train, data.domain, plan, loss, defense, rng.child("round", done), optimizer)
+            log.add(done + 1, weights_of(net), value.item())
+        return log.system()

@@ -1,0 +1,78 @@
+"""A laid-out table as lines of text: what Markdown, LaTeX, PNG, terminal and HTML have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from privsweep.layout import Laid
+from privsweep.table import Axis
+
+VERDICTS = {True: "held", False: "not held", None: "undecided"}
+IN_PRINT = {True: "held", False: "not held", None: "no number"}
+LEGEND = (
+    "Ours: mean ± sample standard deviation (number of seeds), or median [lowest, highest] (number of "
+    "seeds). N/A (k of n): k of n seeds got there. A cell with missing runs has no mean. "
+    "–: the paper prints no number."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table's body: ours, the paper's, or the difference between them."""
+
+    kind: Literal["ours", "printed", "difference"]
+    label: str
+    texts: tuple[str, ...]  # a column each
+    faint: tuple[bool, ...]  # incomplete or N/A
+
+
+def header(laid: Laid) -> list[str]:
+    return ["", *(column.label for column in laid.table.columns.values())]
+
+
+def body(laid: Laid) -> list[list[Line]]:
+    """A group of lines for each row: ours, and where the paper prints it its numbers and the differences."""
+    groups = []
+    for r, row in laid.table.rows.items():
+        cells = [laid.cells[r, c] for c in laid.table.columns]
+        incomplete = tuple(cell.state != "complete" for cell in cells)
+        group = [Line("ours", label(row), tuple(cell.text for cell in cells), incomplete)]
+        if any(cell.printed is not None for cell in cells):
+            printed = tuple(cell.printed or "–" for cell in cells)
+            group.append(Line("printed", "printed", printed, (False,) * len(cells)))
+            differences = tuple(cell.difference_text for cell in cells)
+            group.append(Line("difference", "difference", differences, (False,) * len(cells)))
+        groups.append(group)
+    return groups
+
+
+def label(axis: Axis) -> str:
+    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[axis.better]
+    median = ", median" if axis.aggregate == "median" else ""
+    return f"{axis.label}{median}{arrow}"
+
+
+def warning(laid: Laid) -> str | None:
+    """What a reader must know before looking at a number."""
+    if laid.scale == "paper":
+        return None
+    return f"scale={laid.scale}: amounts of work reduced; these are not the paper's conditions"
+
+
+def conditions(laid: Laid) -> list[tuple[str, str]]:
+    """Where the numbers come from: name and value."""
+    found = [
+        ("printed in", laid.table.place),
+        ("command", laid.command),
+        ("scale", laid.scale),
+        ("seeds", ", ".join(map(str, laid.table.seeds))),
+        ("runs", f"{laid.complete} of {laid.jobs} complete"),
+    ]
+    return found + list(laid.environment.items())
+
+
+def notes(laid: Laid) -> list[str]:
+    """The table's notes and those of its rows and columns."""
+    axes = [*laid.table.rows.values(), *laid.table.columns.values()]
+    return [*laid.table.notes, *(f"{axis.label}: {axis.note}" for axis in axes if axis.note)]

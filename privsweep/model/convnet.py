@@ -1,0 +1,106 @@
+"""Plain convolutional networks: LeNet, AlexNet, VGG and whatever lies between."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import nn
+
+from privsweep.component import component
+from privsweep.errors import UserError
+from privsweep.game import Domain
+from privsweep.model.layers import (
+    Activation,
+    Init,
+    Layers,
+    Norm,
+    activation,
+    add_dense,
+    check_halvings,
+    initialise,
+    normalisation,
+    seeded,
+)
+from privsweep.randomness import Rng
+
+
+@component
+class ConvNet:
+    """Convolutions with "same" padding, each followed by norm, activation and pooling; then dense layers.
+
+    Layers are named ``conv1, norm1, act1, pool1, conv2, ..., flatten, fc1, fcact1, ..., output``; what a
+    choice leaves out is absent. The output is logits ``[B, classes]``.
+
+    Raises UserError at construction where the fields contradict each other.
+    """
+
+    width: PositiveInt  # filters of a layer of multiplier 1
+    layers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # multipliers of width, one a convolution
+    depth: PositiveInt  # convolutions: fewer than layers cuts the list, more repeats its last entry
+    kernel: PositiveInt  # odd
+    pool_after: tuple[PositiveInt, ...]  # convolutions, from 1, after which the image is halved
+    pooling: Literal["max", "average", "stride"]  # stride: that convolution takes every second pixel
+    norm: Norm | Literal["none"]
+    fc: tuple[PositiveInt, ...]  # widths of the hidden dense layers
+    fc_width: PositiveInt | None  # replaces every one of them
+    activation: Activation
+    init: Init
+    init_bound: PositiveFloat  # of init=uniform
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise UserError(
+                f"model.kernel={self.kernel}: an even kernel cannot keep the image's size; "
+                f"choose {self.kernel - 1} or {self.kernel + 1}"
+            )
+        if len(set(self.pool_after)) < len(self.pool_after) or max(self.pool_after, default=0) > self.depth:
+            raise UserError(
+                f"model.pool_after={list(self.pool_after)}: names a convolution twice or one beyond "
+                f"model.depth={self.depth}; choose distinct numbers from 1 to {self.depth}"
+            )
+        if self.fc_width is not None and not self.fc:
+            raise UserError(
+                f"model.fc_width={self.fc_width}: there is no hidden dense layer (model.fc=[]); "
+                f"add one with model.fc=[{self.fc_width}]"
+            )
+
+    def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
+        """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``.
+
+        Raises UserError where the image has too few pixels for the halvings.
+        """
+        strided = self.pooling == "stride"
+        check_halvings(domain, len(self.pool_after), rounds_up=strided, key=f"model.pool_after={list(self.pool_after)}")
+        layers: Layers = OrderedDict()
+        channels, height, width = domain.shape
+        with seeded(rng):
+            for i, filters in enumerate(self._filters(), start=1):
+                halve = i in self.pool_after
+                self._add(layers, i, channels, filters, halve)
+                channels = filters
+                if halve:
+                    height, width = ((s + strided) // 2 for s in (height, width))
+            add_dense(layers, channels * height * width, self._hidden(), domain.classes, self.activation)
+            model = nn.Sequential(layers)
+            initialise(model, self.init, self.init_bound)
+        return model
+
+    def _add(self, layers: Layers, i: int, channels: int, filters: int, halve: bool) -> None:
+        stride = 2 if halve and self.pooling == "stride" else 1
+        layers[f"conv{i}"] = nn.Conv2d(channels, filters, self.kernel, stride, self.kernel // 2)
+        if self.norm != "none":
+            layers[f"norm{i}"] = normalisation(self.norm, filters)
+        layers[f"act{i}"] = activation(self.activation)
+        if halve and self.pooling == "max":
+            layers[f"pool{i}"] = nn.MaxPool2d(2)
+        elif halve and self.pooling == "average":
+            layers[f"pool{i}"] = nn.AvgPool2d(2)
+
+    def _filters(self) -> list[int]:
+        last = len(self.layers) - 1
+        return [self.width * self.layers[min(i, last)] for i in range(self.depth)]
+
+    def _hidden(self) -> list[int]:
+        return [self.fc_width or width for width in self.fc]

@@ -1,0 +1,39 @@
+"""Multilayer perceptrons."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import nn
+
+from privsweep.component import component
+from privsweep.game import Domain
+from privsweep.model.layers import Activation, Init, Layers, add_dense, initialise, seeded
+from privsweep.randomness import Rng
+
+
+@component
+class MLP:
+    """Hidden dense layers of one width, on the flattened image.
+
+    Layers are named ``flatten, fc1, fcact1, ..., output``. The output is logits ``[B, classes]``.
+    """
+
+    width: PositiveInt  # neurons of every hidden layer
+    depth: Annotated[int, Field(ge=0)]  # hidden layers; 0 is a linear classifier
+    activation: Activation
+    init: Init
+    init_bound: PositiveFloat  # of init=uniform
+
+    def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
+        """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``. Fits every domain."""
+        layers: Layers = OrderedDict()
+        with seeded(rng):
+            hidden = [self.width] * self.depth
+            add_dense(layers, math.prod(domain.shape), hidden, domain.classes, self.activation)
+            model = nn.Sequential(layers)
+            initialise(model, self.init, self.init_bound)
+        return model

@@ -1,0 +1,84 @@
+"""Residual networks of basic blocks (He et al., 2016)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from privsweep.component import component
+from privsweep.game import Domain
+from privsweep.model.layers import Activation, Layers, Norm, activation, check_halvings, normalisation, seeded
+from privsweep.randomness import Rng
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm, act: Activation):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = normalisation(norm, outputs)
+        self.act1 = activation(act)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = normalisation(norm, outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut.add_module("conv", nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+            self.shortcut.add_module("norm", normalisation(norm, outputs))
+        self.act2 = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act1(self.norm1(self.conv1(x)))
+        return self.act2(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+@component
+class ResNet:
+    """Stages of basic blocks; every stage after the first doubles the filters and halves the image.
+
+    Layers are named ``conv1, norm1, act1, pool1, block1_1, block1_2, ..., pool, flatten, output``
+    (``pool1`` with the imagenet stem only). The output is logits ``[B, classes]``.
+    """
+
+    blocks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # blocks of every stage
+    width: PositiveInt  # filters of the first stage
+    stem: Literal["small", "imagenet"]  # 3x3 | 7x7 with stride 2, then 3x3 max pooling with stride 2
+    norm: Norm
+    activation: Activation
+
+    def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
+        """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``.
+
+        Raises UserError where the image has too few pixels for the halvings.
+        """
+        halvings = len(self.blocks) - 1 + (2 if self.stem == "imagenet" else 0)
+        key = f"model.stem={self.stem} with model.blocks={list(self.blocks)}"
+        check_halvings(domain, halvings, rounds_up=True, key=key)
+        with seeded(rng):
+            layers = self._stem(domain.shape[0])
+            channels = self.width
+            for stage, count in enumerate(self.blocks, start=1):
+                filters = self.width * 2 ** (stage - 1)
+                for i in range(1, count + 1):
+                    stride = 2 if i == 1 and stage > 1 else 1
+                    block = BasicBlock(channels, filters, stride, self.norm, self.activation)
+                    layers[f"block{stage}_{i}"] = block
+                    channels = filters
+            layers["pool"] = nn.AdaptiveAvgPool2d(1)
+            layers["flatten"] = nn.Flatten()
+            layers["output"] = nn.Linear(channels, domain.classes)
+        return nn.Sequential(layers)
+
+    def _stem(self, channels: int) -> Layers:
+        small = self.stem == "small"
+        kernel, stride = (3, 1) if small else (7, 2)
+        layers: Layers = OrderedDict()
+        layers["conv1"] = nn.Conv2d(channels, self.width, kernel, stride, kernel // 2, bias=False)
+        layers["norm1"] = normalisation(self.norm, self.width)
+        layers["act1"] = activation(self.activation)
+        if not small:
+            layers["pool1"] = nn.MaxPool2d(3, 2, 1)
+        return layers

@@ -1,0 +1,148 @@
+"""What a person sees in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from privsweep.build import Experiment
+from privsweep.environment import processor
+from privsweep.files import whole_file
+from privsweep.layout import layout
+from privsweep.run import title_of
+from privsweep.store import Record, Store
+from privsweep.summary import summary
+from privsweep.sweep import Plan, Planned, swept, without
+from privsweep.writers import terminal, write
+
+out = Console(soft_wrap=False, highlight=False)
+err = Console(stderr=True, highlight=False)
+SHOWN = 40  # runs listed by plan=true
+
+
+def complain(message: str) -> None:
+    """One line an error, to stderr, without a traceback."""
+    for line in message.splitlines():
+        err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
+
+
+def start(experiment: Experiment) -> None:
+    """Where and against what threat model the run goes, in two lines."""
+    device = experiment.session.resolve_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    threads = f", {experiment.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    out.print(f"[bold]{_plain(title_of(experiment.choices))}[/], seed {experiment.session.seed}", soft_wrap=True)
+    out.print(f"device: {device} ({name}{threads}); scale: {experiment.session.scale}", soft_wrap=True)
+    if experiment.attack.observes is not None:
+        threat = experiment.attack.threat
+        out.print(
+            f"threat model: {threat.security} {experiment.fl_setting.position}, {threat.time} time, {threat.access}",
+            soft_wrap=True,
+        )
+
+
+def finish(experiment: Experiment, record: Record) -> None:
+    """Utility, metrics and where everything lies."""
+    folder = Store(experiment.session.output_dir).folder(record["signature"])
+    if record.get("reused"):
+        out.print(f"stored on {record['environment']['date']}; force=true runs it again")
+    utility = record["utility"]
+    if utility:
+        out.print("utility: " + ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in utility.items()))
+    else:
+        out.print("utility: the model was not trained")
+    if record["metrics"]:
+        out.print(_metrics(record["metrics"]))
+    seconds = record["seconds"]
+    spent = ", ".join(
+        f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
+    )
+    out.print(f"seconds: {spent}")
+    out.print("written: " + ", ".join(p.name for p in sorted(folder.iterdir())))
+    out.print(f"in {folder}", soft_wrap=True)
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
+    """Means over victims, and medians where there are any."""
+    table = RichTable(box=None, pad_edge=False)
+    for head, justify in (("metric", "left"), ("mean", "right"), ("median", "right")):
+        table.add_column(head, justify=justify)  # type: ignore[arg-type]
+    for name, value in metrics.items():
+        if name.endswith("_median"):
+            continue
+        median = metrics.get(f"{name}_median", "")
+        both = (_number(value), median if median == "" else _number(median))
+        table.add_row(name, *(reversed(both) if name == "iterations_to_zero" else both))
+    return table
+
+
+def _number(value: float | str | None) -> str:
+    return "N/A" if value is None else f"{value:.4g}"
+
+
+def plan(planned: Plan) -> None:
+    """What would run, and what is stored."""
+    todo = {run.name for run in planned.missing}
+    for run in planned.runs[:SHOWN]:
+        state = "to run" if run.name in todo else "stored"
+        if run.record and run.record["status"] != "complete":
+            state = f"{run.record['status']} before, to run"
+        shown = " ".join(run.overrides)
+        out.print(f"{run.experiment.signature}  {state:8}  {_plain(shown)}", soft_wrap=True)
+    if len(planned.runs) > SHOWN:
+        out.print(f"... and {len(planned.runs) - SHOWN} more")
+    out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
+
+
+def table(planned: Plan) -> int:
+    """Lays a table out, writes it and shows it; the exit code."""
+    assert planned.table is not None
+    session = planned.runs[0].experiment.session
+    given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
+    laid = layout(planned.table, planned.records(), session.scale, given)
+    paths = write(laid, session.output_dir)
+    out.print(terminal(laid))
+    _written(paths)
+    return 0 if laid.complete == laid.jobs else 1
+
+
+def summarise(planned: Plan) -> int:
+    """The summary of an ad hoc sweep, mean and standard deviation over seeds; the exit code."""
+    session = planned.runs[0].experiment.session
+    made = summary([run.record or _absent(run) for run in planned.runs], swept(planned.overrides))
+    out.print(made.terminal())
+    stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
+    for path, text in zip(paths, (made.markdown(), made.csv()), strict=True):
+        with whole_file(path) as draft:
+            draft.write_text(text)
+    _written(paths)
+    for run in planned.runs:
+        if run.record is None or run.record["status"] != "complete":
+            reason = run.record.get("error", run.record["status"]) if run.record else "no record"
+            err.print(
+                f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(str(reason))}",
+                soft_wrap=True,
+            )
+    return 0 if all(run.record and run.record["status"] == "complete" for run in planned.runs) else 1
+
+
+def _absent(run: Planned) -> Record:
+    """A run of which nothing is stored, not even its failure: its job was lost."""
+    experiment = run.experiment
+    known = {"choices": experiment.choices, "config": experiment.config}
+    return {"status": "missing", **known, "metrics": {}, "utility": {}}
+
+
+def _written(paths: list[Path]) -> None:
+    out.print("written: " + ", ".join(str(p) for p in paths), soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Brackets are markup to rich."""
+    return text.replace("[", r"\[")

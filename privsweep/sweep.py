@@ -1,0 +1,159 @@
+"""Sweeps: a table's cells or an ad hoc product become Hydra jobs; what is stored is not run again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from privsweep.build import Experiment, build
+from privsweep.composition import Composition, compose, searching
+from privsweep.errors import UserError
+from privsweep.store import Record, Store, signature
+from privsweep.table import Job, Table
+
+DEFENSE_PARAMETER = re.compile(r"\+{0,2}defense\.(\w+)\.")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a sweep."""
+
+    name: str
+    overrides: tuple[str, ...]
+    experiment: Experiment
+    record: Record | None  # what the store has: complete, failed or nothing
+
+    @property
+    def missing(self) -> bool:
+        return self.experiment.session.force or self.record is None or self.record["status"] != "complete"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole sweep, checked before anything runs."""
+
+    runs: list[Planned]
+    table: Table | None = None
+    name: str = ""  # of the experiment, such as zen/table1
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[Planned]:
+        """Runs to do; the first of every distinct trained system comes first, so that none waits for another."""
+        todo = [run for run in self.runs if run.missing]
+        seen: set[str] = set()
+        rank = {}
+        for run in todo:
+            key = signature(run.experiment.training_key(run.experiment.session.resolve_device()))
+            rank[run.name] = key in seen
+            seen.add(key)
+        return sorted(todo, key=lambda run: rank[run.name])
+
+    def records(self) -> dict[str, Record | None]:
+        return {run.name: run.record for run in self.runs}
+
+
+def expand(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """The product of the swept values, in the order of Hydra's basic sweeper."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    product: list[tuple[str, ...]] = [()]
+    for text, override in zip(overrides, parsed, strict=True):
+        if override.is_sweep_override():
+            key = override.get_key_element()
+            values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            values = [text]
+        product = [(*done, value) for done in product for value in values]
+    return product
+
+
+def _compose_first(overrides: Sequence[str], extra: Sequence[str] = ()) -> Composition:
+    """Without defences' parameters where there is an experiment: which cells have the defence is not known yet."""
+    has_experiment = any(o.startswith("experiment=") for o in overrides)
+    return compose([o for o in overrides if not (has_experiment and DEFENSE_PARAMETER.match(o))], extra)
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """The keys that take several values."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [o.get_key_element().lstrip("+~") for o in parsed if o.is_sweep_override()]
+
+
+def without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The overrides but for those of ``keys``."""
+    return [o for o in overrides if o.lstrip("+").partition("=")[0] not in keys]
+
+
+def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool) -> Plan:
+    """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit."""
+    try:
+        combinations = expand(overrides) if multirun else [tuple(overrides)]
+    except HydraException as error:
+        raise UserError(f"{error}".splitlines()[0]) from error
+    with searching(config_dir) as extra:
+        first = _compose_first(combinations[0], extra)
+        if first.config.get("table"):
+            if len(combinations) > 1:
+                raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
+            return _table_plan(first, overrides, extra)
+        rest = (compose(c, extra) for c in combinations[1:])
+        runs = [_planned(str(n), composed) for n, composed in enumerate([first, *rest])]
+    return Plan(runs, overrides=tuple(overrides))
+
+
+def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str]) -> Plan:
+    name = base.choices.get("experiment") or "table"
+    table = Table.from_config(base.config["table"], name)
+    mine = {o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
+    clash = sorted(mine & table.keys())
+    if clash:
+        raise UserError(f"{clash[0]}: rows and columns of the table set it, so it cannot be overridden; leave it out")
+    runs = []
+    for job in table.jobs():
+        composed = compose_cell(overrides, job, extra)
+        runs.append(_planned(job.id, composed))
+    return Plan(runs, table, name, tuple(overrides))
+
+
+def compose_cell(overrides: Sequence[str], job: Job, extra: Sequence[str] = ()) -> Composition:
+    """The experiment, the command line and the cell; a defence's parameter applies where the defence is present."""
+    typed = [*without(overrides, ["cell"]), *job.overrides]
+    special = [o for o in typed if DEFENSE_PARAMETER.match(o)]
+    plain = [o for o in typed if o not in special]
+    composed = compose(plain, extra)
+    present = composed.config["defense"] or {}
+    apply = [o for o in special if DEFENSE_PARAMETER.match(o)[1] in present]  # type: ignore[index]
+    return compose([*plain, *apply], extra) if apply else composed
+
+
+def compose_named_cell(overrides: Sequence[str], cell: str) -> Composition:
+    """In a Hydra job: the composition of one cell of the experiment that ``overrides`` name."""
+    base = _compose_first(without(overrides, ["cell"]))
+    if not base.config.get("table"):
+        raise UserError(f"cell={cell}: there is no table; cells belong to experiment=...")
+    jobs = {job.id: job for job in Table.from_config(base.config["table"]).jobs()}
+    if cell not in jobs:
+        raise UserError(f"cell={cell}: the table has no such cell; plan=true lists them")
+    return compose_cell(overrides, jobs[cell])
+
+
+def _planned(name: str, composed: Composition) -> Planned:
+    try:
+        experiment = build(composed)
+    except UserError as error:
+        prefix = f"{name}: " if not name.isdigit() else ""
+        raise UserError("\n".join(prefix + line for line in str(error).splitlines())) from error
+    record = Store(experiment.session.output_dir).record(experiment.signature)
+    return Planned(name, composed.overrides, experiment, record)
+
+
+def stored(experiment: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Plan:
+    """A table and the records that the store has for it; nothing is run."""
+    made = plan([f"experiment={experiment}", *overrides], config_dir, multirun=False)
+    if made.table is None:
+        raise UserError(f"experiment={experiment}: is no table; choose one that has rows and columns")
+    return made

@@ -1,0 +1,132 @@
+"""A laid-out table to files (Markdown, LaTeX, CSV, PNG) and to the terminal."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from privsweep.figure import table_picture
+from privsweep.files import whole_file
+from privsweep.grid import IN_PRINT, VERDICTS, body, header, warning
+from privsweep.latex import latex
+from privsweep.layout import Laid
+from privsweep.markdown import markdown
+from privsweep.notation import UNKNOWN
+
+COLUMNS = (
+    "table",
+    "scale",
+    "row",
+    "column",
+    "kind",
+    "seed",
+    "state",
+    "value",
+    "std",
+    "n",
+    "printed",
+    "difference",
+)
+_WITHOUT_EFFECT = ("output_dir", "data_dir", "device", "threads", "force", "plan", "scale", "hydra")
+_STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
+
+
+def write(laid: Laid, output_dir: Path) -> list[Path]:
+    """Writes ``paper/<experiment>.{md,tex,csv,png}`` below ``output_dir``, whole or not at all.
+
+    The scale stands in the name unless it is ``paper``, and so do overrides that change the numbers: a
+    variant never takes the place of the paper's table. ``smoke`` goes to ``smoke/``.
+    """
+    stem = path_of(laid, output_dir)
+    text: dict[str, Callable[[Laid], str]] = {"md": markdown, "tex": latex, "csv": tidy}
+    paths = []
+    for suffix, render in text.items():
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        with whole_file(path) as draft:
+            draft.write_text(render(laid), encoding="utf-8")
+        paths.append(path)
+    paths.append(table_picture(stem.with_name(f"{stem.name}.png"), laid))
+    return paths
+
+
+def path_of(laid: Laid, output_dir: Path) -> Path:
+    """Where a table is filed, without the suffix."""
+    folder = output_dir / ("smoke" if laid.scale == "smoke" else "paper")
+    name = laid.table.experiment + (".quick" if laid.scale == "quick" else "")
+    changed = [o for o in laid.overrides if not re.match(rf"\+*({'|'.join(_WITHOUT_EFFECT)})\b", o)]
+    if changed:
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", ".".join(sorted(changed))).strip("-.")
+        digest = hashlib.sha256("\n".join(sorted(changed)).encode()).hexdigest()[:6]
+        name += f".{slug[:40]}-{digest}"
+    return folder / name
+
+
+def tidy(laid: Laid) -> str:
+    """CSV, one line a number: ``kind`` is ``seed`` for single runs, ``mean`` or ``median`` over all seeds.
+
+    N/A (never reached) is written so; an empty value is not known yet.
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for (row, column), cell in laid.cells.items():
+        about = {"table": laid.table.experiment, "scale": laid.scale, "row": row, "column": column,
+                 "printed": cell.printed or ""}  # fmt: skip
+        for seed in laid.table.seeds:
+            known = seed in cell.values
+            state = "complete" if known else "failed" if seed in cell.failed else "missing"
+            writer.writerow({**about, "kind": "seed", "seed": seed, "state": state,
+                             "value": _number(cell.values[seed]) if known else ""})  # fmt: skip
+        writer.writerow({
+            **about, "kind": laid.table.reads(row, column).aggregate, "state": cell.state,
+            "n": len(cell.values),
+            "value": "" if cell.value is UNKNOWN else _number(cell.value),
+            "std": "" if cell.std is None else _number(cell.std),
+            "difference": "" if cell.difference is None else _number(cell.difference),
+        })  # fmt: skip
+    return out.getvalue()
+
+
+def terminal(laid: Laid) -> RenderableType:
+    """For ``rich.print``: the table, and below it the findings."""
+    table = RichTable(title=Text(laid.table.title), box=box.SIMPLE_HEAD, title_justify="left")
+    for i, text in enumerate(header(laid)):
+        table.add_column(Text(text), justify="left" if i == 0 else "right", overflow="fold")
+    for group in body(laid):
+        for i, line in enumerate(group):
+            dim = "" if line.kind == "ours" else "dim"
+            label = Text(line.label if line.kind == "ours" else f"  {line.label}", style=dim)
+            texts = [Text(t, style="yellow" if f else dim) for t, f in zip(line.texts, line.faint, strict=True)]
+            table.add_row(label, *texts, end_section=i == len(group) - 1)
+    parts: list[RenderableType] = [table]
+    if text := warning(laid):
+        parts.insert(0, Text(text, style="bold yellow"))
+    for verdict in laid.verdicts:
+        line = Text(f"{VERDICTS[verdict.holds]:>9}", style=_STYLES[verdict.holds])
+        line.append(f"  {verdict.finding.claim} ", style="default").append(
+            f"(in print: {IN_PRINT[verdict.in_print]})", style="dim"
+        )
+        parts.append(line)
+    parts.extend(Text(problem, style="red") for problem in laid.problems)
+    parts.append(Text(f"{laid.complete} of {laid.jobs} runs complete", style="dim"))
+    return Group(*parts)
+
+
+def frame_csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([head, *rows])
+    return out.getvalue()
+
+
+def _number(value: Any) -> str:
+    return "N/A" if value is None else f"{value:.10g}"

@@ -1,0 +1,86 @@
+import torch
+from tiny import Bench, capture, fedavg
+from torch.nn.functional import cross_entropy
+
+from privsweep.defense.noisy_gradients import NoisyGradients
+from privsweep.fl_setting.central import Central
+from privsweep.fl_setting.fedsgd import FedSGD
+from privsweep.game import Data, Stack, System
+from privsweep.model.convnet import ConvNet
+from privsweep.randomness import Rng
+
+
+def trained(setting: object, data: Data, lenet: ConvNet, defense: Stack | None = None) -> System:
+    return setting.train(data, lenet, defense or Stack({}), Rng(0), Bench())  # type: ignore[attr-defined]
+
+
+def close(a: System, b: System, atol: float = 1e-6) -> bool:
+    return all(torch.allclose(w, b.snapshots[b.last][n], atol=atol) for n, w in a.snapshots[a.last].items())
+
+
+def test_the_average_is_weighted_by_examples(data: Data, lenet: ConvNet) -> None:
+    """A full-batch SGD step on unequal clients is the step on all data together, as McMahan's weights make it."""
+    setting = fedavg(partition="dirichlet", optimizer="sgd", lr=0.1, rounds=1, local_epochs=1, batch_size=60)
+    sizes = [len(s) for s in setting.shards(data, Rng(0))]
+    assert len(set(sizes)) > 1
+    net = setting.network(data, lenet, Stack({}), Rng(0))
+    loss = cross_entropy(net(data.domain.inputs(data.train.pixels())), data.train.labels)
+    grads = torch.autograd.grad(loss, list(net.parameters()))
+    after = trained(setting, data, lenet).snapshots[1]
+    for (name, w), g in zip(net.named_parameters(), grads, strict=True):
+        assert torch.allclose(after[name], w - 0.1 * g, atol=1e-6)
+
+
+def test_stacked_and_sequential_federations_agree(data: Data, lenet: ConvNet) -> None:
+    common = {"partition": "dirichlet", "participation": 0.7, "clients": 4}
+    assert close(
+        trained(fedavg(**common), data, lenet), trained(fedavg(parallel="stacked", **common), data, lenet), atol=1e-4
+    )
+
+
+def test_one_full_local_sgd_step_is_federated_sgd(data: Data, lenet: ConvNet) -> None:
+    averaged = fedavg(optimizer="sgd", lr=0.1, local_epochs=1, batch_size=60, rounds=3)
+    common = {k: v for k, v in vars(averaged).items() if k not in ("local_epochs", "local_steps", "parallel")}
+    assert close(trained(averaged, data, lenet), trained(FedSGD(**common), data, lenet), atol=1e-5)
+
+
+def test_central_training_keeps_its_optimiser_and_learns(data: Data, lenet: ConvNet) -> None:
+    central = Central(
+        optimizer="adam", lr=0.03, momentum=0.0, batch_size=8, checkpoints=[1], victims=1, position="server",
+        capture=capture(), epochs=30,
+    )  # fmt: skip
+    system = trained(central, data, lenet)
+    assert sorted(system.snapshots) == [0, 1, 30]
+    assert system.utility["train_accuracy"] > 0.9
+
+
+def test_training_learns_and_keeps_the_rounds_asked_for(data: Data, lenet: ConvNet) -> None:
+    system = trained(fedavg(rounds=4, local_epochs=15, lr=0.05, checkpoints=[2]), data, lenet)
+    assert sorted(system.snapshots) == [0, 2, 4]
+    assert system.utility["train_accuracy"] > 0.8
+    assert [row["round"] for row in system.curve] == [1, 2, 3, 4]
+
+
+def test_training_does_not_depend_on_what_is_exposed(data: Data, lenet: ConvNet) -> None:
+    plain = trained(fedavg(), data, lenet)
+    for changes in ({"victims": 7}, {"position": "client"}, {"capture": capture(client=2, batch_size=3)}):
+        other = trained(fedavg(**changes), data, lenet)
+        assert all(torch.equal(w, other.snapshots[2][n]) for n, w in plain.snapshots[2].items())
+
+
+def test_noise_of_strength_zero_is_no_defence_and_noise_costs_utility(data: Data, lenet: ConvNet) -> None:
+    def noisy(sigma: float) -> System:
+        defense = Stack({"noisy_gradients": NoisyGradients(sigma=sigma, distribution="laplace")})
+        return trained(fedavg(rounds=3, local_epochs=15, lr=0.05), data, lenet, defense)
+
+    plain = trained(fedavg(rounds=3, local_epochs=15, lr=0.05), data, lenet)
+    assert close(plain, noisy(0.0), atol=0)
+    assert noisy(1.0).utility["train_accuracy"] < plain.utility["train_accuracy"]
+
+
+def test_clients_are_drawn_by_round() -> None:
+    setting = fedavg(clients=10, participation=0.3)
+    drawn = [setting.sampled(r, Rng(0)) for r in range(20)]
+    assert all(len(d) == 3 for d in drawn)
+    assert len({c for d in drawn for c in d}) == 10
+    assert fedavg(clients=10, participation=0.01).sampled(0, Rng(0))

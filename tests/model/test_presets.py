@@ -1,0 +1,220 @@
+"""Every choice of the model group: shapes, sizes, names, seeds, refusals."""
+
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+from torch import nn
+
+from privsweep.errors import UserError
+from privsweep.game import Domain
+from privsweep.model.cut import cut
+from privsweep.randomness import Rng
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+PRESETS = sorted(p.stem for p in CONF.glob("*.yaml"))
+DIGITS, GRAY, COLOUR, LARGE = (1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)
+RNG = Rng(0, ("model",))
+
+
+def choice(name, **changes):
+    fields = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changes
+    module, _, cls = fields.pop("_target_").rpartition(".")
+    return getattr(importlib.import_module(module), cls)(**fields)
+
+
+def domain(shape, classes=10):
+    return Domain(shape, classes, (0.0,) * shape[0], (1.0,) * shape[0])
+
+
+def build(name, shape=COLOUR, classes=10, rng=RNG, **changes):
+    return choice(name, **changes).build(domain(shape, classes), rng)
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_presets_are_those_we_know():
+    assert PRESETS == ["alexnet", "dmlp", "lenet", "lenet_dlg", "resnet18", "smlp", "vgg16"]
+
+
+# 28x28 cannot be halved five times
+USUAL = [(n, s) for n in PRESETS for s in (GRAY, COLOUR, LARGE) if (n, s) != ("vgg16", GRAY)]
+
+
+@pytest.mark.parametrize(("name", "shape"), USUAL)
+def test_logits_come_out_for_the_usual_shapes(name, shape):
+    model = build(name, shape, classes=7)
+    assert isinstance(model, nn.Sequential)
+    assert model(torch.rand(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("smlp", COLOUR, 3072 * 1024 + 1024 + 1024**2 + 1024 + 10250),
+        ("dmlp", COLOUR, 3072 * 1024 + 1024 + 3 * (1024**2 + 1024) + 10250),
+        ("lenet_dlg", COLOUR, (3 * 25 + 1) * 12 + 2 * (12 * 25 + 1) * 12 + 769 * 10),
+        ("lenet_dlg", GRAY, (25 + 1) * 12 + 2 * (12 * 25 + 1) * 12 + 589 * 10),
+        ("lenet", GRAY, 26 * 64 + 1601 * 64 + (64 * 49 + 1) * 120 + 121 * 84 + 85 * 10),
+        ("alexnet", COLOUR, 1792 + 110784 + 663936 + 884992 + 590080 + 4097 * 1024 + 1025 * 1024 + 10250),
+        ("vgg16", COLOUR, 14728266),  # 14,714,688 convolutional, 8,448 of batch normalisation, 5,130 dense
+        ("resnet18", COLOUR, 11173962),
+    ],
+)
+def test_parameter_counts(name, shape, expected):
+    assert count(build(name, shape)) == expected
+
+
+@pytest.mark.parametrize(("shape", "flat"), [(COLOUR, 768), (GRAY, 588), (LARGE, 3072)])
+def test_the_flattened_sizes_of_dlgs_lenet(shape, flat):
+    assert build("lenet_dlg", shape).output.in_features == flat
+
+
+def test_dlgs_weights_and_biases_are_uniform_and_the_others_pytorchs():
+    values = torch.cat([p.flatten() for p in build("lenet_dlg").parameters()]).detach()
+    assert values.abs().max() <= 0.5
+    assert values.var().item() == pytest.approx(1 / 12, rel=0.05)
+    assert build("lenet").conv2.weight.abs().max() <= 1 / math.sqrt(64 * 25)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_seed_alone_determines_the_weights(name):
+    before = torch.random.get_rng_state()
+    one, same, other = (build(name, rng=Rng(seed)).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_shapes_can_be_checked_without_memory(name):
+    with torch.device("meta"):
+        model = build(name)
+    assert all(p.is_meta for p in model.parameters())
+    assert model(torch.rand(2, *COLOUR, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_cut_at_every_layer_recomposes_the_whole(name):
+    model = build(name).eval()
+    x = torch.rand(2, *COLOUR)
+    with torch.no_grad():
+        whole = model(x)
+        names = [layer for layer, _ in model.named_children()]
+        for layer in names:
+            head, tail = cut(model, layer)
+            assert torch.equal(tail(head(x)), whole)
+            assert [n for part in (head, tail) for n, _ in part.named_children()] == names
+            assert list(head.state_dict()) + list(tail.state_dict()) == list(model.state_dict())
+
+
+def test_a_wrong_cut_lists_the_layers():
+    with pytest.raises(UserError, match=r"cut=pool9.*choose one of conv1, act1, pool1, conv2, .*output$"):
+        cut(build("lenet"), "pool9")
+
+
+def test_the_layers_have_names_to_cut_at():
+    def names(model):
+        return " ".join(name for name, _ in model.named_children())
+
+    assert names(build("lenet")) == "conv1 act1 pool1 conv2 act2 pool2 flatten fc1 fcact1 fc2 fcact2 output"
+    small = build("resnet18", blocks=[1, 2], stem="imagenet")
+    assert names(small) == "conv1 norm1 act1 pool1 block1_1 block2_1 block2_2 pool flatten output"
+
+
+@pytest.mark.parametrize(("depth", "filters"), [(1, [8]), (2, [8, 16]), (4, [8, 16, 24, 24])])
+def test_depth_cuts_and_repeats(depth, filters):
+    model = build("lenet", width=8, layers=[1, 2, 3], depth=depth, pool_after=[1])
+    assert [m.out_channels for m in model if isinstance(m, nn.Conv2d)] == filters
+
+
+def test_widths_of_zens_variants():
+    model = build("lenet", width=16, fc_width=256)
+    assert (model.conv1.out_channels, model.conv2.out_channels) == (16, 16)
+    assert (model.fc1.out_features, model.fc2.out_features) == (256, 256)
+
+
+@pytest.mark.parametrize("pooling", ["max", "average", "stride"])
+@pytest.mark.parametrize("size", [7, 8])
+def test_pooling_and_odd_sizes(pooling, size):
+    shape = (3, size, size)
+    model = build("lenet", shape, pooling=pooling, norm="batch", activation="tanh")
+    assert model(torch.rand(2, *shape)).shape == (2, 10)
+    kinds = {type(m) for m in model}
+    assert (nn.MaxPool2d in kinds, nn.AvgPool2d in kinds) == (pooling == "max", pooling == "average")
+    assert {nn.BatchNorm2d, nn.Tanh} <= kinds
+
+
+@pytest.mark.parametrize("name", ["lenet_dlg", "resnet18"])
+def test_group_normalisation_treats_examples_alone(name):
+    model = build(name, norm="group")
+    x = torch.rand(3, *COLOUR)
+    torch.testing.assert_close(model(x)[:1], model(x[:1]))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_small_digits_are_welcome_or_refused_in_one_line(name):
+    if name != "vgg16":
+        assert build(name, DIGITS)(torch.rand(2, *DIGITS)).shape == (2, 10)
+        return
+    line = r"model\.pool_after=.*5 times.*8x8.*32x32.*dataset\.resize=32$"
+    with pytest.raises(UserError, match=line) as error:
+        build(name, DIGITS)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "least"),
+    [
+        ("vgg16", {}, 32),
+        ("vgg16", {"pooling": "stride"}, 17),
+        ("resnet18", {"stem": "imagenet"}, 17),
+        ("resnet18", {}, 5),
+        ("alexnet", {}, 8),
+    ],
+)
+def test_the_least_size_named_is_enough(name, changes, least):
+    fits = (3, least, least)
+    assert build(name, fits, **changes).eval()(torch.rand(1, *fits)).shape == (1, 10)
+    with pytest.raises(UserError, match=rf"{least}x{least}.*dataset\.resize={least}"):
+        build(name, (3, least - 1, least), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kernel": 4}, r"model\.kernel=4: .*choose 3 or 5"),
+        ({"depth": 1}, r"model\.pool_after=\[1, 2\]: .*model\.depth=1"),
+        ({"pool_after": [1, 1]}, r"model\.pool_after=\[1, 1\]"),
+        ({"fc": [], "fc_width": 64}, r"model\.fc_width=64: .*model\.fc=\[64\]"),
+    ],
+)
+def test_contradictions_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        choice("lenet", **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("lenet", {"width": 0}),
+        ("lenet", {"layers": []}),
+        ("lenet", {"pool_after": [0]}),
+        ("lenet", {"pooling": "mean"}),
+        ("lenet", {"activation": "swish"}),
+        ("lenet", {"init_bound": 0.0}),
+        ("lenet", {"dropout": 0.1}),
+        ("smlp", {"depth": -1}),
+        ("resnet18", {"stem": "tiny"}),
+        ("resnet18", {"blocks": []}),
+    ],
+)
+def test_values_out_of_bounds_are_refused(name, changes):
+    with pytest.raises(ValidationError):
+        choice(name, **changes)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from privsweep.game import Data, Stack
+from privsweep.model.convnet import ConvNet
+from privsweep.optimizer import Optimizer
+from privsweep.randomness import Rng
+from privsweep.training import Plan, choose, train_in_turn, train_stacked, weights_of
+
+
+@pytest.mark.parametrize("rule", [Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9)])
+def test_stacked_clients_train_as_in_turn(data: Data, lenet: ConvNet, rule: Optimizer) -> None:
+    """Clients of unequal size, so that padded examples and paused clients take part."""
+    net = lenet.build(data.domain, Rng(0)).double()
+    start = weights_of(net)
+    owns = [data.train.take(torch.arange(a, b)) for a, b in [(0, 20), (20, 33), (33, 60)]]
+    rngs = [Rng(0).child("client", k) for k in range(3)]
+    plan = Plan(rule, epochs=2, steps=None, batch_size=8)
+    domain = _Double(data)
+    turn, loss_turn = train_in_turn(net, start, owns, domain, plan, cross_entropy, Stack({}), rngs)  # type: ignore[arg-type]
+    stack, loss_stack = train_stacked(net, start, owns, domain, plan, cross_entropy, Stack({}), rngs)  # type: ignore[arg-type]
+    for a, b in zip(turn, stack, strict=True):
+        assert all(torch.allclose(a[n], b[n], rtol=1e-9, atol=1e-10) for n in a)
+    assert torch.allclose(loss_turn.double(), loss_stack.double(), atol=1e-5)
+
+
+class _Double:
+    """The domain in float64, so that only the order of sums is left to differ."""
+
+    def __init__(self, data: Data):
+        self.domain = data.domain
+
+    def inputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.domain.inputs(pixels.double())
+
+
+def test_a_plan_counts_steps_over_epochs() -> None:
+    rule = Optimizer("sgd", 0.1, 0.0)
+    assert [len(b) for b in Plan(rule, 2, None, 4).batches(10, Rng(0))] == [4, 4, 2] * 2
+    assert [len(b) for b in Plan(rule, 1, 5, 4).batches(10, Rng(0))] == [4, 4, 2, 4, 4]
+    first, second = list(Plan(rule, 2, None, 10).batches(10, Rng(0)))
+    assert not torch.equal(first, second)
+
+
+def test_models_with_running_statistics_train_in_turn() -> None:
+    cuda = torch.device("cuda")
+    assert choose("auto", torch.nn.Linear(2, 2), cuda)
+    assert not choose("auto", torch.nn.Linear(2, 2), torch.device("cpu"))
+    assert not choose("stacked", torch.nn.BatchNorm1d(2), cuda)

@@ -1,0 +1,53 @@
+"""Pieces of the tiny world that tests build by hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from privsweep.capture import Capture
+from privsweep.fl_setting.fedavg import FedAvg
+from privsweep.game import Tensors
+
+
+@dataclass
+class Bench:
+    """A bench without a screen or a disk."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ticks: list[tuple[int, int]] = field(default_factory=list)
+
+    def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
+        parts = [make(slice(i, min(i + size, n))) for i in range(0, n, size)]
+        return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+
+    def tick(self, done: int, total: int, **numbers: float) -> None:
+        self.ticks.append((done, total))
+
+
+def capture(**changes: Any) -> Capture:
+    values = {"round": 0, "client": 0, "step": 0, "what": "gradient", "batch_size": 1, "mode": "train"}
+    return Capture(**{**values, **changes})
+
+
+def fedavg(**changes: Any) -> FedAvg:
+    values = {
+        "clients": 3, "rounds": 2, "participation": 1.0, "partition": "iid", "dirichlet_alpha": 0.5,
+        "local_epochs": 2, "local_steps": None, "optimizer": "adam", "lr": 0.01, "momentum": 0.0, "batch_size": 8,
+        "parallel": "sequential", "checkpoints": [], "victims": 3, "position": "server", "capture": capture(),
+    }  # fmt: skip
+    return FedAvg(**{**values, **changes})
+
+
+def real_data(name: str) -> str:
+    """The folder with real datasets; skips, visibly, where there is none."""
+    folder = os.environ.get("PRIVSWEEP_DATA", "")
+    if not (folder and (Path(folder) / f"{name}.npz").is_file()):
+        pytest.skip(f"real {name} not at hand: set PRIVSWEEP_DATA to a folder with {name}.npz")
+    return folder
