@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import hydra
@@ -44,13 +45,15 @@ def task(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 all done, 1 something failed or is missing, 2 the request was refused."""
-    args = get_args_parser().parse_args()
+    args = _arguments()
     if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
         task()
         return
     try:
         _no_strange_flags(args)
         planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+        if planned.table or args.multirun:
+            sweep.check_data(planned)
     except UserError as error:
         present.complain(str(error))
         sys.exit(REFUSED)
@@ -59,6 +62,15 @@ def main() -> None:
         return
     code = _table(planned, args) if planned.table else _sweep(planned, args) if args.multirun else _single()
     sys.exit(code)
+
+
+def _arguments() -> Any:
+    """Hydra's flags wherever they stand among the overrides; Hydra itself, which reads them again, is pickier."""
+    parser = get_args_parser()
+    args = parser.parse_intermixed_args()
+    flags = [a for a in sys.argv[1:] if a not in args.overrides]
+    sys.argv[1:] = [*flags, *args.overrides]
+    return args
 
 
 def _no_strange_flags(args: Any) -> None:
@@ -72,8 +84,14 @@ def _no_strange_flags(args: Any) -> None:
 def _single() -> int:
     task()
     if "refused" in _outcome:
+        present.complain(_outcome["refused"])
         return REFUSED
-    return FAILED if "failed" in _outcome else 0
+    if "failed" in _outcome:
+        error = _outcome["failed"]
+        present.complain(f"{type(error).__name__}: {error}")
+        traceback.print_exception(error)
+        return FAILED
+    return 0
 
 
 def _sweep(planned: sweep.Plan, args: Any) -> int:
@@ -87,7 +105,8 @@ def _table(planned: sweep.Plan, args: Any) -> int:
     missing = planned.missing
     if missing:
         cells = ",".join(run.name for run in missing)
-        sys.argv = [a for a in sys.argv if a not in ("-m", "--multirun")] + ["--multirun", f"cell={cells}"]
+        given = [a for a in sys.argv[1:] if a not in ("-m", "--multirun")]
+        sys.argv[1:] = ["--multirun", *given, f"cell={cells}"]
         _launch()
         planned = sweep.plan(sweep.without(args.overrides, ["force"]), args.config_dir, multirun=False)
     return present.table(planned)

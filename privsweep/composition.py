@@ -84,7 +84,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     own = next((e for e in chain if isinstance(e, UserError)), None)
     if own:
         return str(own)
-    text = str(error)
+    text = "\n".join(str(e) for e in chain).partition("Config search path")[0]
     missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if missing:
         group, choice = missing.groups()
@@ -97,7 +97,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("struct" in text or "not in" in text):
         return f"{key[1]}: no such key; {_nearest(key[1])}"
-    lines = [line.strip() for line in [*text.splitlines(), *(str(chain[-1]).splitlines())] if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = f"{key[1]}: " if key and key[1] not in lines[0] else ""
     return f"{named}{lines[0]}; see privsweep --help and privsweep --cfg job"
 

@@ -111,12 +111,13 @@ def table_picture(path: Path, laid: Laid) -> Path:
     # A character at 9 points is about 0.07 inches wide.
     columns = zip(head, *([indent + line.label, *line.texts] for line, indent in rows), strict=True)
     widths = [0.3 + 0.07 * max(len(part) for text in column for part in text.split("\n")) for column in columns]
-    width = max(sum(widths) + 0.4, 7.0)
+    width = max(sum(widths) + 0.4, 8.0)
+    title = fill(laid.table.title, int((width - 0.4) / 0.1))
     below = [(text, _COLOURS[v]) for v, text in _verdict_lines(laid, int(width / 0.07))]
     below += [(text, GREY) for text in (fill(LEGEND, int(width / 0.066)), fill(_source(laid), int(width / 0.066)))]
     step, tall = 0.235, max(text.count("\n") + 1 for text in head)
     height = (
-        (len(rows) + 3.4 + 0.7 * tall) * step
+        (len(rows) + title.count("\n") + 3.4 + 0.7 * tall) * step
         + 0.08 * len(groups)
         + sum(0.18 * (t.count("\n") + 1) + 0.06 for t, _ in below)
     )
@@ -139,8 +140,8 @@ def table_picture(path: Path, laid: Laid) -> Path:
     spare = (width - 0.4 - sum(widths)) / max(1, len(widths) - 1)
     edges = 0.2 + np.cumsum([widths[0], *(w + spare for w in widths[1:])])
     y = height - 0.12
-    text(0.2, y, laid.table.title, fontsize=11, fontweight="bold")
-    y -= 0.3
+    text(0.2, y, title, fontsize=11, fontweight="bold")
+    y -= 0.3 + 0.2 * title.count("\n")
     if note := warning(laid):
         text(0.2, y, note, color=_COLOURS[None], fontweight="bold")
         y -= step

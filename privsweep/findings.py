@@ -153,11 +153,7 @@ class _Evaluator:
     """Walks the tree and refuses whatever it does not know. Skips nothing, so that every error shows at once."""
 
     def __init__(
-        self,
-        cell: Callable[[str, str], Number],
-        rows: Sequence[str],
-        columns: Sequence[str],
-        series: Sequence[str],
+        self, cell: Callable[[str, str], Number], rows: Sequence[str], columns: Sequence[str], series: Sequence[str]
     ):
         self.cell, self.rows, self.columns, self.series = cell, rows, columns, series
         self.variables: dict[str, Any] = {}

@@ -12,6 +12,9 @@ from privsweep.notation import UNKNOWN, Number, in_printed_unit, parse, show
 from privsweep.table import Axis, Finding, Table
 
 Record = Mapping[str, Any]
+# Keys that say where and how, not what: a table is the same whatever they are.
+WITHOUT_EFFECT = frozenset({"output_dir", "data_dir", "device", "threads", "force", "plan"})
+_SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})
 State = Literal["complete", "partial", "failed", "missing"]
 
@@ -47,7 +50,7 @@ class Laid:
 
     table: Table
     scale: str
-    overrides: tuple[str, ...]  # given on the command line besides, for every cell
+    overrides: tuple[str, ...]  # given on the command line besides, for every cell, that change numbers
     cells: Mapping[tuple[str, str], Cell]
     verdicts: tuple[Verdict, ...]
     problems: tuple[str, ...]  # runs that failed or lack a metric, a line each
@@ -57,6 +60,7 @@ class Laid:
 
     @property
     def command(self) -> str:
+        """What fills the table, whoever's folders and devices it runs on."""
         scale = [] if self.scale == "paper" else [f"scale={self.scale}"]
         return " ".join(["privsweep", f"experiment={self.table.experiment}", *scale, *map(_quoted, self.overrides)])
 
@@ -97,7 +101,7 @@ def layout(table: Table, records: Mapping[str, Record | None], scale: str, overr
     return Laid(
         table=table,
         scale=scale,
-        overrides=tuple(o for o in overrides if o.partition("=")[0].lstrip("+") not in ("experiment", "scale", "cell")),
+        overrides=tuple(o for o in overrides if _matters(o)),
         cells=cells,
         verdicts=tuple(Verdict(f, table.holds(f, numbers), table.in_print(f)) for f in table.findings),
         problems=tuple(dict.fromkeys(problems)),
@@ -181,6 +185,11 @@ def environment(records: Sequence[Record]) -> dict[str, str]:
     if len(dates := sorted(seen.get("date", []))) > 1:
         seen["date"] = [f"{dates[0]} to {dates[-1]}"]
     return {key: "; ".join(values) for key, values in seen.items()}
+
+
+def _matters(override: str) -> bool:
+    key = override.partition("=")[0].lstrip("+~")
+    return key not in WITHOUT_EFFECT | _SHOWN_ELSEWHERE and not key.startswith("hydra")
 
 
 def _reason(record: Record) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,8 @@ from privsweep.summary import summary
 from privsweep.sweep import Plan, Planned, swept, without
 from privsweep.writers import terminal, write
 
-out = Console(soft_wrap=False, highlight=False)
+WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
+out = Console(width=WIDTH, highlight=False)
 err = Console(stderr=True, highlight=False)
 SHOWN = 40  # runs listed by plan=true
 
@@ -105,9 +107,9 @@ def table(planned: Plan) -> int:
     session = planned.runs[0].experiment.session
     given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
     laid = layout(planned.table, planned.records(), session.scale, given)
-    paths = write(laid, session.output_dir)
     out.print(terminal(laid))
-    _written(paths)
+    if laid.complete:
+        _written(write(laid, session.output_dir))
     return 0 if laid.complete == laid.jobs else 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ def _report(name: str, overrides: Sequence[str], config_dir: str | None, console
     laid, output_dir = lay_out(name, overrides, config_dir)
     console.print(terminal(laid))
     if not laid.complete:
-        print(f"nothing is stored for it in {output_dir}; run: {laid.command}", file=sys.stderr)
+        given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
+        print(f"nothing is stored for it in {output_dir}; run: privsweep {given}", file=sys.stderr)
         return 1
     for path in write(laid, output_dir):
         console.print(f"wrote {path}", highlight=False, markup=False)

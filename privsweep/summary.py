@@ -59,7 +59,8 @@ def summary(records: Sequence[Record], varied: Sequence[str]) -> Summary:
     for values, members in groups.items():
         done = [record for record in members if record["status"] == "complete"]
         runs = str(len(members)) if len(done) == len(members) else f"{len(done)} of {len(members)}"
-        texts, numbers = [], {}
+        texts: list[str] = []
+        numbers: dict[str, float | None] = {}
         for part, name in [("metrics", n) for n in names] + [("utility", n) for n in utility]:
             found = [record[part].get(name) for record in done if name in record[part]]
             text, mean, std = _over(found, len(members))

@@ -12,6 +12,9 @@ from hydra.errors import HydraException
 from privsweep.build import Experiment, build
 from privsweep.composition import Composition, compose, searching
 from privsweep.errors import UserError
+from privsweep.game import Data
+from privsweep.randomness import Rng
+from privsweep.run import check
 from privsweep.store import Record, Store, signature
 from privsweep.table import Job, Table
 
@@ -149,6 +152,22 @@ def _planned(name: str, composed: Composition) -> Planned:
         raise UserError("\n".join(prefix + line for line in str(error).splitlines())) from error
     record = Store(experiment.session.output_dir).record(experiment.signature)
     return Planned(name, composed.overrides, experiment, record)
+
+
+def check_data(planned: Plan) -> None:
+    """Refuses, before anything runs, what does not fit its data. A dataset is loaded once, and fetched if need be."""
+    loaded: dict[str, Data] = {}
+    for run in planned.missing:
+        experiment = run.experiment
+        key = signature({"dataset": experiment.config["dataset"], "seed": experiment.session.seed})
+        rng = Rng(experiment.session.seed)
+        if key not in loaded:
+            loaded.clear()  # one at a time: runs of a dataset mostly stand together
+            loaded[key] = experiment.dataset.load(rng.child("dataset"))
+        try:
+            check(experiment, loaded[key], rng)
+        except UserError as error:
+            raise UserError(f"{' '.join(run.overrides)}: {error}") from error
 
 
 def stored(experiment: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Plan:

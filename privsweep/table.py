@@ -84,10 +84,10 @@ class Table(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for row, cells in self.printed.items():
-            for column in cells:
-                if row not in self.rows or column not in self.columns:
-                    raise ValueError(f"printed.{row}.{column} names no cell; rows and columns must hold it")
+        for r, cells in self.printed.items():
+            for c in cells:
+                if r not in self.rows or c not in self.columns:
+                    raise ValueError(f"printed.{r}.{c} names no cell; rows and columns must hold it")
         for kind, ids in (("finding", [f.id for f in self.findings]), ("seed", list(map(str, self.seeds)))):
             if twice := sorted({i for i in ids if ids.count(i) > 1}):
                 raise ValueError(f"{kind} {', '.join(twice)} stands there twice; keep one")

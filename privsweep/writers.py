@@ -37,7 +37,6 @@ COLUMNS = (
     "printed",
     "difference",
 )
-_WITHOUT_EFFECT = ("output_dir", "data_dir", "device", "threads", "force", "plan", "scale", "hydra")
 _STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
@@ -63,10 +62,10 @@ def path_of(laid: Laid, output_dir: Path) -> Path:
     """Where a table is filed, without the suffix."""
     folder = output_dir / ("smoke" if laid.scale == "smoke" else "paper")
     name = laid.table.experiment + (".quick" if laid.scale == "quick" else "")
-    changed = [o for o in laid.overrides if not re.match(rf"\+*({'|'.join(_WITHOUT_EFFECT)})\b", o)]
-    if changed:
-        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", ".".join(sorted(changed))).strip("-.")
-        digest = hashlib.sha256("\n".join(sorted(changed)).encode()).hexdigest()[:6]
+    if laid.overrides:
+        changed = sorted(laid.overrides)
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", ".".join(changed)).strip("-.")
+        digest = hashlib.sha256("\n".join(changed).encode()).hexdigest()[:6]
         name += f".{slug[:40]}-{digest}"
     return folder / name
 
@@ -109,14 +108,13 @@ def terminal(laid: Laid) -> RenderableType:
             texts = [Text(t, style="yellow" if f else dim) for t, f in zip(line.texts, line.faint, strict=True)]
             table.add_row(label, *texts, end_section=i == len(group) - 1)
     parts: list[RenderableType] = [table]
-    if text := warning(laid):
-        parts.insert(0, Text(text, style="bold yellow"))
+    if remark := warning(laid):
+        parts.insert(0, Text(remark, style="bold yellow"))
     for verdict in laid.verdicts:
-        line = Text(f"{VERDICTS[verdict.holds]:>9}", style=_STYLES[verdict.holds])
-        line.append(f"  {verdict.finding.claim} ", style="default").append(
-            f"(in print: {IN_PRINT[verdict.in_print]})", style="dim"
-        )
-        parts.append(line)
+        judged = Text(f"{VERDICTS[verdict.holds]:>9}", style=_STYLES[verdict.holds])
+        judged.append(f"  {verdict.finding.claim} ", style="default")
+        judged.append(f"(in print: {IN_PRINT[verdict.in_print]})", style="dim")
+        parts.append(judged)
     parts.extend(Text(problem, style="red") for problem in laid.problems)
     parts.append(Text(f"{laid.complete} of {laid.jobs} runs complete", style="dim"))
     return Group(*parts)

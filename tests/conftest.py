@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from tiny import Bench
+from tiny import TINY, Bench
 
 from privsweep import cli
 from privsweep.dataset.digits import Digits
@@ -18,14 +18,6 @@ from privsweep.model.convnet import ConvNet
 from privsweep.randomness import Rng
 
 torch.set_num_threads(1)
-
-TINY = (
-    "dataset.train_size=60",
-    "dataset.test_size=20",
-    "model.width=3",
-    "fl_setting.victims=2",
-    "scale=smoke",
-)
 
 
 @pytest.fixture

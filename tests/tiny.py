@@ -15,6 +15,14 @@ from privsweep.capture import Capture
 from privsweep.fl_setting.fedavg import FedAvg
 from privsweep.game import Tensors
 
+TINY = (
+    "dataset.train_size=60",
+    "dataset.test_size=20",
+    "model.width=3",
+    "fl_setting.victims=2",
+    "scale=smoke",
+)
+
 
 @dataclass
 class Bench:

@@ -1,0 +1,37 @@
+"""The user's own images: a folder a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from privsweep.component import component
+from privsweep.dataset.shaping import Shaping
+from privsweep.dataset.tree import Tree, decode, scan, tree_checksum
+from privsweep.game import Data
+from privsweep.randomness import Rng
+
+
+@component
+class Folder(Shaping):
+    """``path/train/CLASS/*`` and ``path/test/CLASS/*``, or ``path/CLASS/*`` split under a constant seed."""
+
+    path: Path
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]  # of every class; no effect where train/ and test/ are there
+
+    def fingerprint(self) -> str:
+        """A checksum of the images' names and bytes, wherever the folder lies. Reads every file."""
+        return tree_checksum(self.path, self._scan())
+
+    def load(self, rng: Rng) -> Data:
+        """Raises UserError where a file is no image, or sizes or channels differ and none is asked for."""
+        arrays = decode(self._scan(), self.resize, self.channels, self._what())
+        return self.shape("folder", arrays, rng)
+
+    def _scan(self) -> Tree:
+        return scan(self.path, self.test_fraction, self._what())
+
+    def _what(self) -> str:
+        return f"dataset.path={self.path}"

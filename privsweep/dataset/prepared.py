@@ -1,0 +1,54 @@
+"""Datasets that come as one prepared file: the published ones, and the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from privsweep.component import component
+from privsweep.dataset.arrays import npz_checksum, read
+from privsweep.dataset.download import prepared
+from privsweep.dataset.shaping import Shaping
+from privsweep.errors import UserError
+from privsweep.game import Data
+from privsweep.randomness import Rng
+
+
+@component
+class Prepared(Shaping):
+    """``data_dir/name.npz``; a published dataset is downloaded when its file is missing."""
+
+    name: str
+    data_dir: Path
+
+    def fingerprint(self) -> str:
+        """A checksum of the file's contents; raises UserError where there is no file and none can be had."""
+        path = prepared(self.name, self.data_dir)
+        return npz_checksum(path, f"dataset={self.name}: {path}")
+
+    def load(self, rng: Rng) -> Data:
+        """Raises UserError where the file is missing or malformed, or has too few images."""
+        path = prepared(self.name, self.data_dir)
+        return self.shape(self.name, read(path, f"dataset={self.name}: {path}"), rng)
+
+
+@component
+class Npz(Shaping):
+    """The user's own file in the prepared format (see ``privsweep.dataset.arrays``)."""
+
+    path: Path
+
+    def fingerprint(self) -> str:
+        """A checksum of the file's contents, wherever it lies."""
+        return npz_checksum(self._there(), self._what())
+
+    def load(self, rng: Rng) -> Data:
+        """Raises UserError where the file is missing or malformed, or has too few images."""
+        return self.shape("npz", read(self._there(), self._what()), rng)
+
+    def _what(self) -> str:
+        return f"dataset.path={self.path}"
+
+    def _there(self) -> Path:
+        if not self.path.is_file():
+            raise UserError(f"{self._what()}: no such file; set dataset.path to an .npz with train_images and so on")
+        return self.path

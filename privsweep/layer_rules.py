@@ -1,0 +1,176 @@
+"""How layers without parameters take part in the four sweeps of gradient matching.
+
+The sweeps are forward, backward, tangent forward and tangent backward (see ``tangent_matching``). A rule
+keeps what later sweeps need of the sweep before. Activations are ``[V * B, ...]``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, max_pool2d
+
+
+class Rule(ABC):
+    """One layer. The sweeps come in the order of the methods."""
+
+    @abstractmethod
+    def forward(self, a: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def backward(self, d: Tensor) -> Tensor:
+        """The gradient of the loss with respect to the layer's output to that with respect to its input."""
+        ...
+
+    @abstractmethod
+    def tangent_forward(self, t: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def tangent_backward(self, dt: Tensor) -> Tensor: ...
+
+
+class Linear(Rule):
+    """A layer that is linear in its input: tangents pass like values."""
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        return self.forward(t)
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        return self.backward(dt)
+
+
+class Flatten(Linear):
+    def forward(self, a: Tensor) -> Tensor:
+        self.shape = a.shape
+        return a.flatten(1)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return d.view(self.shape)
+
+
+class AveragePool(Linear):
+    def __init__(self, layer: nn.AvgPool2d):
+        self.window = (_pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding))
+        self.rest = (layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
+
+    def forward(self, a: Tensor) -> Tensor:
+        self.a = a
+        return avg_pool2d(a, *self.window, *self.rest)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return torch.ops.aten.avg_pool2d_backward(d, self.a, *self.window, *self.rest)
+
+
+class GlobalAveragePool(Linear):
+    def forward(self, a: Tensor) -> Tensor:
+        self.shape = a.shape
+        return a.mean((2, 3), keepdim=True)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return (d / (self.shape[2] * self.shape[3])).expand(self.shape)
+
+
+class MaxPool(Rule):
+    """The maximum's place is constant almost everywhere, so its tangent is the tangent at that place."""
+
+    def __init__(self, layer: nn.MaxPool2d):
+        self.window = (_pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation))
+        self.ceil_mode = layer.ceil_mode
+
+    def forward(self, a: Tensor) -> Tensor:
+        out, self.place = max_pool2d(a, *self.window, ceil_mode=self.ceil_mode, return_indices=True)
+        self.a = a
+        return out
+
+    def backward(self, d: Tensor) -> Tensor:
+        return torch.ops.aten.max_pool2d_with_indices_backward(
+            d, self.a, *self.window, self.ceil_mode, self.place
+        )
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        return t.flatten(2).gather(2, self.place.flatten(2)).view(self.place.shape)
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        return self.backward(dt)
+
+
+class Activation(Rule):
+    """An elementwise function: its first derivative acts on everything, its second couples d with t."""
+
+    @abstractmethod
+    def forward(self, a: Tensor) -> Tensor:
+        """Sets ``slope``, the first derivative."""
+
+    @abstractmethod
+    def bend(self) -> Tensor | None:
+        """The second derivative, or None where it is zero almost everywhere."""
+
+    slope: Tensor
+
+    def backward(self, d: Tensor) -> Tensor:
+        self.d = d
+        return d * self.slope
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        self.t = t
+        return t * self.slope
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        bend = self.bend()
+        dt = dt * self.slope
+        return dt if bend is None else dt.addcmul_(self.d * self.t, bend)
+
+
+class Sigmoid(Activation):
+    def forward(self, a: Tensor) -> Tensor:
+        self.out = torch.sigmoid(a)
+        self.slope = self.out * (1 - self.out)
+        return self.out
+
+    def bend(self) -> Tensor:
+        return self.slope * (1 - 2 * self.out)
+
+
+class Tanh(Activation):
+    def forward(self, a: Tensor) -> Tensor:
+        self.out = torch.tanh(a)
+        self.slope = 1 - self.out.square()
+        return self.out
+
+    def bend(self) -> Tensor:
+        return -2 * self.out * self.slope
+
+
+class ReLU(Activation):
+    def forward(self, a: Tensor) -> Tensor:
+        self.slope = (a > 0).to(a.dtype)
+        return a * self.slope
+
+    def bend(self) -> None:
+        return None
+
+
+def plain_rule(layer: nn.Module) -> Rule | None:
+    """The rule of a layer without parameters, None where there is none."""
+    match layer:
+        case nn.Sigmoid():
+            return Sigmoid()
+        case nn.Tanh():
+            return Tanh()
+        case nn.ReLU():
+            return ReLU()
+        case nn.Flatten() if (layer.start_dim, layer.end_dim) == (1, -1):
+            return Flatten()
+        case nn.AvgPool2d():
+            return AveragePool(layer)
+        case nn.AdaptiveAvgPool2d() if _pair(layer.output_size) == [1, 1]:
+            return GlobalAveragePool()
+        case nn.MaxPool2d() if not layer.return_indices:
+            return MaxPool(layer)
+    return None
+
+
+def _pair(size: int | tuple[int, ...] | None) -> list[int | None]:
+    return list(size) if isinstance(size, tuple | list) else [size, size]  # type: ignore[list-item]

@@ -1,0 +1,57 @@
+"""Every YAML of the group builds and means what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from privsweep.dataset import prefetch
+from privsweep.dataset.prepared import Prepared
+from privsweep.dataset.shaping import Shaping
+from privsweep.randomness import Rng
+
+CHOICES = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
+
+
+def build(file: Path, tmp_path: Path, **values):
+    config = OmegaConf.create({"data_dir": str(tmp_path), "dataset": OmegaConf.load(file)})
+    if OmegaConf.is_missing(config.dataset, "path"):
+        config.dataset.path = str(tmp_path / "own.npz")
+    config.dataset.update(values)
+    return instantiate(config.dataset, _convert_="all")
+
+
+def test_all_choices_are_found():
+    own = {"digits", "npz", "folder"}
+    assert {file.stem for file in CHOICES} == own | set(prefetch.NAMES)
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=lambda file: file.stem)
+def test_every_choice_builds_and_takes_all_images_by_default(file, tmp_path):
+    dataset = build(file, tmp_path)
+    assert isinstance(dataset, Shaping)
+    assert (dataset.train_size, dataset.test_size, dataset.prior_size, dataset.resize) == (None, None, 0, None)
+    assert dataset.channels == "same"
+    if isinstance(dataset, Prepared):
+        assert dataset.name == file.stem
+        assert dataset.data_dir == tmp_path
+
+
+def test_all_choices_agree_on_the_scale_of_inputs():
+    assert len({OmegaConf.load(file).normalize for file in CHOICES}) == 1
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=lambda file: file.stem)
+def test_every_value_has_a_comment(file):
+    lines = [line for line in file.read_text().splitlines() if not line.startswith(("#", "_target_"))]
+    assert all(" # " in line and len(line) <= 110 for line in lines)
+
+
+def test_a_published_choice_loads_its_file(tmp_path, npz):
+    npz(name="pathmnist")
+    file = next(f for f in CHOICES if f.stem == "pathmnist")
+    data = build(file, tmp_path, train_size=7, prior_size=3).load(Rng(0))
+    assert (data.name, len(data.train), len(data.prior)) == ("pathmnist", 7, 3)
