@@ -106,7 +106,7 @@ def _table(planned: sweep.Plan, args: Any) -> int:
     if missing:
         cells = ",".join(run.name for run in missing)
         given = [a for a in sys.argv[1:] if a not in ("-m", "--multirun")]
-        sys.argv[1:] = ["--multirun", *given, f"cell={cells}"]
+        sys.argv[1:] = ["--multirun", *sweep.acceptable(given), f"cell={cells}"]
         _launch()
         planned = sweep.plan(sweep.without(args.overrides, ["force"]), args.config_dir, multirun=False)
     return present.table(planned)

@@ -133,6 +133,11 @@ def compose_cell(overrides: Sequence[str], job: Job, extra: Sequence[str] = ()) 
     return compose([*plain, *apply], extra) if apply else composed
 
 
+def acceptable(arguments: Sequence[str]) -> list[str]:
+    """Hydra composes the experiment without any cell, where a defence's parameter must be forced in."""
+    return [f"++{a.lstrip('+')}" if DEFENSE_PARAMETER.match(a) else a for a in arguments]
+
+
 def compose_named_cell(overrides: Sequence[str], cell: str) -> Composition:
     """In a Hydra job: the composition of one cell of the experiment that ``overrides`` name."""
     base = _compose_first(without(overrides, ["cell"]))
