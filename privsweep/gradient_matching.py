@@ -41,5 +41,3 @@ def matcher(
         if fast is not None:
             return fast
     return AutogradMatcher(model, weights, target, distance, loss)
-
-

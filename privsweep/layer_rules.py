@@ -85,9 +85,7 @@ class MaxPool(Rule):
         return out
 
     def backward(self, d: Tensor) -> Tensor:
-        return torch.ops.aten.max_pool2d_with_indices_backward(
-            d, self.a, *self.window, self.ceil_mode, self.place
-        )
+        return torch.ops.aten.max_pool2d_with_indices_backward(d, self.a, *self.window, self.ceil_mode, self.place)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
         return t.flatten(2).gather(2, self.place.flatten(2)).view(self.place.shape)

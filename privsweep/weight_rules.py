@@ -231,9 +231,7 @@ class Conv(Dense):
         d = self.rows_out.view(self.victims, -1, h, w, outputs).permute(1, 0, 4, 2, 3).flatten(1, 2)
         rest = [
             size - ((out - 1) * s - 2 * p + k)
-            for size, out, s, p, k in zip(
-                (height, width), (h, w), self.stride, self.padding, (kh, kw), strict=True
-            )
+            for size, out, s, p, k in zip((height, width), (h, w), self.stride, self.padding, (kh, kw), strict=True)
         ]
         back = conv_transpose2d(d, kernels, None, self.stride, self.padding, rest, self.victims)
         return back.view(-1, self.victims, inputs, height, width).transpose(0, 1).reshape(self.a.shape)

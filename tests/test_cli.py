@@ -188,13 +188,14 @@ def command(*arguments: str) -> list[str]:
 
 def test_a_killed_run_goes_on_from_its_chunks_and_counts_nothing_half(tmp_path: Path) -> None:
     """SIGKILL after the first chunk of victims; the second start completes, with the numbers of a whole run."""
-    long = ("attack=dlg", "attack.iterations=400", "attack.memory=0.0001", "fl_setting.victims=6", "threads=1", "scale=paper")
+    long = ["attack=dlg", "attack.iterations=400", "attack.memory=0.0001", "fl_setting.victims=6", "threads=1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     arguments = [
         sys.executable,
         "-m",
         "privsweep.cli",
         *long,
+        "scale=paper",
         *(a for a in TINY if "victims" not in a and "scale" not in a),
     ]
     child = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)

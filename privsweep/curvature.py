@@ -1,0 +1,91 @@
+"""The curvature pairs of L-BFGS for many independent problems, and the quasi-Newton direction they give.
+
+The two-loop recursion (Nocedal and Wright, algorithm 7.4) is a pair of triangular solves in disguise. With
+``S`` and ``Y`` the pairs from old to new, ``R`` the upper triangle of ``S^T Y`` and ``D`` its diagonal, the
+first loop solves ``R a = S^T g`` and the second ``R^T c = D a - Y^T r``, where ``r = gamma (g - Y a)``; the
+result is ``r + S c``. So one iteration of all problems is four batched products with the history and two
+small solves, instead of four kernels a pair.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Curvature:
+    """At most ``size`` pairs for each of ``V`` problems of dimension ``D``; each drops its own oldest.
+
+    ``R`` is kept in float64, one column an update. Nothing synchronises with the host.
+    """
+
+    def __init__(self, like: Tensor, size: int):
+        """``like`` ``[V, D]`` gives shape, type and device."""
+        victims, dim = like.shape
+        self.size = size
+        self.used = 0  # slots that any problem can have filled
+        self.steps = like.new_zeros(victims, size, dim)
+        self.changes = like.new_zeros(victims, size, dim)
+        self.stored = torch.zeros(victims, dtype=torch.int64, device=like.device)  # pairs ever stored
+        identity = torch.eye(size, dtype=torch.float64, device=like.device)
+        self.triangle = identity.repeat(victims, 1, 1)  # R by age; rows of pairs yet to come are the identity's
+        self.gamma = like.new_ones(victims)  # the inverse Hessian to start from, as a multiple of the identity
+
+    def take(self, rows: Tensor) -> None:
+        """Keep the problems ``rows`` only."""
+        for name in ("steps", "changes", "stored", "triangle", "gamma"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def direction(self, g: Tensor, step: Tensor, change: Tensor, least: float) -> Tensor:
+        """Store the pair (``step``, ``change``) where their product exceeds ``least``; return ``-H g``.
+
+        All are ``[V, D]``. ``gamma`` becomes ``<s, y> / <y, y>`` of the newest pair that is stored.
+        """
+        product = (step * change).sum(1)
+        keep = product > least
+        self.gamma = torch.where(keep, product / change.square().sum(1), self.gamma)
+        last = self._store(step, change, keep)
+        order = self._by_age()
+        history_s, history_y = self.steps[:, : self.used], self.changes[:, : self.used]
+
+        dots = torch.bmm(torch.stack((g, change), 1), history_s.mT)
+        along, column = dots.double().gather(2, order[:, None].expand_as(dots)).unbind(1)
+        self._extend(column, last, keep)
+        upper = self.triangle[:, : self.used, : self.used]
+        a = torch.linalg.solve_triangular(upper, along[..., None], upper=True)
+        r = self.gamma[:, None, None] * (g[:, None] - torch.bmm(self._by_slot(a, order, g), history_y))
+        behind = torch.bmm(r, history_y.mT).squeeze(1).double().gather(1, order)
+        diagonal = upper.diagonal(dim1=1, dim2=2)
+        c = torch.linalg.solve_triangular(upper.mT, (diagonal * a.squeeze(2) - behind)[..., None], upper=False)
+        return -torch.baddbmm(r, self._by_slot(c, order, g), history_s).squeeze(1)
+
+    def _store(self, step: Tensor, change: Tensor, keep: Tensor) -> Tensor:
+        """Write the pair into each problem's oldest or next empty slot; return the pair's place by age."""
+        full = self.stored >= self.size
+        self.used = min(self.used + 1, self.size)
+        if self.used == self.size:
+            older = (keep & full)[:, None, None]
+            self.triangle[:, :-1, :-1] = torch.where(older, self.triangle[:, 1:, 1:], self.triangle[:, :-1, :-1])
+        rows = torch.arange(len(step), device=step.device)
+        slot = self.stored % self.size
+        for history, new in ((self.steps, step), (self.changes, change)):
+            history[rows, slot] = torch.where(keep[:, None], new, history[rows, slot])
+        last = self.stored.clamp(max=self.size - 1)
+        self.stored = self.stored + keep
+        return last
+
+    def _by_age(self) -> Tensor:
+        """Slots ``[V, used]`` from the oldest pair to the newest."""
+        oldest = torch.where(self.stored > self.size, self.stored % self.size, 0)
+        return (oldest[:, None] + torch.arange(self.used, device=oldest.device)) % self.size
+
+    def _extend(self, column: Tensor, last: Tensor, keep: Tensor) -> None:
+        """Write the products of all steps with the newest change into R, where that pair was stored."""
+        place = last.clamp(max=self.used - 1)[:, None, None].expand(-1, self.used, 1)
+        block = self.triangle[:, : self.used, : self.used]
+        block.scatter_(2, place, torch.where(keep[:, None, None], column[..., None], block.gather(2, place)))
+
+    def _by_slot(self, values: Tensor, order: Tensor, like: Tensor) -> Tensor:
+        """Coefficients ``[V, used, 1]`` by age to ``[V, 1, used]`` by slot, in the history's precision."""
+        values = values.squeeze(2).to(like.dtype)
+        return torch.empty_like(values).scatter_(1, order, values)[:, None]

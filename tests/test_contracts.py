@@ -1,0 +1,159 @@
+"""What holds for everything found in conf/, whoever adds to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Privsweep
+from tiny import TINY, Bench
+
+from privsweep import sweep
+from privsweep.build import Experiment, build
+from privsweep.composition import CONF, compose, searching
+from privsweep.game import Data, Defense, Exposure, Stack
+from privsweep.randomness import Rng
+from privsweep.report import tables_in
+
+SMALL = [*TINY, "fl_setting.capture.batch_size=1"]
+
+
+def choices(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture
+def _hydra() -> Iterator[None]:
+    with searching(None):
+        yield
+
+
+def made(*overrides: str) -> Experiment:
+    swept = {o.partition("=")[0] for o in overrides}
+    return build(compose([*(o for o in SMALL if o.partition("=")[0] not in swept), *overrides]))
+
+
+def exposed(experiment: Experiment, data: Data, defense: Stack | None = None) -> Exposure:
+    stack = defense if defense is not None else experiment.defense
+    system = experiment.fl_setting.train(data, experiment.model, stack, Rng(0), Bench())
+    return experiment.fl_setting.expose(system, data, experiment.model, stack, Rng(0), Bench())
+
+
+def test_nothing_is_lost_from_the_groups() -> None:
+    assert {"digits", "mnist", "cifar10", "folder", "npz"} <= set(choices("dataset"))
+    assert len(choices("dataset")) >= 13
+    assert len(choices("model")) >= 7
+    assert len(choices("fl_setting")) >= 3
+    assert len(choices("attack")) >= 3
+    assert len(choices("defense")) >= 1
+    assert len(tables_in(CONF)) >= 3
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("model"))
+def test_every_model_builds(name: str) -> None:
+    assert build(compose([f"model={name}"])).choices["model"] == name
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("fl_setting"))
+def test_every_setting_trains_exposes_and_is_honest(name: str, data: Data) -> None:
+    experiment = made(f"fl_setting={name}")
+    setting = experiment.fl_setting
+    assert setting.training_calls <= setting.calls
+    fields = {f.name for f in dataclasses.fields(setting)}  # type: ignore[arg-type]
+    assert set(setting.exposure_fields) <= fields
+    out = exposed(experiment, data)
+    assert out.known.granted() <= setting.knows()
+    hidden = {t.untyped_storage().data_ptr() for t in vars(out.truth).values()}
+    for tensor in [*out.seen.delta.values(), *out.seen.weights.values()]:
+        assert tensor.untyped_storage().data_ptr() not in hidden
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("attack"))
+def test_every_attack_takes_its_five_arguments_and_runs_on_what_it_needs(name: str, data: Data) -> None:
+    experiment = made(f"attack={name}")
+    attack = experiment.attack
+    names = list(inspect.signature(attack.__call__).parameters)
+    assert names == ["seen", "known", "prepared", "bench", "rng"]
+    if attack.observes is None:
+        return
+    out = exposed(experiment, data)
+    bare = dataclasses.replace(out.known, **{k: None for k in vars(out.known) if k not in attack.needs})
+    prepared = attack.prepare(bare, Bench(), Rng(0))  # type: ignore[arg-type]
+    guess = attack(out.seen, bare, prepared, Bench(), Rng(0))  # type: ignore[arg-type]
+    assert guess.images.shape == out.truth.pixels.shape
+    assert guess.diverged.shape == (len(guess.images),)
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", [n for n in choices("attack") if n != "none"])
+def test_a_victims_result_does_not_depend_on_who_else_is_attacked(name: str, data: Data) -> None:
+    def guess(victims: int) -> torch.Tensor:
+        experiment = made(f"attack={name}", f"fl_setting.victims={victims}")
+        out = exposed(experiment, data)
+        prepared = experiment.attack.prepare(out.known, Bench(), Rng(0))  # type: ignore[arg-type]
+        return experiment.attack(out.seen, out.known, prepared, Bench(), Rng(0)).images  # type: ignore[arg-type]
+
+    assert torch.allclose(guess(3)[:1], guess(1), atol=1e-3)
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("defense"))
+def test_every_defence_acts_somewhere_and_changes_nothing_in_place(name: str, data: Data) -> None:
+    experiment = made(f"defense=[{name}]")
+    [defense] = experiment.defense.defenses.values()
+    assert defense.acts_at() & experiment.fl_setting.calls
+    grad = {"w": torch.linspace(-1, 1, 12).view(3, 4)}
+    kept = grad["w"].clone()
+    defense.gradient(grad, 1, Rng(0))
+    defense.update(grad, Rng(0))
+    assert torch.equal(grad["w"], kept)
+
+
+@pytest.mark.usefixtures("_hydra")
+def test_a_defence_that_nothing_calls_is_refused(data: Data) -> None:
+    class Idle(Defense):
+        pass
+
+    from privsweep.build import refuse
+
+    experiment = dataclasses.replace(made(), defense=Stack({"idle": Idle()}))
+    [line] = refuse(experiment)
+    assert "defense=idle" in line
+
+
+@pytest.mark.parametrize("name", tables_in(CONF))
+def test_every_table_plans_and_every_printed_number_has_a_cell(name: str, tmp_path: Path) -> None:
+    _stand_ins(tmp_path)
+    planned = sweep.stored(name, [f"data_dir={tmp_path}", f"output_dir={tmp_path}/out", "scale=smoke"])
+    assert planned.table is not None
+    assert len({run.experiment.signature for run in planned.runs}) == len(planned.runs)
+    cells = {(r, c) for job in planned.table.jobs() for r, c, _ in job.cells}
+    for row, columns in planned.table.printed.items():
+        assert all((row, column) in cells for column in columns)
+
+
+@pytest.mark.parametrize("name", tables_in(CONF))
+def test_every_table_runs_at_smoke_scale(name: str, tmp_path: Path, privsweep: Privsweep) -> None:
+    """On noise in place of the datasets, for one seed: that it runs, not what comes out."""
+    _stand_ins(tmp_path / "data")
+    arguments = [f"experiment={name}", "scale=smoke", "table.seeds=[0]", "fl_setting.victims=1", "attack.iterations=1"]
+    assert privsweep(*arguments, tiny=False) == 0
+
+
+def _stand_ins(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name, shape in {"mnist": (28, 28), "cifar10": (32, 32, 3)}.items():
+        arrays = {}
+        for split, n in (("train", 60), ("test", 20)):
+            arrays[f"{split}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+            arrays[f"{split}_labels"] = (np.arange(n) % 10).astype(np.uint8)[:, None]
+        np.savez(folder / f"{name}.npz", **arrays)
