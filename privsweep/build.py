@@ -115,7 +115,7 @@ def build(composed: Composition) -> Experiment:
             complaints.extend(_lines(key, error))
         return None
 
-    parts = {key: make(key, config[key]) if config.get(key) is not None else None for key in GROUPS}
+    parts: dict[str, Any] = {key: make(key, config[key]) if config.get(key) is not None else None for key in GROUPS}
     defenses = {name: make(f"defense.{name}", node) for name, node in (config["defense"] or {}).items()}
     scoring = make("metrics", {"_target_": "privsweep.build.Scoring", **config["metrics"]})
     names = [f.name for f in dataclasses.fields(Session)]  # type: ignore[arg-type]
@@ -151,9 +151,11 @@ def refuse(experiment: Experiment) -> list[str]:
                 f"defense={name}: acts at {', '.join(sorted(defense.acts_at())) or 'no point'}, which "
                 f"fl_setting={choice.get('fl_setting')} with attack={choice.get('attack')} never calls; remove it"
             )
+    label = f"attack={choice.get('attack')}"
+    if experiment.prior is not None and "public" not in attack.needs:
+        complaints.append(f"dataset@prior={choice.get('dataset@prior')}: {label} uses no data of its own; leave it out")
     if attack.observes is None:
         return complaints
-    label = f"attack={choice.get('attack')}"
     lacking = attack.needs - setting.knows()
     if lacking:
         complaints.append(
@@ -170,7 +172,7 @@ def refuse(experiment: Experiment) -> list[str]:
 
 def _identity(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration less what cannot change a result; files count by content, not by place."""
-    kept = {key: config.get(key) for key in (*GROUPS, "defense", "metrics", "seed")}
+    kept: dict[str, Any] = {key: config.get(key) for key in (*GROUPS, "defense", "metrics", "seed")}
     kept["defense"] = dict(kept["defense"] or {})
     for key in ("dataset", "prior"):
         if kept[key] is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -147,7 +147,7 @@ def _victims(shard: Tensor, client: int, victims: int, batch: int, rng: Rng) -> 
     return shard[order].view(victims, batch)
 
 
-def _others(shares: dict[int, Tensors], own: int, defense: Defense, rng: Rng) -> dict[str, Tensor]:
+def _others(shares: Mapping[int, Tensors], own: int, defense: Defense, rng: Rng) -> dict[str, Tensor]:
     """The mean share of the other clients, out of the aggregate that everybody receives."""
     n = len(shares)
     mean = {name: sum(s[name] for s in shares.values()) / n for name in shares[own]}

@@ -93,6 +93,7 @@ def test_the_scale_counts_by_the_amounts_it_sets() -> None:
         (["fl_setting=central", "fl_setting.capture.client=1"], ["fl_setting.capture.client=1"]),
         (["fl_setting=fedsgd", "fl_setting.capture.what=difference"], ["fl_setting.capture.what=difference"]),
         (["+model.colour=red"], ["model.colour", "no such key"]),
+        (["dataset@prior=digits"], ["dataset@prior=digits", "attack=blind"]),
         (["scale=huge"], ["scale=huge", "quick"]),
         (["device=tpu"], ["device=tpu", "cuda"]),
         (["seed=-1"], ["seed=-1"]),

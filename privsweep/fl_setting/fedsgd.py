@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.nn.functional import cross_entropy
 
 from privsweep.component import component
@@ -51,5 +52,5 @@ class FedSGD(Federated):
             for name, parameter in net.named_parameters():
                 parameter.grad = mean[name]
             optimizer.step()
-            log.add(done + 1, weights_of(net), (sum(losses) / len(losses)).item())
+            log.add(done + 1, weights_of(net), torch.stack(losses).mean().item())
         return log.system()
