@@ -58,7 +58,8 @@ class Trained:
 
     def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
         """The freshly initialised model with the defence's layers, on the data's device."""
-        return defense.model(model.build(data.domain, rng.child("init"))).to(data.train.images.device)
+        net = defense.model(model.build(data.domain, rng.child("init")), rng.child("defense"))
+        return net.to(data.train.images.device)
 
     def knows(self) -> frozenset[str]:
         return KNOWS

@@ -261,6 +261,10 @@ class Attack(Protocol):
         """Why this attack cannot work on that setting and what to change, or None."""
         ...
 
+    def fits(self, model: nn.Sequential) -> str | None:
+        """Why this attack cannot work on that model, in words that name a remedy, or None."""
+        ...
+
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:
         """Decoders, shadow models: whatever does not depend on the victims."""
         ...
@@ -273,7 +277,7 @@ class Defense:
 
     Where the points stand in a federation::
 
-        net  = defense.model(architecture)          # before training: layers added or replaced
+        net  = defense.model(architecture, rng)     # before training: layers added or replaced
         loss = defense.loss(cross_entropy)
         for round in rounds:
             for client in sampled clients:
@@ -288,9 +292,12 @@ class Defense:
 
     A captured update is counterfactual: the weights of that round, the victim's batch alone, through
     the same points. Tensors arrive by parameter name and are not changed in place.
+
+    A model may gain layers that draw noise (``privsweep.stochastic``), and outputs beyond the logits, which
+    its ``loss`` consumes: all others read the first ``classes`` columns.
     """
 
-    def model(self, model: nn.Sequential) -> nn.Sequential:
+    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
         return model
 
     def loss(self, loss: Loss) -> Loss:
@@ -332,9 +339,9 @@ class Stack(Defense):
     def _rngs(self, rng: Rng) -> list[tuple[Defense, Rng]]:
         return [(d, rng.child(name)) for name, d in self.defenses.items()]
 
-    def model(self, model: nn.Sequential) -> nn.Sequential:
-        for d in self.defenses.values():
-            model = d.model(model)
+    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+        for d, own in self._rngs(rng):
+            model = d.model(model, own)
         return model
 
     def loss(self, loss: Loss) -> Loss:

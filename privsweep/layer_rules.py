@@ -7,10 +7,11 @@ keeps what later sweeps need of the sweep before. Activations are ``[V * B, ...]
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d
 
 
 class Rule(ABC):
@@ -80,8 +81,8 @@ class MaxPool(Rule):
         self.ceil_mode = layer.ceil_mode
 
     def forward(self, a: Tensor) -> Tensor:
-        out, self.place = max_pool2d(a, *self.window, ceil_mode=self.ceil_mode, return_indices=True)
         self.a = a
+        out, self.place = torch.ops.aten.max_pool2d_with_indices(a, *self.window, self.ceil_mode)
         return out
 
     def backward(self, d: Tensor) -> Tensor:
@@ -170,5 +171,6 @@ def plain_rule(layer: nn.Module) -> Rule | None:
     return None
 
 
-def _pair(size: int | tuple[int, ...] | None) -> list[int | None]:
-    return list(size) if isinstance(size, tuple | list) else [size, size]  # type: ignore[list-item]
+def _pair(size: Any) -> list[int]:
+    """One number or two, as two."""
+    return list(size) if isinstance(size, tuple | list) else [size, size]

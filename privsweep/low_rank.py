@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _SPARE = 2  # columns beyond the rank, so that the random sketch misses nothing
+_SLICE = 2**24  # matrix entries in float64 at once
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,3 @@ def factorise(matrices: Tensor, rank: int) -> Factors | None:
         parts.append((left, right))
     left, right = (torch.cat(side) for side in zip(*parts, strict=True))
     return Factors(left, right, right.square().sum((1, 2)))
-
-
-_SLICE = 2**24  # matrix entries in float64 at once

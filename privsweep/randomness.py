@@ -6,6 +6,8 @@ Adding a defence does not shift the attack's draws, and victim 7 draws the same 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -39,3 +41,15 @@ class Rng:
     def permutation(self, n: int) -> Tensor:
         """A random order of ``range(n)``."""
         return torch.randperm(n, generator=self.generator())
+
+
+@contextmanager
+def seeded(rng: Rng) -> Iterator[None]:
+    """Layers made inside draw their initial values from ``rng``; the global state is put back.
+
+    They are made on the CPU; under ``torch.device("meta")`` they have shapes only, which costs nothing.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # not torch.manual_seed, which would seed the accelerators too
+        torch.default_generator.manual_seed(rng.key())
+        yield

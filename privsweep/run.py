@@ -106,6 +106,11 @@ def check(experiment: Experiment, data: Data, rng: Rng) -> None:
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
     experiment.fl_setting.check(data, experiment.model, rng)
+    with torch.device("meta"):
+        plain = experiment.model.build(data.domain, rng.child("init"))
+        reason = experiment.attack.fits(experiment.defense.model(plain, rng.child("defense")))
+    if reason:
+        raise UserError(reason)
 
 
 def file(

@@ -19,7 +19,7 @@ from privsweep.game import Tensors
 from privsweep.gradient_distance import Distance
 from privsweep.layer_rules import Rule, plain_rule
 from privsweep.low_rank import factorise
-from privsweep.weight_rules import Conv, DenseLinear, LowRankLinear, WeightRule
+from privsweep.weight_rules import Conv, DenseLinear, LowRankLinear, Sliding, WeightRule
 
 _SMALL = 2**15  # entries of a dense layer's weight up to which the plain residual is the faster
 
@@ -59,8 +59,10 @@ class TangentMatcher:
         t = self._tangent(p, q)
         centred = t - (predicted * t).sum(1, keepdim=True)
         dt = predicted * centred * mass * share
-        for rule in reversed(self.rules):
+        for rule in reversed(self.rules[self.first :]):
             dt = rule.tangent_backward(dt)
+        for rule in reversed(self.rules[: self.first]):
+            dt = rule.backward(dt)
         return Match(value, dt.view(images.shape), (-share * centred).view(probabilities.shape))
 
     def _backward(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -141,5 +143,5 @@ def _conv(name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors) -> Wei
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
     goal = target[f"{name}.weight"]
     rows = goal.permute(0, 1, 3, 4, 2).flatten(2).contiguous()
-    stride, padding = layer.stride, layer.padding
-    return Conv(weight, bias, rows, target.get(f"{name}.bias"), stride, padding)  # type: ignore[arg-type]
+    sliding = Sliding(layer.stride, layer.padding)  # type: ignore[arg-type]
+    return Conv(weight, bias, rows, target.get(f"{name}.bias"), sliding)

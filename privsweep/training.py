@@ -14,10 +14,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.utils.rnn import pad_sequence
 
 from privsweep.game import Defense, Domain, Loss, Split, Tensors
 from privsweep.optimizer import Optimizer
 from privsweep.randomness import Rng
+from privsweep.stochastic import draw, forward, noise_layers
 
 Parallel = Literal["auto", "stacked", "sequential"]
 
@@ -61,9 +63,12 @@ def parameters_of(model: nn.Module, weights: Tensors) -> dict[str, Tensor]:
 def gradient(
     model: nn.Module, loss: Loss, x: Tensor, y: Tensor, defense: Defense, rng: Rng
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The gradient of one step, as the defence lets it pass, and the loss. ``model`` keeps its weights."""
+    """The gradient of one step, as the defence lets it pass, and the loss. ``model`` keeps its weights.
+
+    Stochastic layers draw afresh, from ``rng``.
+    """
     named = dict(model.named_parameters())
-    value = loss(model(x), y)
+    value = loss(forward(model, draw(model, len(x), rng.child("noise"), x.device), x), y)
     # Convolutions hand out gradients in another memory layout, which fused optimisers would misread.
     grads = [g.contiguous() for g in torch.autograd.grad(value, list(named.values()))]
     return dict(defense.gradient(dict(zip(named, grads, strict=True)), len(x), rng)), value.detach()
@@ -128,7 +133,7 @@ def train_stacked(
     defense: Defense,
     rngs: Sequence[Rng],
 ) -> tuple[list[dict[str, Tensor]], Tensor]:
-    """As ``train_in_turn``, all clients on a leading axis. For models without buffers.
+    """As ``train_in_turn``, all clients on a leading axis. For models without running statistics.
 
     Clients of unequal size are padded: a padded example weighs nothing, and a client that is done pauses.
     """
@@ -139,8 +144,8 @@ def train_stacked(
     device = owns[0].images.device
     defended = "gradient" in defense.acts_at()
 
-    def objective(weights: Tensors, x: Tensor, y: Tensor, weigh: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = functional_call(model, dict(weights), (x,))
+    def objective(weights: Tensors, noise: Tensors, x: Tensor, y: Tensor, weigh: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = functional_call(model, {**weights, **noise}, (x,))
         each = vmap(lambda o, t: loss(o[None], t[None]))(outputs, y)
         value = (each * weigh).sum() / weigh.sum().clamp_min(1)
         return value, value
@@ -155,7 +160,8 @@ def train_stacked(
         weigh = torch.tensor([[1.0] * len(b) + [0.0] * (widest - len(b)) for b in batches], device=device)
         x = torch.stack([domain.inputs(own.pixels(p)) for own, p in zip(owns, padded, strict=True)])
         y = torch.stack([own.labels[p] for own, p in zip(owns, padded, strict=True)])
-        grads, value = step(stacked, x, y, weigh)
+        noise = _stacked_noise(model, batches, [rng.child("step", count) for rng in rngs], device)
+        grads, value = step(stacked, noise, x, y, weigh)
         if defended:
             apart = [
                 defense.gradient({n: g[k] for n, g in grads.items()}, len(batches[k]), rng.child("step", count))
@@ -168,8 +174,17 @@ def train_stacked(
     return [{n: w[k].clone() for n, w in stacked.items()} for k in range(len(owns))], total / lengths
 
 
+def _stacked_noise(
+    model: nn.Module, batches: Sequence[Tensor], rngs: Sequence[Rng], device: torch.device
+) -> dict[str, Tensor]:
+    """Noise ``[K, widest batch, ...]``: every client's as it draws it in turn, and zeros for padding."""
+    drawn = [draw(model, len(b), rng.child("noise"), device) for b, rng in zip(batches, rngs, strict=True)]
+    return {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in drawn[0]}
+
+
 def choose(parallel: Parallel, model: nn.Module, device: torch.device) -> bool:
-    """Whether to stack: on a GPU, or where asked for; never with buffers, whose updates are in place."""
-    if any(True for _ in model.buffers()):
+    """Whether to stack: on a GPU, or where asked for; never with running statistics, whose updates are in place."""
+    noise = noise_layers(model)
+    if any(name not in noise for name, _ in model.named_buffers()):
         return False
     return parallel == "stacked" or (parallel == "auto" and device.type == "cuda")

@@ -8,16 +8,14 @@ their weight. Shapes: activations ``[V * B, ...]``, ``p`` and ``q`` ``[V]``.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, pad
+from torch import Tensor
+from torch.nn.functional import conv2d, fold, linear, pad
 
 from privsweep.layer_rules import Rule
 from privsweep.low_rank import Factors
-
-Steer = tuple[Tensor, Tensor | None]  # p and q; None for a q that is zero
-_NHWC = torch.channels_last
 
 
 class WeightRule(Rule):
@@ -45,7 +43,7 @@ class WeightRule(Rule):
 class Dense(WeightRule):
     """A layer whose residual is formed, victim by victim, as one matrix ``[V, outputs, inputs]`` and a bias.
 
-    Subclasses bring activations to rows: inputs ``[V, n, inputs]``, outputs ``[V, n, outputs]``.
+    Subclasses lay activations out as matrices: inputs ``[V, n, inputs]``, outputs ``[V, outputs, n]``.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None):
@@ -53,13 +51,17 @@ class Dense(WeightRule):
         self.target, self.target_bias = target, target_bias
         self.victims = len(target)
 
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        self.rows_out = self.rows_of_output(d)
-        self.e = torch.baddbmm(self.target, self.rows_out.mT, self.rows_in, beta=-1)
-        flat, goal = self.e.flatten(1), self.target.flatten(1)
-        r, h = flat.square().sum(1), (flat * goal).sum(1) if overlap else None
+    a: Tensor  # inputs as matrices
+    d: Tensor  # output gradients as matrices
+
+    def _residual(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+        """``d`` ``[V, outputs, n]``; the result is that of ``observe``."""
+        self.d = d
+        self.e = torch.baddbmm(self.target, d, self.a, beta=-1)
+        flat = self.e.flatten(1)
+        r, h = flat.square().sum(1), (flat * self.target.flatten(1)).sum(1) if overlap else None
         if self.target_bias is not None:
-            self.e_bias = self.rows_out.sum(1) - self.target_bias
+            self.e_bias = d.sum(2) - self.target_bias
             r = r + self.e_bias.square().sum(1)
             h = None if h is None else h + (self.e_bias * self.target_bias).sum(1)
         return r, h
@@ -69,50 +71,40 @@ class Dense(WeightRule):
         if self.target_bias is not None:
             self.v_bias = _combine(p, q, self.e_bias, self.target_bias)
 
-    def tangent_rows(self) -> Tensor:
-        """``v a`` as rows ``[V, n, outputs]``."""
+    def _tangent(self) -> Tensor:
+        """``v a`` as ``[V, outputs, n]``."""
         if self.target_bias is None:
-            return torch.bmm(self.rows_in, self.v.mT)
-        return torch.baddbmm(self.v_bias[:, None], self.rows_in, self.v.mT)
+            return torch.bmm(self.v, self.a.mT)
+        return torch.baddbmm(self.v_bias[:, :, None], self.v, self.a.mT)
 
-    def take(self, rows: Tensor) -> Dense:
-        bias = None if self.target_bias is None else self.target_bias[rows]
-        return self.like(self.target[rows], bias)
-
-    rows_in: Tensor
-
-    @abstractmethod
-    def rows_of_output(self, d: Tensor) -> Tensor: ...
-
-    @abstractmethod
-    def like(self, target: Tensor, target_bias: Tensor | None) -> Dense:
-        """The same layer with another target."""
+    def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.target[rows], None if self.target_bias is None else self.target_bias[rows]
 
 
 class DenseLinear(Dense):
     """``nn.Linear`` on ``[V * B, inputs]``."""
 
     def forward(self, a: Tensor) -> Tensor:
-        self.rows_in = a.view(self.victims, -1, a.shape[1])
-        return nn.functional.linear(a, self.weight, self.bias)
+        self.a = a.reshape(self.victims, -1, a.shape[1])
+        return linear(a, self.weight, self.bias)
 
-    def rows_of_output(self, d: Tensor) -> Tensor:
-        return d.view(self.victims, -1, d.shape[1])
+    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+        return self._residual(d.view(self.victims, -1, d.shape[1]).mT, overlap)
 
     def backward(self, d: Tensor) -> Tensor:
         return d @ self.weight
 
     def start_tangent(self) -> Tensor:
-        return self.tangent_rows().flatten(0, 1)
+        return self._tangent().mT.reshape(-1, self.weight.shape[0])
 
     def tangent_forward(self, t: Tensor) -> Tensor:
         return torch.addmm(self.start_tangent(), t, self.weight.mT)
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        return torch.addmm(torch.bmm(self.rows_out, self.v).flatten(0, 1), dt, self.weight)
+        return torch.addmm(torch.bmm(self.d.mT, self.v).flatten(0, 1), dt, self.weight)
 
-    def like(self, target: Tensor, target_bias: Tensor | None) -> DenseLinear:
-        return DenseLinear(self.weight, self.bias, target, target_bias)
+    def take(self, rows: Tensor) -> DenseLinear:
+        return DenseLinear(self.weight, self.bias, *self._goals(rows))
 
 
 class LowRankLinear(WeightRule):
@@ -129,7 +121,7 @@ class LowRankLinear(WeightRule):
 
     def forward(self, a: Tensor) -> Tensor:
         self.a = a.double().view(self.victims, -1, a.shape[1])
-        return nn.functional.linear(a, self.weight, self.bias)
+        return linear(a, self.weight, self.bias)
 
     def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
         self.d = d.double().view(self.victims, -1, d.shape[1])
@@ -172,72 +164,69 @@ class LowRankLinear(WeightRule):
         return LowRankLinear(self.weight, self.bias, self.target.take(rows), bias)
 
 
-class Conv(Dense):
-    """``nn.Conv2d`` as a product with image patches; activations lie channels last, so patches are rows.
+@dataclass(frozen=True)
+class Sliding:
+    """How a convolution's window moves."""
 
-    The weight ``[O, C, kh, kw]`` as a matrix has columns in the order ``kh, kw, C``.
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+class Conv(Dense):
+    """``nn.Conv2d`` as a matrix product with image patches, one a row.
+
+    A patch, and so a row of the residual, is ordered ``kh, kw, C``, which gathers the fastest; columns that
+    are to be summed back into an image have PyTorch's order ``C, kh, kw``.
     """
 
     def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        target: Tensor,
-        target_bias: Tensor | None,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
+        self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None, sliding: Sliding
     ):
-        super().__init__(weight.contiguous(memory_format=_NHWC), bias, target, target_bias)
-        self.stride, self.padding = stride, padding
+        super().__init__(weight, bias, target, target_bias)
+        self.sliding = sliding
 
     def forward(self, a: Tensor) -> Tensor:
-        a = a.contiguous(memory_format=_NHWC)
-        self.a = a
-        out = conv2d(a, self.weight, self.bias, self.stride, self.padding)
+        self.input = a
+        out = conv2d(a, self.weight, self.bias, self.sliding.stride, self.sliding.padding)
         self.output = out.shape
-        self.rows_in = self._patches(a)
+        self.a = self._patches(a)
         return out
 
     def _patches(self, a: Tensor) -> Tensor:
-        (kh, kw), (sh, sw), (ph, pw) = self.weight.shape[2:], self.stride, self.padding
+        (kh, kw), (sh, sw), (ph, pw) = self.weight.shape[2:], self.sliding.stride, self.sliding.padding
         framed = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
         windows = framed.unfold(1, kh, sh).unfold(2, kw, sw)  # [V * B, h, w, C, kh, kw]
         return windows.permute(0, 1, 2, 4, 5, 3).reshape(self.victims, -1, kh * kw * a.shape[1])
 
-    def rows_of_output(self, d: Tensor) -> Tensor:
-        return d.permute(0, 2, 3, 1).reshape(self.victims, -1, d.shape[1])
+    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+        by_victim = d.reshape(self.victims, -1, d.shape[1], d[0, 0].numel()).transpose(1, 2)
+        return self._residual(by_victim.flatten(2), overlap)
 
     def backward(self, d: Tensor) -> Tensor:
+        stride, padding = self.sliding.stride, self.sliding.padding
         return torch.ops.aten.convolution_backward(
-            d, self.a, self.weight, None, self.stride, self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
+            d, self.input, self.weight, None, stride, padding, [1, 1], False, [0, 0], 1, [True, False, False]
         )[0]
 
     def start_tangent(self) -> Tensor:
-        n, channels, height, width = self.output
-        return self.tangent_rows().view(n, height, width, channels).permute(0, 3, 1, 2)
+        n, _, height, width = self.output
+        by_victim = self._tangent().unflatten(2, (n // self.victims, height, width))
+        return by_victim.transpose(1, 2).reshape(self.output)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        return self.start_tangent() + conv2d(t, self.weight, None, self.stride, self.padding)
+        moved = conv2d(t, self.weight, None, self.sliding.stride, self.sliding.padding)
+        return moved.add_(self.start_tangent())
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        return self.backward(dt) + self._transposed()
+        _, inputs, height, width = self.input.shape
+        outputs, _, kh, kw = self.weight.shape
+        v = self.v.view(-1, outputs, kh * kw, inputs).transpose(2, 3).flatten(2)
+        along = torch.bmm(v.mT, self.d).unflatten(2, (-1, dt[0, 0].numel())).transpose(1, 2).flatten(0, 1)
+        columns = torch.matmul(self.weight.flatten(1).mT, dt.flatten(2)).add_(along)
+        return fold(columns, (height, width), (kh, kw), 1, self.sliding.padding, self.sliding.stride)
 
-    def _transposed(self) -> Tensor:
-        """``v^T d``: a convolution with as many groups as victims."""
-        _, inputs, height, width = self.a.shape
-        _, outputs, h, w = self.output
-        kh, kw = self.weight.shape[2:]
-        kernels = self.v.view(-1, kh, kw, inputs).permute(0, 3, 1, 2)
-        d = self.rows_out.view(self.victims, -1, h, w, outputs).permute(1, 0, 4, 2, 3).flatten(1, 2)
-        rest = [
-            size - ((out - 1) * s - 2 * p + k)
-            for size, out, s, p, k in zip((height, width), (h, w), self.stride, self.padding, (kh, kw), strict=True)
-        ]
-        back = conv_transpose2d(d, kernels, None, self.stride, self.padding, rest, self.victims)
-        return back.view(-1, self.victims, inputs, height, width).transpose(0, 1).reshape(self.a.shape)
-
-    def like(self, target: Tensor, target_bias: Tensor | None) -> Conv:
-        return Conv(self.weight, self.bias, target, target_bias, self.stride, self.padding)
+    def take(self, rows: Tensor) -> Conv:
+        return Conv(self.weight, self.bias, *self._goals(rows), self.sliding)
 
 
 def _combine(p: Tensor, q: Tensor | None, e: Tensor, goal: Tensor) -> Tensor:

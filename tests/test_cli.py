@@ -200,7 +200,7 @@ def test_a_killed_run_goes_on_from_its_chunks_and_counts_nothing_half(tmp_path: 
     ]
     child = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 90
-    while not list(tmp_path.glob("outputs/partial/*/*.safetensors")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("outputs/partial/*/[!.]*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     child.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import nn
 
 from privsweep.component import component
 from privsweep.game import Bench, Knowledge, Reconstruction, Setting, ThreatModel, Update
@@ -26,6 +27,9 @@ class Blind:
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
 
     def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def fits(self, model: nn.Sequential) -> str | None:
         return None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:

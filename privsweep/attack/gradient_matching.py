@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from privsweep.component import component
@@ -58,12 +58,15 @@ class GradientMatching:
             return _no_gradient(optimizer)
         return None
 
+    def fits(self, model: nn.Sequential) -> str | None:
+        return None
+
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> None:
         return None
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
-        assert known.model is not None and known.domain is not None
+        assert known.domain is not None
         target = _gradient(seen, known)
         victims = len(next(iter(target.values())))
         dimension = seen.examples * (_pixels(known) + known.domain.classes)
@@ -89,7 +92,8 @@ class GradientMatching:
         self, target: Tensors, seen: Update, known: Knowledge, bench: Bench, rng: Rng, victims: range
     ) -> dict[str, Tensor]:
         domain, model = known.domain, known.model
-        assert domain is not None and model is not None
+        assert domain is not None
+        assert model is not None
         device, restarts = bench.device, self.restarts
         shape = (seen.examples, *domain.shape)
         weights = {name: w.to(device) for name, w in seen.weights.items()}

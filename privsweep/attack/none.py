@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import nn
+
 from privsweep.component import component
 from privsweep.game import Bench, Guess, Knowledge, Observation, Setting, ThreatModel
 from privsweep.randomness import Rng
@@ -18,6 +20,9 @@ class NoAttack:
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server", "off-path"}), "black-box")
 
     def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def fits(self, model: nn.Sequential) -> str | None:
         return None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:

@@ -8,6 +8,10 @@ from torch.func import functional_call
 
 from privsweep.errors import UserError
 from privsweep.game import Domain, Split, Tensors
+from privsweep.randomness import Rng
+from privsweep.stochastic import draw
+
+_NOISE = Rng(0, ("accuracy",))
 
 
 @torch.no_grad()
@@ -15,7 +19,8 @@ def accuracy(model: nn.Module, weights: Tensors, split: Split, domain: Domain, b
     """The share of examples, from 0 to 1, whose largest logit is that of their class.
 
     ``weights`` (parameters and buffers) stand in for those of ``model``, which is left as it was, its mode
-    too; the outputs are those of eval mode, on the device of ``split``, ``batch`` examples at once.
+    too; the outputs are those of eval mode, on the device of ``split``, ``batch`` examples at once. Stochastic layers
+    sample, always from the same stream, one for every batch. Outputs beyond the classes are ignored.
 
     Raises UserError for an empty split or several labels an example.
     """
@@ -32,7 +37,9 @@ def accuracy(model: nn.Module, weights: Tensors, split: Split, domain: Domain, b
     try:
         for start in range(0, len(split), batch):
             chosen = slice(start, start + batch)
-            logits = functional_call(model, weights, (domain.inputs(split.pixels(chosen)),))
+            x = domain.inputs(split.pixels(chosen))
+            noise = draw(model, len(x), _NOISE.child(start), device)
+            logits = functional_call(model, {**weights, **noise}, (x,))[:, : domain.classes]
             right += (logits.argmax(1) == split.labels[chosen]).sum()
     finally:
         for module, mode in modes.items():

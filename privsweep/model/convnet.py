@@ -21,9 +21,8 @@ from privsweep.model.layers import (
     check_halvings,
     initialise,
     normalisation,
-    seeded,
 )
-from privsweep.randomness import Rng
+from privsweep.randomness import Rng, seeded
 
 
 @component

@@ -1,11 +1,10 @@
-"""What the architectures share: activations, normalisation, the dense end, seeded draws, size checks."""
+"""What the architectures share: activations, normalisation, the dense end, initial values, size checks."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 
 from privsweep.errors import UserError
 from privsweep.game import Domain
-from privsweep.randomness import Rng
 
 Layers = OrderedDict[str, nn.Module]
 Activation = Literal["relu", "tanh", "sigmoid"]
@@ -44,18 +42,6 @@ def add_dense(layers: Layers, features: int, hidden: Sequence[int], classes: int
         layers[f"fcact{i}"] = activation(act)
         features = width
     layers["output"] = nn.Linear(features, classes)
-
-
-@contextmanager
-def seeded(rng: Rng) -> Iterator[None]:
-    """Layers made inside draw their initial values from ``rng``; the global state is put back.
-
-    They are made on the CPU; under ``torch.device("meta")`` they have shapes only, which costs nothing.
-    """
-    with torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which would seed the accelerators too
-        torch.default_generator.manual_seed(rng.key())
-        yield
 
 
 def initialise(model: nn.Module, init: Init, bound: float) -> None:

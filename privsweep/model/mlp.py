@@ -11,8 +11,8 @@ from torch import nn
 
 from privsweep.component import component
 from privsweep.game import Domain
-from privsweep.model.layers import Activation, Init, Layers, add_dense, initialise, seeded
-from privsweep.randomness import Rng
+from privsweep.model.layers import Activation, Init, Layers, add_dense, initialise
+from privsweep.randomness import Rng, seeded
 
 
 @component

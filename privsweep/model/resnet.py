@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from privsweep.component import component
 from privsweep.game import Domain
-from privsweep.model.layers import Activation, Layers, Norm, activation, check_halvings, normalisation, seeded
-from privsweep.randomness import Rng
+from privsweep.model.layers import Activation, Layers, Norm, activation, check_halvings, normalisation
+from privsweep.randomness import Rng, seeded
 
 
 class BasicBlock(nn.Module):

@@ -8,6 +8,7 @@ from privsweep.errors import UserError
 from privsweep.game import Domain, Split
 from privsweep.metric.accuracy import accuracy
 from privsweep.randomness import Rng
+from privsweep.stochastic import Stochastic
 
 DOMAIN = Domain((1, 2, 2), 4, (0.5,), (0.5,))
 
@@ -58,3 +59,21 @@ def test_no_single_label_no_accuracy():
     for wrong in (examples.take(torch.arange(0)), Split(examples.images, torch.eye(4).long())):
         with pytest.raises(UserError, match="one label"):
             accuracy(model, weights, wrong, DOMAIN)
+
+
+def test_outputs_beyond_the_classes_are_ignored():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
+    weights = {"1.weight": torch.eye(5)[:, :4], "1.bias": torch.eye(5)[4] * 1e6}
+    assert accuracy(model, weights, split(10), DOMAIN) == 1.0
+
+
+def test_stochastic_layers_sample_and_do_so_alike_every_time():
+    class Jitter(Stochastic):
+        def forward(self, x):
+            return x + 10 * self.noise
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4, bias=False), Jitter(4))
+    weights = {"1.weight": torch.eye(4)}
+    first, second = (accuracy(model, weights, split(400), DOMAIN, 100) for _ in range(2))
+    assert first == second
+    assert 0.25 < first < 0.5

@@ -1,0 +1,97 @@
+"""The input of a network's first linear layer, read off its gradient without any optimisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from privsweep.component import component
+from privsweep.errors import UserError
+from privsweep.game import Bench, Knowledge, Reconstruction, Setting, ThreatModel, Update
+from privsweep.labels import label_images
+from privsweep.randomness import Rng
+
+_TINY = 1e-12
+
+
+@component
+class Analytic:
+    """Exact inversion of a linear first layer: weight gradient over bias gradient (Phong et al., 2017, section 3).
+
+    A unit's weight gradient is the sum over examples of its error times the input, its bias gradient the sum of
+    the errors. For one example every unit with a non-zero bias gradient gives the input; all units are combined by
+    least squares, so that noise averages out. For more, a unit that only one example activates gives that
+    example's input exactly, and such units agree with one another: the largest groups of agreeing units are
+    taken, which needs ReLU and more units than examples. What no group explains is answered by the unit that
+    weighs most among those left over.
+    """
+
+    agreement: Annotated[float, Field(gt=0)]  # largest relative distance between inputs that count as one
+
+    observes: ClassVar[type[Update] | None] = Update
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "domain"})
+    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "white-box")
+
+    def refuses(self, setting: Setting) -> str | None:
+        capture = getattr(setting, "capture", None)
+        if getattr(capture, "what", "gradient") == "difference" and getattr(setting, "optimizer", "sgd") != "sgd":
+            return (
+                "a weight difference of adam is no multiple of a gradient; take fl_setting.capture.what=gradient or "
+                "fl_setting.optimizer=sgd"
+            )
+        return None
+
+    def fits(self, model: nn.Sequential) -> str | None:
+        if _first_linear(model) is None:
+            return "attack=analytic: the first layer with weights must be linear with a bias; take model=smlp or dmlp"
+        return None
+
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:
+        return None
+
+    def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
+        """Raises UserError for a model that does not begin with a linear layer."""
+        assert known.model is not None
+        assert known.domain is not None
+        first = _first_linear(known.model)
+        if first is None:
+            raise UserError(str(self.fits(known.model)))
+        weight, bias = seen.delta[f"{first}.weight"], seen.delta[f"{first}.bias"]
+        found = [self._inputs(w, b, seen.examples) for w, b in zip(weight, bias, strict=True)]
+        images = torch.stack(found).view(len(found), seen.examples, *known.domain.shape)
+        # A weight difference is a negative multiple of the gradient, which only turns the errors' sign.
+        sign = 1 if seen.kind == "gradient" else -1
+        gradient = {name: sign * d for name, d in seen.delta.items()}
+        labels = label_images(known.model, seen.weights, gradient, images.nan_to_num(0))
+        diverged = ~images.isfinite().flatten(1).all(1)
+        return Reconstruction(images=images.nan_to_num(0), diverged=diverged, labels=labels)
+
+    def _inputs(self, weight: Tensor, bias: Tensor, examples: int) -> Tensor:
+        """``[N, D]`` from a weight gradient ``[H, D]`` and a bias gradient ``[H]``."""
+        if examples == 1:
+            return ((bias @ weight) / bias.square().sum().clamp_min(_TINY))[None]
+        alive = bias.abs() > bias.abs().max() * 1e-6
+        inputs, weights = weight[alive] / bias[alive, None], bias[alive].abs()
+        scale = inputs.square().sum(1).sqrt()
+        near = torch.cdist(inputs, inputs) <= self.agreement * torch.minimum(scale[:, None], scale)
+        left = torch.ones_like(weights, dtype=torch.bool)
+        chosen = []
+        for _ in range(examples):
+            # Agreement counts first, the error's size breaks ties: it says how well the ratio is conditioned.
+            votes = (near & left).sum(1) * left + weights / (weights.sum() + _TINY) * left
+            best = int(votes.argmax())
+            group = near[best] & left
+            chosen.append((weights[group] @ inputs[group]) / weights[group].sum() if group.any() else inputs[best])
+            left &= ~group
+        return torch.stack(chosen)
+
+
+def _first_linear(model: nn.Module) -> str | None:
+    """The name of the first layer with weights, if it is linear with a bias."""
+    for name, layer in model.named_modules():
+        if any(True for _ in layer.parameters(recurse=False)):
+            return name if isinstance(layer, nn.Linear) and layer.bias is not None else None
+    return None

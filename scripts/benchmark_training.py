@@ -1,0 +1,95 @@
+"""Speed of local training: clients stacked on a leading axis against clients in turn.
+
+    python scripts/benchmark_training.py
+    python scripts/benchmark_training.py --device cuda --clients 10
+
+Trains one FedAvg round of DLG's LeNet, Zen's LeNet and the shallow MLP on random images. The two ways take turns
+until the time is up, so that a busy machine disturbs them alike; shown are medians over the turns and the median of
+the ratios within a turn. Checked first: both give the same losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import privsweep  # noqa: F401  (says how idle threads wait, before PyTorch is loaded)
+import torch
+from torch.nn.functional import cross_entropy
+
+from privsweep.game import Architecture, Domain, Split, Stack
+from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
+from privsweep.optimizer import Optimizer
+from privsweep.randomness import Rng
+from privsweep.training import Plan, train_in_turn, train_stacked, weights_of
+
+SHAPE, CLASSES = (1, 28, 28), 10
+
+
+def lenet(activation: str, pooling: str, width: int, convolutions: int, fc: list[int]) -> ConvNet:
+    return ConvNet(
+        width=width, layers=[1] * convolutions, depth=convolutions, kernel=5, pool_after=[1, 2], pooling=pooling,
+        norm="none", fc=fc, fc_width=None, activation=activation, init="default", init_bound=0.5,
+    )  # fmt: skip
+
+
+MODELS: dict[str, Architecture] = {
+    "lenet_dlg": lenet("sigmoid", "stride", 12, 3, []),
+    "lenet": lenet("relu", "max", 64, 2, [120, 84]),
+    "smlp": MLP(width=1024, depth=2, activation="relu", init="default", init_bound=0.5),
+}
+
+
+def main() -> None:
+    """Prints client-steps a second, one line a model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--clients", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--examples", type=int, default=640, help="of every client")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for every model")
+    given = parser.parse_args()
+    device = torch.device(given.device)
+    print(f"{'model':10} {'in turn':>9} {'stacked':>9} {'ratio':>6}   client-steps a second on {device}")
+    for name, architecture in MODELS.items():
+        turn, stacked, ratio = measure(architecture, device, given)
+        print(f"{name:10} {turn:9.0f} {stacked:9.0f} {ratio:6.2f}")
+
+
+def measure(architecture: Architecture, device: torch.device, given: argparse.Namespace) -> tuple[float, float, float]:
+    domain = Domain(SHAPE, CLASSES, (0.0,), (1.0,))
+    net = architecture.build(domain, Rng(0)).to(device)
+    start = weights_of(net)
+    generator = Rng(0).child("images").generator()
+    owns = []
+    for _ in range(given.clients):
+        images = torch.randint(0, 256, (given.examples, *SHAPE), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(0, CLASSES, (given.examples,), generator=generator)
+        owns.append(Split(images, labels).to(device))
+    rngs = [Rng(0).child("client", k) for k in range(given.clients)]
+    plan = Plan(Optimizer("adam", 1e-3, 0.0), 1, None, given.batch)
+    steps = given.clients * plan.length(given.examples)
+
+    def run(train: Callable) -> tuple[float, torch.Tensor]:
+        begin = time.perf_counter()
+        _, losses = train(net, start, owns, domain, plan, cross_entropy, Stack({}), rngs)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return steps / (time.perf_counter() - begin), losses
+
+    # Not the weights: Adam turns the rounding of gradients that are zero into whole steps.
+    if not torch.allclose(run(train_in_turn)[1], run(train_stacked)[1], rtol=1e-3):
+        raise SystemExit("stacked and sequential training disagree")
+    rates: list[tuple[float, float]] = []
+    end = time.perf_counter() + given.seconds
+    while time.perf_counter() < end or len(rates) < 3:
+        rates.append((run(train_in_turn)[0], run(train_stacked)[0]))
+    turn, stacked = (statistics.median(r) for r in zip(*rates, strict=True))
+    return turn, stacked, statistics.median(s / t for t, s in rates)
+
+
+if __name__ == "__main__":
+    main()
