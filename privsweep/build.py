@@ -158,8 +158,10 @@ def refuse(experiment: Experiment) -> list[str]:
         return complaints
     lacking = attack.needs - setting.knows()
     if lacking:
+        remedy = "; set fl_setting.labels_known=true, or attack.labels=analytic" if "labels" in lacking else ""
         complaints.append(
             f"{label}: needs {', '.join(sorted(lacking))}, which fl_setting={choice.get('fl_setting')} does not grant"
+            + remedy
         )
     if setting.position not in attack.threat.positions:
         positions = ", ".join(sorted(attack.threat.positions))

@@ -15,6 +15,7 @@ from privsweep.errors import UserError
 from privsweep.game import Data, Defense, Exposure, Images, Knowledge, Loss, Recipe, Tensors, Update
 from privsweep.randomness import Rng
 from privsweep.training import Plan, gradient, parameters_of, train, weights_of
+from privsweep.victims import VictimChoice, draw_victims
 
 KNOWS = frozenset({"model", "loss", "domain", "recipe"})
 
@@ -67,17 +68,26 @@ def expose(
     victims: int,
     position: str,
     rng: Rng,
+    choice: VictimChoice,
+    victim_rng: Rng,
 ) -> Exposure:
     """One captured update for each of ``victims`` victims, and the images behind it.
 
     The server sees the victim client's share. Another client sees the aggregate of all and takes off
     its own share: with two clients the victim's alone is left, with more the mean of the others'.
-    Victims are drawn without replacement from the client's examples, so no image is attacked twice.
+    Victims are drawn without replacement from the client's examples, so no image is attacked twice; they
+    come from ``victim_rng`` (see ``privsweep.victims``), all other noise from ``rng``.
     Clients weigh alike, for they hold batches of one size. ``check`` has seen that the examples suffice.
     """
     senders, eavesdropper = cast(shards, capture, position)
     parts = senders if eavesdropper is None else [*senders, eavesdropper]
-    images = {c: _victims(shards[c], c, victims, capture.batch_size, rng) for c in parts}
+    labels = party.data.train.labels.cpu()
+    images = {
+        c: draw_victims(
+            shards[c], labels[shards[c]], victims, capture.batch_size, choice, victim_rng.child("victims", c)
+        )
+        for c in parts
+    }
     deltas = []
     for victim in range(victims):
         own = rng.child("victim", victim)
@@ -139,12 +149,6 @@ def check(shards: Sequence[Tensor], capture: Capture, victims: int, position: st
                 f"{victims * capture.batch_size} images, and client {client} holds {len(shards[client])}; take fewer "
                 "victims, or fewer clients"
             )
-
-
-def _victims(shard: Tensor, client: int, victims: int, batch: int, rng: Rng) -> Tensor:
-    """Positions ``[victims, batch]`` in the training split; the first victims stay when more are asked for."""
-    order = rng.child("victims", client).permutation(len(shard))[: victims * batch]
-    return shard[order].view(victims, batch)
 
 
 def _others(shares: Mapping[int, Tensors], own: int, defense: Defense, rng: Rng) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -20,6 +20,7 @@ from privsweep.optimizer import Optimizer
 from privsweep.partition import Partition, partition
 from privsweep.randomness import Rng
 from privsweep.training import Plan
+from privsweep.victims import VictimChoice
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -35,12 +36,22 @@ class Trained:
     batch_size: Count
     checkpoints: list[Annotated[int, Field(ge=0)]]  # rounds whose weights are kept; 0 and the last always are
     victims: Count
+    victim_choice: VictimChoice
+    victim_seed: Annotated[int, Field(ge=0)] | None  # in place of the run's; None: that one, by captured round
+    labels_known: bool  # the adversary is given the labels of the victims' images
     position: Literal["client", "server"]
     capture: Capture
 
     training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "gradient", "update", "aggregate"})
     calls: ClassVar[frozenset[str]] = training_calls | {"server_view"}
-    exposure_fields: ClassVar[Mapping[str, Any]] = {"victims": 1, "position": "server", "capture": NEUTRAL}
+    exposure_fields: ClassVar[Mapping[str, Any]] = {
+        "victims": 1,
+        "victim_choice": "random",
+        "victim_seed": None,
+        "labels_known": False,
+        "position": "server",
+        "capture": NEUTRAL,
+    }
 
     def shards(self, data: Data, rng: Rng) -> list[Tensor]:
         """Positions of every client's examples in the training split."""
@@ -62,7 +73,7 @@ class Trained:
         return net.to(data.train.images.device)
 
     def knows(self) -> frozenset[str]:
-        return KNOWS
+        return KNOWS | {"labels"} if self.labels_known else KNOWS
 
     def length(self) -> int:
         """Rounds (epochs, of central training) from the first to the last."""
@@ -94,7 +105,7 @@ class Trained:
     def expose(
         self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench
     ) -> Exposure:
-        """Captured updates of ``victims`` victims; see ``privsweep.capture.expose``."""
+        """Captured updates of ``victims`` victims, and their labels if known; see ``privsweep.capture.expose``."""
         shards = self.shards(data, rng)
         net = self.network(data, model, defense, rng)
         plan, loss = self.plan(), defense.loss(cross_entropy)
@@ -103,7 +114,14 @@ class Trained:
         if self.capture.step:
             weights = self.local_weights(done, weights, net, shards, data, defense, rng)
         party = Party(data, net, loss, plan, defense)
-        return expose(party, weights, shards, self.capture, self.victims, self.position, rng.child("exposure", done))
+        own = rng.child("exposure", done)
+        victims = own if self.victim_seed is None else Rng(self.victim_seed)
+        out = expose(
+            party, weights, shards, self.capture, self.victims, self.position, own, self.victim_choice, victims
+        )
+        if not self.labels_known:
+            return out
+        return replace(out, known=replace(out.known, labels=out.truth.labels.clone()))
 
     def local_weights(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -52,17 +52,18 @@ def reconstructions(
             for i, (name, batch) in enumerate((("original", originals), ("guess", guesses))):
                 box = ((left + n * side) / width, (under - (i + 1) * side) / height)
                 axes = figure.add_axes((*box, 0.96 * side / width, 0.96 * side / height))
-                _image(axes, batch[victim, n])
+                show_image(axes, batch[victim, n])
                 if column == 0 and n == 0:
                     label = "original" if name == "original" else "recon-\nstruction"
                     axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
         if victim < len(captions):
             x, y = left + images * side / 2, under - 2 * side - 0.06
             figure.text(x / width, y / height, captions[victim], fontsize=8, ha="center", va="top", color=INK)
-    return _save(path, figure)
+    return save(path, figure)
 
 
-def _image(axes: Any, image: Array) -> None:
+def show_image(axes: Any, image: Array) -> None:
+    """An image ``[C, H, W]`` in [0, 1], its pixels sharp."""
     pixels = np.clip(np.nan_to_num(np.moveaxis(image, 0, -1)), 0, 1)
     if pixels.shape[-1] == 3:
         axes.imshow(pixels, interpolation="nearest")
@@ -101,7 +102,7 @@ def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None =
     axes.legend(frameon=False, fontsize=8)
     if title:
         axes.set_title(fill(title, 90), fontsize=9, loc="left", color=INK)
-    return _save(path, figure)
+    return save(path, figure)
 
 
 def table_picture(path: Path, laid: Laid) -> Path:
@@ -166,7 +167,7 @@ def table_picture(path: Path, laid: Laid) -> Path:
     for content, colour in below:
         text(0.2, y, content, color=colour, fontsize=8, linespacing=1.25)
         y -= 0.18 * (content.count("\n") + 1) + 0.06
-    return _save(path, figure)
+    return save(path, figure)
 
 
 def _verdict_lines(laid: Laid, columns: int) -> list[tuple[bool | None, str]]:
@@ -182,8 +183,13 @@ def _source(laid: Laid) -> str:
     return "; ".join(part for part in about if part)
 
 
-def _save(path: Path, figure: Figure) -> Path:
-    FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
-    with whole_file(path) as draft:
-        figure.savefig(draft, format="png")
+def save(path: Path, figure: Figure) -> Path:
+    """A PNG, whole or not at all."""
+    with whole_file(path) as draft, draft.open("wb") as file:
+        png(figure, file)
     return path
+
+
+def png(figure: Figure, file: IO[bytes]) -> None:
+    FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
+    figure.savefig(file, format="png")

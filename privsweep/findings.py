@@ -20,6 +20,7 @@ from privsweep.errors import UserError
 from privsweep.notation import UNKNOWN, Number
 
 LENGTH, STEPS = 2000, 20_000  # characters of a check; nodes visited, comprehensions unrolled
+IDS = 100  # characters of a row or column put together
 
 _ORDER: dict[type, Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
@@ -179,7 +180,10 @@ class _Evaluator:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return _numeric(operator.neg, self.value(operand))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return _numeric(_ARITHMETIC[type(op)], self.value(left), self.value(right))
+                sides = self.value(left), self.value(right)
+                if isinstance(op, ast.Add) and all(isinstance(side, str) for side in sides):
+                    return self.joined("".join(sides))
+                return _numeric(_ARITHMETIC[type(op)], *sides)
             case ast.Compare(left=left, ops=ops, comparators=others):
                 sides = [self.value(side) for side in (left, *others)]
                 return _every([self.compare(op, *sides[i : i + 2]) for i, op in enumerate(ops)])
@@ -189,6 +193,12 @@ class _Evaluator:
                 out: list[Any] = []
                 return UNKNOWN if self.unroll(element, loops, out) is UNKNOWN else out
         raise _RefusedError(f"'{ast.unparse(node)[:60]}' is not allowed; use v, r, {', '.join(_FUNCTIONS)}")
+
+    def joined(self, text: str) -> str:
+        """Ids out of parts, as in ``v('ssim', model + '_baseline')``."""
+        if len(text) > IDS:
+            raise _RefusedError(f"joins words to more than {IDS} characters")
+        return text
 
     def item(self, node: ast.AST) -> Any:
         value = self.value(node)

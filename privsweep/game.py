@@ -195,6 +195,7 @@ class ThreatModel:
     positions: frozenset[Literal["client", "server", "off-path"]]
     access: Literal["white-box", "black-box"]
     security: Literal["honest-but-curious", "malicious"] = "honest-but-curious"
+    adaptive: bool = False  # knows the defence and works around it
 
 
 class Bench(Protocol):

@@ -12,9 +12,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+_ROUNDING = 1e-14  # |g|^2 comes as a difference of numbers in float64: so much of them is lost
+_TINY = 1e-60  # a squared norm below counts as zero
+
 
 class Distance(Protocol):
-    """All arguments and results are ``[V]``."""
+    """All arguments and results are ``[V]``, of the arguments' dtype."""
 
     def value(self, r: Tensor, h: Tensor, n: Tensor) -> Tensor:
         """Non-negative, 0 where ``r`` is 0; differentiable."""
@@ -33,3 +36,34 @@ class Squared:
 
     def slopes(self, r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor | None]:
         return torch.ones_like(r), None
+
+
+class Cosine:
+    """One minus the cosine of the angle between the gradients over all parameters (Geiping et al., 2020, eq. 4).
+
+    With ``m = |g|^2`` this is ``(r N - h^2) / (s (s + <g, G>))``, where ``s = |g| |G|``: no difference of numbers
+    close to 1 is taken. A gradient of norm zero is at distance 1 and pulls nowhere.
+    """
+
+    def value(self, r: Tensor, h: Tensor, n: Tensor) -> Tensor:
+        inner, _, scale, alive = _angle(r, h, n)
+        near = (r.double() * n.double() - h.double().square()).clamp(min=0)
+        ahead = alive & (inner > 0)
+        # each branch is finite everywhere, so that autograd may go through both
+        small = near / torch.where(ahead, scale * (scale + inner), 1)
+        large = 1 - inner / scale
+        return torch.where(ahead, small, torch.where(alive, large, 1)).to(r.dtype)
+
+    def slopes(self, r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+        inner, squared, scale, alive = _angle(r, h, n)
+        by_r, by_h = inner / (2 * squared * scale), -(r.double() + h.double()) / (squared * scale)
+        return torch.where(alive, by_r, 0).to(r.dtype), torch.where(alive, by_h, 0).to(r.dtype)
+
+
+def _angle(r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``<g, G>``, ``|g|^2``, ``|g| |G|``, and whether both norms are above rounding; float64."""
+    r, h, n = r.double(), h.double(), n.double()
+    squared = r + 2 * h + n
+    alive = (squared > _ROUNDING * (r + n)) & (n > _TINY)
+    squared = torch.where(alive, squared, 1)
+    return h + n, squared, (squared * torch.where(alive, n, 1)).sqrt(), alive

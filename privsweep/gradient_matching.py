@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy
 from privsweep.autograd_matching import AutogradMatcher
 from privsweep.game import Loss, Tensors
 from privsweep.gradient_distance import Distance
-from privsweep.tangent_matching import Match, tangent_matcher
+from privsweep.tangent_matching import SMALL, Match, tangent_matcher
 
 
 class Matcher(Protocol):
     """Distances of ``V`` victims with their derivatives."""
 
-    def __call__(self, images: Tensor, probabilities: Tensor) -> Match: ...
+    def __call__(self, images: Tensor, probabilities: Tensor, noise: Tensors | None = None) -> Match: ...
 
     def take(self, rows: Tensor) -> Matcher: ...
 
@@ -28,16 +28,33 @@ def matcher(
     distance: Distance,
     images: int,
     loss: Loss = cross_entropy,
+    label_weight: float = 0.0,
+    kept: bool = False,
 ) -> Matcher:
     """The fastest exact matcher for a network in its present mode (train or eval).
 
     ``weights``: parameters and buffers by name. ``target``: the captured gradients ``[V, ...]`` by parameter
-    name, each the mean over ``images`` images. All must be of one dtype, which the images follow. A network
-    with a layer that has no rule, or a loss other than cross-entropy, is differentiated twice.
+    name, each the mean over ``images`` images; a parameter that is missing there is not matched, and with ``kept``
+    neither is an entry that is zero. All must be of one dtype, which the images follow. ``label_weight`` times the
+    squared distance between prediction and label is added, as a penalty. Cross-entropy reads as many outputs as
+    there are classes, any other ``loss`` reads them all. A network with a layer that has no rule, or a loss other
+    than cross-entropy, is differentiated twice.
     """
-    target = {name: target[name] for name, _ in model.named_parameters()}
+    target = {name: target[name] for name, _ in model.named_parameters() if name in target}
     if loss is cross_entropy:
-        fast = tangent_matcher(model, weights, target, distance, images)
+        fast = tangent_matcher(model, weights, target, distance, images, label_weight, kept)
         if fast is not None:
             return fast
-    return AutogradMatcher(model, weights, target, distance, loss)
+    return AutogradMatcher(model, weights, target, distance, loss, label_weight, kept)
+
+
+def numbers_held(target: Tensors, copied: bool, kept: bool = False) -> int:
+    """Numbers that a matcher holds for one victim besides ``target``: residuals, directions and, if ``copied``, G.
+
+    Wide dense layers form no residual unless ``kept``.
+    """
+    held = 0
+    for g in target.values():
+        wide = g.dim() == 3 and g[0].numel() > SMALL and not kept
+        held += g[0].numel() * (int(copied) if wide else 4)
+    return held

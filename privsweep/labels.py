@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from privsweep.bottleneck import Output
 from privsweep.errors import UserError
 from privsweep.game import Domain, Tensors
 from privsweep.randomness import Rng
@@ -55,14 +56,19 @@ def label_images(model: nn.Sequential, weights: Tensors, gradient: Tensors, imag
             functional_call(model, dict(weights), (images.flatten(0, 1),))
     finally:
         handle.remove()
-    features = seen[0].view(*images.shape[:2], -1)
-    errors = torch.linalg.lstsq(features.mT.double(), gradient[f"{output}.weight"].mT.double(), driver="gelsd").solution
+    weight = gradient[f"{output}.weight"]
+    features = seen[0].view(*images.shape[:2], -1)[..., : weight.shape[2]]
+    errors = torch.linalg.lstsq(features.mT.double(), weight.mT.double(), driver="gelsd").solution
     return errors.argmin(2)
 
 
 def last_bias(model: nn.Module) -> str:
     """The name of the output layer's bias."""
-    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer.bias is not None]
+    names = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | Output) and layer.bias is not None
+    ]
     if not names:
         raise UserError("attack.labels=analytic: the model has no linear layer with a bias; take labels=optimised")
     return f"{names[-1]}.bias"

@@ -1,4 +1,4 @@
-"""How layers without parameters take part in the four sweeps of gradient matching.
+"""How layers without captured gradients take part in the four sweeps of gradient matching.
 
 The sweeps are forward, backward, tangent forward and tangent backward (see ``tangent_matching``). A rule
 keeps what later sweeps need of the sweep before. Activations are ``[V * B, ...]``.
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, linear, softplus
 
 
 class Rule(ABC):
@@ -149,6 +149,54 @@ class ReLU(Activation):
 
     def bend(self) -> None:
         return None
+
+
+class Sampling(Rule):
+    """A code drawn from its mean and raw deviation, ``mu + softplus(raw) * noise``; ``[n, 2k]`` to ``[n, k]``.
+
+    ``noise`` is ``[n, k]``. The noise moves the loss too: ``by_noise``, after the sweeps, is the derivative of the
+    distance with respect to it.
+    """
+
+    noise: Tensor
+    by_noise: Tensor
+
+    def forward(self, a: Tensor) -> Tensor:
+        mu, raw = a.chunk(2, 1)
+        self.deviation, self.slope = softplus(raw), torch.sigmoid(raw)
+        return mu + self.deviation * self.noise
+
+    def backward(self, d: Tensor) -> Tensor:
+        self.d = d
+        return torch.cat((d, d * self.noise * self.slope), 1)
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        by_mean, self.t = t.chunk(2, 1)
+        return by_mean + self.t * self.noise * self.slope
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        self.by_noise = dt * self.deviation + self.d * self.slope * self.t
+        bend = self.slope * (1 - self.slope)
+        return torch.cat((dt, self.noise * (dt * self.slope + self.d * self.t * bend)), 1)
+
+
+class UnmatchedLinear(Rule):
+    """``nn.Linear`` whose captured gradient is left out of the distance."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight, self.bias = weight, bias
+
+    def forward(self, a: Tensor) -> Tensor:
+        return linear(a, self.weight, self.bias)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return d @ self.weight
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        return t @ self.weight.mT
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        return dt @ self.weight
 
 
 def plain_rule(layer: nn.Module) -> Rule | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from privsweep.notation import UNKNOWN, Number, in_printed_unit, parse, show
 from privsweep.table import Axis, Finding, Table
+from privsweep.training_curve import read
 
 Record = Mapping[str, Any]
 # Keys that say where and how, not what: a table is the same whatever they are.
@@ -57,6 +59,7 @@ class Laid:
     environment: Mapping[str, str]  # what the runs had in common, or every value of it
     complete: int
     jobs: int
+    folders: Mapping[tuple[str, str, int], Path]  # of the complete run behind row, column and seed
 
     @property
     def command(self) -> str:
@@ -65,15 +68,27 @@ class Laid:
         return " ".join(["privsweep", f"experiment={self.table.experiment}", *scale, *map(_quoted, self.overrides)])
 
 
-def layout(table: Table, records: Mapping[str, Record | None], scale: str, overrides: Sequence[str] = ()) -> Laid:
-    """Lay out what is stored: job id -> record, None where there is none.
+def layout(
+    table: Table,
+    records: Mapping[str, Record | None],
+    scale: str,
+    overrides: Sequence[str] = (),
+    folder: Callable[[str], Path] = Path,
+) -> Laid:
+    """Lay out what is stored: job id -> record, None where there is none; signature -> ``folder`` with its files.
 
     A cell with a seed missing or failed has no mean: its seeds are shown and counted, never averaged.
     """
-    read: dict[tuple[str, str], dict[int, float | None]] = {}
+    numbers_of: dict[tuple[str, str], dict[int, float | None]] = {}
     failed: dict[tuple[str, str], set[int]] = {}
     problems: list[str] = []
     jobs = table.jobs()
+    folders = {
+        cell: folder(str(record.get("signature")))
+        for job in jobs
+        if (record := records.get(job.id)) is not None and record["status"] == "complete"
+        for cell in job.cells
+    }
     for job in jobs:
         record = records.get(job.id)
         if record is not None and record["status"] != "complete":
@@ -85,14 +100,18 @@ def layout(table: Table, records: Mapping[str, Record | None], scale: str, overr
                 failed.setdefault((row, column), set()).add(seed)
                 continue
             axis = table.reads(row, column)
-            value = _look_up(record, str(axis.metric))
+            if axis.learning is None:
+                value, name = _look_up(record, str(axis.metric)), str(axis.metric)
+            else:
+                baseline = folders.get((row, str(table.columns[column].baseline), seed))
+                value, name = read(axis.learning, folders[row, column, seed], baseline), f"curve of {axis.label}"
             if value is UNKNOWN:
-                problems.append(f"{job.id}: the record {record.get('signature', '')} has no {axis.metric}")
+                problems.append(f"{job.id}: the record {record.get('signature', '')} has no {name}")
             else:
                 number = None if value is None else in_printed_unit(value, axis.format)
-                read.setdefault((row, column), {})[seed] = number
+                numbers_of.setdefault((row, column), {})[seed] = number
     cells = {
-        (r, c): _cell(table, r, c, read.get((r, c), {}), failed.get((r, c), set()))
+        (r, c): _cell(table, r, c, numbers_of.get((r, c), {}), failed.get((r, c), set()))
         for r in table.rows
         for c in table.columns
     }
@@ -108,6 +127,7 @@ def layout(table: Table, records: Mapping[str, Record | None], scale: str, overr
         environment=environment(present),
         complete=len(present),
         jobs=len(jobs),
+        folders=folders,
     )
 
 

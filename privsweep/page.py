@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from privsweep.figure_draw import figure_png
 from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, body, conditions, header, notes, warning
 from privsweep.layout import Laid, Record
 from privsweep.notation import show
@@ -42,6 +43,7 @@ def _table(laid: Laid) -> dict[str, Any]:
         "warning": warning(laid),
         "header": header(laid),
         "groups": body(laid),
+        "figure": None if (drawn := figure_png(laid)) is None else _source(drawn),
         "verdicts": [
             {
                 "word": VERDICTS[v.holds],
@@ -94,4 +96,8 @@ def _flat(node: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
 
 
 def _inline(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return _source(path.read_bytes())
+
+
+def _source(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -106,7 +106,8 @@ def table(planned: Plan) -> int:
     assert planned.table is not None
     session = planned.runs[0].experiment.session
     given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
-    laid = layout(planned.table, planned.records(), session.scale, given)
+    folder = Store(session.output_dir).folder
+    laid = layout(planned.table, planned.records(), session.scale, given, folder)
     out.print(terminal(laid))
     if laid.complete:
         _written(write(laid, session.output_dir))

@@ -64,7 +64,8 @@ def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) 
     planned = sweep.stored(name, overrides, config_dir)
     assert planned.table is not None
     session = planned.runs[0].experiment.session
-    return layout(planned.table, planned.records(), session.scale, overrides), session.output_dir
+    folder = Store(session.output_dir).folder
+    return layout(planned.table, planned.records(), session.scale, overrides, folder), session.output_dir
 
 
 def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:

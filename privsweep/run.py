@@ -19,6 +19,7 @@ from privsweep.errors import UserError
 from privsweep.figure import curves, reconstructions
 from privsweep.files import write_json
 from privsweep.game import Data, Exposure, Guess, Reconstruction, System
+from privsweep.images_file import save_images
 from privsweep.metric.matching import match, reorder
 from privsweep.metric.score import score
 from privsweep.randomness import Rng
@@ -168,6 +169,7 @@ def _pictures(
     truth = exposure.truth.pixels.cpu()
     guessed = data.domain.pixels(guess.images).cpu().nan_to_num(0.5).clamp(0, 1)
     guessed = reorder(guessed, match(guessed, truth))
+    save_images(folder, truth.numpy(), guessed.numpy())
     reconstructions(folder / "reconstructions.png", truth.numpy(), guessed.numpy(), captions, title)
 
 
@@ -199,6 +201,7 @@ def _header(experiment: Experiment, sign: str) -> Record:
             "position": position,
             "access": threat.access,
             "security": threat.security,
+            **({"adaptive": True} if threat.adaptive else {}),
         },
         "config": dict(experiment.config),
     }

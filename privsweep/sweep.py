@@ -19,6 +19,7 @@ from privsweep.store import Record, Store, signature
 from privsweep.table import Job, Table
 
 DEFENSE_PARAMETER = re.compile(r"\+{0,2}defense\.(\w+)\.")
+ATTACK_PARAMETER = re.compile(r"\+{0,2}attack\.")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool) -> Pl
 
 def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str]) -> Plan:
     name = base.choices.get("experiment") or "table"
-    table = Table.from_config(base.config["table"], name)
+    table = Table.from_config(base.config["table"], name, base.config.get("figure"))
     mine = {o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
     clash = sorted(mine & table.keys())
     if clash:
@@ -123,8 +124,14 @@ def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str
 
 
 def compose_cell(overrides: Sequence[str], job: Job, extra: Sequence[str] = ()) -> Composition:
-    """The experiment, the command line and the cell; a defence's parameter applies where the defence is present."""
-    typed = [*without(overrides, ["cell"]), *job.overrides]
+    """The experiment, the command line and the cell.
+
+    A defence's parameter applies where the defence is present, an attack's where there is an attack.
+    """
+    given = without(overrides, ["cell"])
+    if "attack=none" in job.overrides:
+        given = [o for o in given if not ATTACK_PARAMETER.match(o)]
+    typed = [*given, *job.overrides]
     special = [o for o in typed if DEFENSE_PARAMETER.match(o)]
     plain = [o for o in typed if o not in special]
     composed = compose(plain, extra)

@@ -7,39 +7,64 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from privsweep.errors import UserError
+from privsweep.figure_spec import Figure
 from privsweep.findings import holds
 from privsweep.notation import FORMAT, UNKNOWN, Number, parse
+from privsweep.strict import Id, Name, Strict
 
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 FindingId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]+$")]
 Override = Annotated[str, StringConstraints(pattern=r"^[^=\s][^=\n]*=[^\n]*$")]
 Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class Learning(Strict):
+    """A number read off ``training.csv``: exactly one of the three.
+
+    ``reach``: rounds until a value is reached; ``reach_share``: until that share of the last value of the
+    column's ``baseline`` is; N/A where it never is. ``spread_of_last``: sample standard deviation over so many
+    last rounds, N/A below two.
+    """
+
+    value: Name  # a column of the file
+    reach: float | None = None
+    reach_share: float | None = None
+    spread_of_last: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.reach, self.reach_share, self.spread_of_last).count(None) != 2:
+            raise ValueError("give one of reach, reach_share and spread_of_last")
+        return self
 
 
-class Axis(_Strict):
-    """A row or a column: what it is called, what it sets, and what it reads off a record.
+class Axis(Strict):
+    """A row or a column: what it is called, what it sets, and what it reads off a run.
 
-    ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``. Over
-    seeds a ``mean`` is N/A as soon as one seed is; a ``median`` takes N/A as infinity.
+    ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``;
+    ``learning`` a number of the training curve instead. Over seeds a ``mean`` is N/A as soon as one seed is;
+    a ``median`` takes N/A as infinity.
     """
 
     label: str
-    overrides: list[Override] = []
+    overrides: list[Override] = Field(default_factory=list)
     metric: Metric | None = None
+    learning: Learning | None = None
+    baseline: Id | None = None  # of a column: the one that it is measured against
     format: Annotated[str, StringConstraints(pattern=FORMAT)] | None = None  # m:ss, .1f, .3g, .1%
     aggregate: Literal["mean", "median"] = "mean"
     better: Literal["lower", "higher"] | None = None  # for the attack
     note: str | None = None
 
+    @property
+    def reads(self) -> int:
+        """How many numbers it names."""
+        return 2 - (self.metric, self.learning).count(None)
 
-class Finding(_Strict):
+
+class Finding(Strict):
     """A claim of the paper, and whether it holds over the printed numbers (null: none are printed)."""
 
     id: FindingId
@@ -58,7 +83,7 @@ class Job:
     cells: tuple[tuple[str, str, int], ...]
 
 
-class Table(_Strict):
+class Table(Strict):
     """The ``table`` of an experiment file, checked."""
 
     title: str
@@ -66,18 +91,24 @@ class Table(_Strict):
     rows: Annotated[dict[Id, Axis], Field(min_length=1)]
     columns: Annotated[dict[Id, Axis], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    printed: dict[Id, dict[Id, str]] = {}
-    findings: list[Finding] = []
-    notes: list[str] = []
+    printed: dict[Id, dict[Id, str]] = Field(default_factory=dict)
+    findings: list[Finding] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    figure: Figure | None = None  # drawn beside it
     experiment: str = "table"  # its name on the command line, such as zen/table1
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], experiment: str = "table") -> Table:
-        """Check a plain dict. Raises UserError, one line with everything that is wrong."""
+    def from_config(
+        cls, config: Mapping[str, Any], experiment: str = "table", figure: Mapping[str, Any] | None = None
+    ) -> Table:
+        """Check plain dicts: an experiment's ``table`` and ``figure``.
+
+        Raises UserError, one line with everything that is wrong.
+        """
         try:
-            return cls.model_validate({**config, "experiment": experiment})
+            return cls.model_validate({**config, "figure": figure, "experiment": experiment})
         except ValidationError as error:
-            wrong = [".".join(["table", *map(str, e["loc"])]) + ": " + _plain(e) for e in error.errors()]
+            wrong = [f"{_place(e['loc'])}: {_plain(e)}" for e in error.errors()]
             raise UserError(f"experiment={experiment}: {'; '.join(wrong)}") from None
         except UserError as error:  # a check that is no expression
             raise UserError(f"experiment={experiment}: table.{error}") from None
@@ -93,11 +124,16 @@ class Table(_Strict):
                 raise ValueError(f"{kind} {', '.join(twice)} stands there twice; keep one")
         for r, row in self.rows.items():
             for c, column in self.columns.items():
-                if (row.metric is None) == (column.metric is None):
+                if row.reads + column.reads != 1:
                     raise ValueError(f"cell {r}, {c} reads no or two metrics; give one to the row or the column")
+                reading = self.reads(r, c).learning
+                if reading and reading.reach_share is not None and column.baseline not in self.columns:
+                    raise ValueError(f"columns.{c}.baseline={column.baseline}: {r} needs one; name a column")
                 keys = [_key(o) for o in (*column.overrides, *row.overrides, "seed=")]
                 if twice := sorted({k for k in keys if keys.count(k) > 1}):
                     raise ValueError(f"cell {r}, {c} sets {', '.join(twice)} twice; set it in one place")
+        if self.figure and (fault := self.figure.fault(self.rows, self.columns)):
+            raise ValueError(fault)
         for finding in self.findings:
             verdict = self.in_print(finding)
             if None not in (verdict, finding.holds_in_print) and verdict != finding.holds_in_print:
@@ -105,8 +141,8 @@ class Table(_Strict):
         return self
 
     def reads(self, row: str, column: str) -> Axis:
-        """Whichever of row and column names the metric of a cell."""
-        return self.rows[row] if self.rows[row].metric is not None else self.columns[column]
+        """Whichever of row and column says what a cell shows."""
+        return self.rows[row] if self.rows[row].reads else self.columns[column]
 
     def holds(self, finding: Finding, cells: Mapping[tuple[str, str], Number]) -> bool | None:
         """A claim over given cells (row, column) in the printed unit; None while undecided."""
@@ -143,6 +179,13 @@ class Table(_Strict):
 
 def _key(override: str) -> str:
     return re.sub(r"^[+~]+", "", override.split("=", 1)[0])
+
+
+def _place(path: Sequence[str | int]) -> str:
+    """The key that is wrong; pydantic puts the kind of a figure among its keys."""
+    if path[:1] == ("figure",):
+        return ".".join(map(str, (path[0], *path[2:])))
+    return ".".join(map(str, ("table", *path)))
 
 
 def _plain(error: Any) -> str:

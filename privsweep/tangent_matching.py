@@ -4,39 +4,61 @@ For an image x, let F be a distance between the gradient g(x) of the loss with r
 captured gradient. Then dF/dx = d/dx <v, g(x)> with ``v = dF/dg`` held constant, and ``<v, g(x)>`` is the
 derivative of the loss when the weights move along v. So dF/dx is a forward and a backward sweep, in which
 the residuals are found, and a tangent forward and a tangent backward sweep along v: about the work of two
-ordinary gradients, batched over victims, with no graph.
+ordinary gradients, batched over victims, with no graph. A penalty on the network's answers joins at the logits
+and costs nothing more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from privsweep.bottleneck import Bottleneck, Output
+from privsweep.conv_rule import Conv, Sliding
 from privsweep.game import Tensors
 from privsweep.gradient_distance import Distance
-from privsweep.layer_rules import Rule, plain_rule
+from privsweep.layer_rules import Rule, Sampling, UnmatchedLinear, plain_rule
 from privsweep.low_rank import factorise
-from privsweep.weight_rules import Conv, DenseLinear, LowRankLinear, Sliding, WeightRule
+from privsweep.weight_rules import (
+    DenseLinear,
+    LowRankLinear,
+    WeightRule,
+    WideLinear,
+    squared_norm,
+)
 
-_SMALL = 2**15  # entries of a dense layer's weight up to which the plain residual is the faster
+SMALL = 2**15  # entries of a dense layer's weight up to which the plain residual is the faster
 
 
 class Match(NamedTuple):
-    """The distance of ``V`` victims and its derivatives."""
+    """The distance of ``V`` victims, the label penalty, and the derivatives of their sum."""
 
-    distance: Tensor  # [V]
+    distance: Tensor  # [V] between the gradients alone
     images: Tensor  # [V, B, C, H, W]
     probabilities: Tensor  # [V, B, K], with respect to the label probabilities, each on its own
+    penalty: Tensor  # [V]
+    noise: Tensors  # name -> [V, B, ...], with respect to the noise of stochastic layers
 
 
 class TangentMatcher:
-    """Distances between dummy gradients and captured ones under cross-entropy with label probabilities."""
+    """Distances between dummy gradients and captured ones under cross-entropy with label probabilities.
 
-    def __init__(self, rules: Sequence[Rule], distance: Distance, norm2: Tensor):
+    ``sampling``: the rules of stochastic layers, by the name of their noise.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        distance: Distance,
+        norm2: Tensor,
+        label_weight: float,
+        sampling: Mapping[str, Sampling],
+    ):
         self.rules, self.distance, self.norm2 = rules, distance, norm2
+        self.label_weight, self.sampling = label_weight, sampling
         weighted = [i for i, rule in enumerate(rules) if isinstance(rule, WeightRule)]
         self.first = weighted[0]  # nothing before it depends on the weights
         self.overlap = distance.slopes(norm2, norm2, norm2)[1] is not None
@@ -44,13 +66,18 @@ class TangentMatcher:
     def take(self, rows: Tensor) -> TangentMatcher:
         """The same for the victims ``rows`` only; a victim may be taken several times."""
         rules = [rule.take(rows) if isinstance(rule, WeightRule) else rule for rule in self.rules]
-        return TangentMatcher(rules, self.distance, self.norm2[rows])
+        return TangentMatcher(rules, self.distance, self.norm2[rows], self.label_weight, self.sampling)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, probabilities: Tensor) -> Match:
-        """``images`` ``[V, B, C, H, W]`` as fed to the model, ``probabilities`` ``[V, B, K]``."""
+    def __call__(self, images: Tensor, probabilities: Tensor, noise: Tensors | None = None) -> Match:
+        """``images`` ``[V, B, C, H, W]`` as fed to the model, ``probabilities`` ``[V, B, K]``.
+
+        ``noise`` ``[V, B, ...]`` for every stochastic layer; None is no noise.
+        """
         a, share = images.flatten(0, 1), 1 / images.shape[1]
         target = probabilities.flatten(0, 1)
+        for name, sampler in self.sampling.items():
+            sampler.noise = a.new_zeros(1, 1) if noise is None else noise[name].flatten(0, 1)
         for rule in self.rules:
             a = rule.forward(a)
         predicted, mass = a.softmax(1), target.sum(1, keepdim=True)
@@ -59,15 +86,24 @@ class TangentMatcher:
         t = self._tangent(p, q)
         centred = t - (predicted * t).sum(1, keepdim=True)
         dt = predicted * centred * mass * share
+        by_probability = -share * centred
+        penalty = torch.zeros_like(value)
+        if self.label_weight:
+            off = predicted - target
+            penalty = self.label_weight * off.square().view(len(images), -1).sum(1)
+            dt += 2 * self.label_weight * predicted * (off - (predicted * off).sum(1, keepdim=True))
+            by_probability -= 2 * self.label_weight * off
         for rule in reversed(self.rules[self.first :]):
             dt = rule.tangent_backward(dt)
         for rule in reversed(self.rules[: self.first]):
             dt = rule.backward(dt)
-        return Match(value, dt.view(images.shape), (-share * centred).view(probabilities.shape))
+        by_noise = {n: s.by_noise.view(*images.shape[:2], -1) for n, s in self.sampling.items() if noise is not None}
+        return Match(value, dt.view(images.shape), by_probability.view(probabilities.shape), penalty, by_noise)
 
     def _backward(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The distance, and the factors of the residual and of the target in v."""
         r, h = torch.zeros_like(self.norm2), torch.zeros_like(self.norm2)
+        dtype = d.dtype
         for rule in reversed(self.rules[self.first :]):
             if isinstance(rule, WeightRule):
                 more_r, more_h = rule.observe(d, self.overlap)
@@ -76,7 +112,8 @@ class TangentMatcher:
             if rule is not self.rules[self.first]:
                 d = rule.backward(d)
         by_r, by_h = self.distance.slopes(r, h, self.norm2)
-        return self.distance.value(r, h, self.norm2), 2 * by_r, by_h
+        q = None if by_h is None else by_h.to(dtype)
+        return self.distance.value(r, h, self.norm2).to(dtype), 2 * by_r.to(dtype), q
 
     def _tangent(self, p: Tensor, q: Tensor | None) -> Tensor:
         """How the logits move when the weights move along v."""
@@ -92,18 +129,28 @@ class TangentMatcher:
 
 
 def tangent_matcher(
-    model: nn.Sequential, weights: Tensors, target: Tensors, distance: Distance, images: int
+    model: nn.Sequential,
+    weights: Tensors,
+    target: Tensors,
+    distance: Distance,
+    images: int,
+    label_weight: float = 0.0,
+    kept: bool = False,
 ) -> TangentMatcher | None:
-    """None where a layer has no rule. ``target`` holds ``[V, ...]``, each from ``images`` images."""
+    """None where a layer has no rule. See ``privsweep.gradient_matching.matcher``."""
     rules: list[Rule] = []
+    sampling: dict[str, Sampling] = {}
     flat = False
     for name, layer in _layers(model):
+        rule: Rule | None
         if isinstance(layer, nn.Identity):
             continue
-        if isinstance(layer, nn.Linear) and flat:
-            rule: Rule | None = _linear(name, weights, target, images)
+        if isinstance(layer, Bottleneck):
+            rule = sampling[f"{name}.noise"] = Sampling()
+        elif isinstance(layer, nn.Linear | Output) and flat:
+            rule = _linear(name, weights, target, images, kept)
         elif isinstance(layer, nn.Conv2d) and not flat:
-            rule = _conv(name, layer, weights, target)
+            rule = _conv(name, layer, weights, target, kept)
         else:
             rule = plain_rule(layer)
         if rule is None:
@@ -112,36 +159,44 @@ def tangent_matcher(
         rules.append(rule)
     if not any(isinstance(rule, WeightRule) for rule in rules):
         return None
-    norm2 = sum(g.flatten(1).square().sum(1) for g in target.values())
-    assert isinstance(norm2, Tensor)
-    return TangentMatcher(rules, distance, norm2)
+    norm2 = torch.stack([squared_norm(g) for g in target.values()]).sum(0)
+    return TangentMatcher(rules, distance, norm2, label_weight, sampling)
 
 
 def _layers(model: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    found = []
+    """In order. A bottleneck comes after its encoder and before its decoder: what it adds to a cross-entropy is
+    the sampling between them, for the divergence in its last column is no logit."""
+    found: list[tuple[str, nn.Module]] = []
     for name, layer in model.named_children():
+        path = prefix + name
         if type(layer) is nn.Sequential:
-            found += _layers(layer, f"{prefix}{name}.")
+            found += _layers(layer, f"{path}.")
+        elif type(layer) is Bottleneck:
+            found += [(f"{path}.encoder", layer.encoder), (path, layer), (f"{path}.decoder", layer.decoder)]
         else:
-            found.append((prefix + name, layer))
+            found.append((path, layer))
     return found
 
 
-def _linear(name: str, weights: Tensors, target: Tensors, images: int) -> WeightRule:
+def _linear(name: str, weights: Tensors, target: Tensors, images: int, kept: bool) -> Rule:
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+    if f"{name}.weight" not in target:
+        return UnmatchedLinear(weight, bias)
     goal, goal_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
-    factors = factorise(goal, images) if weight.numel() > _SMALL else None
+    if kept or weight.numel() <= SMALL:
+        return DenseLinear(weight, bias, goal, goal_bias, kept)
+    factors = factorise(goal, images)
     if factors is None:
-        return DenseLinear(weight, bias, goal, goal_bias)
+        return WideLinear(weight, bias, goal, goal_bias)
     return LowRankLinear(weight, bias, factors, goal_bias)
 
 
-def _conv(name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors) -> WeightRule | None:
+def _conv(name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors, kept: bool) -> WeightRule | None:
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1)
-    if not plain or isinstance(layer.padding, str):
+    if not plain or isinstance(layer.padding, str) or f"{name}.weight" not in target:
         return None
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
     goal = target[f"{name}.weight"]
     rows = goal.permute(0, 1, 3, 4, 2).flatten(2).contiguous()
     sliding = Sliding(layer.stride, layer.padding)  # type: ignore[arg-type]
-    return Conv(weight, bias, rows, target.get(f"{name}.bias"), sliding)
+    return Conv(weight, bias, rows, target.get(f"{name}.bias"), sliding, kept)

@@ -8,14 +8,15 @@ their weight. Shapes: activations ``[V * B, ...]``, ``p`` and ``q`` ``[V]``.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, fold, linear, pad
+from torch.nn.functional import linear
 
 from privsweep.layer_rules import Rule
 from privsweep.low_rank import Factors
+
+_COPIED = 2**17  # entries of a victim up to which all are added in float64
 
 
 class WeightRule(Rule):
@@ -43,12 +44,15 @@ class WeightRule(Rule):
 class Dense(WeightRule):
     """A layer whose residual is formed, victim by victim, as one matrix ``[V, outputs, inputs]`` and a bias.
 
-    Subclasses lay activations out as matrices: inputs ``[V, n, inputs]``, outputs ``[V, outputs, n]``.
+    Subclasses lay activations out as matrices: inputs ``[V, n, inputs]``, outputs ``[V, outputs, n]``. With
+    ``kept`` the residual counts only where the captured gradient is not zero.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None):
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None, kept: bool = False
+    ):
         self.weight, self.bias = weight, bias
-        self.target, self.target_bias = target, target_bias
+        self.target, self.target_bias, self.kept = target, target_bias, kept
         self.victims = len(target)
 
     a: Tensor  # inputs as matrices
@@ -57,14 +61,16 @@ class Dense(WeightRule):
     def _residual(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
         """``d`` ``[V, outputs, n]``; the result is that of ``observe``."""
         self.d = d
-        self.e = torch.baddbmm(self.target, d, self.a, beta=-1)
-        flat = self.e.flatten(1)
-        r, h = flat.square().sum(1), (flat * self.target.flatten(1)).sum(1) if overlap else None
+        self.e = self._counted(torch.baddbmm(self.target, d, self.a, beta=-1), self.target)
+        r, h = inner_products(self.e, self.target, overlap)
         if self.target_bias is not None:
-            self.e_bias = d.sum(2) - self.target_bias
-            r = r + self.e_bias.square().sum(1)
-            h = None if h is None else h + (self.e_bias * self.target_bias).sum(1)
+            self.e_bias = self._counted(d.sum(2) - self.target_bias, self.target_bias)
+            more_r, more_h = inner_products(self.e_bias, self.target_bias, overlap)
+            r, h = r + more_r, None if h is None or more_h is None else h + more_h
         return r, h
+
+    def _counted(self, e: Tensor, goal: Tensor) -> Tensor:
+        return e.masked_fill_(goal == 0, 0) if self.kept else e
 
     def steer(self, p: Tensor, q: Tensor | None) -> None:
         self.v = _combine(p, q, self.e, self.target)
@@ -104,20 +110,29 @@ class DenseLinear(Dense):
         return torch.addmm(torch.bmm(self.d.mT, self.v).flatten(0, 1), dt, self.weight)
 
     def take(self, rows: Tensor) -> DenseLinear:
-        return DenseLinear(self.weight, self.bias, *self._goals(rows))
+        return DenseLinear(self.weight, self.bias, *self._goals(rows), self.kept)
 
 
-class LowRankLinear(WeightRule):
-    """``nn.Linear`` whose captured gradients are exactly of low rank; no matrix of the weight's size is formed.
+class GramLinear(WeightRule):
+    """``nn.Linear`` without any matrix of the weight's size a victim but the captured gradient itself.
 
     A gradient is the sum of the images' outer products of output gradient and input, so inner products of
-    residuals are small Gram matrices. These cancel near zero: they are formed in float64.
+    residuals are small Gram matrices, and those with G need only ``G a`` and ``G^T d``. They cancel near zero:
+    they are formed in float64.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, target: Factors, target_bias: Tensor | None):
-        self.weight, self.bias = weight, bias
-        self.target, self.target_bias = target, target_bias
-        self.victims = len(target.left)
+    def __init__(self, weight: Tensor, bias: Tensor | None, victims: int, norm2: Tensor, target_bias: Tensor | None):
+        """``norm2`` ``[V]``: the squared norm of every victim's captured weight gradient, float64."""
+        self.weight, self.bias, self.victims = weight, bias, victims
+        self.norm2, self.target_bias = norm2, target_bias
+
+    @abstractmethod
+    def _through(self, a: Tensor) -> Tensor:
+        """``G a`` for inputs ``[V, B, inputs]``: ``[V, B, outputs]``; float64."""
+
+    @abstractmethod
+    def _back(self, d: Tensor) -> Tensor:
+        """``G^T d`` for output gradients ``[V, B, outputs]``: ``[V, B, inputs]``; float64."""
 
     def forward(self, a: Tensor) -> Tensor:
         self.a = a.double().view(self.victims, -1, a.shape[1])
@@ -125,27 +140,25 @@ class LowRankLinear(WeightRule):
 
     def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
         self.d = d.double().view(self.victims, -1, d.shape[1])
-        goal = self.target
         self.gram_a, self.gram_d = self.a @ self.a.mT, self.d @ self.d.mT
-        self.a_right, self.d_left = self.a @ goal.right, self.d @ goal.left
-        product = (self.a_right * self.d_left).sum((1, 2))  # <g, G>
-        r = (self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + goal.norm2
-        h = product - goal.norm2
+        self.goal_a, self.goal_d = self._through(self.a), self._back(self.d)
+        product = (self.goal_a * self.d).sum((1, 2))  # <g, G>
+        # rounding must not make a squared norm negative
+        r = ((self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + self.norm2).clamp(min=0)
+        h = product - self.norm2
         if self.target_bias is not None:
             self.e_bias = self.d.sum(1) - self.target_bias
             r = r + self.e_bias.square().sum(1)
             h = h + (self.e_bias * self.target_bias).sum(1)
-        # rounding must not make a distance negative
-        return r.clamp(min=0).to(d.dtype), h.to(d.dtype) if overlap else None
+        return r, h if overlap else None
 
     def backward(self, d: Tensor) -> Tensor:
         return d @ self.weight
 
     def steer(self, p: Tensor, q: Tensor | None) -> None:
-        goal, dtype = self.target, self.weight.dtype
-        goal_a, goal_d = self.a_right @ goal.left.mT, self.d_left @ goal.right.mT
-        v_a = _combine(p, q, self.gram_a @ self.d - goal_a, goal_a)
-        v_d = _combine(p, q, self.gram_d @ self.a - goal_d, goal_d)
+        dtype = self.weight.dtype
+        v_a = _combine(p, q, self.gram_a @ self.d - self.goal_a, self.goal_a)
+        v_d = _combine(p, q, self.gram_d @ self.a - self.goal_d, self.goal_d)
         if self.target_bias is not None:
             v_a = v_a + _combine(p, q, self.e_bias, self.target_bias)[:, None]
         self.v_a, self.v_d = (t.to(dtype).flatten(0, 1) for t in (v_a, v_d))
@@ -159,74 +172,59 @@ class LowRankLinear(WeightRule):
     def tangent_backward(self, dt: Tensor) -> Tensor:
         return torch.addmm(self.v_d, dt, self.weight)
 
+
+class LowRankLinear(GramLinear):
+    """Captured gradients that are exactly of low rank."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, target: Factors, target_bias: Tensor | None):
+        super().__init__(weight, bias, len(target.left), target.norm2, target_bias)
+        self.target = target
+
+    def _through(self, a: Tensor) -> Tensor:
+        return (a @ self.target.right) @ self.target.left.mT
+
+    def _back(self, d: Tensor) -> Tensor:
+        return (d @ self.target.left) @ self.target.right.mT
+
     def take(self, rows: Tensor) -> LowRankLinear:
         bias = None if self.target_bias is None else self.target_bias[rows]
         return LowRankLinear(self.weight, self.bias, self.target.take(rows), bias)
 
 
-@dataclass(frozen=True)
-class Sliding:
-    """How a convolution's window moves."""
+class WideLinear(GramLinear):
+    """Captured gradients of full rank, as noise makes them: each is read twice an evaluation and never copied."""
 
-    stride: tuple[int, int]
-    padding: tuple[int, int]
+    def __init__(self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None):
+        super().__init__(weight, bias, len(target), squared_norm(target), target_bias)
+        self.target = target
+
+    def _through(self, a: Tensor) -> Tensor:
+        return (a.to(self.target.dtype) @ self.target.mT).double()
+
+    def _back(self, d: Tensor) -> Tensor:
+        return (d.to(self.target.dtype) @ self.target).double()
+
+    def take(self, rows: Tensor) -> WideLinear:
+        bias = None if self.target_bias is None else self.target_bias[rows]
+        return WideLinear(self.weight, self.bias, self.target[rows], bias)
 
 
-class Conv(Dense):
-    """``nn.Conv2d`` as a matrix product with image patches, one a row.
+def squared_norm(goal: Tensor) -> Tensor:
+    """Of every victim's ``[V, ...]``, float64 ``[V]``. Large ones are not copied: only their rows add in float64."""
+    if goal.dim() < 3 or goal[0].numel() <= _COPIED:
+        return torch.linalg.vector_norm(goal.flatten(1), dim=1, dtype=torch.float64).square()
+    return torch.linalg.vector_norm(goal.flatten(2), dim=2).double().square().sum(1)
 
-    A patch, and so a row of the residual, is ordered ``kh, kw, C``, which gathers the fastest; columns that
-    are to be summed back into an image have PyTorch's order ``C, kh, kw``.
+
+def inner_products(e: Tensor, goal: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+    """``<e, e>`` and, if asked, ``<e, G>``, ``[V]``.
+
+    With the overlap ``|g|^2`` is asked for too, a difference of these sums, which float64 keeps when g is small.
     """
-
-    def __init__(
-        self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None, sliding: Sliding
-    ):
-        super().__init__(weight, bias, target, target_bias)
-        self.sliding = sliding
-
-    def forward(self, a: Tensor) -> Tensor:
-        self.input = a
-        out = conv2d(a, self.weight, self.bias, self.sliding.stride, self.sliding.padding)
-        self.output = out.shape
-        self.a = self._patches(a)
-        return out
-
-    def _patches(self, a: Tensor) -> Tensor:
-        (kh, kw), (sh, sw), (ph, pw) = self.weight.shape[2:], self.sliding.stride, self.sliding.padding
-        framed = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
-        windows = framed.unfold(1, kh, sh).unfold(2, kw, sw)  # [V * B, h, w, C, kh, kw]
-        return windows.permute(0, 1, 2, 4, 5, 3).reshape(self.victims, -1, kh * kw * a.shape[1])
-
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        by_victim = d.reshape(self.victims, -1, d.shape[1], d[0, 0].numel()).transpose(1, 2)
-        return self._residual(by_victim.flatten(2), overlap)
-
-    def backward(self, d: Tensor) -> Tensor:
-        stride, padding = self.sliding.stride, self.sliding.padding
-        return torch.ops.aten.convolution_backward(
-            d, self.input, self.weight, None, stride, padding, [1, 1], False, [0, 0], 1, [True, False, False]
-        )[0]
-
-    def start_tangent(self) -> Tensor:
-        n, _, height, width = self.output
-        by_victim = self._tangent().unflatten(2, (n // self.victims, height, width))
-        return by_victim.transpose(1, 2).reshape(self.output)
-
-    def tangent_forward(self, t: Tensor) -> Tensor:
-        moved = conv2d(t, self.weight, None, self.sliding.stride, self.sliding.padding)
-        return moved.add_(self.start_tangent())
-
-    def tangent_backward(self, dt: Tensor) -> Tensor:
-        _, inputs, height, width = self.input.shape
-        outputs, _, kh, kw = self.weight.shape
-        v = self.v.view(-1, outputs, kh * kw, inputs).transpose(2, 3).flatten(2)
-        along = torch.bmm(v.mT, self.d).unflatten(2, (-1, dt[0, 0].numel())).transpose(1, 2).flatten(0, 1)
-        columns = torch.matmul(self.weight.flatten(1).mT, dt.flatten(2)).add_(along)
-        return fold(columns, (height, width), (kh, kw), 1, self.sliding.padding, self.sliding.stride)
-
-    def take(self, rows: Tensor) -> Conv:
-        return Conv(self.weight, self.bias, *self._goals(rows), self.sliding)
+    e, goal = e.flatten(1), goal.flatten(1)
+    if not overlap:
+        return e.square().sum(1), None
+    return squared_norm(e), (e * goal).sum(1, dtype=torch.float64)
 
 
 def _combine(p: Tensor, q: Tensor | None, e: Tensor, goal: Tensor) -> Tensor:

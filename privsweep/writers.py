@@ -1,4 +1,4 @@
-"""A laid-out table to files (Markdown, LaTeX, CSV, PNG) and to the terminal."""
+"""A laid-out table to files (Markdown, LaTeX, CSV, PNG, its figure) and to the terminal."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from privsweep.figure import table_picture
+from privsweep.figure_draw import write_figure
 from privsweep.files import whole_file
 from privsweep.grid import IN_PRINT, VERDICTS, body, header, warning
 from privsweep.latex import latex
@@ -41,7 +42,8 @@ _STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
 def write(laid: Laid, output_dir: Path) -> list[Path]:
-    """Writes ``paper/<experiment>.{md,tex,csv,png}`` below ``output_dir``, whole or not at all.
+    """Writes ``paper/<experiment>.{md,tex,csv,png}`` below ``output_dir``, whole or not at all, and
+    ``<experiment>.figure.png`` where the experiment has a figure.
 
     The scale stands in the name unless it is ``paper``, and so do overrides that change the numbers: a
     variant never takes the place of the paper's table. ``smoke`` goes to ``smoke/``.
@@ -55,6 +57,8 @@ def write(laid: Laid, output_dir: Path) -> list[Path]:
             draft.write_text(render(laid), encoding="utf-8")
         paths.append(path)
     paths.append(table_picture(stem.with_name(f"{stem.name}.png"), laid))
+    if laid.table.figure is not None:
+        paths.append(write_figure(stem.with_name(f"{stem.name}.figure.png"), laid))
     return paths
 
 

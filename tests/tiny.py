@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from privsweep.capture import Capture
+from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedavg import FedAvg
 from privsweep.game import Tensors
 
@@ -44,13 +45,23 @@ def capture(**changes: Any) -> Capture:
     return Capture(**{**values, **changes})
 
 
+TRAINED = {
+    "momentum": 0.0, "batch_size": 8, "checkpoints": [], "victims": 3, "victim_choice": "random", "victim_seed": None,
+    "labels_known": False, "position": "server",
+}  # fmt: skip
+
+
 def fedavg(**changes: Any) -> FedAvg:
     values = {
-        "clients": 3, "rounds": 2, "participation": 1.0, "partition": "iid", "dirichlet_alpha": 0.5,
-        "local_epochs": 2, "local_steps": None, "optimizer": "adam", "lr": 0.01, "momentum": 0.0, "batch_size": 8,
-        "parallel": "sequential", "checkpoints": [], "victims": 3, "position": "server", "capture": capture(),
+        **TRAINED, "clients": 3, "rounds": 2, "participation": 1.0, "partition": "iid", "dirichlet_alpha": 0.5,
+        "local_epochs": 2, "local_steps": None, "optimizer": "adam", "lr": 0.01, "parallel": "sequential",
+        "capture": capture(),
     }  # fmt: skip
     return FedAvg(**{**values, **changes})
+
+
+def central(**changes: Any) -> Central:
+    return Central(**{**TRAINED, "epochs": 2, "optimizer": "adam", "lr": 0.01, "capture": capture(), **changes})
 
 
 def real_data(name: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from privsweep.captured_gradient import captured_gradient, refuses_difference
 from privsweep.component import component
 from privsweep.errors import UserError
 from privsweep.game import Bench, Knowledge, Reconstruction, Setting, ThreatModel, Update
@@ -36,13 +37,7 @@ class Analytic:
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "white-box")
 
     def refuses(self, setting: Setting) -> str | None:
-        capture = getattr(setting, "capture", None)
-        if getattr(capture, "what", "gradient") == "difference" and getattr(setting, "optimizer", "sgd") != "sgd":
-            return (
-                "a weight difference of adam is no multiple of a gradient; take fl_setting.capture.what=gradient or "
-                "fl_setting.optimizer=sgd"
-            )
-        return None
+        return refuses_difference(setting)
 
     def fits(self, model: nn.Sequential) -> str | None:
         if _first_linear(model) is None:
@@ -53,18 +48,16 @@ class Analytic:
         return None
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
-        """Raises UserError for a model that does not begin with a linear layer."""
+        """Raises UserError for a model that does not begin with a linear layer, and as ``captured_gradient``."""
         assert known.model is not None
         assert known.domain is not None
         first = _first_linear(known.model)
         if first is None:
             raise UserError(str(self.fits(known.model)))
-        weight, bias = seen.delta[f"{first}.weight"], seen.delta[f"{first}.bias"]
+        gradient = captured_gradient(seen, known)
+        weight, bias = gradient[f"{first}.weight"], gradient[f"{first}.bias"]
         found = [self._inputs(w, b, seen.examples) for w, b in zip(weight, bias, strict=True)]
         images = torch.stack(found).view(len(found), seen.examples, *known.domain.shape)
-        # A weight difference is a negative multiple of the gradient, which only turns the errors' sign.
-        sign = 1 if seen.kind == "gradient" else -1
-        gradient = {name: sign * d for name, d in seen.delta.items()}
         labels = label_images(known.model, seen.weights, gradient, images.nan_to_num(0))
         diverged = ~images.isfinite().flatten(1).all(1)
         return Reconstruction(images=images.nan_to_num(0), diverged=diverged, labels=labels)

@@ -3,62 +3,115 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
+from privsweep.captured_gradient import captured_gradient, refuses_difference
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.game import Bench, Knowledge, Reconstruction, Setting, Tensors, ThreatModel, Update
-from privsweep.gradient_distance import Distance, Squared
-from privsweep.gradient_matching import Matcher, matcher
+from privsweep.first_order import FirstOrder, recorded
+from privsweep.game import Bench, Domain, Knowledge, Reconstruction, Setting, Tensors, ThreatModel, Update
+from privsweep.gradient_distance import Cosine, Distance, Squared
+from privsweep.gradient_matching import Matcher, matcher, numbers_held
+from privsweep.labels import last_bias, read_labels
 from privsweep.lbfgs import LBFGS, Minimum, Progress
+from privsweep.matching_objective import Joint
+from privsweep.noise_streams import NoiseStreams, before_noise, noise_shapes
 from privsweep.randomness import Rng
+from privsweep.starting_images import Init, bounds, starting_point
 
-_DISTANCES: dict[str, Distance] = {"squared": Squared()}
+_DISTANCES: dict[str, Distance] = {"squared": Squared(), "cosine": Cosine()}
 _TICK_SECONDS = 1.0
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 @component
 class GradientMatching:
     """Moves random images until the gradient they cause equals the captured one.
 
-    Works on the scale of model inputs, without bounds on the pixels. Labels are probabilities, the softmax
-    of numbers that are optimised together with the images. All victims and restarts run at once. A weight
+    Works on the scale of model inputs. Labels are known, read off the gradient, or probabilities (the softmax of
+    numbers that are optimised together with the images). All victims and restarts run at once. A weight
     difference is taken for the gradient of one step of SGD, which is exact for one local step.
 
-    Source: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019), algorithm 1, and its public code.
+    The presets are ``dlg`` (Zhu et al., 2019), ``idlg`` (Zhao et al., 2020), ``iga`` (Geiping et al., 2020) and
+    ``cpl`` (Wei et al., 2020), the last two as "PRECODE" (Scheliga et al., 2022, section 4) uses them. Like there,
+    a stochastic model is attacked through the cross-entropy of its logits, with new noise in every evaluation.
+    An attack that adapts to a defence matches only what the defence leaves: the layers before the noise, the
+    entries that were not pruned; or seeks the noise too (as Balunovic et al., 2022).
     """
 
-    distance: Literal["squared"]
-    labels: Literal["optimised"]
+    distance: Literal["squared", "cosine"]
+    loss: Literal["cross_entropy", "victim"]
+    match: Literal["all", "before_noise"]
+    match_kept: bool
+    noise: Literal["fresh", "optimised"]
+    tv_weight: Weight
+    label_weight: Weight
+    labels: Literal["optimised", "known", "analytic"]
+    init: Init
+    optimizer: Literal["lbfgs", "adam"]
     iterations: Count
-    inner_iterations: Count
     lr: Positive
+    decay: bool
+    signed: bool
+    boxed: bool
+    keep: Literal["last", "best"]
+    patience: Annotated[int, Field(ge=0)]
+    inner_iterations: Count
     history: Count
-    tolerance_grad: Annotated[float, Field(ge=0)]
-    tolerance_change: Annotated[float, Field(ge=0)]
+    tolerance_grad: Weight
+    tolerance_change: Weight
     restarts: Count
     zero_below: Positive
     memory: Positive  # GiB
 
     observes: ClassVar[type[Update] | None] = Update
-    needs: ClassVar[frozenset[str]] = frozenset({"model", "loss", "domain"})
-    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "white-box")
+
+    def __post_init__(self) -> None:
+        """Raises UserError for settings of Adam that L-BFGS would ignore."""
+        if self.optimizer == "lbfgs":
+            plain = {"decay": False, "signed": False, "boxed": False, "keep": "last", "patience": 0}
+            for name, value in plain.items():
+                if getattr(self, name) != value:
+                    given, off = (str(v).lower() for v in (getattr(self, name), value))
+                    raise UserError(f"attack.{name}={given}: is adam's; take attack.optimizer=adam or {name}={off}")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        asked = {"loss"} if self.loss == "victim" else set()
+        return frozenset({"model", "domain"} | asked | ({"labels"} if self.labels == "known" else set()))
+
+    @property
+    def threat(self) -> ThreatModel:
+        adapted = self.match != "all" or self.match_kept or self.noise == "optimised" or self.loss == "victim"
+        return ThreatModel("train", frozenset({"client", "server"}), "white-box", adaptive=adapted)
+
+    @property
+    def _penalised(self) -> bool:
+        return self.tv_weight > 0 or self.label_weight > 0
+
+    @property
+    def _shown(self) -> Sequence[int]:
+        """The iterations on the curve."""
+        return recorded(self.iterations) if self.optimizer == "adam" else range(1, self.iterations + 1)
 
     def refuses(self, setting: Setting) -> str | None:
-        capture, optimizer = getattr(setting, "capture", None), getattr(setting, "optimizer", "sgd")
-        if getattr(capture, "what", "gradient") == "difference" and optimizer != "sgd":
-            return _no_gradient(optimizer)
-        return None
+        return refuses_difference(setting)
 
     def fits(self, model: nn.Sequential) -> str | None:
+        if self.labels == "analytic":
+            try:
+                last_bias(model)
+            except UserError as error:
+                return str(error)
         return None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> None:
@@ -67,14 +120,15 @@ class GradientMatching:
     def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
         assert known.domain is not None
-        target = _gradient(seen, known)
+        target = captured_gradient(seen, known)
+        labels = self._labels(target, seen, known, rng)
         victims = len(next(iter(target.values())))
-        dimension = seen.examples * (_pixels(known) + known.domain.classes)
-        size = self._at_once(target, dimension)
+        size = self._at_once(target, seen.examples, known.domain)
 
         def attack(part: slice) -> Tensors:
-            chunk = {name: g[part] for name, g in target.items()}
-            return self._attack(chunk, seen, known, bench, rng, range(part.start, part.stop))
+            chunk = {name: g[part].to(bench.device) for name, g in target.items()}
+            given = None if labels is None else labels[part].to(bench.device)
+            return self._attack(chunk, given, seen, known, bench, rng, range(part.start, part.stop))
 
         found = dict(bench.chunks("gradient_matching", "victims", victims, size, attack))
         return Reconstruction(
@@ -82,62 +136,96 @@ class GradientMatching:
             diverged=found.pop("diverged"),
             labels=found.pop("labels"),
             curve={
-                "iteration": torch.arange(1, self.iterations + 1),
-                "gradient_distance": found.pop("curve"),
+                "iteration": torch.tensor(self._shown),
+                "objective" if self._penalised else "gradient_distance": found.pop("curve"),
             },
             diagnostics=found,
         )
 
+    def _labels(self, target: Tensors, seen: Update, known: Knowledge, rng: Rng) -> Tensor | None:
+        """Int64 ``[V, N]``, or None where they are optimised."""
+        if self.labels == "known":
+            assert known.labels is not None
+            return known.labels
+        if self.labels == "analytic":
+            assert known.model is not None
+            assert known.domain is not None
+            return read_labels(known.model, seen.weights, target, known.domain, seen.examples, rng.child("labels"))
+        return None
+
     def _attack(
-        self, target: Tensors, seen: Update, known: Knowledge, bench: Bench, rng: Rng, victims: range
+        self,
+        target: Tensors,
+        labels: Tensor | None,
+        seen: Update,
+        known: Knowledge,
+        bench: Bench,
+        rng: Rng,
+        victims: range,
     ) -> dict[str, Tensor]:
         domain, model = known.domain, known.model
         assert domain is not None
         assert model is not None
-        device, restarts = bench.device, self.restarts
+        model = model.to(bench.device)
+        matched = target if self.match == "all" else before_noise(model, target)
+        match = self._matcher(model, matched, seen, known)
+        rngs = [rng.child("victim", v, "restart", r) for v in victims for r in range(self.restarts)]
+        rows = torch.arange(len(victims), device=bench.device).repeat_interleave(self.restarts)
+        if self.restarts > 1:
+            match = match.take(rows)
+        like = next(iter(matched.values()))
+        given = None if labels is None else one_hot(labels[rows], domain.classes).to(like.dtype)
+        shapes = noise_shapes(model, seen.examples)
+        sought = shapes if self.noise == "optimised" else {}
+        logits = seen.examples * domain.classes if labels is None else 0
+        begin = [starting_point(self.init, domain, seen.examples, logits, sought, r) for r in rngs]
+        start = torch.stack(begin).to(like)
+        fresh = NoiseStreams(shapes, rngs, start[:0]) if shapes and not sought else None
         shape = (seen.examples, *domain.shape)
-        weights = {name: w.to(device) for name, w in seen.weights.items()}
-        target = {name: g.to(device) for name, g in target.items()}
-        match = matcher(
-            model.to(device),
-            weights,
-            target,
-            _DISTANCES[self.distance],
-            seen.examples,
-            known.loss or cross_entropy,
-        )
-        if restarts > 1:
-            match = match.take(torch.arange(len(victims), device=device).repeat_interleave(restarts))
-        start = torch.stack(
-            [
-                rng.child("victim", v, "restart", r).normal(seen.examples * (_pixels(known) + domain.classes))
-                for v in victims
-                for r in range(restarts)
-            ]
-        ).to(device)
-        rule = LBFGS(self.lr, self.inner_iterations, self.history, self.tolerance_grad, self.tolerance_change)
-        objective = Joint(match, shape, domain.classes)
-        end = rule.minimise(objective, start, self.iterations, self._progress(bench))
-        return self._best(end, objective, sum(g[0].numel() for g in target.values()))
+        objective = Joint(match, shape, domain.classes, given, self.tv_weight, fresh, sought)
+        end = self._minimise(objective, start, domain, bench)
+        if fresh is not None:  # how far the streams went depends on who else was in the batch
+            objective.fresh = NoiseStreams(shapes, [r.child("verdict") for r in rngs], start[:0])
+        return self._best(end, objective, labels, sum(g[0].numel() for g in matched.values()))
 
-    def _best(self, end: Minimum, objective: Joint, parameters: int) -> dict[str, Tensor]:
+    def _matcher(self, model: nn.Sequential, target: Tensors, seen: Update, known: Knowledge) -> Matcher:
+        device = next(iter(target.values())).device
+        weights = {name: w.to(device) for name, w in seen.weights.items()}
+        loss = cross_entropy if self.loss == "cross_entropy" or known.loss is None else known.loss
+        distance = _DISTANCES[self.distance]
+        return matcher(model, weights, target, distance, seen.examples, loss, self.label_weight, self.match_kept)
+
+    def _minimise(self, objective: Joint, start: Tensor, domain: Domain, bench: Bench) -> Minimum:
+        progress = self._progress(bench)
+        if self.optimizer == "lbfgs":
+            rule = LBFGS(self.lr, self.inner_iterations, self.history, self.tolerance_grad, self.tolerance_change)
+            return rule.minimise(objective, start, self.iterations, progress)
+        pixels = objective.sizes[0]
+        box = bounds(domain, objective.shape, start) if self.boxed else None
+        adam = FirstOrder(self.lr, self.decay, pixels if self.signed else 0, box, self.keep, self.patience)
+        return adam.minimise(objective, start, self.iterations, progress)
+
+    def _best(self, end: Minimum, objective: Joint, labels: Tensor | None, parameters: int) -> dict[str, Tensor]:
         """Of every victim's restarts the one of least final distance; a diverged one only if all diverged."""
-        value = end.value.view(-1, self.restarts)
-        diverged = end.diverged.view_as(value)
-        worst = torch.where(diverged & ~diverged.all(1, keepdim=True), torch.inf, value)
+        distance = objective.evaluate(end.x).distance if self._penalised else end.value
+        by_restart = distance.view(-1, self.restarts)
+        diverged = end.diverged.view_as(by_restart)
+        worst = torch.where(diverged & ~diverged.all(1, keepdim=True), torch.inf, by_restart)
         restart = worst.nan_to_num(torch.inf, torch.inf).argmin(1)
-        rows = torch.arange(len(value), device=value.device) * self.restarts + restart
-        images, logits = objective.split(end.x[rows])
-        curve, distance = end.curve[rows], end.value[rows]
+        rows = torch.arange(len(restart), device=restart.device) * self.restarts + restart
+        parts = objective.split(end.x[rows])
+        curve, distance = end.curve[rows], distance[rows]
+        below = curve < self.zero_below
+        first = torch.tensor(self._shown, dtype=curve.dtype, device=curve.device)[below.int().argmax(1)]
         return {
-            "images": images,
-            "labels": logits.argmax(2),
+            "images": parts.images,
+            "labels": parts.logits.argmax(2) if labels is None else labels,
             "diverged": end.diverged[rows],
             "curve": curve,
             "gradient_distance": distance,
             "gradient_mse": distance / parameters,
-            "iterations_to_zero": _first_below(curve, self.zero_below),
-            "evaluations": end.evaluations.view_as(value).sum(1),
+            "iterations_to_zero": torch.where(below.any(1), first, torch.inf),
+            "evaluations": end.evaluations.view_as(by_restart).sum(1),
             "restart": restart,
         }
 
@@ -152,67 +240,11 @@ class GradientMatching:
 
         return progress
 
-    def _at_once(self, target: Tensors, dimension: int) -> int:
+    def _at_once(self, target: Tensors, examples: int, domain: Domain) -> int:
         """Victims that fit the memory: the history, and the gradients with their residuals and patches."""
-        gradients = sum(g[0].numel() for g in target.values())
-        numbers = self.restarts * (2 * self.history * dimension + 2 * self.history**2 + 40 * dimension + 4 * gradients)
+        channels, height, width = domain.shape
+        dimension = examples * (channels * height * width + domain.classes)
+        gradients = numbers_held(target, self.restarts > 1, self.match_kept)
+        history = self.history if self.optimizer == "lbfgs" else 0
+        numbers = self.restarts * (2 * history * dimension + 2 * history**2 + 40 * dimension + gradients)
         return max(1, int(self.memory * 2**30 / (4 * numbers)))
-
-
-class Joint:
-    """The distance as a function of images and label logits, one flat vector a victim."""
-
-    def __init__(self, match: Matcher, shape: tuple[int, ...], classes: int):
-        self.match, self.shape, self.classes = match, shape, classes
-
-    def take(self, rows: Tensor) -> Joint:
-        return Joint(self.match.take(rows), self.shape, self.classes)
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``[V, D]`` to images ``[V, B, C, H, W]`` and logits ``[V, B, K]``."""
-        batch = self.shape[0]
-        images, logits = x.split([x.shape[1] - batch * self.classes, batch * self.classes], 1)
-        return images.reshape(-1, *self.shape), logits.reshape(-1, batch, self.classes)
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        images, logits = self.split(x)
-        probabilities = logits.softmax(2)
-        distance, by_image, by_probability = self.match(images, probabilities)
-        by_logit = probabilities * (by_probability - (probabilities * by_probability).sum(2, keepdim=True))
-        return distance, torch.cat((by_image.flatten(1), by_logit.flatten(1)), 1)
-
-
-def _gradient(seen: Update, known: Knowledge) -> Tensors:
-    """The captured gradients, or what the captured weight differences say of them."""
-    if seen.kind == "gradient":
-        return seen.delta
-    recipe = known.recipe
-    if recipe is None:
-        raise UserError(
-            "attack.distance: a weight difference tells a gradient only with the clients' learning rate, "
-            "which this setting does not grant; take fl_setting.capture.what=gradient"
-        )
-    if recipe.optimizer != "sgd":
-        raise UserError(_no_gradient(recipe.optimizer))
-    scale = -1 / (recipe.lr * recipe.steps)
-    return {name: scale * d for name, d in seen.delta.items()}
-
-
-def _no_gradient(optimizer: str) -> str:
-    return (
-        f"fl_setting.capture.what=difference: with fl_setting.optimizer={optimizer} a weight difference is no "
-        "multiple of a gradient; take fl_setting.capture.what=gradient or fl_setting.optimizer=sgd"
-    )
-
-
-def _first_below(curve: Tensor, bound: float) -> Tensor:
-    """The first outer iteration, from 1, that ends below ``bound``; infinity where none does. ``[V]``."""
-    below = curve < bound
-    first = below.int().argmax(1) + 1
-    return torch.where(below.any(1), first.to(curve.dtype), torch.inf)
-
-
-def _pixels(known: Knowledge) -> int:
-    assert known.domain is not None
-    channels, height, width = known.domain.shape
-    return channels * height * width

@@ -30,7 +30,8 @@ def score(
     The reconstruction is clamped to [0, 1] pixels, and the images behind one victim are matched to the
     originals. No victim is left out: a diverged one counts with its last finite iterate.
 
-    Table: ``victim``, ``index`` (of its first image in the training split), ``mse``, ``psnr``, ``ssim`` and
+    Table: ``victim``, ``index`` (of its first image in the training split), ``indices`` (of all, apart by blanks,
+    where there are several), ``mse``, ``psnr``, ``ssim`` and
     ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
     that is None), ``diverged``, ``label_accuracy`` where labels were guessed, and every diagnostic.
 
@@ -57,6 +58,8 @@ def score(
     diagnostics = {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
 
     victims = pd.DataFrame({"victim": range(len(images)), "index": truth.index[:, 0].cpu().numpy()})
+    if truth.index.shape[1] > 1:
+        victims["indices"] = [" ".join(map(str, row)) for row in truth.index.tolist()]
     for name, values in (columns | diagnostics).items():
         victims[name] = values.numpy()
     return _summary(columns, diagnostics), victims

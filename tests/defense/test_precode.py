@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Bench, capture, fedavg
+from tiny import Bench, capture, central, fedavg
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.func import grad, vmap
@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy, softplus
 
 from privsweep.defense.precode import Precode
 from privsweep.errors import UserError
-from privsweep.fl_setting.central import Central
 from privsweep.game import Data, Domain, Stack, System, Tensors
 from privsweep.metric.accuracy import accuracy
 from privsweep.model.convnet import ConvNet
@@ -168,11 +167,9 @@ def test_a_defended_federation_trains_reproducibly(data: Data, lenet: ConvNet) -
 
 def test_a_defended_model_learns(data: Data) -> None:
     mlp = MLP(width=32, depth=1, activation="relu", init="default", init_bound=0.5)
-    central = Central(
-        optimizer="adam", lr=0.01, momentum=0.0, batch_size=20, checkpoints=[], victims=1, position="server",
-        capture=capture(), epochs=30,
-    )  # fmt: skip
-    system = central.train(data, mlp, Stack({"precode": Precode(k=16, beta=0.001)}), Rng(0), Bench())
+    system = central(batch_size=20, epochs=30).train(
+        data, mlp, Stack({"precode": Precode(k=16, beta=0.001)}), Rng(0), Bench()
+    )
     assert system.utility["train_accuracy"] > 0.9
 
 

@@ -1,9 +1,8 @@
 import torch
-from tiny import Bench, capture, fedavg
+from tiny import Bench, capture, central, fedavg
 from torch.nn.functional import cross_entropy
 
 from privsweep.defense.noisy_gradients import NoisyGradients
-from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedsgd import FedSGD
 from privsweep.game import Data, Stack, System
 from privsweep.model.convnet import ConvNet
@@ -45,11 +44,7 @@ def test_one_full_local_sgd_step_is_federated_sgd(data: Data, lenet: ConvNet) ->
 
 
 def test_central_training_keeps_its_optimiser_and_learns(data: Data, lenet: ConvNet) -> None:
-    central = Central(
-        optimizer="adam", lr=0.03, momentum=0.0, batch_size=8, checkpoints=[1], victims=1, position="server",
-        capture=capture(), epochs=30,
-    )  # fmt: skip
-    system = trained(central, data, lenet)
+    system = trained(central(lr=0.03, checkpoints=[1], epochs=30), data, lenet)
     assert sorted(system.snapshots) == [0, 1, 30]
     assert system.utility["train_accuracy"] > 0.9
 

@@ -1,0 +1,96 @@
+"""Originals and, defence by defence, what an attack makes of them."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from privsweep.figure import GREY, INK, show_image
+from privsweep.figure_chart import AMBER
+from privsweep.figure_spec import Panel, Pictures
+from privsweep.grid import warning
+from privsweep.images_file import load_images
+from privsweep.layout import Laid
+from privsweep.notation import in_printed_unit, show
+
+Array = np.ndarray[Any, Any]
+SIDE, GAP, LEFT = 0.78, 0.17, 1.05  # inches: an image, the number below it, the names
+
+
+def pictures(laid: Laid, spec: Pictures) -> Figure:
+    """The figure of a laid-out table: a block of pictures a panel, side by side."""
+    shown = min(spec.victims, max((_count(laid, spec, panel) for panel in spec.panels), default=0)) or spec.victims
+    down = 1 + max(len(panel.series) for panel in spec.panels)
+    block = LEFT + shown * SIDE + 0.15
+    width = block * len(spec.panels) + 0.1
+    note = warning(laid)
+    title = fill(laid.table.title, int(width * 12.5)) + (f"\n{fill(note, int(width * 12.5))}" if note else "")
+    top = 0.3 + 0.17 * (title.count("\n") + 1) + 0.1
+    axis = laid.table.rows[spec.row]
+    facts = (
+        f"below every reconstruction: {axis.label}. Seed {laid.table.seeds[0]}, the first {shown} victims; "
+        f"{laid.complete} of {laid.jobs} runs; {laid.command}"
+    )
+    facts = fill(facts, int(width * 17))
+    height = top + down * (SIDE + GAP) + 0.15 * (facts.count("\n") + 1) + 0.1
+    figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
+    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", color=AMBER if note else INK)
+    figure.text(0.1 / width, 0.07 / height, facts, fontsize=6.5, va="bottom", color=GREY)
+    for p, panel in enumerate(spec.panels):
+        _block(figure, laid, spec, panel, p * block, height - top, shown)
+    return figure
+
+
+def _count(laid: Laid, spec: Pictures, panel: Panel) -> int:
+    stored = [_stored(laid, spec, column) for s in panel.series for column in s.columns if column]
+    return max((len(images[0]) for images in stored if images), default=0)
+
+
+def _stored(laid: Laid, spec: Pictures, column: str) -> tuple[Array, Array] | None:
+    folder = laid.folders.get((spec.row, column, laid.table.seeds[0]))
+    return None if folder is None else load_images(folder)
+
+
+def _block(figure: Figure, laid: Laid, spec: Pictures, panel: Panel, left: float, top: float, shown: int) -> None:
+    width, height = figure.get_size_inches()
+
+    def text(x: float, y: float, content: str, **how: Any) -> None:
+        figure.text(x / width, y / height, content, **{"fontsize": 8, "color": INK, **how})
+
+    def images(y: float, batch: Array, numbers: list[str]) -> None:
+        for v in range(min(shown, len(batch))):
+            x = left + LEFT + v * SIDE
+            axes = figure.add_axes((x / width, (y - SIDE) / height, 0.94 * SIDE / width, 0.94 * SIDE / height))
+            show_image(axes, batch[v, 0] / 255)
+            if v < len(numbers):
+                text(x + 0.47 * SIDE, y - SIDE - 0.02, numbers[v], fontsize=6.5, ha="center", va="top", color=GREY)
+
+    text(left + LEFT, top + 0.06, panel.title, fontsize=9, va="bottom", fontweight="bold")
+    originals = False
+    for line, series in enumerate(panel.series, 1):
+        y = top - line * (SIDE + GAP) + GAP
+        text(left + LEFT - 0.08, y - SIDE / 2, fill(series.label, 16), ha="right", va="center")
+        column = str(series.columns[0])
+        stored = _stored(laid, spec, column)
+        if stored is None:
+            text(left + LEFT, y - SIDE / 2, "not stored yet", va="center", color=AMBER)
+            continue
+        if not originals:
+            text(left + LEFT - 0.08, top - SIDE / 2, "original", ha="right", va="center", color=GREY)
+            images(top, stored[0], [])
+            originals = True
+        images(y, stored[1], _numbers(laid, spec, column))
+
+
+def _numbers(laid: Laid, spec: Pictures, column: str) -> list[str]:
+    """The row's number for every victim of the first seed."""
+    axis = laid.table.reads(spec.row, column)
+    path = laid.folders[spec.row, column, laid.table.seeds[0]] / "victims.csv"
+    frame = pd.read_csv(path)
+    if axis.metric not in frame:
+        return []
+    return [show(in_printed_unit(float(v), axis.format), axis.format) for v in frame[axis.metric]]

@@ -1,0 +1,259 @@
+"""The presets iga, cpl and idlg of gradient matching, and what adapts them to a defence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny import Bench, capture, fedavg
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from privsweep.attack.gradient_matching import GradientMatching
+from privsweep.build import build
+from privsweep.composition import compose, searching
+from privsweep.defense.gradient_pruning import GradientPruning
+from privsweep.defense.precode import Precode
+from privsweep.errors import UserError
+from privsweep.game import Architecture, Data, Exposure, Reconstruction, Stack
+from privsweep.metric.score import score
+from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
+from privsweep.randomness import Rng
+from privsweep.stochastic import noise_layers
+
+SMLP = MLP(width=64, depth=2, activation="relu", init="default", init_bound=0.5)
+LENET = ConvNet(
+    width=4, layers=[1, 1], depth=2, kernel=3, pool_after=[1], pooling="max", norm="none", fc=[], fc_width=None,
+    activation="tanh", init="default", init_bound=0.5,
+)  # fmt: skip
+PRECODE = Stack({"precode": Precode(k=8, beta=1e-3)})
+
+
+def preset(name: str, **changes: Any) -> GradientMatching:
+    """As its YAML states it, with some fields changed."""
+    with searching(None):
+        attack = build(compose([f"attack={name}", "fl_setting.labels_known=true"])).attack
+    assert isinstance(attack, GradientMatching)
+    return replace(attack, **changes)
+
+
+def exposed(
+    data: Data, model: Architecture, defense: Stack | None = None, batch: int = 1, victims: int = 3
+) -> Exposure:
+    stack = defense or Stack({})
+    setting = fedavg(rounds=0, victims=victims, labels_known=True, capture=capture(batch_size=batch))
+    system = setting.train(data, model, stack, Rng(0), Bench())
+    return setting.expose(system, data, model, stack, Rng(0), Bench())
+
+
+def attacked(attack: GradientMatching, out: Exposure) -> Reconstruction:
+    return attack(out.seen, out.known, None, Bench(), Rng(1))
+
+
+def doubled(out: Exposure) -> Exposure:
+    """The same in float64."""
+    assert out.known.model is not None
+    seen = replace(
+        out.seen,
+        weights={n: w.double() for n, w in out.seen.weights.items()},
+        delta={n: g.double() for n, g in out.seen.delta.items()},
+    )
+    return replace(out, seen=seen, known=replace(out.known, model=out.known.model.double()))
+
+
+def plain_iga(out: Exposure, start: Tensor, victim: int, iterations: int, tv: float, noise: list[Tensor]) -> Tensor:
+    """Inverting gradients as one would write it for one victim."""
+    model, domain, labels = out.known.model, out.known.domain, out.known.labels
+    assert model is not None
+    assert domain is not None
+    assert labels is not None
+    low, high = (edge.double() for edge in domain.box(torch.device("cpu")))
+    goal = torch.cat([out.seen.delta[n][victim].flatten() for n, _ in model.named_parameters()])
+    x = start.clone().requires_grad_(True)
+    adam = torch.optim.Adam([x], lr=0.01)
+    shrink = torch.optim.lr_scheduler.MultiStepLR(
+        adam, [iterations // 2.667, iterations // 1.6, iterations // 1.142], 0.1
+    )
+    for iteration in range(iterations):
+        drawn = dict(zip(noise_layers(model), [n[iteration] for n in noise], strict=True))
+        outputs = functional_call(model, drawn, (x,))[:, : domain.classes]
+        own = torch.autograd.grad(cross_entropy(outputs, labels[victim]), list(model.parameters()), create_graph=True)
+        distance = 1 - cosine_similarity(torch.cat([g.flatten() for g in own]), goal, dim=0)
+        total = distance + tv * (x.diff(dim=2).abs().mean() + x.diff(dim=3).abs().mean())
+        (x.grad,) = torch.autograd.grad(total, x)
+        x.grad.sign_()
+        adam.step()
+        shrink.step()
+        x.data = torch.maximum(torch.minimum(x.data, high), low)
+    return x.detach()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("defense", [Stack({}), PRECODE], ids=["undefended", "precode"])
+@pytest.mark.parametrize("model", [SMLP, LENET], ids=["mlp", "lenet"])
+def test_thirty_steps_of_iga_are_those_of_a_plain_loop(
+    data: Data, model: Architecture, defense: Stack, batch: int
+) -> None:
+    out = doubled(exposed(data, model, defense, batch))
+    assert out.known.domain is not None
+    iga = preset("iga", iterations=30, tv_weight=0.01)
+    found = attacked(iga, out).images
+    for victim in range(3):
+        rng = Rng(1).child("victim", victim, "restart", 0)
+        start = rng.normal(batch * 64).view(batch, *out.known.domain.shape).double()
+        noise = []
+        if defense.defenses:
+            generator = rng.child("noise").generator()
+            noise = [torch.randn(32, batch, 8, generator=generator).double()]
+        expected = plain_iga(out, start, victim, 30, 0.01, noise)
+        torch.testing.assert_close(found[victim], expected, atol=1e-6, rtol=0)
+
+
+def test_iga_recovers_images_from_an_undefended_mlp(data: Data) -> None:
+    out = exposed(data, MLP(width=256, depth=2, activation="relu", init="default", init_bound=0.5), victims=4)
+    found = attacked(preset("iga", iterations=400), out)
+    metrics, _ = score(found, out.truth, data.domain, "precode", 0.6)
+    assert metrics["ssim"] > 0.95  # type: ignore[operator]
+    assert found.labels is not None
+    assert torch.equal(found.labels, out.truth.labels)
+    assert found.images.min() >= 0
+    assert found.images.max() <= 1
+
+
+def test_cpl_recovers_images_from_an_undefended_mlp(data: Data) -> None:
+    out = exposed(data, MLP(width=256, depth=2, activation="relu", init="default", init_bound=0.5), victims=4)
+    found = attacked(preset("cpl", iterations=400, label_weight=1e-6), out)
+    metrics, _ = score(found, out.truth, data.domain, "precode", 0.6)
+    assert metrics["ssim"] > 0.9  # type: ignore[operator]
+
+
+def test_idlg_reads_the_labels_and_finds_the_images(data: Data) -> None:
+    sigmoid = replace(LENET, activation="sigmoid", init="uniform", pooling="stride", kernel=5, width=8)
+    out = exposed(data, sigmoid)
+    without = replace(out, known=replace(out.known, labels=None))
+    found = attacked(preset("idlg", iterations=40, restarts=2), without)
+    assert found.labels is not None
+    assert torch.equal(found.labels, out.truth.labels)
+    error = (found.images - data.domain.inputs(out.truth.pixels)).square().mean((1, 2, 3, 4))
+    assert (error < 1e-3).sum() >= 2
+
+
+def test_labels_of_a_defended_model_are_read_from_its_output_layer(data: Data) -> None:
+    out = exposed(data, SMLP, PRECODE)
+    found = attacked(preset("iga", iterations=2, labels="analytic"), out)
+    assert found.labels is not None
+    assert torch.equal(found.labels, out.truth.labels)
+
+
+def test_presets_ask_for_no_more_than_they_use() -> None:
+    assert preset("iga").needs == {"model", "domain", "labels"}
+    assert preset("cpl").needs == {"model", "domain", "labels"}
+    assert preset("dlg").needs == preset("idlg").needs == {"model", "domain"}
+    assert preset("iga", loss="victim").needs >= {"loss"}
+
+
+def test_labels_that_are_not_granted_are_refused_with_a_remedy() -> None:
+    with searching(None), pytest.raises(UserError, match=r"needs labels.*fl_setting\.labels_known=true"):
+        build(compose(["attack=iga"]))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"signed": True}, {"boxed": True}, {"decay": True}, {"keep": "best"}, {"patience": 5}]
+)
+def test_what_only_adam_does_is_refused_with_lbfgs(changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"attack\.optimizer=adam"):
+        preset("dlg", **changes)
+
+
+def test_the_restart_of_least_distance_counts_not_of_least_penalty(data: Data) -> None:
+    out = exposed(data, LENET)
+    iga = preset("iga", iterations=10, tv_weight=5.0)
+    many = attacked(replace(iga, restarts=3), out)
+    single = attacked(iga, out)
+    distance = many.diagnostics["gradient_distance"]
+    assert (distance <= single.diagnostics["gradient_distance"] * (1 + 1e-4)).all()
+    assert "objective" in many.curve
+    assert many.diagnostics["restart"].max() <= 2
+    assert (many.diagnostics["evaluations"] == 33).all()
+
+
+def test_keeping_the_best_is_never_worse(data: Data) -> None:
+    out = exposed(data, LENET)
+    last, best = (
+        attacked(preset("iga", iterations=40, lr=0.5, decay=False, tv_weight=0.0, keep=keep), out).diagnostics
+        for keep in ("last", "best")
+    )
+    assert (best["gradient_distance"] <= last["gradient_distance"] * (1 + 1e-5)).all()
+    assert (best["gradient_distance"] < last["gradient_distance"]).any()
+
+
+def test_patience_ends_a_hopeless_search(data: Data) -> None:
+    out = exposed(data, LENET)
+    found = attacked(preset("iga", iterations=300, lr=0.5, decay=False, patience=20), out)
+    assert (found.diagnostics["evaluations"] < 300).any()
+    assert found.curve["objective"].isfinite().all()
+
+
+@pytest.mark.parametrize("init", ["normal", "uniform", "patch"])
+def test_starts_are_what_they_are_called(data: Data, init: str) -> None:
+    out = exposed(data, LENET)
+    start = attacked(preset("cpl", iterations=1, lr=1e-9, boxed=False, init=init), out).images
+    quarters = start.unflatten(-1, (2, 4)).unflatten(-3, (2, 4))
+    same = torch.allclose(quarters[..., 0, :, 0, :], quarters[..., 1, :, 1, :], atol=1e-6)
+    assert same == (init == "patch")
+    assert bool((start < -1e-6).any()) == (init == "normal")
+
+
+class TestAdaptive:
+    def test_noise_before_the_bottleneck_is_seen_through(self, data: Data) -> None:
+        """Dropping what the noise reaches recovers more than matching it (Scheliga et al., arXiv 2309.04515)."""
+        model = MLP(width=128, depth=2, activation="relu", init="default", init_bound=0.5)
+        out = exposed(data, model, PRECODE)
+        plain, adaptive = (
+            score(attacked(preset("iga", iterations=300, match=match), out), out.truth, data.domain, "precode", 0.6)[0]
+            for match in ("all", "before_noise")
+        )
+        assert adaptive["ssim"] >= plain["ssim"]  # type: ignore[operator]
+
+    def test_a_model_without_noise_is_refused(self, data: Data) -> None:
+        with pytest.raises(UserError, match="match=all"):
+            attacked(preset("iga", iterations=1, match="before_noise"), exposed(data, SMLP))
+
+    def test_noise_can_be_sought_with_the_images(self, data: Data) -> None:
+        out = exposed(data, SMLP, PRECODE)
+        short, long = (
+            attacked(preset("iga", iterations=n, noise="optimised"), out).diagnostics["gradient_distance"]
+            for n in (1, 200)
+        )
+        assert (long < short).all()
+
+    def test_what_pruning_left_is_matched_exactly_by_the_truth(self, data: Data) -> None:
+        pruned = Stack({"gradient_pruning": GradientPruning(share=0.7, keep="rest", scope="global")})
+        out = exposed(data, LENET, pruned)
+        iga = preset("cpl", iterations=150, lr=0.05)
+        every, kept = (
+            attacked(replace(iga, match_kept=k), out).diagnostics["gradient_distance"] for k in (False, True)
+        )
+        assert (kept < every).all()
+
+    def test_the_record_says_so(self) -> None:
+        assert not preset("iga").threat.adaptive
+        for changes in ({"match": "before_noise"}, {"match_kept": True}, {"noise": "optimised"}, {"loss": "victim"}):
+            assert preset("iga", **changes).threat.adaptive
+
+    def test_the_victims_own_loss_can_be_matched(self, data: Data) -> None:
+        out = exposed(data, SMLP, PRECODE)
+        found = attacked(preset("iga", iterations=3, loss="victim"), out)
+        assert found.images.isfinite().all()
+
+
+def test_labels_are_granted_as_copies(data: Data) -> None:
+    out = exposed(data, SMLP)
+    assert out.known.labels is not None
+    assert torch.equal(out.known.labels, out.truth.labels)
+    assert out.known.labels.data_ptr() != out.truth.labels.data_ptr()
+    assert fedavg().knows() == fedavg(labels_known=True).knows() - {"labels"}
