@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from privsweep.figure import GREY, INK, OURS
+from privsweep.figure import INK, OURS
+from privsweep.figure_frame import Frame
 from privsweep.figure_spec import Chart, Curves, Series
-from privsweep.grid import warning
 from privsweep.layout import Laid
 from privsweep.notation import in_printed_unit, parse
 from privsweep.training_curve import curve
 
 HUES = (OURS, "#d1691c", "#2f8f5b", "#8a5fb3", "#b99411", "#c23b78", "#4aa5c9", "#6b6b6b")
-AMBER = "#9a6b00"
 SPREAD = {
     "bars": "bars: mean over seeds; whiskers: sample standard deviation",
     "lines": "points: mean over seeds; whiskers: sample standard deviation",
@@ -32,10 +31,13 @@ def chart(laid: Laid, spec: Chart | Curves) -> Figure:
     """The figure of a laid-out table. What is not stored yet is left out and counted in the last line."""
     across = len(spec.panels)
     labels = dict.fromkeys(s.label for panel in spec.panels for s in panel.series)
-    columns = min(len(labels), 4 if across > 1 else 3)
-    height = 3.5 + 0.17 * -(-len(labels) // columns)
-    figure = Figure(figsize=(max(3.9 * across, 6.4), height), dpi=160, facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
+    columns = len(labels) + 1 if len(labels) <= 5 else 2
+    width = max(3.9 * across, 6.4)
+    frame = Frame(laid, width, SPREAD[spec.kind])
+    height = 2.9 + 0.17 * -(-len(labels) // columns) + frame.top + frame.bottom
+    inside = (0, frame.bottom / height, 1, 1 - (frame.top + frame.bottom) / height)
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, rect=inside)
+    figure = Figure(figsize=(width, height), dpi=160, facecolor="white", layout=layout)
     every = figure.subplots(1, across, sharey=True, squeeze=False)[0]
     entries: dict[str, Any] = {}
     for axes, panel in zip(every, spec.panels, strict=True):
@@ -56,7 +58,7 @@ def chart(laid: Laid, spec: Chart | Curves) -> Figure:
         figure.legend(
             entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=8
         )
-    heading(figure, laid, SPREAD[spec.kind])
+    frame.draw(figure)
     return figure
 
 
@@ -69,18 +71,6 @@ def style(axes: Any) -> None:
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
-
-
-def heading(figure: Figure, laid: Laid, how: str) -> None:
-    """What is shown, at which scale, from how many runs: the title, and a line in small print."""
-    width = figure.get_figwidth()
-    title = fill(laid.table.title, int(width * 12.5))
-    note = warning(laid)
-    if note:
-        title += "\n" + fill(note, int(width * 12.5))
-    figure.suptitle(title, fontsize=10, x=0.012, ha="left", color=AMBER if note else INK)
-    facts = f"{how}. {laid.complete} of {laid.jobs} runs, seeds {', '.join(map(str, laid.table.seeds))}; {laid.command}"
-    figure.supxlabel(fill(facts, int(width * 19)), fontsize=6.5, x=0.012, ha="left", color=GREY)
 
 
 def positions(spec: Chart) -> np.ndarray[Any, Any]:
@@ -139,7 +129,7 @@ def _boxes(
 ) -> Any:
     drawn = None
     for x, column in zip(at, series.columns, strict=True):
-        values = [] if column is None else victims(laid, spec.row, column)
+        values = np.empty(0) if column is None else victims(laid, spec.row, column)
         if not len(values):
             continue
         low, bottom, middle, top, high = np.percentile(values, [5, 25, 50, 75, 95])
@@ -157,7 +147,7 @@ def _boxes(
 def victims(laid: Laid, row: str, column: str) -> np.ndarray[Any, Any]:
     """A row's number for every victim of every seed, in the printed unit; what is not stored is left out."""
     axis = laid.table.reads(row, column)
-    found = []
+    found: list[float] = []
     for seed in laid.table.seeds:
         folder = laid.folders.get((row, column, seed))
         if folder is None or not (folder / "victims.csv").is_file():

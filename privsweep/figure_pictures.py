@@ -10,9 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from privsweep.figure import GREY, INK, show_image
-from privsweep.figure_chart import AMBER
+from privsweep.figure_frame import AMBER, Frame
 from privsweep.figure_spec import Panel, Pictures
-from privsweep.grid import warning
 from privsweep.images_file import load_images
 from privsweep.layout import Laid
 from privsweep.notation import in_printed_unit, show
@@ -27,19 +26,14 @@ def pictures(laid: Laid, spec: Pictures) -> Figure:
     down = 1 + max(len(panel.series) for panel in spec.panels)
     block = LEFT + shown * SIDE + 0.15
     width = block * len(spec.panels) + 0.1
-    note = warning(laid)
-    title = fill(laid.table.title, int(width * 12.5)) + (f"\n{fill(note, int(width * 12.5))}" if note else "")
-    top = 0.3 + 0.17 * (title.count("\n") + 1) + 0.1
     axis = laid.table.rows[spec.row]
-    facts = (
-        f"below every reconstruction: {axis.label}. Seed {laid.table.seeds[0]}, the first {shown} victims; "
-        f"{laid.complete} of {laid.jobs} runs; {laid.command}"
+    frame = Frame(
+        laid, width, f"below every reconstruction: {axis.label}; seed {laid.table.seeds[0]}, the first {shown} victims"
     )
-    facts = fill(facts, int(width * 17))
-    height = top + down * (SIDE + GAP) + 0.15 * (facts.count("\n") + 1) + 0.1
+    top = frame.top + 0.3
+    height = top + down * (SIDE + GAP) + frame.bottom
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
-    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", color=AMBER if note else INK)
-    figure.text(0.1 / width, 0.07 / height, facts, fontsize=6.5, va="bottom", color=GREY)
+    frame.draw(figure)
     for p, panel in enumerate(spec.panels):
         _block(figure, laid, spec, panel, p * block, height - top, shown)
     return figure

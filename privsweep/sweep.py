@@ -134,10 +134,12 @@ def compose_cell(overrides: Sequence[str], job: Job, extra: Sequence[str] = ()) 
     typed = [*given, *job.overrides]
     special = [o for o in typed if DEFENSE_PARAMETER.match(o)]
     plain = [o for o in typed if o not in special]
-    composed = compose(plain, extra)
-    present = composed.config["defense"] or {}
+    if not special:
+        return compose(plain, extra)
+    chosen = [o.partition("=")[2] for o in plain if o.startswith("defense=")]
+    present = re.findall(r"\w+", chosen[-1]) if chosen else compose(plain, extra).config["defense"] or {}
     apply = [o for o in special if DEFENSE_PARAMETER.match(o)[1] in present]  # type: ignore[index]
-    return compose([*plain, *apply], extra) if apply else composed
+    return compose([*plain, *apply], extra)
 
 
 def acceptable(arguments: Sequence[str]) -> list[str]:
