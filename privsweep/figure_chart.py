@@ -34,8 +34,9 @@ def chart(laid: Laid, spec: Chart | Curves) -> Figure:
     columns = len(labels) + 1 if len(labels) <= 5 else 2
     width = max(3.9 * across, 6.4)
     frame = Frame(laid, width, SPREAD[spec.kind])
-    height = 2.9 + 0.17 * -(-len(labels) // columns) + frame.top + frame.bottom
-    inside = (0, frame.bottom / height, 1, 1 - (frame.top + frame.bottom) / height)
+    below = frame.bottom + 0.12 + 0.19 * -(-len(labels) // columns)  # the legend has its place there
+    height = 2.9 + frame.top + below
+    inside = (0, below / height, 1, 1 - (frame.top + below) / height)
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, rect=inside)
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white", layout=layout)
     every = figure.subplots(1, across, sharey=True, squeeze=False)[0]
@@ -56,8 +57,9 @@ def chart(laid: Laid, spec: Chart | Curves) -> Figure:
     every[0].set_ylabel(spec.ylabel, fontsize=9)
     if entries:
         figure.legend(
-            entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=8
-        )
+            entries.values(), entries.keys(), loc="lower center", bbox_to_anchor=(0.5, frame.bottom / height),
+            ncols=columns, frameon=False, fontsize=8,
+        )  # fmt: skip
     frame.draw(figure)
     return figure
 
