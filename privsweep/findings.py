@@ -181,8 +181,8 @@ class _Evaluator:
                 return _numeric(operator.neg, self.value(operand))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
                 sides = self.value(left), self.value(right)
-                if isinstance(op, ast.Add) and all(isinstance(side, str) for side in sides):
-                    return self.joined("".join(sides))
+                if isinstance(op, ast.Add) and all(isinstance(s, str) for s in sides) and len("".join(sides)) <= IDS:
+                    return "".join(sides)  # an id out of parts, as in v('ssim', model + '_baseline')
                 return _numeric(_ARITHMETIC[type(op)], *sides)
             case ast.Compare(left=left, ops=ops, comparators=others):
                 sides = [self.value(side) for side in (left, *others)]
@@ -193,12 +193,6 @@ class _Evaluator:
                 out: list[Any] = []
                 return UNKNOWN if self.unroll(element, loops, out) is UNKNOWN else out
         raise _RefusedError(f"'{ast.unparse(node)[:60]}' is not allowed; use v, r, {', '.join(_FUNCTIONS)}")
-
-    def joined(self, text: str) -> str:
-        """Ids out of parts, as in ``v('ssim', model + '_baseline')``."""
-        if len(text) > IDS:
-            raise _RefusedError(f"joins words to more than {IDS} characters")
-        return text
 
     def item(self, node: ast.AST) -> Any:
         value = self.value(node)

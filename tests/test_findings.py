@@ -35,6 +35,7 @@ def judge(check: str, series: tuple[str, ...] = ("a", "b", "c")) -> bool | None:
         ("any(x > 0.25 for x in r('ssim'))", True),
         ("len([c for c in ('a', 'b', 'c') if v('ssim', c) >= 0.2]) == 2", True),
         ("approx(v('ssim', 'a'), 0.12, 0.05)", True),
+        ("all(v('s' + 'sim', c) > 0 for c in ('a', 'b', 'c'))", True),
         ("abs(v('ssim', 'a') - v('ssim', 'c')) > 0.1", True),
         ("max(r('ssim')) - min(r('ssim')) <= 0.21 and sum(r('ssim')) < 1", True),
         ("max(v('it', 'a'), v('it', 'c')) <= 300", True),

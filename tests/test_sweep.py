@@ -1,0 +1,64 @@
+"""What the command line sets besides reaches the cells that it concerns."""
+
+from pathlib import Path
+
+import pytest
+
+from privsweep import sweep
+from privsweep.errors import UserError
+
+EXPERIMENT = """\
+# @package _global_
+defaults:
+  - override /attack: dlg
+table:
+  title: A small table
+  place: nowhere
+  rows:
+    mse: {label: MSE, metric: mse}
+    accuracy: {label: Accuracy, metric: utility.test_accuracy, overrides: [attack=none]}
+  columns:
+    plain: {label: Plain, overrides: ["defense=[]"]}
+    noisy: {label: Noisy, overrides: ["defense=[noisy_gradients]"]}
+    weak: {label: Weak, overrides: ["defense=[noisy_gradients]", defense.noisy_gradients.sigma=0.5]}
+  seeds: "${at_scale:[0,1,2],[0,1],[0]}"
+figure:
+  {kind: bars, row: mse, xlabel: x, ylabel: y, x: [a], panels: [{title: "", series: [{label: a, columns: [plain]}]}]}
+"""
+
+
+@pytest.fixture
+def planned(tmp_path: Path):  # type: ignore[no-untyped-def]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "small.yaml").write_text(EXPERIMENT)
+
+    def plan(*overrides: str) -> sweep.Plan:
+        return sweep.stored("small", [f"output_dir={tmp_path}/out", *overrides], str(tmp_path))
+
+    return plan
+
+
+def test_an_attacks_parameter_reaches_the_cells_that_attack(planned) -> None:  # type: ignore[no-untyped-def]
+    runs = planned("scale=smoke", "attack.iterations=7").runs
+    assert len(runs) == 6
+    given = {run.experiment.choices["attack"]: run.experiment.config["attack"].get("iterations") for run in runs}
+    assert given == {"dlg": 7, "none": None}
+    with pytest.raises(UserError, match=r"attack\.iteration: no such key"):
+        planned("scale=smoke", "attack.iteration=7")
+
+
+def test_a_defences_parameter_reaches_the_cells_that_have_it(planned) -> None:  # type: ignore[no-untyped-def]
+    runs = {run.name: run.experiment.config["defense"] for run in planned("scale=smoke").runs}
+    sigma = {name: node.get("noisy_gradients", {}).get("sigma") for name, node in runs.items()}
+    assert sigma["weak-s0"] == 0.5
+    assert sigma["plain-s0"] is None
+    assert sigma["noisy-s0"] == 0.01
+
+
+def test_seeds_may_depend_on_the_scale_and_the_figure_comes_along(planned) -> None:  # type: ignore[no-untyped-def]
+    made = planned("scale=quick")
+    assert made.table is not None
+    assert made.table.seeds == [0, 1]
+    assert made.table.figure is not None
+    with pytest.raises(UserError, match=r"figure\.row=nothing: the table has no such row"):
+        planned("figure.row=nothing")
