@@ -16,7 +16,9 @@ from pydantic import Field, ValidationError
 from privsweep.component import component
 from privsweep.composition import Composition
 from privsweep.errors import UserError
-from privsweep.game import Architecture, Attack, Dataset, Setting, Stack
+from privsweep.game import Activations, Architecture, Attack, Dataset, Observation, Predictions, Setting, Update
+from privsweep.membership import KNOWS as MEMBERSHIP_KNOWS
+from privsweep.protection import Stack
 from privsweep.store import signature
 from privsweep.trust import check_component
 
@@ -77,6 +79,24 @@ class Experiment:
     @property
     def signature(self) -> str:
         return signature(self.config)
+
+    @property
+    def has_public(self) -> bool:
+        """Whether the adversary has data of its own."""
+        return self.prior is not None or getattr(self.dataset, "prior_size", 0) > 0
+
+    @property
+    def adversary_data(self) -> str | None:
+        """In words, for the record."""
+        if self.prior is not None:
+            return f"training images of {self.choices.get('dataset@prior')}"
+        held = getattr(self.dataset, "prior_size", 0)
+        return f"{held} held-out training images of {self.choices.get('dataset')}" if held else None
+
+    @property
+    def position(self) -> str:
+        """Where the adversary is: whoever asks a black box is off the path, whatever position the setting names."""
+        return "off-path" if self.attack.observes is Predictions else self.fl_setting.position
 
     def training_setting(self) -> Setting:
         """The setting as training sees it: fields that only steer the exposure have a fixed value."""
@@ -144,7 +164,7 @@ def refuse(experiment: Experiment) -> list[str]:
     """Why attack, setting and defences do not go together; empty where they do."""
     setting, attack, choice = experiment.fl_setting, experiment.attack, experiment.choices
     complaints = []
-    used = setting.calls if attack.observes is not None else setting.training_calls
+    used = _called(setting, attack.observes)
     for name, defense in experiment.defense.defenses.items():
         if not defense.acts_at() & used:
             complaints.append(
@@ -154,22 +174,48 @@ def refuse(experiment: Experiment) -> list[str]:
     label = f"attack={choice.get('attack')}"
     if experiment.prior is not None and "public" not in attack.needs:
         complaints.append(f"dataset@prior={choice.get('dataset@prior')}: {label} uses no data of its own; leave it out")
+    if experiment.prior is not None and getattr(experiment.dataset, "prior_size", 0):
+        complaints.append("dataset.prior_size: the adversary's data come from dataset@prior already; take 0")
     if attack.observes is None:
         return complaints
-    lacking = attack.needs - setting.knows()
+    if attack.observes not in (setting.exposes, Predictions):
+        complaints.append(
+            f"{label}: observes {attack.observes.__name__.lower()}, fl_setting={choice.get('fl_setting')} exposes "
+            f"{setting.exposes.__name__.lower()}; {_SHOWS[attack.observes]}"
+        )
+        return complaints
+    granted = set(MEMBERSHIP_KNOWS if attack.observes is Predictions else setting.knows())
+    lacking = attack.needs - granted - ({"public"} if experiment.has_public else set())
     if lacking:
-        remedy = "; set fl_setting.labels_known=true, or attack.labels=analytic" if "labels" in lacking else ""
+        remedies = "".join(f"; {_REMEDIES[name]}" for name in sorted(lacking & _REMEDIES.keys()))
         complaints.append(
             f"{label}: needs {', '.join(sorted(lacking))}, which fl_setting={choice.get('fl_setting')} does not grant"
-            + remedy
+            + remedies
         )
-    if setting.position not in attack.threat.positions:
+    if experiment.position not in attack.threat.positions:
         positions = ", ".join(sorted(attack.threat.positions))
         complaints.append(f"{label}: works from position {positions}; set fl_setting.position accordingly")
     reason = attack.refuses(setting)
     if reason:
         complaints.append(f"{label}: {reason}")
     return complaints
+
+
+_REMEDIES = {
+    "labels": "set fl_setting.labels_known=true, or attack.labels=analytic",
+    "public": "give the adversary data: dataset@prior=<dataset>, or dataset.prior_size=1000 held out",
+}
+_SHOWS: dict[type[Observation], str] = {
+    Update: "take fl_setting=fedavg, fedsgd or central",
+    Activations: "take fl_setting=split",
+}
+
+
+def _called(setting: Setting, observes: type[Observation] | None) -> frozenset[str]:
+    """The defence points of one run."""
+    if observes is None:
+        return setting.training_calls
+    return setting.training_calls | {"predictions"} if observes is Predictions else setting.calls
 
 
 def _identity(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:

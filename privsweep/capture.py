@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.game import Data, Defense, Exposure, Images, Knowledge, Loss, Recipe, Tensors, Update
+from privsweep.game import Data, Exposure, Images, Knowledge, Loss, Recipe, Tensors, Update
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 from privsweep.training import Plan, gradient, parameters_of, train, weights_of
 from privsweep.victims import VictimChoice, draw_victims

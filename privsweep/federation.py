@@ -14,10 +14,12 @@ from torch.nn.functional import cross_entropy
 from privsweep.capture import KNOWS, NEUTRAL, Capture, Party, check, expose
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.game import Architecture, Bench, Data, Defense, Exposure, Split, System, Tensors
+from privsweep.game import Architecture, Bench, Data, Exposure, Recipe, Schedule, Split, System, Tensors, Update
+from privsweep.membership import released_round
 from privsweep.metric.accuracy import accuracy
 from privsweep.optimizer import Optimizer
 from privsweep.partition import Partition, partition
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 from privsweep.training import Plan
 from privsweep.victims import VictimChoice
@@ -41,7 +43,10 @@ class Trained:
     labels_known: bool  # the adversary is given the labels of the victims' images
     position: Literal["client", "server"]
     capture: Capture
+    released: Annotated[int, Field(ge=0)] | Literal["last"]  # rounds of the model that answers as a black box
+    candidates: Annotated[int, Field(ge=2)] | None  # whose membership is asked, half of them members; None: all
 
+    exposes: ClassVar[type] = Update
     training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "gradient", "update", "aggregate"})
     calls: ClassVar[frozenset[str]] = training_calls | {"server_view"}
     exposure_fields: ClassVar[Mapping[str, Any]] = {
@@ -51,6 +56,8 @@ class Trained:
         "labels_known": False,
         "position": "server",
         "capture": NEUTRAL,
+        "released": "last",
+        "candidates": None,
     }
 
     def shards(self, data: Data, rng: Rng) -> list[Tensor]:
@@ -79,6 +86,19 @@ class Trained:
         """Rounds (epochs, of central training) from the first to the last."""
         raise NotImplementedError
 
+    def schedule(self, data: Data, rng: Rng) -> Schedule:
+        shards = self.shards(data, rng)
+        fewest = min(len(s) for s in shards)
+        steps = self.length() * self.plan().length(fewest)
+        return Schedule(fewest, self.batch_size, steps, self.length(), len(shards), self.share_of_clients())
+
+    def recipe(self, data: Data, rng: Rng) -> Recipe:
+        return Recipe(self.optimizer, self.lr, self.schedule(data, rng).steps, self.batch_size)
+
+    def share_of_clients(self) -> float:
+        """Of all clients, that take part in a round."""
+        return 1.0
+
     def captured_round(self) -> int:
         return self.length() if self.capture.round == "last" else self.capture.round
 
@@ -86,11 +106,12 @@ class Trained:
         kept = sorted({0, self.length(), *self.checkpoints})
         if kept[-1] > self.length():
             raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
-        if self.captured_round() not in kept:
-            raise UserError(
-                f"fl_setting.capture.round={self.captured_round()}: weights are kept after rounds "
-                f"{', '.join(map(str, kept))}; add it to fl_setting.checkpoints, or train for longer"
-            )
+        for key, done in (("capture.round", self.captured_round()), ("released", released_round(self))):
+            if done not in kept:
+                raise UserError(
+                    f"fl_setting.{key}={done}: weights are kept after rounds {', '.join(map(str, kept))}; add it to "
+                    "fl_setting.checkpoints, or train for longer"
+                )
         check(self.shards(data, rng), self.capture, self.victims, self.position)
         with torch.device("meta"):
             net = model.build(data.domain, rng.child("init")).train(self.capture.mode == "train")
@@ -176,6 +197,9 @@ class Federated(Trained):
 
     def length(self) -> int:
         return self.rounds
+
+    def share_of_clients(self) -> float:
+        return self.participation
 
     def shards(self, data: Data, rng: Rng) -> list[Tensor]:
         labels, classes = data.train.labels, data.domain.classes

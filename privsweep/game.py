@@ -3,20 +3,24 @@
 A setting trains a federation on a dataset with a model under defences, and exposes what an adversary
 sees. An attack turns what is seen and known into a guess. Metrics compare the guess with the truth.
 
-Axes: ``V`` victims, ``N`` images behind one victim's update, ``C, H, W`` channels, height, width.
-A *victim* is one captured update; the images behind it are what the adversary is after.
+Axes: ``V`` victims, ``N`` images behind one victim's message, ``C, H, W`` channels, height, width, ``M`` records
+whose membership is asked. A *victim* is one captured message; the images behind it are what the adversary is after.
+Where a defence acts: ``privsweep.protection``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from privsweep.randomness import Rng
+
+if TYPE_CHECKING:
+    from privsweep.protection import Defense
 
 Tensors = Mapping[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, class indices or probabilities) -> mean over examples
@@ -123,7 +127,24 @@ class Update:
     examples: int  # N: examples behind one delta
 
 
-Observation = Update
+@dataclass(frozen=True)
+class Activations:
+    """What a client sends in split learning, once for every victim."""
+
+    z: Tensor  # [V, N, ...] outputs of the cut layer; [V, 1, ...] where only their mean over a batch is sent
+    cut: str  # the layer's name
+    weights: Tensors  # parameters and buffers of the client's part, no victim axis
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers of a black box on the records whose membership is asked."""
+
+    probabilities: Tensor  # [M, classes]
+    ask: Callable[[Tensor], Tensor]  # model inputs [n, C, H, W] -> probabilities [n, classes], any number of times
+
+
+Observation = Update | Activations | Predictions
 
 
 @dataclass(frozen=True)
@@ -140,12 +161,14 @@ class Recipe:
 class Knowledge:
     """What the adversary knows besides; None means that it is not granted."""
 
-    model: nn.Sequential | None = None  # in the mode (train or eval) that the clients use it in
+    model: nn.Sequential | None = None  # in the mode (train or eval) of the clients; of split learning, their part
     loss: Loss | None = None
     domain: Domain | None = None
     labels: Tensor | None = None  # int64 [V, N]
     recipe: Recipe | None = None
-    defense: Defense | None = None
+    architecture: Architecture | None = None  # of the target, without its weights
+    candidates: Split | None = None  # the M records whose membership is asked, in the order of the predictions
+    public: Split | None = None  # the adversary's own data: of another dataset, or held out from this one
 
     def granted(self) -> frozenset[str]:
         return frozenset(name for name, value in vars(self).items() if value is not None)
@@ -160,7 +183,15 @@ class Images:
     index: Tensor  # int64 [V, N]: positions in the training split
 
 
-Truth = Images
+@dataclass(frozen=True)
+class Membership:
+    """The truth behind every candidate. Never an argument of an attack."""
+
+    member: Tensor  # bool [M]: was in the training data
+    index: Tensor  # int64 [M]: position in the training split (members) or in the test split (others)
+
+
+Truth = Images | Membership
 
 
 @dataclass(frozen=True)
@@ -181,7 +212,16 @@ class Reconstruction:
     curve: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V, T], with "iteration" [T]
 
 
-Guess = Reconstruction
+@dataclass(frozen=True)
+class Scores:
+    """An attack's guess at membership."""
+
+    scores: Tensor  # [M], higher: rather a member
+    decisions: Tensor  # bool [M], by a threshold that the attack chose without the truth
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [M]
+
+
+Guess = Reconstruction | Scores
 
 
 # --- the players ---------------------------------------------------------------------------------------
@@ -216,6 +256,18 @@ class Bench(Protocol):
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """How often one client's examples are used in a whole training."""
+
+    examples: int  # of the client that holds the fewest
+    batch_size: int
+    steps: int  # optimiser steps of one client over all rounds
+    rounds: int
+    clients: int
+    participation: float  # share of the clients in a round
+
+
+@dataclass(frozen=True)
 class System:
     """A trained federation."""
 
@@ -231,13 +283,33 @@ class System:
 class Setting(Protocol):
     """A choice of the ``fl_setting`` group."""
 
+    exposes: ClassVar[type]  # Update or Activations; predictions every setting gives (privsweep.membership)
     calls: ClassVar[frozenset[str]]  # defence points that train or expose calls
     training_calls: ClassVar[frozenset[str]]  # those that train calls: they determine the trained system
     exposure_fields: ClassVar[Mapping[str, Any]]  # fields that train ignores, and the value it is given
     position: Literal["client", "server", "off-path"]
 
+    released: int | Literal["last"]  # finished rounds of the model that answers as a black box
+    candidates: int | None  # records whose membership is asked, half of them members; None: as many as there are
+
     def check(self, data: Data, model: Architecture, rng: Rng) -> None:
         """Raises UserError where setting, data and model do not fit: more clients than examples, say."""
+        ...
+
+    def schedule(self, data: Data, rng: Rng) -> Schedule:
+        """How often a client's data are used, for noise that is chosen from a privacy budget, and its accounting."""
+        ...
+
+    def recipe(self, data: Data, rng: Rng) -> Recipe:
+        """How one client trains, from the first round to the last."""
+        ...
+
+    def length(self) -> int:
+        """Rounds (epochs, of central training) from the first to the last."""
+        ...
+
+    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
+        """The freshly initialised model with the defence's layers, on the data's device."""
         ...
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System: ...
@@ -256,116 +328,19 @@ class Attack(Protocol):
 
     observes: type[Observation] | None  # None: attacks nothing
     needs: frozenset[str]  # names of Knowledge
+    prepares_from: frozenset[str]  # those of them that ``prepare`` is given; none: there is nothing to prepare
     threat: ThreatModel
 
     def refuses(self, setting: Setting) -> str | None:
         """Why this attack cannot work on that setting and what to change, or None."""
         ...
 
-    def fits(self, model: nn.Sequential) -> str | None:
-        """Why this attack cannot work on that model, in words that name a remedy, or None."""
+    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
+        """Why this attack cannot work on that model and those data, in words that name a remedy, or None."""
         ...
 
-    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:
-        """Decoders, shadow models: whatever does not depend on the victims."""
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+        """Decoders, shadow models: whatever does not depend on the victims, kept for every run that shares it."""
         ...
 
-    def __call__(self, seen: Observation, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Guess: ...
-
-
-class Defense:
-    """A defence: the identity at every point; override the points where it acts.
-
-    Where the points stand in a federation::
-
-        net  = defense.model(architecture, rng)     # before training: layers added or replaced
-        loss = defense.loss(cross_entropy)
-        for round in rounds:
-            for client in sampled clients:
-                for batch in client's data:
-                    g = gradient of loss(net(batch))
-                    g = defense.gradient(g, len(batch), rng)         # every training step
-                    net = optimiser(net, g)
-                share = defense.update(net - net at the start, rng)  # what leaves the client
-            seen = defense.server_view(shares, rng)                  # what the server sees
-            mean = weighted mean of shares
-            net  = net at the start + defense.aggregate(mean, contributors, rng)
-
-    A captured update is counterfactual: the weights of that round, the victim's batch alone, through
-    the same points. Tensors arrive by parameter name and are not changed in place.
-
-    A model may gain layers that draw noise (``privsweep.stochastic``), and outputs beyond the logits, which
-    its ``loss`` consumes: all others read the first ``classes`` columns.
-    """
-
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
-        return model
-
-    def loss(self, loss: Loss) -> Loss:
-        return loss
-
-    def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
-        return grad
-
-    def update(self, delta: Tensors, rng: Rng) -> Tensors:
-        return delta
-
-    def server_view(self, deltas: Sequence[Tensors], rng: Rng) -> Sequence[Tensors]:
-        return deltas
-
-    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
-        return mean
-
-    def acts_at(self) -> frozenset[str]:
-        """The points that this defence overrides."""
-        return frozenset(p for p in POINTS if getattr(type(self), p) is not getattr(Defense, p))
-
-
-POINTS: tuple[str, ...] = ("model", "loss", "gradient", "update", "server_view", "aggregate")
-
-
-class Stack(Defense):
-    """Several defences, folded in the order given; an empty stack is no defence."""
-
-    def __init__(self, defenses: Mapping[str, Defense]):
-        self.defenses = dict(defenses)
-
-    def acts_at(self) -> frozenset[str]:
-        return frozenset().union(*(d.acts_at() for d in self.defenses.values()))
-
-    def only(self, points: frozenset[str]) -> Stack:
-        """The defences that act at one of these points, in order."""
-        return Stack({name: d for name, d in self.defenses.items() if d.acts_at() & points})
-
-    def _rngs(self, rng: Rng) -> list[tuple[Defense, Rng]]:
-        return [(d, rng.child(name)) for name, d in self.defenses.items()]
-
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
-        for d, own in self._rngs(rng):
-            model = d.model(model, own)
-        return model
-
-    def loss(self, loss: Loss) -> Loss:
-        for d in self.defenses.values():
-            loss = d.loss(loss)
-        return loss
-
-    def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
-        for d, own in self._rngs(rng):
-            grad = d.gradient(grad, expected_batch, own)
-        return grad
-
-    def update(self, delta: Tensors, rng: Rng) -> Tensors:
-        for d, own in self._rngs(rng):
-            delta = d.update(delta, own)
-        return delta
-
-    def server_view(self, deltas: Sequence[Tensors], rng: Rng) -> Sequence[Tensors]:
-        for d, own in self._rngs(rng):
-            deltas = d.server_view(deltas, own)
-        return deltas
-
-    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
-        for d, own in self._rngs(rng):
-            mean = d.aggregate(mean, contributors, own)
-        return mean
+    def __call__(self, seen: Observation, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Guess: ...

@@ -14,8 +14,8 @@ from rich.table import Table as RichTable
 from privsweep.build import Experiment
 from privsweep.environment import processor
 from privsweep.files import whole_file
+from privsweep.filing import title_of
 from privsweep.layout import layout
-from privsweep.run import title_of
 from privsweep.store import Record, Store
 from privsweep.summary import summary
 from privsweep.sweep import Plan, Planned, swept, without
@@ -43,7 +43,7 @@ def start(experiment: Experiment) -> None:
     if experiment.attack.observes is not None:
         threat = experiment.attack.threat
         out.print(
-            f"threat model: {threat.security} {experiment.fl_setting.position}, {threat.time} time, {threat.access}",
+            f"threat model: {threat.security} {experiment.position}, {threat.time} time, {threat.access}",
             soft_wrap=True,
         )
 

@@ -6,22 +6,19 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
-import pandas as pd
 import torch
 
+from privsweep import membership
 from privsweep.bench import Workbench
 from privsweep.build import Experiment
-from privsweep.environment import environment
+from privsweep.content import checksum_of
 from privsweep.errors import UserError
-from privsweep.figure import curves, reconstructions
-from privsweep.files import write_json
-from privsweep.game import Data, Exposure, Guess, Reconstruction, System
-from privsweep.images_file import save_images
-from privsweep.metric.matching import match, reorder
-from privsweep.metric.score import score
+from privsweep.filing import Outcome, file, header_of
+from privsweep.game import Bench, Data, Exposure, Guess, Knowledge, Predictions, Split, System, Tensors
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 from privsweep.store import Record, Store, check_writable
 
@@ -61,7 +58,7 @@ def run(experiment: Experiment) -> Record:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            store.fail(sign, {**_header(experiment, sign), "status": "failed", "error": reason})
+            store.fail(sign, {**header_of(experiment, sign), "status": "failed", "error": reason})
             raise
 
 
@@ -76,7 +73,10 @@ def _run(experiment: Experiment, store: Store, sign: str) -> Record:
 
     with clock("load"):
         data = experiment.dataset.load(rng.child("dataset")).to(device)
-    check(experiment, data, rng)
+        public = public_of(experiment, data, rng)
+    check(experiment, data, public, rng)
+    schedule = setting.schedule(data, rng)
+    defense = experiment.defense.bind(schedule)
     with clock("train"), bench.phase("training"):
         system, cached = store.system(
             experiment.training_key(device), device, lambda: train(experiment, data, rng, bench)
@@ -85,21 +85,71 @@ def _run(experiment: Experiment, store: Store, sign: str) -> Record:
     guess: Guess | None = None
     if attack.observes is not None:
         with clock("expose"):
-            exposure = setting.expose(system, data, experiment.model, experiment.defense, rng, bench)
+            exposure = expose(experiment, system, data, public, defense, rng, bench)
         with clock("prepare"), bench.phase("preparing the attack"):
-            prepared = attack.prepare(exposure.known, bench, rng.child("attack"))
+            prepared = prepare(experiment, store, exposure.known, bench, rng)
         with clock("attack"), bench.phase("attacking"):
             guess = attack(exposure.seen, exposure.known, prepared, bench, rng.child("attack"))
-    return file(experiment, store, sign, data, system, cached, exposure, guess, clock.seconds, bench)
+    outcome = Outcome(data, system, cached, exposure, guess, defense.spent(schedule), clock.seconds)
+    return file(experiment, store, sign, outcome, bench)
 
 
 def train(experiment: Experiment, data: Data, rng: Rng, bench: Workbench) -> System:
     """The federation, from what the training key names and nothing else."""
     setting = experiment.training_setting()
-    return setting.train(data, experiment.model, experiment.training_defense(), rng, bench)
+    defense = experiment.training_defense().bind(setting.schedule(data, rng))
+    return setting.train(data, experiment.model, defense, rng, bench)
 
 
-def check(experiment: Experiment, data: Data, rng: Rng) -> None:
+def expose(
+    experiment: Experiment, system: System, data: Data, public: Split | None, defense: Defense, rng: Rng, bench: Bench
+) -> Exposure:
+    """What the attack sees of the system, and what it knows besides: its own data, if it uses any, among it."""
+    setting, model = experiment.fl_setting, experiment.model
+    if experiment.attack.observes is Predictions:
+        out = membership.expose(setting, system, data, model, defense, rng)
+    else:
+        out = setting.expose(system, data, model, defense, rng, bench)
+    if "public" not in experiment.attack.needs:
+        return out
+    return replace(out, known=replace(out.known, public=public))
+
+
+def prepare(experiment: Experiment, store: Store, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+    """What the attack makes beforehand from what it names and nothing else, so that other runs can take it over."""
+    attack = experiment.attack
+    if not attack.prepares_from:
+        return {}
+    given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
+    key = {
+        "attack": experiment.config["attack"],
+        "seed": rng.seed,
+        "device": bench.device.type,
+        "from": {name: checksum_of(getattr(given, name)) for name in sorted(attack.prepares_from)},
+    }
+    return store.prepared(key, bench.device, lambda: attack.prepare(given, bench, rng.child("attack")))
+
+
+def public_of(experiment: Experiment, data: Data, rng: Rng) -> Split | None:
+    """The adversary's own data on the data's device: the training images of the prior, or those held out."""
+    if experiment.prior is None:
+        return data.prior
+    prior = experiment.prior.load(rng.child("prior"))
+    if prior.domain.shape != data.domain.shape:
+        theirs, ours = prior.domain.shape, data.domain.shape
+        channels = "grey" if ours[0] == 1 else "rgb"
+        raise UserError(
+            f"dataset@prior={experiment.choices.get('dataset@prior')}: its images are {_size(theirs)}, the target's "
+            f"{_size(ours)}; set prior.resize={ours[1]} prior.channels={channels}"
+        )
+    return prior.train.to(data.train.images.device)
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return f"{shape[1]}x{shape[2]} with {shape[0]} channel{'s' * (shape[0] > 1)}"
+
+
+def check(experiment: Experiment, data: Data, public: Split | None, rng: Rng) -> None:
     """What can be refused only once the data's shape is known; raises UserError before any work."""
     if data.multilabel:
         raise UserError(
@@ -107,101 +157,11 @@ def check(experiment: Experiment, data: Data, rng: Rng) -> None:
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
     experiment.fl_setting.check(data, experiment.model, rng)
+    if experiment.attack.observes is Predictions:
+        membership.half_of(experiment.fl_setting, data)
     with torch.device("meta"):
         plain = experiment.model.build(data.domain, rng.child("init"))
-        reason = experiment.attack.fits(experiment.defense.model(plain, rng.child("defense")))
+        defended = experiment.defense.model(plain, rng.child("defense"))
+        reason = experiment.attack.fits(defended, data.domain, public)
     if reason:
         raise UserError(reason)
-
-
-def file(
-    experiment: Experiment,
-    store: Store,
-    sign: str,
-    data: Data,
-    system: System,
-    cached: bool,
-    exposure: Exposure | None,
-    guess: Reconstruction | None,
-    seconds: dict[str, float],
-    bench: Workbench,
-) -> Record:
-    """Scores the guess and writes the record's folder."""
-    metrics: dict[str, float | None] = {}
-    scored = pd.DataFrame()
-    if exposure is not None and guess is not None:
-        scoring = experiment.scoring
-        metrics, scored = score(guess, exposure.truth, data.domain, scoring.paper_scale, scoring.asr_threshold)
-        seconds["per_victim"] = seconds["attack"] / len(scored)
-    seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
-    record = {
-        **_header(experiment, sign),
-        "status": "complete",
-        "metrics": metrics,
-        "utility": dict(system.utility),
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
-        "environment": {**environment(bench.device), "trained_from_cache": cached, "chunks": bench.sizes},
-    }
-    with store.writing(sign) as folder:
-        write_json(folder / "record.json", record)
-        if system.curve:
-            pd.DataFrame(list(system.curve)).to_csv(folder / "training.csv", index=False)
-        if exposure is not None and guess is not None:
-            scored.to_csv(folder / "victims.csv", index=False)
-            _pictures(folder, experiment, data, exposure, guess, scored)
-    return record
-
-
-def _pictures(
-    folder: Path,
-    experiment: Experiment,
-    data: Data,
-    exposure: Exposure,
-    guess: Reconstruction,
-    scored: pd.DataFrame,
-) -> None:
-    title = title_of(experiment.choices)
-    if guess.curve:
-        frame = curve_frame(guess)
-        frame.to_csv(folder / "curve.csv", index=False)
-        curves(folder / "curve.png", frame, title, next(n for n in guess.curve if n != "iteration"))
-    captions = [f"SSIM {value:.2f}" for value in scored["ssim"]]
-    truth = exposure.truth.pixels.cpu()
-    guessed = data.domain.pixels(guess.images).cpu().nan_to_num(0.5).clamp(0, 1)
-    guessed = reorder(guessed, match(guessed, truth))
-    save_images(folder, truth.numpy(), guessed.numpy())
-    reconstructions(folder / "reconstructions.png", truth.numpy(), guessed.numpy(), captions, title)
-
-
-def curve_frame(guess: Reconstruction) -> pd.DataFrame:
-    """One row an iteration and victim."""
-    steps = guess.curve["iteration"].tolist()
-    columns = {name: values.cpu() for name, values in guess.curve.items() if name != "iteration"}
-    victims = len(next(iter(columns.values())))
-    frame = pd.DataFrame({"iteration": steps * victims, "victim": [v for v in range(victims) for _ in steps]})
-    for name, values in columns.items():
-        frame[name] = values.flatten().numpy()
-    return frame
-
-
-def title_of(choices: Any) -> str:
-    """The composition in a few words."""
-    defended = "+".join(choices["defense"]) or "no defence"
-    return f"{choices['attack']} on {choices['dataset']}, {choices['model']}, {choices['fl_setting']}, {defended}"
-
-
-def _header(experiment: Experiment, sign: str) -> Record:
-    threat, position = experiment.attack.threat, experiment.fl_setting.position
-    return {
-        "signature": sign,
-        "choices": dict(experiment.choices),
-        "scale": experiment.session.scale,
-        "threat_model": {
-            "time": threat.time,
-            "position": position,
-            "access": threat.access,
-            "security": threat.security,
-            **({"adaptive": True} if threat.adaptive else {}),
-        },
-        "config": dict(experiment.config),
-    }

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from privsweep.errors import UserError
 from privsweep.files import read_json, whole_file, whole_folder, write_json
-from privsweep.game import System
+from privsweep.game import System, Tensors
 
 SCHEMA = 1  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
@@ -102,6 +102,21 @@ class Store:
             system = make()
             _save_system(path, system, key)
             return system, False
+
+    def prepared(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], Tensors]) -> Tensors:
+        """What an attack prepared from ``key``, from the cache or made now; a corrupt entry is set aside."""
+        name = signature(key)
+        path = self.root / "prepared" / f"{name}.safetensors"
+        with self.lock(f"prepared-{name}"):
+            if path.is_file():
+                try:
+                    return load_file(path, str(device))
+                except (SafetensorError, OSError):
+                    path.replace(path.with_suffix(".corrupt"))
+            made = {name: t.contiguous() for name, t in make().items()}
+            with whole_file(path) as draft:
+                save_file(made, draft, metadata={"privsweep": json.dumps(dict(key))})
+            return made
 
     def _failure(self, sign: str) -> Path:
         return self.root / "failed" / f"{sign}.json"

@@ -14,7 +14,7 @@ from privsweep.composition import Composition, compose, searching
 from privsweep.errors import UserError
 from privsweep.game import Data
 from privsweep.randomness import Rng
-from privsweep.run import check
+from privsweep.run import check, public_of
 from privsweep.store import Record, Store, signature
 from privsweep.table import Job, Table
 
@@ -126,11 +126,14 @@ def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str
 def compose_cell(overrides: Sequence[str], job: Job, extra: Sequence[str] = ()) -> Composition:
     """The experiment, the command line and the cell.
 
-    A defence's parameter applies where the defence is present, an attack's where there is an attack.
+    A defence's parameter applies where the defence is present, an attack's where the cell's attack has it.
     """
     given = without(overrides, ["cell"])
-    if "attack=none" in job.overrides:
-        given = [o for o in given if not ATTACK_PARAMETER.match(o)]
+    theirs = [o for o in given if ATTACK_PARAMETER.match(o)]
+    if theirs and any(o.startswith("attack=") for o in job.overrides):
+        others = [o for o in (*given, *job.overrides) if o not in theirs and not DEFENSE_PARAMETER.match(o)]
+        known = compose(others, extra).config["attack"]
+        given = [o for o in given if o not in theirs or re.split(r"[.=]", o)[1] in known]
     typed = [*given, *job.overrides]
     special = [o for o in typed if DEFENSE_PARAMETER.match(o)]
     plain = [o for o in typed if o not in special]
@@ -179,7 +182,7 @@ def check_data(planned: Plan) -> None:
             loaded.clear()  # one at a time: runs of a dataset mostly stand together
             loaded[key] = experiment.dataset.load(rng.child("dataset"))
         try:
-            check(experiment, loaded[key], rng)
+            check(experiment, loaded[key], public_of(experiment, loaded[key], rng), rng)
         except UserError as error:
             raise UserError(f"{' '.join(run.overrides)}: {error}") from error
 

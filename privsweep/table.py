@@ -18,6 +18,7 @@ from privsweep.strict import Id, Name, Strict
 FindingId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]+$")]
 Override = Annotated[str, StringConstraints(pattern=r"^[^=\s][^=\n]*=[^\n]*$")]
 Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$")]
+_ATTACK = re.compile(r"[+~]*attack[.=]")
 
 
 class Learning(Strict):
@@ -129,7 +130,7 @@ class Table(Strict):
                 reading = self.reads(r, c).learning
                 if reading and reading.reach_share is not None and column.baseline not in self.columns:
                     raise ValueError(f"columns.{c}.baseline={column.baseline}: {r} needs one; name a column")
-                keys = [_key(o) for o in (*column.overrides, *row.overrides, "seed=")]
+                keys = [_key(o) for o in (*self.overrides(r, c), "seed=")]
                 if twice := sorted({k for k in keys if keys.count(k) > 1}):
                     raise ValueError(f"cell {r}, {c} sets {', '.join(twice)} twice; set it in one place")
         if self.figure and (fault := self.figure.fault(self.rows, self.columns)):
@@ -143,6 +144,13 @@ class Table(Strict):
     def reads(self, row: str, column: str) -> Axis:
         """Whichever of row and column says what a cell shows."""
         return self.rows[row] if self.rows[row].reads else self.columns[column]
+
+    def overrides(self, row: str, column: str) -> list[str]:
+        """What a cell sets; a row that measures utility alone has no use for the attack that its column names."""
+        own, across = self.columns[column].overrides, self.rows[row].overrides
+        if "attack=none" in across:
+            own = [o for o in own if not _ATTACK.match(o)]
+        return [*own, *across]
 
     def holds(self, finding: Finding, cells: Mapping[tuple[str, str], Number]) -> bool | None:
         """A claim over given cells (row, column) in the printed unit; None while undecided."""
@@ -166,7 +174,7 @@ class Table(Strict):
         for seed in self.seeds:
             for c, column in self.columns.items():
                 for r, row in self.rows.items():
-                    own = [*column.overrides, *row.overrides, f"seed={seed}"]
+                    own = [*self.overrides(r, c), f"seed={seed}"]
                     if (same := tuple(sorted(own))) not in found:
                         short = r if row.overrides and not column.overrides else c
                         both = bool(row.overrides and column.overrides)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils.rnn import pad_sequence
 
-from privsweep.game import Defense, Domain, Loss, Split, Tensors
+from privsweep.game import Domain, Loss, Split, Tensors
 from privsweep.optimizer import Optimizer
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 from privsweep.stochastic import draw, forward, noise_layers
 

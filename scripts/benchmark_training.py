@@ -19,7 +19,8 @@ import privsweep  # noqa: F401  (says how idle threads wait, before PyTorch is l
 import torch
 from torch.nn.functional import cross_entropy
 
-from privsweep.game import Architecture, Domain, Split, Stack
+from privsweep.game import Architecture, Domain, Split
+from privsweep.protection import Stack
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.optimizer import Optimizer

@@ -132,7 +132,7 @@ def test_cuda_without_cuda_is_refused() -> None:
 )
 def test_what_does_not_fit_the_data_is_refused_before_training(overrides: list[str], words: str, data: Data) -> None:
     with pytest.raises(UserError, match=words):
-        check(made(*overrides), data, Rng(0))
+        check(made(*overrides), data, None, Rng(0))
 
 
 def test_the_order_of_defences_is_the_order_given() -> None:

@@ -5,8 +5,9 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.errors import UserError
-from privsweep.game import Data, Exposure, Stack
+from privsweep.game import Data, Exposure
 from privsweep.model.convnet import ConvNet
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 
 

@@ -15,8 +15,9 @@ from tiny import TINY, Bench
 from privsweep import sweep
 from privsweep.build import Experiment, build
 from privsweep.composition import CONF, compose, searching
-from privsweep.game import Data, Defense, Exposure, Stack
+from privsweep.game import Data, Exposure
 from privsweep.layout import layout
+from privsweep.protection import Defense, Stack
 from privsweep.randomness import Rng
 from privsweep.report import tables_in
 from privsweep.run import run

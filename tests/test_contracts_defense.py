@@ -10,7 +10,8 @@ from tiny import TINY, Bench
 
 from privsweep.build import Experiment, build
 from privsweep.composition import CONF, compose, searching
-from privsweep.game import POINTS, Data
+from privsweep.game import Data
+from privsweep.protection import POINTS
 from privsweep.randomness import Rng
 
 NAMES = sorted(p.stem for p in (CONF / "defense").glob("*.yaml"))

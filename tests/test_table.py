@@ -136,6 +136,22 @@ def test_rows_with_overrides_multiply_and_equal_cells_share() -> None:
     assert table.keys() == {"model", "defense", "seed"}
 
 
+def test_a_row_of_utility_leaves_out_the_attack_of_its_column() -> None:
+    rows = {
+        "ssim": {"label": "SSIM", "metric": "ssim"},
+        "accuracy": {"label": "Accuracy", "metric": "utility.test_accuracy", "overrides": ["attack=none"]},
+    }
+    columns = {
+        "plain": {"label": "Plain", "overrides": ["model=smlp"]},
+        "aware": {"label": "Aware", "overrides": ["model=smlp", "attack.match=before_noise"]},
+        "exact": {"label": "Exact", "overrides": ["model=smlp", "attack=analytic"]},
+    }
+    table = Table.from_config(config(rows=rows, columns=columns, seeds=[0], printed={}, findings=[]))
+    jobs = {job.id: job for job in table.jobs()}
+    assert list(jobs) == ["plain-s0", "accuracy.plain-s0", "aware-s0", "exact-s0"]
+    assert jobs["accuracy.plain-s0"].cells == tuple(("accuracy", c, 0) for c in columns)
+
+
 def test_columns_may_name_the_metric() -> None:
     rows = {"none": {"label": "no defence", "overrides": ["defense=[]"]}}
     columns = {"ssim": {"label": "SSIM", "metric": "ssim"}, "mse": {"label": "MSE", "metric": "mse"}}

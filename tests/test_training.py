@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from privsweep.game import Data, Stack
+from privsweep.game import Data
 from privsweep.model.convnet import ConvNet
 from privsweep.optimizer import Optimizer
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 from privsweep.training import Plan, choose, train_in_turn, train_stacked, weights_of
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from tiny import Bench, capture, central
 
-from privsweep.game import Data, Stack
+from privsweep.game import Data
 from privsweep.model.convnet import ConvNet
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 from privsweep.victims import draw_victims
 

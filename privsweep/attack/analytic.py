@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from privsweep.captured_gradient import captured_gradient, refuses_difference
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.game import Bench, Knowledge, Reconstruction, Setting, ThreatModel, Update
+from privsweep.game import Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel, Update
+from privsweep.immediate import Immediate
 from privsweep.labels import label_images
 from privsweep.randomness import Rng
 
@@ -19,7 +20,7 @@ _TINY = 1e-12
 
 
 @component
-class Analytic:
+class Analytic(Immediate):
     """Exact inversion of a linear first layer: weight gradient over bias gradient (Phong et al., 2017, section 3).
 
     A unit's weight gradient is the sum over examples of its error times the input, its bias gradient the sum of
@@ -39,21 +40,18 @@ class Analytic:
     def refuses(self, setting: Setting) -> str | None:
         return refuses_difference(setting)
 
-    def fits(self, model: nn.Sequential) -> str | None:
+    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
         if _first_linear(model) is None:
             return "attack=analytic: the first layer with weights must be linear with a bias; take model=smlp or dmlp"
         return None
 
-    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:
-        return None
-
-    def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
+    def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for a model that does not begin with a linear layer, and as ``captured_gradient``."""
         assert known.model is not None
         assert known.domain is not None
         first = _first_linear(known.model)
         if first is None:
-            raise UserError(str(self.fits(known.model)))
+            raise UserError(str(self.fits(known.model, known.domain, None)))
         gradient = captured_gradient(seen, known)
         weight, bias = gradient[f"{first}.weight"], gradient[f"{first}.bias"]
         found = [self._inputs(w, b, seen.examples) for w, b in zip(weight, bias, strict=True)]

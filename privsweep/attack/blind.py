@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import nn
 
 from privsweep.component import component
-from privsweep.game import Bench, Knowledge, Reconstruction, Setting, ThreatModel, Update
+from privsweep.game import Bench, Knowledge, Reconstruction, Tensors, ThreatModel, Update
+from privsweep.immediate import Immediate
 from privsweep.randomness import Rng
 
 
 @component
-class Blind:
+class Blind(Immediate):
     """Guesses every image and label without using the captured update.
 
     ``noise`` draws uniform pixels, ``grey`` answers the middle of the pixel range: of all guesses that
@@ -26,16 +26,7 @@ class Blind:
     needs: ClassVar[frozenset[str]] = frozenset({"domain"})
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
 
-    def refuses(self, setting: Setting) -> str | None:
-        return None
-
-    def fits(self, model: nn.Sequential) -> str | None:
-        return None
-
-    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Any:
-        return None
-
-    def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
+    def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         assert known.domain is not None
         victims = len(next(iter(seen.delta.values())))
         shape = (seen.examples, *known.domain.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,9 +15,10 @@ from privsweep.captured_gradient import captured_gradient, refuses_difference
 from privsweep.component import component
 from privsweep.errors import UserError
 from privsweep.first_order import FirstOrder, recorded
-from privsweep.game import Bench, Domain, Knowledge, Reconstruction, Setting, Tensors, ThreatModel, Update
+from privsweep.game import Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel, Update
 from privsweep.gradient_distance import Cosine, Distance, Squared
 from privsweep.gradient_matching import Matcher, matcher, numbers_held
+from privsweep.immediate import Immediate
 from privsweep.labels import last_bias, read_labels
 from privsweep.lbfgs import LBFGS, Minimum, Progress
 from privsweep.matching_objective import Joint
@@ -34,7 +35,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 @component
-class GradientMatching:
+class GradientMatching(Immediate):
     """Moves random images until the gradient they cause equals the captured one.
 
     Works on the scale of model inputs. Labels are known, read off the gradient, or probabilities (the softmax of
@@ -106,7 +107,7 @@ class GradientMatching:
     def refuses(self, setting: Setting) -> str | None:
         return refuses_difference(setting)
 
-    def fits(self, model: nn.Sequential) -> str | None:
+    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
         if self.labels == "analytic":
             try:
                 last_bias(model)
@@ -114,10 +115,7 @@ class GradientMatching:
                 return str(error)
         return None
 
-    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> None:
-        return None
-
-    def __call__(self, seen: Update, known: Knowledge, prepared: Any, bench: Bench, rng: Rng) -> Reconstruction:
+    def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
         assert known.domain is not None
         target = captured_gradient(seen, known)

@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from privsweep.component import component
-from privsweep.game import Defense, Tensors
+from privsweep.game import Tensors
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 
 

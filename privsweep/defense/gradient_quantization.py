@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from privsweep.component import component
-from privsweep.game import Defense, Tensors
+from privsweep.game import Tensors
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 
 _LEVELS = 127  # of int8 on either side of zero, so that a value and its negative are rounded alike

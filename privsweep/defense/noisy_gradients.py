@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 
 from privsweep.component import component
-from privsweep.game import Defense, Tensors
+from privsweep.game import Tensors
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 
 

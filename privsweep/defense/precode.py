@@ -11,7 +11,8 @@ from torch import nn
 from privsweep.bottleneck import Bottleneck, Output
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.game import Defense, Loss
+from privsweep.game import Loss
+from privsweep.protection import Defense
 from privsweep.randomness import Rng, seeded
 
 

@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.component import component
 from privsweep.federation import Count, Federated, Log, weighted_mean
-from privsweep.game import Architecture, Bench, Data, Defense, System, Tensors
+from privsweep.game import Architecture, Bench, Data, System, Tensors
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 from privsweep.training import (
     Parallel,

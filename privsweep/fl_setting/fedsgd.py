@@ -8,7 +8,8 @@ from torch.nn.functional import cross_entropy
 from privsweep.component import component
 from privsweep.errors import UserError
 from privsweep.federation import Federated, Log, weighted_mean
-from privsweep.game import Architecture, Bench, Data, Defense, System
+from privsweep.game import Architecture, Bench, Data, System
+from privsweep.protection import Defense
 from privsweep.randomness import Rng
 from privsweep.training import Plan, gradient, weights_of
 

@@ -2,9 +2,10 @@ import torch
 from tiny import Bench, fedavg
 
 from privsweep.attack.blind import Blind
-from privsweep.game import Data, Stack
+from privsweep.game import Data
 from privsweep.metric.score import score
 from privsweep.model.convnet import ConvNet
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 
 

@@ -18,10 +18,11 @@ from privsweep.composition import compose, searching
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.precode import Precode
 from privsweep.errors import UserError
-from privsweep.game import Architecture, Data, Exposure, Reconstruction, Stack
+from privsweep.game import Architecture, Data, Exposure, Reconstruction
 from privsweep.metric.score import score
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 from privsweep.stochastic import noise_layers
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from privsweep.defense.noisy_gradients import NoisyGradients
-from privsweep.game import Stack
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 
 GRAD = {"a": torch.zeros(300, 300), "b": torch.zeros(40_000)}

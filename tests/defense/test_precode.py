@@ -11,12 +11,13 @@ from torch.nn.functional import cross_entropy, softplus
 
 from privsweep.defense.precode import Precode
 from privsweep.errors import UserError
-from privsweep.game import Data, Domain, Stack, System, Tensors
+from privsweep.game import Data, Domain, System, Tensors
 from privsweep.metric.accuracy import accuracy
 from privsweep.model.convnet import ConvNet
 from privsweep.model.cut import cut
 from privsweep.model.mlp import MLP
 from privsweep.optimizer import Optimizer
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 from privsweep.stochastic import draw, forward
 from privsweep.training import Plan, choose, gradient, train_in_turn, train_stacked, weights_of

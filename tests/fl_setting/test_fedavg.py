@@ -4,8 +4,9 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.fl_setting.fedsgd import FedSGD
-from privsweep.game import Data, Stack, System
+from privsweep.game import Data, System
 from privsweep.model.convnet import ConvNet
+from privsweep.protection import Stack
 from privsweep.randomness import Rng
 
 

@@ -1,0 +1,34 @@
+"""A checksum of what an attack knows, so that what it prepared from the same is found again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def checksum_of(value: Any) -> str:
+    """Twelve hexadecimal digits of tensors, modules (layers and weights), dataclasses and plain values."""
+    digest = hashlib.sha256()
+    _feed(digest, value)
+    return digest.hexdigest()[:12]
+
+
+def _feed(digest: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    elif isinstance(value, nn.Module):
+        digest.update(repr(value).encode())
+        for name, tensor in value.state_dict().items():
+            digest.update(name.encode())
+            _feed(digest, tensor)
+    elif dataclasses.is_dataclass(value):
+        digest.update(type(value).__qualname__.encode())
+        for field in dataclasses.fields(value):
+            digest.update(field.name.encode())
+            _feed(digest, getattr(value, field.name))
+    else:
+        digest.update(repr(value).encode())
