@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one line that names the key, the value and the remedy, for example
     ``model=vgg16: halves the image 5 times, so dataset=digits (8x8) is too small; choose one of 32x32 or more``.
     """
+
+
+class AbsentError(UserError):
+    """A dataset that is not there and cannot be had."""

@@ -111,7 +111,7 @@ def table(planned: Plan) -> int:
     out.print(terminal(laid))
     if laid.complete:
         _written(write(laid, session.output_dir))
-    return 0 if laid.complete == laid.jobs else 1
+    return 1 if planned.missing else 0
 
 
 def summarise(planned: Plan) -> int:

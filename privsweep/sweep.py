@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from privsweep.build import Experiment, build
 from privsweep.composition import Composition, compose, searching
-from privsweep.errors import UserError
+from privsweep.errors import AbsentError, UserError
 from privsweep.game import Data
 from privsweep.randomness import Rng
 from privsweep.run import check, public_of
@@ -92,8 +92,11 @@ def without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
     return [o for o in overrides if o.lstrip("+").partition("=")[0] not in keys]
 
 
-def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool) -> Plan:
-    """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit."""
+def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> Plan:
+    """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit.
+
+    Where nothing will be run, a table does without the cells whose dataset is not there, unless that is none.
+    """
     try:
         combinations = expand(overrides) if multirun else [tuple(overrides)]
     except HydraException as error:
@@ -103,23 +106,34 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool) -> Pl
         if first.config.get("table"):
             if len(combinations) > 1:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
-            return _table_plan(first, overrides, extra)
+            return _table_plan(first, overrides, extra, running)
         rest = (compose(c, extra) for c in combinations[1:])
         runs = [_planned(str(n), composed) for n, composed in enumerate([first, *rest])]
     return Plan(runs, overrides=tuple(overrides))
 
 
-def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str]) -> Plan:
+def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str], running: bool) -> Plan:
     name = base.choices.get("experiment") or "table"
     table = Table.from_config(base.config["table"], name, base.config.get("figure"))
     mine = {o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
     clash = sorted(mine & table.keys())
     if clash:
         raise UserError(f"{clash[0]}: rows and columns of the table set it, so it cannot be overridden; leave it out")
-    runs = []
+    wanted = table.chosen(base.config.get("only"))
+    runs, refused = [], []
     for job in table.jobs():
-        composed = compose_cell(overrides, job, extra)
-        runs.append(_planned(job.id, composed))
+        chosen = any(column in wanted for _, column, _ in job.cells)
+        try:
+            run = _planned(job.id, compose_cell(overrides, job, extra))
+        except AbsentError as error:
+            if chosen and running:
+                raise
+            refused.append(error)
+            continue
+        if chosen or not run.missing:
+            runs.append(run)
+    if not runs and refused:
+        raise refused[0]
     return Plan(runs, table, name, tuple(overrides))
 
 
@@ -166,7 +180,7 @@ def _planned(name: str, composed: Composition) -> Planned:
         experiment = build(composed)
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
-        raise UserError("\n".join(prefix + line for line in str(error).splitlines())) from error
+        raise type(error)("\n".join(prefix + line for line in str(error).splitlines())) from error
     record = Store(experiment.session.output_dir).record(experiment.signature)
     return Planned(name, composed.overrides, experiment, record)
 
@@ -189,7 +203,7 @@ def check_data(planned: Plan) -> None:
 
 def stored(experiment: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Plan:
     """A table and the records that the store has for it; nothing is run."""
-    made = plan([f"experiment={experiment}", *overrides], config_dir, multirun=False)
+    made = plan([f"experiment={experiment}", *overrides], config_dir, multirun=False, running=False)
     if made.table is None:
         raise UserError(f"experiment={experiment}: is no table; choose one that has rows and columns")
     return made

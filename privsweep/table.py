@@ -162,6 +162,15 @@ class Table(Strict):
         """A claim over the printed numbers."""
         return self.holds(finding, {(r, c): parse(t) for r, cells in self.printed.items() for c, t in cells.items()})
 
+    def chosen(self, only: Sequence[str] | None) -> set[str]:
+        """The columns to run. Raises UserError where ``only`` names one that is not there."""
+        if only is None:
+            return {*self.columns}
+        if isinstance(only, str) or (strange := [c for c in only if c not in self.columns]):
+            wrong = only if isinstance(only, str) else strange[0]
+            raise UserError(f"only={wrong}: give a list of columns, of {', '.join(self.columns)}")
+        return {*only}
+
     def keys(self) -> set[str]:
         """The configuration keys and groups that rows, columns and seeds set."""
         axes = (*self.rows.values(), *self.columns.values())

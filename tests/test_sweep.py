@@ -63,3 +63,22 @@ def test_seeds_may_depend_on_the_scale_and_the_figure_comes_along(planned) -> No
     assert made.table.figure is not None
     with pytest.raises(UserError, match=r"figure\.row=nothing: the table has no such row"):
         planned("figure.row=nothing")
+
+
+def test_only_some_columns_run_and_the_others_are_shown_as_far_as_they_are_stored(planned) -> None:  # type: ignore[no-untyped-def]
+    made = planned("scale=smoke", "only=[plain]")
+    assert {run.name for run in made.runs} == {"plain-s0", "accuracy.plain-s0"}
+    with pytest.raises(UserError, match=r"only=plane: give a list of columns, of plain, noisy, weak, exact"):
+        planned("scale=smoke", "only=[plane]")
+
+
+def test_a_table_is_laid_out_without_the_columns_whose_dataset_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = EXPERIMENT.replace('overrides: ["defense=[]"]', 'overrides: ["defense=[]", dataset=medical_mnist]')
+    (tmp_path / "experiment" / "small.yaml").write_text(text)
+    given = [f"output_dir={tmp_path}/out", f"data_dir={tmp_path}/data", "scale=smoke"]
+    names = [run.name for run in sweep.stored("small", given, str(tmp_path)).runs]
+    assert "noisy-s0" in names
+    assert "plain-s0" not in names
+    with pytest.raises(UserError, match="medical_mnist"):
+        sweep.plan(["experiment=small", *given], str(tmp_path), multirun=False)

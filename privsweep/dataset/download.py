@@ -10,13 +10,14 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
 
 from privsweep.dataset.arrays import check, reason, write
 from privsweep.dataset.official import BY_HAND, OFFICIAL
-from privsweep.errors import UserError
+from privsweep.errors import AbsentError
 
 ANSWER = 5.0  # seconds that a publisher has to answer
 STALL = 30.0  # seconds without a byte after which a download is given up
@@ -25,28 +26,28 @@ STALL = 30.0  # seconds without a byte after which a download is given up
 def prepared(name: str, data_dir: Path) -> Path:
     """The file ``data_dir/name.npz``, downloaded first when it is missing.
 
-    Raises UserError where it cannot be had; nothing is left behind then.
+    Raises AbsentError where it cannot be had; nothing is left behind then.
     """
     path = data_dir / f"{name}.npz"
     if path.exists():
         return path
     gone = f"dataset={name}: {path} is not there"
     if name in BY_HAND:
-        raise UserError(
+        raise AbsentError(
             f"{gone} and has no official download; get the images, a folder a class, and run "
             f'"privsweep-data {name} --from FOLDER data_dir={data_dir}", or set data_dir'
         )
     if name not in OFFICIAL:
-        raise UserError(f"{gone} and nothing of that name can be downloaded; put it there, or set data_dir")
+        raise AbsentError(f"{gone} and nothing of that name can be downloaded; put it there, or set data_dir")
     remedy = f'run "privsweep-data {name} data_dir={data_dir}" where there is a network, or set data_dir'
     if not any(reachable(url) for url in OFFICIAL[name].urls()):
-        raise UserError(f"{gone} and the download failed (no network); {remedy}")
+        raise AbsentError(f"{gone} and the download failed (no network); {remedy}")
     try:
         with _alone(path), _stalls_end():
             if not path.exists():
                 _fetch(name, path)
     except Exception as error:  # whatever a loader of somebody else's raises
-        raise UserError(f"{gone} and the download failed ({reason(error)}); {remedy}") from error
+        raise AbsentError(f"{gone} and the download failed ({reason(error)}); {remedy}") from error
     return path
 
 
@@ -90,6 +91,7 @@ def _stalls_end() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+@cache
 def reachable(url: str, seconds: float = ANSWER) -> bool:
     """Whether anybody answers at ``url``, through the environment's proxies, within some seconds.
 
