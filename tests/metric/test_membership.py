@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from privsweep.game import Membership, Scores
+from privsweep.metric.membership import delong, roc, score_membership
+
+
+def truth(members: int, others: int) -> Membership:
+    member = torch.arange(members + others) < members
+    return Membership(member=member, index=torch.arange(members + others))
+
+
+def guess(scores: torch.Tensor, threshold: float = 0.0) -> Scores:
+    return Scores(scores=scores, decisions=scores > threshold)
+
+
+def test_the_area_is_that_of_scikit_learn_with_ties() -> None:
+    scores = torch.randint(0, 5, (300,), generator=torch.Generator().manual_seed(0)).double()
+    metrics, _ = score_membership(guess(scores), truth(100, 200))
+    assert metrics["auc"] == pytest.approx(roc_auc_score(truth(100, 200).member.numpy(), scores.numpy()))
+
+
+def test_a_perfect_attack_and_one_that_is_always_wrong() -> None:
+    perfect = torch.cat([torch.ones(50), -torch.ones(50)])
+    metrics, rows = score_membership(guess(perfect), truth(50, 50))
+    for name in ("attack_accuracy", "balanced_accuracy", "auc", "tpr_at_1_fpr", "tpr_at_01_fpr"):
+        assert metrics[name] == 1
+    assert metrics["attack_accuracy_low"] < 1  # type: ignore[operator]
+    assert rows["decision"].equals(rows["member"])
+    metrics, _ = score_membership(guess(-perfect), truth(50, 50))
+    assert metrics["attack_accuracy"] == metrics["auc"] == metrics["tpr_at_1_fpr"] == 0
+
+
+def test_balanced_accuracy_sees_through_unequal_classes() -> None:
+    metrics, _ = score_membership(guess(torch.ones(100)), truth(90, 10))  # everybody is a member
+    assert metrics["attack_accuracy"] == 0.9
+    assert metrics["balanced_accuracy"] == 0.5
+
+
+def test_the_rate_of_hits_allows_no_more_false_alarms_than_it_says() -> None:
+    others = torch.linspace(0, 1, 1000)
+    members = torch.full((100,), 0.995)  # above all but 5 of 1000 others
+    metrics, _ = score_membership(guess(torch.cat([members, others])), truth(100, 1000))
+    assert metrics["tpr_at_1_fpr"] == 1
+    assert metrics["tpr_at_01_fpr"] == 0
+    false, true = roc(guess(torch.cat([members, others])), truth(100, 1000))
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+
+
+def test_the_interval_of_the_area_covers_chance_as_often_as_it_promises() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        area, error = delong(rng.normal(size=60), rng.normal(size=60))
+        covered += abs(area - 0.5) <= 1.96 * error
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_scores_that_are_not_finite_count_as_the_lowest() -> None:
+    scores = torch.tensor([float("nan"), float("inf"), 0.0, 1.0])
+    metrics, rows = score_membership(guess(scores), truth(2, 2))
+    assert rows["score"].map(np.isfinite).all()
+    assert metrics["auc"] is not None
