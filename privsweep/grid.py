@@ -7,6 +7,7 @@ from typing import Literal
 
 from privsweep.layout import Laid
 from privsweep.table import Axis
+from privsweep.verdict import RULE
 
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
 IN_PRINT = {True: "held", False: "not held", None: "no number"}
@@ -75,4 +76,5 @@ def conditions(laid: Laid) -> list[tuple[str, str]]:
 def notes(laid: Laid) -> list[str]:
     """The table's notes and those of its rows and columns."""
     axes = [*laid.table.rows.values(), *laid.table.columns.values()]
-    return [*laid.table.notes, *(f"{axis.label}: {axis.note}" for axis in axes if axis.note)]
+    rule = [RULE] if any(row.weakened for row in laid.table.rows.values()) else []
+    return [*rule, *laid.table.notes, *(f"{axis.label}: {axis.note}" for axis in axes if axis.note)]

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from privsweep.notation import UNKNOWN, Number, in_printed_unit, parse, show
+from privsweep.notation import NO, UNKNOWN, YES, Number, in_printed_unit, parse, show
 from privsweep.table import Axis, Finding, Table
 from privsweep.training_curve import read
+from privsweep.verdict import weakens
 
 Record = Mapping[str, Any]
 # Keys that say where and how, not what: a table is the same whatever they are.
-WITHOUT_EFFECT = frozenset({"output_dir", "data_dir", "device", "threads", "force", "plan"})
+WITHOUT_EFFECT = frozenset({"output_dir", "data_dir", "device", "threads", "force", "plan", "only"})
 _SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})
 State = Literal["complete", "partial", "failed", "missing"]
@@ -112,8 +113,12 @@ def layout(
                 numbers_of.setdefault((row, column), {})[seed] = number
     cells = {
         (r, c): _cell(table, r, c, numbers_of.get((r, c), {}), failed.get((r, c), set()))
-        for r in table.rows
+        for r, row in table.rows.items()
         for c in table.columns
+        if not row.weakened
+    }
+    cells |= {
+        (r, c): _judged(table, r, c, cells) for r, row in table.rows.items() for c in table.columns if row.weakened
     }
     numbers = {key: cell.value for key, cell in cells.items()}
     present = [r for job in jobs if (r := records.get(job.id)) is not None and r["status"] == "complete"]
@@ -154,6 +159,29 @@ def _cell(table: Table, row: str, column: str, values: dict[int, float | None], 
         state=state, value=value, std=std, text=text,
         printed=printed, difference=difference,
         difference_text="" if difference is None else show(difference, axis.format, signed=True),
+    )  # fmt: skip
+
+
+def _judged(table: Table, row: str, column: str, cells: Mapping[tuple[str, str], Cell]) -> Cell:
+    """A verdict on two other cells of its column: 1 for yes, 0 for no."""
+    judged = table.rows[row].weakened
+    assert judged is not None
+    base, adapted = cells[judged.base, column], cells[judged.adapted, column]
+    value: Number = UNKNOWN
+    text = "missing"
+    if base.state == adapted.state == "complete":
+        higher = table.rows[judged.base].better == "higher"
+        value, errors = weakens([*base.values.values()], [*adapted.values.values()], higher)
+        text = "undecided" if value is UNKNOWN else YES if value else NO
+        text += "" if errors is None else f" ({-errors:+.1f} SE)"
+    printed = table.printed.get(row, {}).get(column)
+    theirs = UNKNOWN if printed is None else parse(printed)
+    both = isinstance(value, float) and isinstance(theirs, float)
+    return Cell(
+        row=row, column=column, values={}, wanted=0, failed=frozenset(),
+        state="complete" if value is not UNKNOWN else "missing", value=value, std=None, text=text,
+        printed=printed, difference=None,
+        difference_text="" if not both else "agrees" if value == theirs else "differs",
     )  # fmt: skip
 
 

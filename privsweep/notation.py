@@ -16,20 +16,24 @@ UNKNOWN = Unknown.UNKNOWN
 Number = float | None | Unknown
 
 FORMAT = r"^(m:ss|\.\d[fge%])$"  # what a row may ask for
+YES, NO = "Yes", "No"
 NOT_AVAILABLE = frozenset({"N/A", "n/a", "NA", "-", "–", "—", "∞"})
 _CLOCK = re.compile(r"(\d+):([0-5]\d(?:\.\d+)?)")
 _PLAIN = re.compile(r"([+-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([KM%]?)(?:\s*±.*)?")
+_VERDICT = re.compile(rf"({YES}|{NO})\d?")  # with the mark of a footnote
 _FACTORS = {"": 1.0, "%": 1.0, "K": 1e3, "M": 1e6}
 
 
 def parse(printed: str) -> Number:
     """The number behind a printed string: ``m:ss`` in seconds, ``%`` in points, K and M multiplied out.
 
-    None for N/A; UNKNOWN for a text that is no number.
+    Yes is 1 and No is 0. None for N/A; UNKNOWN for a text that is no number.
     """
     text = printed.strip().replace("−", "-")
     if text in NOT_AVAILABLE:
         return None
+    if verdict := _VERDICT.fullmatch(text):
+        return float(verdict[1] == YES)
     if clock := _CLOCK.fullmatch(text):
         return 60 * int(clock[1]) + float(clock[2])
     if plain := _PLAIN.fullmatch(text):

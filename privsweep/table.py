@@ -41,11 +41,19 @@ class Learning(Strict):
         return self
 
 
+class Weakened(Strict):
+    """Whether the row ``adapted`` leaves the attack weaker than the row ``base``; see ``privsweep.verdict``."""
+
+    base: Id
+    adapted: Id
+
+
 class Axis(Strict):
     """A row or a column: what it is called, what it sets, and what it reads off a run.
 
     ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``;
-    ``learning`` a number of the training curve instead. Over seeds a ``mean`` is N/A as soon as one seed is;
+    ``learning`` a number of the training curve instead; ``weakened``, of a row, a verdict on two others.
+    Over seeds a ``mean`` is N/A as soon as one seed is;
     a ``median`` takes N/A as infinity.
     """
 
@@ -53,6 +61,7 @@ class Axis(Strict):
     overrides: list[Override] = Field(default_factory=list)
     metric: Metric | None = None
     learning: Learning | None = None
+    weakened: Weakened | None = None
     baseline: Id | None = None  # of a column: the one that it is measured against
     format: Annotated[str, StringConstraints(pattern=FORMAT)] | None = None  # m:ss, .1f, .3g, .1%
     aggregate: Literal["mean", "median"] = "mean"
@@ -62,7 +71,7 @@ class Axis(Strict):
     @property
     def reads(self) -> int:
         """How many numbers it names."""
-        return 2 - (self.metric, self.learning).count(None)
+        return 3 - (self.metric, self.learning, self.weakened).count(None)
 
 
 class Finding(Strict):
@@ -91,6 +100,7 @@ class Table(Strict):
     place: str  # where the numbers are printed
     rows: Annotated[dict[Id, Axis], Field(min_length=1)]
     columns: Annotated[dict[Id, Axis], Field(min_length=1)]
+    cells: dict[Id, dict[Id, list[Override]]] = Field(default_factory=dict)  # row, column: what it sets besides
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     printed: dict[Id, dict[Id, str]] = Field(default_factory=dict)
     findings: list[Finding] = Field(default_factory=list)
@@ -116,14 +126,17 @@ class Table(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for r, cells in self.printed.items():
-            for c in cells:
-                if r not in self.rows or c not in self.columns:
-                    raise ValueError(f"printed.{r}.{c} names no cell; rows and columns must hold it")
+        for what, named in (("printed", self.printed), ("cells", self.cells)):
+            for r, cells in named.items():
+                for c in cells:
+                    if r not in self.rows or c not in self.columns:
+                        raise ValueError(f"{what}.{r}.{c} names no cell; rows and columns must hold it")
         for kind, ids in (("finding", [f.id for f in self.findings]), ("seed", list(map(str, self.seeds)))):
             if twice := sorted({i for i in ids if ids.count(i) > 1}):
                 raise ValueError(f"{kind} {', '.join(twice)} stands there twice; keep one")
         for r, row in self.rows.items():
+            if fault := self._misjudges(r):
+                raise ValueError(fault)
             for c, column in self.columns.items():
                 if row.reads + column.reads != 1:
                     raise ValueError(f"cell {r}, {c} reads no or two metrics; give one to the row or the column")
@@ -141,6 +154,14 @@ class Table(Strict):
                 raise ValueError(f"findings.{finding.id}: holds_in_print: the printed numbers say {verdict}")
         return self
 
+    def _misjudges(self, r: str) -> str | None:
+        """Why a row's verdict can't be had, or None."""
+        judged = self.rows[r].weakened
+        for side in (judged.base, judged.adapted) if judged else ():
+            if side not in self.rows or self.rows[side].metric is None or self.rows[side].better is None:
+                return f"rows.{r}.weakened: {side} must be a row with a metric and with what is better"
+        return None
+
     def reads(self, row: str, column: str) -> Axis:
         """Whichever of row and column says what a cell shows."""
         return self.rows[row] if self.rows[row].reads else self.columns[column]
@@ -150,7 +171,7 @@ class Table(Strict):
         own, across = self.columns[column].overrides, self.rows[row].overrides
         if "attack=none" in across:
             own = [o for o in own if not _ATTACK.match(o)]
-        return [*own, *across]
+        return [*own, *across, *self.cells.get(row, {}).get(column, [])]
 
     def holds(self, finding: Finding, cells: Mapping[tuple[str, str], Number]) -> bool | None:
         """A claim over given cells (row, column) in the printed unit; None while undecided."""
@@ -174,7 +195,8 @@ class Table(Strict):
     def keys(self) -> set[str]:
         """The configuration keys and groups that rows, columns and seeds set."""
         axes = (*self.rows.values(), *self.columns.values())
-        return {_key(o) for axis in axes for o in axis.overrides} | {"seed"}
+        own = [o for cells in self.cells.values() for overrides in cells.values() for o in overrides]
+        return {_key(o) for o in [*own, *(o for axis in axes for o in axis.overrides)]} | {"seed"}
 
     def jobs(self, overrides: Sequence[str] = ()) -> list[Job]:
         """The distinct runs of rows x columns x seeds, seed by seed; ``overrides`` apply to every one."""
@@ -183,10 +205,12 @@ class Table(Strict):
         for seed in self.seeds:
             for c, column in self.columns.items():
                 for r, row in self.rows.items():
+                    if row.weakened:
+                        continue
                     own = [*self.overrides(r, c), f"seed={seed}"]
                     if (same := tuple(sorted(own))) not in found:
                         short = r if row.overrides and not column.overrides else c
-                        both = bool(row.overrides and column.overrides)
+                        both = bool(row.overrides and column.overrides) or r in self.cells
                         name = f"{r}.{c}-s{seed}" if both or f"{short}-s{seed}" in names else f"{short}-s{seed}"
                         names.add(name)
                         found[same] = (name, [*overrides, *own], [])

@@ -85,7 +85,7 @@ def tidy(laid: Laid) -> str:
     for (row, column), cell in laid.cells.items():
         about = {"table": laid.table.experiment, "scale": laid.scale, "row": row, "column": column,
                  "printed": cell.printed or ""}  # fmt: skip
-        for seed in laid.table.seeds:
+        for seed in laid.table.seeds if cell.wanted else ():
             known = seed in cell.values
             state = "complete" if known else "failed" if seed in cell.failed else "missing"
             writer.writerow({**about, "kind": "seed", "seed": seed, "state": state,

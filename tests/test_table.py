@@ -13,6 +13,7 @@ from privsweep.errors import UserError
 from privsweep.layout import Laid, aggregate, layout
 from privsweep.notation import UNKNOWN, parse, show
 from privsweep.table import Table
+from privsweep.verdict import weakens
 
 EXPERIMENTS = Path(__file__).parent.parent / "conf" / "experiment"
 
@@ -59,6 +60,56 @@ def record(iterations: float | None, seconds: float = 60.0, **changes: Any) -> d
 def lay(lenet: list[Any], alexnet: list[Any], **changes: Any) -> Laid:
     records = {f"lenet-s{s}": r for s, r in enumerate(lenet)} | {f"alexnet-s{s}": r for s, r in enumerate(alexnet)}
     return layout(Table.from_config(config(**changes)), records, "paper")
+
+
+JUDGED = {
+    "rows": {
+        "verdict": {"label": "Weakened", "weakened": {"base": "base", "adapted": "adapted"}},
+        "base": {"label": "Before", "metric": "ssim", "better": "higher", "overrides": ["attack=dlg"]},
+        "adapted": {"label": "After", "metric": "ssim", "better": "higher", "overrides": ["attack=dlg"]},
+    },
+    "columns": {"batch": {"label": "Batch"}, "depth": {"label": "Depth"}},
+    "cells": {"adapted": {"batch": ["fl_setting.capture.batch_size=8"], "depth": ["model.depth=5"]}},
+    "seeds": [0, 1],
+    "printed": {"verdict": {"batch": "Yes", "depth": "Yes2"}},
+    "findings": [
+        {"id": "f1", "claim": "Both help", "check": "all(x == 1 for x in r('verdict'))", "holds_in_print": True}
+    ],
+}
+
+
+def judged(base: list[float], batch: list[float], depth: list[float]) -> Laid:
+    table = Table.from_config(config(**JUDGED))
+    values = {"base": base, "adapted.batch": batch, "adapted.depth": depth}
+    records = {
+        job.id: record(None, metrics={"ssim": values[job.id.rpartition("-s")[0]][int(job.id[-1])]})
+        for job in table.jobs()
+    }
+    return layout(table, records, "paper")
+
+
+def test_a_verdict_is_computed_from_the_runs_without_and_with_and_stands_beside_the_papers() -> None:
+    laid = judged([0.90, 0.92], [0.10, 0.12], [0.89, 0.95])
+    batch, depth = laid.cells["verdict", "batch"], laid.cells["verdict", "depth"]
+    assert (batch.value, batch.text[:4], batch.difference_text) == (1.0, "Yes ", "agrees")
+    assert (depth.value, depth.text[:3], depth.difference_text) == (0.0, "No ", "differs")
+    assert laid.verdicts[0].holds is False
+
+
+def test_a_verdict_needs_both_sides_and_two_seeds() -> None:
+    table = Table.from_config(config(**JUDGED))
+    laid = layout(table, {}, "paper")
+    assert laid.cells["verdict", "batch"].text == "missing"
+    assert laid.verdicts[0].holds is None
+    assert weakens([0.9], [0.1], True) == (UNKNOWN, None)
+    assert weakens([0.9, 0.9], [0.9, 0.9], True)[0] == 0
+    assert weakens([5.0, 6.0], [None, None], False)[0] == 1
+
+
+def test_cells_that_set_nothing_of_their_own_share_their_run() -> None:
+    jobs = Table.from_config(config(**JUDGED)).jobs()
+    assert len(jobs) == 6
+    assert {len(job.cells) for job in jobs if job.id.startswith("base")} == {2}
 
 
 # --- the check ------------------------------------------------------------------------------------------
@@ -240,7 +291,7 @@ def test_the_command_repeats_what_was_given() -> None:
     ("printed", "value"),
     [("31", 31.0), ("0:45", 45.0), ("2:40", 160.0), ("77.2%", 77.2), ("1.5M", 1.5e6), ("12K", 12000.0),
      ("N/A", None), ("-0.3", -0.3), ("−0.3", -0.3), ("1e-3", 1e-3), ("0.5 ± 0.1", 0.5), ("35,112", 35112.0),
-     ("Yes", UNKNOWN), ("", UNKNOWN)],
+     ("Yes", 1.0), ("Yes2", 1.0), ("No", 0.0), ("perhaps", UNKNOWN), ("", UNKNOWN)],
 )  # fmt: skip
 def test_printed_numbers_are_read(printed: str, value: Any) -> None:
     assert parse(printed) == value
