@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError
 from privsweep.component import component
 from privsweep.composition import Composition
 from privsweep.errors import UserError
-from privsweep.game import Activations, Architecture, Attack, Dataset, Observation, Predictions, Setting, Update
-from privsweep.membership import KNOWS as MEMBERSHIP_KNOWS
+from privsweep.fit import refuse
+from privsweep.game import Architecture, Attack, Dataset, Predictions, Setting
 from privsweep.protection import Stack
 from privsweep.store import signature
 from privsweep.trust import check_component
@@ -158,64 +158,6 @@ def build(composed: Composition) -> Experiment:
         raise UserError("\n".join(refusal))
     session.resolve_device()
     return experiment
-
-
-def refuse(experiment: Experiment) -> list[str]:
-    """Why attack, setting and defences do not go together; empty where they do."""
-    setting, attack, choice = experiment.fl_setting, experiment.attack, experiment.choices
-    complaints = []
-    used = _called(setting, attack.observes)
-    for name, defense in experiment.defense.defenses.items():
-        if not defense.acts_at() & used:
-            complaints.append(
-                f"defense={name}: acts at {', '.join(sorted(defense.acts_at())) or 'no point'}, which "
-                f"fl_setting={choice.get('fl_setting')} with attack={choice.get('attack')} never calls; remove it"
-            )
-    label = f"attack={choice.get('attack')}"
-    if experiment.prior is not None and "public" not in attack.needs:
-        complaints.append(f"dataset@prior={choice.get('dataset@prior')}: {label} uses no data of its own; leave it out")
-    if experiment.prior is not None and getattr(experiment.dataset, "prior_size", 0):
-        complaints.append("dataset.prior_size: the adversary's data come from dataset@prior already; take 0")
-    if attack.observes is None:
-        return complaints
-    if attack.observes not in (setting.exposes, Predictions):
-        complaints.append(
-            f"{label}: observes {attack.observes.__name__.lower()}, fl_setting={choice.get('fl_setting')} exposes "
-            f"{setting.exposes.__name__.lower()}; {_SHOWS[attack.observes]}"
-        )
-        return complaints
-    granted = set(MEMBERSHIP_KNOWS if attack.observes is Predictions else setting.knows())
-    lacking = attack.needs - granted - ({"public"} if experiment.has_public else set())
-    if lacking:
-        remedies = "".join(f"; {_REMEDIES[name]}" for name in sorted(lacking & _REMEDIES.keys()))
-        complaints.append(
-            f"{label}: needs {', '.join(sorted(lacking))}, which fl_setting={choice.get('fl_setting')} does not grant"
-            + remedies
-        )
-    if experiment.position not in attack.threat.positions:
-        positions = ", ".join(sorted(attack.threat.positions))
-        complaints.append(f"{label}: works from position {positions}; set fl_setting.position accordingly")
-    reason = attack.refuses(setting)
-    if reason:
-        complaints.append(f"{label}: {reason}")
-    return complaints
-
-
-_REMEDIES = {
-    "labels": "set fl_setting.labels_known=true, or attack.labels=analytic",
-    "public": "give the adversary data: dataset@prior=<dataset>, or dataset.prior_size=1000 held out",
-}
-_SHOWS: dict[type[Observation], str] = {
-    Update: "take fl_setting=fedavg, fedsgd or central",
-    Activations: "take fl_setting=split",
-}
-
-
-def _called(setting: Setting, observes: type[Observation] | None) -> frozenset[str]:
-    """The defence points of one run."""
-    if observes is None:
-        return setting.training_calls
-    return setting.training_calls | {"predictions"} if observes is Predictions else setting.calls
 
 
 def _identity(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:

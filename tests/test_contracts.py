@@ -191,7 +191,7 @@ def test_a_defence_that_nothing_calls_is_refused() -> None:
     class Idle(Defense):
         pass
 
-    from privsweep.build import refuse
+    from privsweep.fit import refuse
 
     experiment = dataclasses.replace(made(), defense=Stack({"idle": Idle()}))
     [line] = refuse(experiment)
