@@ -185,8 +185,8 @@ class _Evaluator:
                     return "".join(sides)  # an id out of parts, as in v('ssim', model + '_baseline')
                 return _numeric(_ARITHMETIC[type(op)], *sides)
             case ast.Compare(left=left, ops=ops, comparators=others):
-                sides = [self.value(side) for side in (left, *others)]
-                return _every([self.compare(op, *sides[i : i + 2]) for i, op in enumerate(ops)])
+                chain = [self.value(side) for side in (left, *others)]
+                return _every([self.compare(op, *chain[i : i + 2]) for i, op in enumerate(ops)])
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
                 return self.call(name, [self.value(arg) for arg in args])
             case ast.ListComp(elt=element, generators=loops) | ast.GeneratorExp(elt=element, generators=loops):

@@ -58,6 +58,8 @@ def finish(experiment: Experiment, record: Record) -> None:
         out.print("utility: " + ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in utility.items()))
     else:
         out.print("utility: the model was not trained")
+    for name, budget in record["privacy"].items():
+        out.print(f"privacy of {name}: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in budget.items()))
     if record["metrics"]:
         out.print(_metrics(record["metrics"]))
     seconds = record["seconds"]
@@ -70,15 +72,18 @@ def finish(experiment: Experiment, record: Record) -> None:
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
-    """Means over victims, and medians where there are any."""
+    """Means over victims, and medians or 95% intervals where there are any."""
     table = RichTable(box=None, pad_edge=False)
-    for head, justify in (("metric", "left"), ("mean", "right"), ("median", "right")):
+    for head, justify in (("metric", "left"), ("mean", "right"), ("median, or 95%", "right")):
         table.add_column(head, justify=justify)  # type: ignore[arg-type]
     for name, value in metrics.items():
-        if name.endswith("_median"):
+        if name.endswith(("_median", "_low", "_high")):
             continue
         median = metrics.get(f"{name}_median", "")
         both = (_number(value), median if median == "" else _number(median))
+        if f"{name}_low" in metrics:
+            ends = (_number(metrics[f"{name}_{end}"]) for end in ("low", "high"))
+            both = (_number(value), f"[{', '.join(ends)}]")
         table.add_row(name, *(reversed(both) if name == "iterations_to_zero" else both))
     return table
 
