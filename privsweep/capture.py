@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from privsweep.aggregation import server_mean
 from privsweep.component import component
 from privsweep.errors import UserError
 from privsweep.game import Data, Exposure, Images, Knowledge, Loss, Recipe, Tensors, Update
@@ -71,16 +72,21 @@ def expose(
     rng: Rng,
     choice: VictimChoice,
     victim_rng: Rng,
+    together: int,
 ) -> Exposure:
     """One captured update for each of ``victims`` victims, and the images behind it.
 
-    The server sees the victim client's share. Another client sees the aggregate of all and takes off
-    its own share: with two clients the victim's alone is left, with more the mean of the others'.
+    The server sees the victim client's share; where a defence leaves it sums only, the mean share of the
+    ``together`` clients of a round, as far as they get through, and all their images are behind it. Another
+    client sees the aggregate of all and takes off its own share: with two clients the victim's alone is left,
+    with more the mean of the others'.
     Victims are drawn without replacement from the client's examples, so no image is attacked twice; they
     come from ``victim_rng`` (see ``privsweep.victims``), all other noise from ``rng``.
     Clients weigh alike, for they hold batches of one size. ``check`` has seen that the examples suffice.
     """
-    senders, eavesdropper = cast(shards, capture, position)
+    summed = together if party.defense.sums_only else 1
+    check(shards, capture, victims, position, summed)
+    senders, eavesdropper = cast(shards, capture, position, summed)
     parts = senders if eavesdropper is None else [*senders, eavesdropper]
     labels = party.data.train.labels.cpu()
     images = {
@@ -89,18 +95,16 @@ def expose(
         )
         for c in parts
     }
-    deltas = []
+    deltas, behind = [], []
     for victim in range(victims):
         own = rng.child("victim", victim)
-        shares = {
-            c: party.share(weights, images[c][victim], capture.what, capture.mode, own.child("client", c))
-            for c in parts
-        }
-        if eavesdropper is None:
-            deltas.append(party.defense.server_view([shares[capture.client]], own)[0])
-        else:
-            deltas.append(_others(shares, eavesdropper, party.defense, own))
-    index = torch.cat([images[c] for c in senders], 1)
+        shares = [
+            party.share(weights, images[c][victim], capture.what, capture.mode, own.child("client", c)) for c in parts
+        ]
+        delta, heard = _captured(shares, eavesdropper is not None, party.defense, own)
+        deltas.append(delta)
+        behind.append(torch.cat([images[parts[n]][victim] for n in heard]))
+    index = torch.stack(behind)
     plan = party.plan
     device = party.data.train.images.device
     victim_model = party.model.train(capture.mode == "train")
@@ -119,7 +123,7 @@ def expose(
         weights={k: w.clone() for k, w in weights.items()},
         delta={name: torch.stack([d[name] for d in deltas]) for name in deltas[0]},
         kind=capture.what,
-        contributors=len(senders),
+        contributors=index.shape[1] // capture.batch_size,
         examples=index.shape[1],
     )
     flat = index.to(device)
@@ -127,22 +131,22 @@ def expose(
     return Exposure(seen, known, truth)
 
 
-def cast(shards: Sequence[Tensor], capture: Capture, position: str) -> tuple[list[int], int | None]:
+def cast(shards: Sequence[Tensor], capture: Capture, position: str, summed: int) -> tuple[list[int], int | None]:
     """The clients whose images are behind an update, the victim first, and the client that listens, if one does."""
     victim = capture.client
     if victim >= len(shards):
         raise UserError(f"fl_setting.capture.client={victim}: clients are numbered 0 to {len(shards) - 1}")
     if position == "server":
-        return [victim], None
+        return [victim, *(c for c in range(len(shards)) if c != victim)][:summed], None
     if len(shards) < 2:
         raise UserError("fl_setting.position=client: a lone client sees only itself; take fl_setting.clients=2 or more")
     listener = (victim + 1) % len(shards)
     return [victim, *(c for c in range(len(shards)) if c not in (victim, listener))], listener
 
 
-def check(shards: Sequence[Tensor], capture: Capture, victims: int, position: str) -> None:
-    """Raises UserError where clients or examples do not suffice for the capture."""
-    senders, listener = cast(shards, capture, position)
+def check(shards: Sequence[Tensor], capture: Capture, victims: int, position: str, summed: int = 1) -> None:
+    """Raises UserError where clients or examples do not suffice for the capture; the server sees ``summed`` at once."""
+    senders, listener = cast(shards, capture, position, summed)
     for client in senders if listener is None else [*senders, listener]:
         if victims * capture.batch_size > len(shards[client]):
             raise UserError(
@@ -152,9 +156,17 @@ def check(shards: Sequence[Tensor], capture: Capture, victims: int, position: st
             )
 
 
-def _others(shares: Mapping[int, Tensors], own: int, defense: Defense, rng: Rng) -> dict[str, Tensor]:
-    """The mean share of the other clients, out of the aggregate that everybody receives."""
-    n = len(shares)
-    mean = {name: sum(s[name] for s in shares.values()) / n for name in shares[own]}
-    broadcast = defense.aggregate(mean, n, rng.child("aggregate"))  # type: ignore[arg-type]
-    return {name: (n * total - shares[own][name]) / (n - 1) for name, total in broadcast.items()}
+def _captured(shares: Sequence[Tensors], listening: bool, defense: Defense, rng: Rng) -> tuple[Tensors, list[int]]:
+    """What the adversary gets of one round, and whose shares are behind it; a listening client's own is the last."""
+    alike = [1] * len(shares)
+    if not listening:
+        if defense.sums_only:
+            return server_mean(shares, alike, defense, rng)
+        return defense.server_view(shares, rng)[0], [0]
+    *_, own = shares
+    last = len(shares) - 1
+    mean, heard = server_mean(shares, alike, defense, rng, present=last)
+    n = len(heard)
+    broadcast = defense.aggregate(mean, n, rng.child("aggregate"))
+    others = {name: (n * total - own[name]) / (n - 1) for name, total in broadcast.items()}
+    return others, [client for client in heard if client != last]

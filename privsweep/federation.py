@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from privsweep.aggregation import participants
 from privsweep.capture import KNOWS, NEUTRAL, Capture, Party, check, expose
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.game import Architecture, Bench, Data, Exposure, Recipe, Schedule, Split, System, Tensors, Update
+from privsweep.game import Architecture, Bench, Data, Exposure, Images, Recipe, Schedule, Split, System, Tensors, Update
 from privsweep.membership import released_round
 from privsweep.metric.accuracy import accuracy
 from privsweep.optimizer import Optimizer
@@ -47,8 +48,10 @@ class Trained:
     candidates: Annotated[int, Field(ge=2)] | None  # whose membership is asked, half of them members; None: all
 
     exposes: ClassVar[type] = Update
-    training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "gradient", "update", "aggregate"})
-    calls: ClassVar[frozenset[str]] = training_calls | {"server_view"}
+    training_calls: ClassVar[frozenset[str]] = frozenset(
+        {"model", "loss", "sample", "example_gradients", "gradient", "update", "server_view", "aggregate"}
+    )
+    calls: ClassVar[frozenset[str]] = training_calls
     exposure_fields: ClassVar[Mapping[str, Any]] = {
         "victims": 1,
         "victim_choice": "random",
@@ -93,7 +96,9 @@ class Trained:
         return Schedule(fewest, self.batch_size, steps, self.length(), len(shards), self.share_of_clients())
 
     def recipe(self, data: Data, rng: Rng) -> Recipe:
-        return Recipe(self.optimizer, self.lr, self.schedule(data, rng).steps, self.batch_size)
+        schedule = self.schedule(data, rng)
+        epochs = schedule.steps / -(-schedule.examples // self.batch_size)
+        return Recipe(self.optimizer, self.lr, schedule.steps, self.batch_size, epochs, len(data.train))
 
     def share_of_clients(self) -> float:
         """Of all clients, that take part in a round."""
@@ -102,17 +107,21 @@ class Trained:
     def captured_round(self) -> int:
         return self.length() if self.capture.round == "last" else self.capture.round
 
-    def check(self, data: Data, model: Architecture, rng: Rng) -> None:
+    def check(self, data: Data, model: Architecture, rng: Rng, capturing: bool) -> None:
         kept = sorted({0, self.length(), *self.checkpoints})
         if kept[-1] > self.length():
             raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
-        for key, done in (("capture.round", self.captured_round()), ("released", released_round(self))):
+        used = {"capture.round": self.captured_round()} if capturing else {"released": released_round(self)}
+        for key, done in used.items():
             if done not in kept:
                 raise UserError(
                     f"fl_setting.{key}={done}: weights are kept after rounds {', '.join(map(str, kept))}; add it to "
                     "fl_setting.checkpoints, or train for longer"
                 )
-        check(self.shards(data, rng), self.capture, self.victims, self.position)
+        shards = self.shards(data, rng)
+        if not capturing:
+            return
+        check(shards, self.capture, self.victims, self.position)
         with torch.device("meta"):
             net = model.build(data.domain, rng.child("init")).train(self.capture.mode == "train")
             try:
@@ -138,10 +147,12 @@ class Trained:
         own = rng.child("exposure", done)
         victims = own if self.victim_seed is None else Rng(self.victim_seed)
         out = expose(
-            party, weights, shards, self.capture, self.victims, self.position, own, self.victim_choice, victims
-        )
+            party, weights, shards, self.capture, self.victims, self.position, own, self.victim_choice, victims,
+            participants(len(shards), self.share_of_clients()),
+        )  # fmt: skip
         if not self.labels_known:
             return out
+        assert isinstance(out.truth, Images)
         return replace(out, known=replace(out.known, labels=out.truth.labels.clone()))
 
     def local_weights(
@@ -207,7 +218,7 @@ class Federated(Trained):
 
     def sampled(self, round_: int, rng: Rng) -> list[int]:
         """The clients that take part in a round, in order (McMahan et al., 2017, algorithm 1)."""
-        count = max(1, round(self.participation * self.clients))
+        count = participants(self.clients, self.participation)
         return sorted(rng.child("sampled", round_).permutation(self.clients)[:count].tolist())
 
     def splits(self, data: Data, shards: Sequence[Tensor]) -> list[Split]:

@@ -32,7 +32,7 @@ class Outcome:
     cached: bool  # the system came from the store
     exposure: Exposure | None
     guess: Guess | None
-    privacy: Mapping[str, float]  # what the training cost of a privacy budget
+    privacy: Mapping[str, Mapping[str, float]]  # defence: what the training cost of a privacy budget
     seconds: dict[str, float]
 
 

@@ -134,6 +134,7 @@ class Activations:
     z: Tensor  # [V, N, ...] outputs of the cut layer; [V, 1, ...] where only their mean over a batch is sent
     cut: str  # the layer's name
     weights: Tensors  # parameters and buffers of the client's part, no victim axis
+    examples: int  # N
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ class Recipe:
     lr: float
     steps: int  # optimiser steps behind one update
     batch_size: int
+    epochs: float | None = None  # how often a client uses each of its examples; None: not told
+    examples: int | None = None  # of all clients together; None: not told
 
 
 @dataclass(frozen=True)
@@ -287,13 +290,25 @@ class Setting(Protocol):
     calls: ClassVar[frozenset[str]]  # defence points that train or expose calls
     training_calls: ClassVar[frozenset[str]]  # those that train calls: they determine the trained system
     exposure_fields: ClassVar[Mapping[str, Any]]  # fields that train ignores, and the value it is given
-    position: Literal["client", "server", "off-path"]
 
-    released: int | Literal["last"]  # finished rounds of the model that answers as a black box
-    candidates: int | None  # records whose membership is asked, half of them members; None: as many as there are
+    @property
+    def position(self) -> Literal["client", "server", "off-path"]: ...
 
-    def check(self, data: Data, model: Architecture, rng: Rng) -> None:
-        """Raises UserError where setting, data and model do not fit: more clients than examples, say."""
+    @property
+    def released(self) -> int | Literal["last"]:
+        """Finished rounds of the model that answers as a black box."""
+        ...
+
+    @property
+    def candidates(self) -> int | None:
+        """Records whose membership is asked, half of them members; None: as many as there are."""
+        ...
+
+    def check(self, data: Data, model: Architecture, rng: Rng, capturing: bool) -> None:
+        """Raises UserError where setting, data and model do not fit: more clients than examples, say.
+
+        ``capturing``: whether ``expose`` will be called, and not a black box asked or nothing attacked.
+        """
         ...
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:

@@ -215,7 +215,7 @@ def _look_up(record: Record, metric: str) -> Number:
     node: Any = record if "." in metric else record.get("metrics", {})
     for part in metric.split("."):
         if not isinstance(node, Mapping) or part not in node:
-            return UNKNOWN
+            return None if metric.startswith("privacy.") else UNKNOWN  # without a guarantee there is no epsilon
         node = node[part]
     if node is None or (isinstance(node, float) and math.isnan(node)):
         return None

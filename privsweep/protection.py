@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
+from privsweep.errors import UserError
 from privsweep.game import Loss, Schedule, Tensors
 from privsweep.randomness import Rng
 
@@ -26,11 +27,12 @@ class Defense:
                                                                      # defense.activations(client's part(batch), rng)
                     or, where a defence acts at example_gradients:
                     g = sum of defense.example_gradients(one gradient an example) / expected batch
+                                                                     # zero for an empty batch, either way
                     g = defense.gradient(g, expected batch, rng)     # every training step
                     net = optimiser(net, g)
                 share = defense.update(net - net at the start, rng)  # what leaves the client
             messages = defense.server_view(weight * share of every client, rng)  # what the server sees
-            mean = defense.combine(messages)                         # weights sum to one
+            mean = defense.combine(messages) / sum of the weights of defense.survivors(clients, rng)
             net  = net at the start + defense.aggregate(mean, contributors, rng)
         answers = defense.predictions(softmax(net(x)), rng)          # of a black box
 
@@ -41,7 +43,9 @@ class Defense:
     its ``loss`` consumes: all others read the first ``classes`` columns.
     """
 
-    sums_only: bool = False  # the server learns nothing from a message alone, but from all of a round together
+    sums_only: ClassVar[bool] = False  # nothing can be learnt from a message alone, but from all of a round together
+    uniform: ClassVar[bool] = False  # clients weigh alike, however many examples each holds
+    bounded: ClassVar[tuple[str, str] | None] = None  # what passes the first point must reach the second as it is
 
     def bind(self, schedule: Schedule) -> Self:
         """This defence with what it derives from the schedule; called once, before anything else."""
@@ -73,6 +77,10 @@ class Defense:
 
     def server_view(self, shares: Sequence[Tensors], rng: Rng) -> Sequence[Tensors]:
         return shares
+
+    def survivors(self, clients: int, rng: Rng) -> list[int]:
+        """Which of a round's ``clients`` get through with their message; ``rng`` is that of ``server_view``."""
+        return list(range(clients))
 
     def combine(self, messages: Sequence[Tensors]) -> Tensors:
         """The sum of the shares behind all messages of a round."""
@@ -108,12 +116,29 @@ class Stack(Defense):
     def sums_only(self) -> bool:  # type: ignore[override]
         return any(d.sums_only for d in self.defenses.values())
 
+    @property
+    def uniform(self) -> bool:  # type: ignore[override]
+        return any(d.uniform for d in self.defenses.values())
+
     def bind(self, schedule: Schedule) -> Stack:
+        """Raises UserError too where one member breaks a bound that another's guarantee rests on."""
+        order = {(POINTS.index(p), n): name for n, (name, d) in enumerate(self.defenses.items()) for p in d.acts_at()}
+        for n, (name, d) in enumerate(self.defenses.items()):
+            if d.bounded is None:
+                continue
+            first, last = ((POINTS.index(p), n) for p in d.bounded)
+            between = {other for place, other in order.items() if first < place < last and other != name}
+            for other in sorted(o for o in between if not self.defenses[o].sums_only):
+                raise UserError(
+                    f"defense=[{','.join(self.defenses)}]: {other} changes what {name} clips before it adds noise, so "
+                    f"that its epsilon would not hold; change the order, or leave {other} out"
+                )
         return Stack({name: d.bind(schedule) for name, d in self.defenses.items()})
 
-    def spent(self, schedule: Schedule) -> dict[str, float]:
-        """The budgets of all members, each under its defence's name."""
-        return {f"{name}.{k}": v for name, d in self.defenses.items() for k, v in d.spent(schedule).items()}
+    def budgets(self, schedule: Schedule) -> dict[str, dict[str, float]]:
+        """What every member spends, by its name; without those that guarantee nothing."""
+        spent = {name: dict(d.spent(schedule)) for name, d in self.defenses.items()}
+        return {name: budget for name, budget in spent.items() if budget}
 
     def acts_at(self) -> frozenset[str]:
         return frozenset().union(*(d.acts_at() for d in self.defenses.values()))
@@ -158,6 +183,10 @@ class Stack(Defense):
         for d, own in self._rngs(rng):
             shares = d.server_view(shares, own)
         return shares
+
+    def survivors(self, clients: int, rng: Rng) -> list[int]:
+        left = [set(d.survivors(clients, own)) for d, own in self._rngs(rng)]
+        return sorted(set(range(clients)).intersection(*left))
 
     def combine(self, messages: Sequence[Tensors]) -> Tensors:
         masking = [d for d in self.defenses.values() if d.sums_only]

@@ -90,7 +90,7 @@ def _run(experiment: Experiment, store: Store, sign: str) -> Record:
             prepared = prepare(experiment, store, exposure.known, bench, rng)
         with clock("attack"), bench.phase("attacking"):
             guess = attack(exposure.seen, exposure.known, prepared, bench, rng.child("attack"))
-    outcome = Outcome(data, system, cached, exposure, guess, defense.spent(schedule), clock.seconds)
+    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
     return file(experiment, store, sign, outcome, bench)
 
 
@@ -156,8 +156,9 @@ def check(experiment: Experiment, data: Data, public: Split | None, rng: Rng) ->
             f"dataset={experiment.choices.get('dataset')}: its images have several labels each, so it trains no "
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
-    experiment.fl_setting.check(data, experiment.model, rng)
-    if experiment.attack.observes is Predictions:
+    observes = experiment.attack.observes
+    experiment.fl_setting.check(data, experiment.model, rng, observes not in (None, Predictions))
+    if observes is Predictions:
         membership.half_of(experiment.fl_setting, data)
     with torch.device("meta"):
         plain = experiment.model.build(data.domain, rng.child("init"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils.rnn import pad_sequence
 
+from privsweep.example_gradients import defended_sum
 from privsweep.game import Domain, Loss, Split, Tensors
 from privsweep.optimizer import Optimizer
 from privsweep.protection import Defense
@@ -23,6 +24,7 @@ from privsweep.randomness import Rng
 from privsweep.stochastic import draw, forward, noise_layers
 
 Parallel = Literal["auto", "stacked", "sequential"]
+_NONE = Defense()
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,19 @@ class Plan:
             epoch += 1
 
 
+def batches_of(plan: Plan, examples: int, defense: Defense, rng: Rng) -> Iterator[tuple[Tensor, int]]:
+    """Every step's batch, and the size by which its sum is divided: as the plan has them, or as a defence draws them.
+
+    What is drawn may be any size, or empty; its divisor is the plan's batch size (all examples, where they are fewer).
+    """
+    if "sample" not in defense.acts_at():
+        yield from ((batch, len(batch)) for batch in plan.batches(examples, rng))
+        return
+    expected = min(plan.batch_size, examples)
+    for count in range(plan.length(examples)):
+        yield defense.sample(examples, plan.batch_size, rng.child("sample", count)), expected
+
+
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """Copies of parameters and buffers."""
     return {name: t.detach().clone() for name, t in model.state_dict().items()}
@@ -62,17 +77,25 @@ def parameters_of(model: nn.Module, weights: Tensors) -> dict[str, Tensor]:
 
 
 def gradient(
-    model: nn.Module, loss: Loss, x: Tensor, y: Tensor, defense: Defense, rng: Rng
+    model: nn.Module, loss: Loss, x: Tensor, y: Tensor, defense: Defense, rng: Rng, expected: int | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The gradient of one step, as the defence lets it pass, and the loss. ``model`` keeps its weights.
 
-    Stochastic layers draw afresh, from ``rng``.
+    Stochastic layers draw afresh, from ``rng``. ``expected`` divides a sum of examples' gradients; None: the batch's
+    length. An empty batch has the loss zero.
     """
     named = dict(model.named_parameters())
-    value = loss(forward(model, draw(model, len(x), rng.child("noise"), x.device), x), y)
-    # Convolutions hand out gradients in another memory layout, which fused optimisers would misread.
-    grads = [g.contiguous() for g in torch.autograd.grad(value, list(named.values()))]
-    return dict(defense.gradient(dict(zip(named, grads, strict=True)), len(x), rng)), value.detach()
+    noise = draw(model, len(x), rng.child("noise"), x.device)
+    size = len(x) if expected is None else expected
+    if "example_gradients" in defense.acts_at() or not len(x):
+        total, value = defended_sum(model, loss, x, y, noise, defense, rng)
+        grads = {name: g / size for name, g in total.items()}
+    else:
+        value = loss(forward(model, noise, x), y)
+        # Convolutions hand out gradients in another memory layout, which fused optimisers would misread.
+        parts = [g.contiguous() for g in torch.autograd.grad(value, list(named.values()))]
+        grads = dict(zip(named, parts, strict=True))
+    return dict(defense.gradient(grads, size, rng)), value.detach()
 
 
 def train(
@@ -92,17 +115,17 @@ def train(
     model.train()
     optimizer = optimizer or plan.optimizer.make(list(model.parameters()))
     total = torch.zeros((), device=own.images.device)
-    count = 0
-    for batch in plan.batches(len(own), rng):
+    empty = 0
+    for count, (batch, expected) in enumerate(batches_of(plan, len(own), defense, rng)):
         batch = batch.to(own.images.device)
         x, y = domain.inputs(own.pixels(batch)), own.labels[batch]
-        grads, value = gradient(model, loss, x, y, defense, rng.child("step", count))
+        grads, value = gradient(model, loss, x, y, defense, rng.child("step", count), expected)
         for name, parameter in model.named_parameters():
             parameter.grad = grads[name]
         optimizer.step()
         total += value
-        count += 1
-    return total / max(count, 1)
+        empty += not len(batch)
+    return total / max(plan.length(len(own)) - empty, 1)
 
 
 def train_in_turn(
@@ -134,7 +157,7 @@ def train_stacked(
     defense: Defense,
     rngs: Sequence[Rng],
 ) -> tuple[list[dict[str, Tensor]], Tensor]:
-    """As ``train_in_turn``, all clients on a leading axis. For models without running statistics.
+    """As ``train_in_turn``, all clients on a leading axis. For what ``choose`` lets be stacked.
 
     Clients of unequal size are padded: a padded example weighs nothing, and a client that is done pauses.
     """
@@ -183,8 +206,14 @@ def _stacked_noise(
     return {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in drawn[0]}
 
 
-def choose(parallel: Parallel, model: nn.Module, device: torch.device) -> bool:
-    """Whether to stack: on a GPU, or where asked for; never with running statistics, whose updates are in place."""
+def choose(parallel: Parallel, model: nn.Module, device: torch.device, defense: Defense = _NONE) -> bool:
+    """Whether to stack: on a GPU, or where asked for.
+
+    Never with running statistics, whose updates are in place, nor with one gradient an example, which is a stack by
+    itself.
+    """
+    if defense.acts_at() & {"sample", "example_gradients"}:
+        return False
     noise = noise_layers(model)
     if any(name not in noise for name, _ in model.named_buffers()):
         return False

@@ -7,7 +7,7 @@ from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.errors import UserError
 from privsweep.game import Data, Exposure
 from privsweep.model.convnet import ConvNet
-from privsweep.protection import Stack
+from privsweep.protection import Defense, Stack
 from privsweep.randomness import Rng
 
 
@@ -107,4 +107,17 @@ def test_noise_reaches_the_captured_gradient_and_zero_noise_does_not(data: Data,
 )
 def test_what_cannot_be_captured_is_refused(data: Data, lenet: ConvNet, changes: dict, names: str) -> None:
     with pytest.raises(UserError, match=names):
-        fedavg(**changes).check(data, lenet, Rng(0))
+        fedavg(**changes).check(data, lenet, Rng(0), capturing=True)
+
+
+def test_where_sums_alone_are_seen_every_client_must_have_enough(data: Data, lenet: ConvNet) -> None:
+    class Summing(Defense):
+        sums_only = True
+
+    uneven = {"partition": "dirichlet", "dirichlet_alpha": 0.1, "rounds": 0}
+    sizes = [len(s) for s in fedavg(**uneven).shards(data, Rng(0))]
+    most = sizes.index(max(sizes))
+    chosen = {**uneven, "victims": min(sizes) + 1, "capture": capture(client=most)}
+    exposed(data, lenet, **chosen)
+    with pytest.raises(UserError, match=rf"client {sizes.index(min(sizes))} holds {min(sizes)}"):
+        exposed(data, lenet, Stack({"summing": Summing()}), **chosen)

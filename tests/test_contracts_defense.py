@@ -29,6 +29,7 @@ def made(name: str, *overrides: str) -> Experiment:
 
 def test_no_defence_is_lost() -> None:
     assert {"noisy_gradients", "gradient_pruning", "gradient_quantization", "precode"} <= set(NAMES)
+    assert {"dp_sgd", "central_dp", "secure_aggregation"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,10 +47,38 @@ def test_it_trains_a_round_and_shares_finite_updates(name: str, parallel: str, d
     experiment = made(name, "fl_setting.rounds=1", "fl_setting.local_epochs=1", f"fl_setting.parallel={parallel}")
     setting, defense = experiment.fl_setting, experiment.defense
     bench = Bench()
-    system = setting.train(data, experiment.model, experiment.training_defense(), Rng(0), bench)
+    defense = defense.bind(setting.schedule(data, Rng(0)))
+    system = setting.train(data, experiment.model, defense, Rng(0), bench)
     assert system.last == 1
     assert 0 <= system.utility["test_accuracy"] <= 1
     assert all(w.isfinite().all() for w in system.snapshots[1].values())
     assert any(not torch.equal(w, system.snapshots[1][n]) for n, w in system.snapshots[0].items())
     out = setting.expose(system, data, experiment.model, defense, Rng(0), bench)
     assert all(len(d) == 2 and d.isfinite().all() for d in out.seen.delta.values())
+
+
+OFF = {  # of every defence that has a strength; precode samples features at any, and masks have none
+    "noisy_gradients": {"sigma": 0},
+    "gradient_pruning": {"share": 0, "keep": "rest"},
+    "gradient_quantization": {"bits": 32},
+    "dp_sgd": {"max_grad_norm": "null", "epsilon": "null", "noise_multiplier": 0, "poisson": "false"},
+    "central_dp": {"max_update_norm": "null", "epsilon": "null", "noise_multiplier": 0},
+}
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("precode", "secure_aggregation")])
+@pytest.mark.parametrize("position", ["server", "client"])
+def test_at_strength_zero_it_is_no_defence(name: str, position: str, data: Data) -> None:
+    off = [f"defense.{name}.{key}={value}" for key, value in OFF[name].items()]
+    common = ["fl_setting.rounds=1", "fl_setting.local_epochs=1", f"fl_setting.position={position}"]
+    outs = []
+    for experiment in (made(name, *common, *off), made("", *common)):
+        setting = experiment.fl_setting
+        schedule = setting.schedule(data, Rng(0))
+        defense = experiment.defense.bind(schedule)
+        assert not defense.budgets(schedule)
+        system = setting.train(data, experiment.model, defense, Rng(0), Bench())
+        outs.append((system.snapshots[1], setting.expose(system, data, experiment.model, defense, Rng(0), Bench())))
+    (after, out), (plain, bare) = outs
+    assert all(torch.allclose(after[n], w, atol=1e-6) for n, w in plain.items())
+    assert all(torch.allclose(out.seen.delta[n], d, atol=1e-6) for n, d in bare.seen.delta.items())

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from privsweep.game import Data
+from privsweep.game import Data, Tensors
 from privsweep.model.convnet import ConvNet
 from privsweep.optimizer import Optimizer
-from privsweep.protection import Stack
+from privsweep.protection import Defense, Stack
 from privsweep.randomness import Rng
-from privsweep.training import Plan, choose, train_in_turn, train_stacked, weights_of
+from privsweep.training import Plan, batches_of, choose, train, train_in_turn, train_stacked, weights_of
 
 
 @pytest.mark.parametrize("rule", [Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9)])
@@ -49,3 +49,40 @@ def test_models_with_running_statistics_train_in_turn() -> None:
     assert choose("auto", torch.nn.Linear(2, 2), cuda)
     assert not choose("auto", torch.nn.Linear(2, 2), torch.device("cpu"))
     assert not choose("stacked", torch.nn.BatchNorm1d(2), cuda)
+
+
+def test_a_step_without_examples_moves_nothing_and_counts_for_no_loss(data: Data, lenet: ConvNet) -> None:
+    class Sparing(Defense):
+        def sample(self, examples: int, batch_size: int, rng: Rng) -> torch.Tensor:
+            return torch.arange(batch_size if rng.path[-1] == 1 else 0)
+
+    net = lenet.build(data.domain, Rng(0))
+    start, own = weights_of(net), data.train.take(torch.arange(8))
+    plan = Plan(Optimizer("sgd", 0.1, 0.0), epochs=2, steps=None, batch_size=4)
+    loss = train(net, own, data.domain, plan, cross_entropy, Sparing(), Rng(0))
+    after = weights_of(net)
+    net.load_state_dict(start)
+    value = cross_entropy(net(data.domain.inputs(own.pixels(slice(0, 4)))), own.labels[:4])
+    grads = torch.autograd.grad(value, list(net.parameters()))
+    assert loss.item() == pytest.approx(value.item(), rel=1e-5)
+    for (name, p), g in zip(net.named_parameters(), grads, strict=True):
+        assert torch.allclose(after[name], p - 0.1 * g, atol=1e-6)
+
+
+def test_a_drawn_batch_is_divided_by_its_expected_size() -> None:
+    class Drawing(Defense):
+        def sample(self, examples: int, batch_size: int, rng: Rng) -> torch.Tensor:
+            return torch.arange(3)
+
+    plan = Plan(Optimizer("sgd", 0.1, 0.0), epochs=1, steps=2, batch_size=8)
+    assert [(len(b), expected) for b, expected in batches_of(plan, 20, Drawing(), Rng(0))] == [(3, 8), (3, 8)]
+    assert [expected for _, expected in batches_of(plan, 5, Drawing(), Rng(0))] == [5, 5]
+    assert [(len(b), expected) for b, expected in batches_of(plan, 10, Defense(), Rng(0))] == [(8, 8), (2, 2)]
+
+
+def test_clients_with_a_gradient_an_example_train_in_turn() -> None:
+    class Clipping(Defense):
+        def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
+            return grads
+
+    assert not choose("stacked", torch.nn.Linear(2, 2), torch.device("cuda"), Clipping())

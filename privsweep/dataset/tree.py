@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from privsweep.dataset.arrays import Arrays, check, checksum, held_out
 from privsweep.dataset.pixels import Channels
-from privsweep.errors import UserError
+from privsweep.errors import AbsentError, UserError
 
 GREY = ("1", "L", "LA", "La")  # Pillow's modes of one 8-bit channel; transparency is dropped
 DEEP = ("I", "F")  # more than 8 bits: no scale to 0-255 is known
@@ -37,7 +37,7 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
     Raises UserError, opening with ``what``, where there are fewer than two classes or no test image.
     """
     if not root.is_dir():
-        raise UserError(f"{what}: no such folder; set it to one with a subfolder of images for every class")
+        raise AbsentError(f"{what}: no such folder; set it to one with a subfolder of images for every class")
     halves = [root / half for half in ("train", "test")]
     if all(half.is_dir() for half in halves):
         named, tested = (_classes(half) for half in halves)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,9 @@ class Central(Trained):
 
     epochs: Annotated[int, Field(ge=0)]
     position: Literal["server"]
+
+    training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "sample", "example_gradients", "gradient"})
+    calls: ClassVar[frozenset[str]] = training_calls | {"update", "server_view"}
 
     def __post_init__(self) -> None:
         if self.capture.client:

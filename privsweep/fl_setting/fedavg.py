@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from privsweep.aggregation import server_mean
 from privsweep.component import component
 from privsweep.federation import Count, Federated, Log, weighted_mean
 from privsweep.game import Architecture, Bench, Data, System, Tensors
@@ -43,7 +44,7 @@ class FedAvg(Federated):
         net = self.network(data, model, defense, rng)
         loss, plan = defense.loss(cross_entropy), self.plan()
         splits = self.splits(data, self.shards(data, rng))
-        local = train_stacked if choose(self.parallel, net, data.train.images.device) else train_in_turn
+        local = train_stacked if choose(self.parallel, net, data.train.images.device, defense) else train_in_turn
         weights: Tensors = weights_of(net)
         log = Log(data, net, self.rounds, self.checkpoints, bench)
         log.add(0, weights)
@@ -55,8 +56,9 @@ class FedAvg(Federated):
             after, losses = local(net, weights, owns, data.domain, plan, loss, defense, rngs)
             shares = [self._share(net, weights, a, defense, r) for a, r in zip(after, rngs, strict=True)]
             sizes = [len(own) for own in owns]
-            mean = defense.aggregate(weighted_mean(shares, sizes), len(chosen), here.child("aggregate"))
-            averaged = weighted_mean(after, sizes)
+            summed, heard = server_mean(shares, sizes, defense, here)
+            mean = defense.aggregate(summed, len(heard), here.child("aggregate"))
+            averaged = weighted_mean([after[n] for n in heard], [sizes[n] for n in heard])
             weights = {**averaged, **{name: weights[name] + d for name, d in mean.items()}}
             log.add(done + 1, weights, losses.mean().item())
         return log.system()

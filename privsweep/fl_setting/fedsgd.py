@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
+from privsweep.aggregation import server_mean
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.federation import Federated, Log, weighted_mean
+from privsweep.federation import Federated, Log
 from privsweep.game import Architecture, Bench, Data, System
 from privsweep.protection import Defense
 from privsweep.randomness import Rng
@@ -31,7 +32,7 @@ class FedSGD(Federated):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        loss = defense.loss(cross_entropy)
+        loss, drawn = defense.loss(cross_entropy), "sample" in defense.acts_at()
         optimizer = self.rule().make(list(net.parameters()))
         splits = self.splits(data, self.shards(data, rng))
         log = Log(data, net, self.rounds, self.checkpoints, bench)
@@ -43,13 +44,18 @@ class FedSGD(Federated):
             shares, sizes, losses = [], [], []
             for client in self.sampled(done, rng):
                 own, own_rng = splits[client], here.child("client", client)
-                batch = own_rng.permutation(len(own))[: self.batch_size].to(device)
+                expected = min(self.batch_size, len(own))
+                if drawn:
+                    batch = defense.sample(len(own), self.batch_size, own_rng.child("sample")).to(device)
+                else:
+                    batch = own_rng.permutation(len(own))[:expected].to(device)
                 x, y = data.domain.inputs(own.pixels(batch)), own.labels[batch]
-                grads, value = gradient(net, loss, x, y, defense, own_rng)
+                grads, value = gradient(net, loss, x, y, defense, own_rng, expected)
                 shares.append(defense.update(grads, own_rng.child("update")))
-                sizes.append(len(batch))
+                sizes.append(expected)
                 losses.append(value)
-            mean = defense.aggregate(weighted_mean(shares, sizes), len(shares), here.child("aggregate"))
+            summed, heard = server_mean(shares, sizes, defense, here)
+            mean = defense.aggregate(summed, len(heard), here.child("aggregate"))
             for name, parameter in net.named_parameters():
                 parameter.grad = mean[name]
             optimizer.step()

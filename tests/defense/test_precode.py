@@ -167,7 +167,7 @@ def test_a_defended_federation_trains_reproducibly(data: Data, lenet: ConvNet) -
 
 
 def test_a_defended_model_learns(data: Data) -> None:
-    mlp = MLP(width=32, depth=1, activation="relu", init="default", init_bound=0.5)
+    mlp = MLP(width=32, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
     system = central(batch_size=20, epochs=30).train(
         data, mlp, Stack({"precode": Precode(k=16, beta=0.001)}), Rng(0), Bench()
     )

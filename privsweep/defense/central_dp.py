@@ -1,0 +1,97 @@
+"""Differential privacy at the server: noise on the aggregate only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field
+from torch import nn
+
+from privsweep.accounting import Accountant, Releases, budget, check_noise, noise_for
+from privsweep.aggregation import participants
+from privsweep.clipping import clip, noised, refuse_batch_normalisation
+from privsweep.component import component
+from privsweep.errors import UserError
+from privsweep.game import Schedule, Tensors
+from privsweep.protection import Defense
+from privsweep.randomness import Rng
+
+_KEY = "defense.central_dp"
+
+
+@component
+class CentralDp(Defense):
+    """Clips every client's update; the server adds Gaussian noise to their mean, and clients weigh alike.
+
+    McMahan et al., "Learning Differentially Private Recurrent Language Models" (2018); Zen, section 5.1. The noise
+    on the mean of n updates has the standard deviation ``noise_multiplier * max_update_norm / n``. Whoever sees the
+    models, but no single update, learns of one whole client no more than (epsilon, delta) allows. The server does see
+    the updates, clipped and without noise.
+
+    ``amplification`` counts a participation below 1 as Poisson sampling of clients at that rate, as is customary;
+    rounds draw a fixed number, for which that is an approximation. Without it every round counts in full, a bound.
+
+    ``max_update_norm: null`` and ``noise_multiplier: 0`` leave no more than equal weights.
+    """
+
+    max_update_norm: Annotated[float, Field(gt=0)] | None
+    epsilon: Annotated[float, Field(gt=0)] | None
+    noise_multiplier: Annotated[float, Field(ge=0)] | None
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    accountant: Accountant
+    amplification: bool
+
+    uniform: ClassVar[bool] = True
+    bounded: ClassVar[tuple[str, str]] = ("update", "aggregate")
+
+    def __post_init__(self) -> None:
+        check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_update_norm", self.max_update_norm)
+
+    def bind(self, schedule: Schedule) -> Self:
+        """With the noise multiplier in numbers; raises UserError where there is nothing to average."""
+        if schedule.clients < 2:
+            raise UserError(
+                "defense=central_dp: hides one client among others, and there is only one; take a federation of "
+                "fl_setting.clients=2 or more, or defense=[dp_sgd]"
+            )
+        sigma = self.noise_multiplier
+        if self.epsilon is not None:
+            sigma = noise_for(_KEY, self.accountant, self.epsilon, self.releases(schedule), self.delta)
+        return replace(self, epsilon=None, noise_multiplier=sigma)  # type: ignore[type-var]
+
+    def releases(self, schedule: Schedule) -> Releases:
+        rate = participants(schedule.clients, schedule.participation) / schedule.clients
+        return Releases(rate if self.amplification else 1.0, schedule.rounds)
+
+    def spent(self, schedule: Schedule) -> dict[str, float]:
+        """Of ``bind``'s result: epsilon, delta, the Renyi order (of rdp), and what they follow from."""
+        assert self.noise_multiplier is not None
+        releases = self.releases(schedule)
+        cost = budget(self.accountant, self.noise_multiplier, releases, self.delta)
+        if not cost:
+            return {}
+        return {
+            **cost,
+            "noise_multiplier": self.noise_multiplier,
+            "max_update_norm": self.max_update_norm or 0.0,
+            "sample_rate": releases.sample_rate,
+            "steps": float(releases.steps),
+        }
+
+    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+        refuse_batch_normalisation("central_dp", model)
+        return model
+
+    def update(self, delta: Tensors, rng: Rng) -> Tensors:
+        if self.max_update_norm is None:
+            return delta
+        clipped = clip({name: t[None] for name, t in delta.items()}, self.max_update_norm)
+        return {name: t[0] for name, t in clipped.items()}
+
+    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
+        assert self.noise_multiplier is not None, "bind first"
+        if self.noise_multiplier == 0:
+            return mean
+        assert self.max_update_norm is not None
+        return noised(mean, self.noise_multiplier * self.max_update_norm / contributors, rng)

@@ -1,0 +1,99 @@
+"""Differentially private training at the client: DP-SGD, also called local or client-level DP."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from privsweep.accounting import Accountant, Releases, budget, check_noise, noise_for
+from privsweep.clipping import clip, noised, refuse_batch_normalisation
+from privsweep.component import component
+from privsweep.game import Schedule, Tensors
+from privsweep.protection import Defense
+from privsweep.randomness import Rng
+
+_KEY = "defense.dp_sgd"
+
+
+@component
+class DpSgd(Defense):
+    """Clips every example's gradient and adds Gaussian noise to their sum, in every local step and in a captured one.
+
+    Abadi et al., "Deep Learning with Differential Privacy" (2016), algorithm 1; Zen, sections 3 and 5.1. The noise
+    on the sum has the standard deviation ``noise_multiplier * max_grad_norm``. Whoever sees all that a client sends
+    in all rounds learns of one example in it no more than (epsilon, delta) allows; the figures are those of the
+    client with the fewest examples, for whom they are worst, and take no credit for rounds that it sits out.
+
+    ``poisson``: every step draws each example with probability batch size / examples, which is what the accountants
+    amplify by. Without it the batches are the setting's own; then every pass over the data counts as one step on all
+    of them, without amplification, and neighbours differ in one example that is blanked.
+
+    A clip and noise of zero, ``max_grad_norm: null`` and ``noise_multiplier: 0``, is plain training.
+    """
+
+    max_grad_norm: Annotated[float, Field(gt=0)] | None
+    epsilon: Annotated[float, Field(gt=0)] | None
+    noise_multiplier: Annotated[float, Field(ge=0)] | None
+    delta: Annotated[float, Field(gt=0, lt=1)] | None
+    accountant: Accountant
+    poisson: bool
+
+    bounded: ClassVar[tuple[str, str]] = ("example_gradients", "gradient")
+
+    def __post_init__(self) -> None:
+        check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_grad_norm", self.max_grad_norm)
+
+    def bind(self, schedule: Schedule) -> Self:
+        """With delta and noise multiplier in numbers; raises UserError for an epsilon that no noise reaches."""
+        delta = self.delta if self.delta is not None else 1 / max(schedule.examples, 2)
+        sigma = self.noise_multiplier
+        if self.epsilon is not None:
+            sigma = noise_for(_KEY, self.accountant, self.epsilon, self.releases(schedule), delta)
+        return replace(self, epsilon=None, noise_multiplier=sigma, delta=delta)  # type: ignore[type-var]
+
+    def releases(self, schedule: Schedule) -> Releases:
+        if self.poisson:
+            return Releases(min(1.0, schedule.batch_size / schedule.examples), schedule.steps)
+        pass_ = -(-schedule.examples // schedule.batch_size)  # steps of one
+        return Releases(1.0, schedule.rounds and schedule.rounds * -(-schedule.steps // (schedule.rounds * pass_)))
+
+    def spent(self, schedule: Schedule) -> dict[str, float]:
+        """Of ``bind``'s result: epsilon, delta, the Renyi order (of rdp), and what they follow from."""
+        assert self.noise_multiplier is not None
+        assert self.delta is not None
+        releases = self.releases(schedule)
+        cost = budget(self.accountant, self.noise_multiplier, releases, self.delta)
+        if not cost:
+            return {}
+        return {
+            **cost,
+            "noise_multiplier": self.noise_multiplier,
+            "max_grad_norm": self.max_grad_norm or 0.0,
+            "sample_rate": releases.sample_rate,
+            "steps": float(releases.steps),
+        }
+
+    def acts_at(self) -> frozenset[str]:
+        return super().acts_at() - (frozenset() if self.poisson else {"sample"})
+
+    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+        refuse_batch_normalisation("dp_sgd", model)
+        return model
+
+    def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
+        chosen = torch.rand(examples, generator=rng.generator()) < batch_size / examples
+        return chosen.nonzero()[:, 0]
+
+    def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
+        return grads if self.max_grad_norm is None else clip(grads, self.max_grad_norm)
+
+    def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
+        assert self.noise_multiplier is not None, "bind first"
+        if self.noise_multiplier == 0:
+            return grad
+        assert self.max_grad_norm is not None
+        return noised(grad, self.noise_multiplier * self.max_grad_norm / expected_batch, rng)
