@@ -17,6 +17,8 @@ def cut(model: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]
     """
     names = [name for name, _ in model.named_children()]
     if layer not in names:
-        raise UserError(f"cut={layer}: the model has no layer of that name; choose one of {', '.join(names)}")
+        raise UserError(
+            f"fl_setting.cut={layer}: the model has no layer of that name; choose one of {', '.join(names)}"
+        )
     end = names.index(layer) + 1
     return model[:end], model[end:]

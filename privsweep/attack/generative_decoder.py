@@ -1,0 +1,122 @@
+"""The generative decoder: a network, trained on data of one's own, from activations back to images."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from privsweep.activations import forwarded
+from privsweep.component import component
+from privsweep.decoder import mirror
+from privsweep.game import Activations, Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel
+from privsweep.optimizer import Optimizer
+from privsweep.randomness import Rng, seeded
+
+_WEIGHT = "weight:"  # names of the decoder's weights in what is prepared
+_AT_ONCE = 256  # images that pass the client's part, or victims' that are decoded, together
+_SPEAKS = 50  # steps between two lines of progress
+
+
+@component
+class GenerativeDecoder:
+    """Trains the mirror image of the client's part on the adversary's own images, and decodes the victims' activations.
+
+    Zen, section 4.2; the inverse network of He et al., "Model inversion attacks against collaborative inference"
+    (2019). Own images pass the client's part, as a victim's do, and the decoder learns to return their pixels. Where
+    only the mean of a message is seen, the decoded mean is the answer for each of its images.
+    """
+
+    kernel: Annotated[int, Field(ge=1)] | None
+    width: Annotated[int, Field(ge=1)] | None
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    lr: Annotated[float, Field(gt=0)]
+    memory: Annotated[float, Field(ge=0)]  # GiB
+
+    observes: ClassVar[type] = Activations
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "public", "domain"})
+    prepares_from: ClassVar[frozenset[str]] = needs
+    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"server"}), "white-box")
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
+        if public is None or not len(public):
+            return "the decoder needs images of its own; hold some out: dataset.prior_size=1000"
+        if public.images.shape[1:] != domain.shape:
+            theirs, ours = ("x".join(map(str, s)) for s in (public.images.shape[1:], domain.shape))
+            return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
+        return None
+
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+        """The decoder's weights, and its ``loss`` ``[epochs]``: mean squared error of own images' pixels in [0, 1]."""
+        assert known.model is not None
+        assert known.public is not None
+        assert known.domain is not None
+        public = known.public
+        decoder = self.decoder(known, rng).to(bench.device)
+        optimizer = Optimizer("adam", self.lr, 0.0).make(list(decoder.parameters()))
+        source = _Source(known.model, public, known.domain, self.memory, rng.child("client's part"))
+        steps = -(-len(public) // self.batch_size)
+        losses = torch.zeros(self.epochs, device=bench.device)
+        for epoch in range(self.epochs):
+            order = rng.child("epoch", epoch).permutation(len(public)).to(bench.device)
+            for step, batch in enumerate(order.split(self.batch_size)):
+                loss = mse_loss(decoder(source(batch)), public.pixels(batch))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses[epoch] += loss.detach() * (len(batch) / len(public))
+                done = epoch * steps + step + 1
+                if done % _SPEAKS == 0:
+                    bench.tick(done, self.epochs * steps, loss=loss.item())
+        weights = {_WEIGHT + name: w.detach() for name, w in decoder.state_dict().items()}
+        return {**weights, "loss": losses}
+
+    def __call__(
+        self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
+    ) -> Reconstruction:
+        assert known.domain is not None
+        decoder = self.decoder(known, rng).to(bench.device)
+        decoder.load_state_dict({k.removeprefix(_WEIGHT): w for k, w in prepared.items() if k.startswith(_WEIGHT)})
+        with torch.no_grad():
+            pixels = torch.cat([decoder(z) for z in seen.z.flatten(0, 1).split(_AT_ONCE)])
+        pixels = pixels.view(*seen.z.shape[:2], *known.domain.shape)
+        images = known.domain.inputs(pixels).expand(-1, seen.examples, -1, -1, -1)
+        return Reconstruction(images=images, diverged=~images.isfinite().flatten(1).all(1))
+
+    def decoder(self, known: Knowledge, rng: Rng) -> nn.Sequential:
+        assert known.model is not None
+        assert known.domain is not None
+        with seeded(rng.child("decoder")):
+            return mirror(known.model, known.domain, self.kernel, self.width)
+
+
+class _Source:
+    """Activations of the adversary's own images: computed beforehand where they fit into ``memory`` GiB.
+
+    Where the client's part is in train mode, an image's depend on what else is in the batch, and are made anew.
+    """
+
+    def __init__(self, part: nn.Sequential, public: Split, domain: Domain, memory: float, rng: Rng):
+        self.part, self.public, self.domain, self.rng = part, public, domain, rng
+        self.served = 0
+        self.kept: Tensor | None = None
+        one = self._fresh(torch.zeros(1, dtype=torch.int64, device=public.images.device))
+        if not part.training and len(public) * one.nbytes <= memory * 2**30:
+            every = torch.arange(len(public), device=public.images.device)
+            self.kept = torch.empty(len(public), *one.shape[1:], device=one.device)
+            for batch in every.split(_AT_ONCE):
+                self.kept[batch] = self._fresh(batch)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        return self._fresh(batch) if self.kept is None else self.kept[batch]
+
+    def _fresh(self, batch: Tensor) -> Tensor:
+        self.served += 1
+        return forwarded(self.part, self.domain.inputs(self.public.pixels(batch)), self.rng.child(self.served))

@@ -1,0 +1,228 @@
+"""Split learning inside federated learning: clients hold the first layers, one server the rest."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from itertools import zip_longest
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from privsweep import activations
+from privsweep.activations import NEUTRAL, ActivationCapture
+from privsweep.aggregation import server_mean
+from privsweep.component import component
+from privsweep.errors import UserError
+from privsweep.federation import Count, Federated, Log, weighted_mean
+from privsweep.game import (
+    Activations,
+    Architecture,
+    Bench,
+    Data,
+    Exposure,
+    Knowledge,
+    Loss,
+    Split,
+    System,
+    Tensors,
+)
+from privsweep.model.cut import cut
+from privsweep.protection import Defense
+from privsweep.randomness import Rng
+from privsweep.training import Plan, batches_of, gradient, parameters_of, weights_of
+from privsweep.victims import draw_victims
+
+
+class Sent(nn.Module):
+    """The way from a client to the server: what a defence makes of the activations of one batch."""
+
+    def __init__(self, defense: Defense, rng: Rng):
+        super().__init__()
+        self.defense, self.rng = defense, rng
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.defense.activations(z, self.rng)
+
+
+def joined(head: nn.Sequential, tail: nn.Sequential, defense: Defense, rng: Rng) -> nn.Sequential:
+    """Both parts as one model, which shares their layers and names them alike, with the defence at the cut."""
+    between = [("sent", Sent(defense, rng))] if "activations" in defense.acts_at() else []
+    return nn.Sequential(OrderedDict([*head.named_children(), *between, *tail.named_children()]))
+
+
+@component
+class SplitFed(Federated):
+    """SplitFed (Thapa et al., 2022, version 2): Zen, section 4.2, trains so what the generative decoder attacks.
+
+    A client computes as far as layer ``cut`` and sends activations and labels; the server computes on, trains its
+    part, and returns the gradient at the cut, with which the client trains its own. Clients take turns batch by
+    batch, so that the server's part sees all of them; after every round the clients' parts are averaged, weighted
+    by examples. No optimiser's state outlives a round. With one client it is ``fedavg`` with one client.
+
+    A defence acts on the gradient of both parts together, for both are released; on updates, messages and their
+    mean it acts as in ``fedavg``, on the clients' parts, for nothing else is sent. What it makes of gradients or of
+    updates does not cover the activations, which the server sees as they are, or as ``defense.activations`` has them.
+    """
+
+    cut: str
+    local_epochs: Count
+    local_steps: Count | None  # instead of whole epochs; null: epochs
+    position: Literal["server"]
+    reveals: Literal["each", "mean"]  # the adversary sees every image's activations, or their mean over a message
+    capture: ActivationCapture  # type: ignore[assignment]  # activations come from no local step
+
+    exposes: ClassVar[type] = Activations
+    training_calls: ClassVar[frozenset[str]] = Federated.training_calls | {"activations"}
+    calls: ClassVar[frozenset[str]] = training_calls
+    exposure_fields: ClassVar[Mapping[str, Any]] = {**Federated.exposure_fields, "capture": NEUTRAL, "reveals": "each"}
+
+    def plan(self) -> Plan:
+        return Plan(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
+
+    def check(self, data: Data, model: Architecture, rng: Rng, capturing: bool) -> None:
+        """Raises UserError too where either part would have nothing to learn."""
+        super().check(data, model, rng, capturing)
+        with torch.device("meta"):
+            net = model.build(data.domain, rng.child("init"))
+        head, tail = cut(net, self.cut)
+        learns = [name for name, _ in net.named_children() if all(list(p.parameters()) for p in cut(net, name))]
+        for part, who, why in ((head, "client", "send its images"), (tail, "server", "be told the answer")):
+            if not list(part.parameters()):
+                raise UserError(
+                    f"fl_setting.cut={self.cut}: the {who}'s part has nothing to learn, so that it would {why}; "
+                    f"choose one of {', '.join(learns)}"
+                )
+
+    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
+        if defense.acts_at() >= {"activations", "example_gradients"}:
+            raise UserError(
+                "defense: in split learning one that changes activations does not go together with one that clips "
+                "single examples' gradients; leave one of them out"
+            )
+        net = self.network(data, model, defense, rng)
+        head, tail = cut(net, self.cut)
+        splits = self.splits(data, self.shards(data, rng))
+        shown = joined(head, tail, defense, rng.child("accuracy"))
+        log = Log(data, shown, self.rounds, self.checkpoints, bench)
+        log.add(0, weights_of(net))
+        for done in range(self.rounds):
+            here = rng.child("round", done)
+            chosen = self.sampled(done, rng)
+            rngs = [here.child("client", c) for c in chosen]
+            owns = [splits[c] for c in chosen]
+            heads, losses = self._turns(head, tail, owns, data, defense, rngs)
+            head.load_state_dict(_averaged(head, heads, [len(own) for own in owns], defense, rngs, here))
+            log.add(done + 1, weights_of(net), losses.mean().item())
+        return log.system()
+
+    def _turns(
+        self,
+        head: nn.Sequential,
+        tail: nn.Sequential,
+        owns: Sequence[Split],
+        data: Data,
+        defense: Defense,
+        rngs: Sequence[Rng],
+    ) -> tuple[list[nn.Sequential], Tensor]:
+        """A round of all clients, each from ``head``, batch by batch in turn: their parts, and mean losses ``[K]``.
+
+        ``tail`` is trained in place.
+        """
+        heads = [deepcopy(head) for _ in owns]
+        server = self.rule().make(list(tail.parameters()))
+        loss = defense.loss(cross_entropy)
+        clients = [
+            self._steps(own_head, tail, server, own, data, loss, defense, rng)
+            for own_head, own, rng in zip(heads, owns, rngs, strict=True)
+        ]
+        heard: list[list[Tensor]] = [[] for _ in owns]
+        for step in zip_longest(*clients):  # asks every client for one step, then for the next
+            for values, value in zip(heard, step, strict=True):
+                if value is not None:
+                    values.append(value)
+        # an empty batch has no loss
+        return heads, torch.stack([torch.stack(values).nanmean() for values in heard]).nan_to_num()
+
+    def _steps(
+        self,
+        head: nn.Sequential,
+        tail: nn.Sequential,
+        server: torch.optim.Optimizer,
+        own: Split,
+        data: Data,
+        loss: Loss,
+        defense: Defense,
+        rng: Rng,
+    ) -> Iterator[Tensor]:
+        """One client's steps of a round; yields their losses, NaN for an empty batch.
+
+        The gradient at the cut that the server returns is a link of the chain rule, so that a step may be computed
+        through both parts at once.
+        """
+        client = self.rule().make(list(head.parameters()))
+        head.train()
+        tail.train()
+        for count, (batch, expected) in enumerate(batches_of(self.plan(), len(own), defense, rng)):
+            at, here = batch.to(own.images.device), rng.child("step", count)
+            net = joined(head, tail, defense, here.child("activations"))
+            x, y = data.domain.inputs(own.pixels(at)), own.labels[at]
+            grads, value = gradient(net, loss, x, y, defense, here, expected)
+            for name, parameter in net.named_parameters():
+                parameter.grad = grads[name]
+            client.step()
+            server.step()
+            yield value if len(batch) else value * torch.nan
+
+    def expose(
+        self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench
+    ) -> Exposure:
+        """Activations of ``victims`` messages of one client, and its part with the weights of that round.
+
+        Every client has the same, the mean; a message is counterfactual, nothing is trained by it.
+        """
+        done, client = self.captured_round(), self.capture.client
+        net = self.network(data, model, defense, rng)
+        net.load_state_dict(dict(system.snapshots[done]))
+        head, _ = cut(net, self.cut)
+        head.train(self.capture.mode == "train")
+        own = rng.child("exposure", done)
+        shard = self.shards(data, rng)[client]
+        choosing = own if self.victim_seed is None else Rng(self.victim_seed)
+        index = draw_victims(
+            shard, data.train.labels.cpu()[shard], self.victims, self.capture.batch_size, self.victim_choice,
+            choosing.child("victims", client),
+        )  # fmt: skip
+        seen, truth = activations.expose(head, self.cut, data, index, defense, own, self.reveals == "mean")
+        known = Knowledge(
+            model=head,
+            loss=defense.loss(cross_entropy),
+            domain=data.domain,
+            recipe=self.recipe(data, rng),
+            labels=truth.labels.clone() if self.labels_known else None,
+        )
+        return Exposure(seen, known, truth)
+
+
+def _averaged(
+    start: nn.Module,
+    heads: Sequence[nn.Module],
+    sizes: Sequence[int],
+    defense: Defense,
+    rngs: Sequence[Rng],
+    rng: Rng,
+) -> dict[str, Tensor]:
+    """The clients' parts after a round, as the server averages what they send of it."""
+    before: Tensors = weights_of(start)
+    after = [weights_of(head) for head in heads]
+    shares = []
+    for own, own_rng in zip(after, rngs, strict=True):
+        delta = {name: w - before[name] for name, w in parameters_of(start, own).items()}
+        shares.append(defense.update(delta, own_rng.child("update")))
+    mean, heard = server_mean(shares, sizes, defense, rng)
+    mean = defense.aggregate(mean, len(heard), rng.child("aggregate"))
+    averaged = weighted_mean([after[n] for n in heard], [sizes[n] for n in heard])
+    return {**averaged, **{name: before[name] + d for name, d in mean.items()}}

@@ -1,0 +1,166 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from tiny import TRAINED, Bench
+from torch import nn
+
+from privsweep.activations import ActivationCapture
+from privsweep.attack.generative_decoder import GenerativeDecoder
+from privsweep.attack.prior_mean import PriorMean
+from privsweep.composition import CONF, compose, searching
+from privsweep.dataset.digits import Digits
+from privsweep.decoder import mirror
+from privsweep.fl_setting.split import SplitFed
+from privsweep.game import Data, Domain, Exposure, Images, Reconstruction
+from privsweep.model.convnet import ConvNet
+from privsweep.model.cut import cut
+from privsweep.protection import Stack
+from privsweep.randomness import Rng
+
+MODELS = sorted(p.stem for p in (CONF / "model").glob("*.yaml"))
+LENET = ConvNet(
+    width=8, layers=[1, 1], depth=2, kernel=5, pool_after=[1, 2], pooling="max", norm="none", fc=[16], fc_width=None,
+    activation="relu", init="default", init_bound=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return Digits(train_size=120, test_size=20, prior_size=400, resize=None, channels="same", normalize=True).load(
+        Rng(0)
+    )
+
+
+def setting(**changes: object) -> SplitFed:
+    values = {
+        **TRAINED, "clients": 3, "rounds": 1, "participation": 1.0, "partition": "iid", "dirichlet_alpha": 0.5,
+        "local_epochs": 2, "local_steps": None, "optimizer": "adam", "lr": 0.01, "cut": "pool2", "reveals": "each",
+        "victims": 12, "capture": ActivationCapture(round="last", client=0, batch_size=1, mode="eval"),
+    }  # fmt: skip
+    return SplitFed(**{**values, **changes})
+
+
+def attack(**changes: object) -> GenerativeDecoder:
+    values = {"kernel": None, "width": None, "epochs": 20, "batch_size": 16, "lr": 3e-3, "memory": 1.0}
+    return GenerativeDecoder(**{**values, **changes})
+
+
+def exposed(data: Data, **changes: object) -> Exposure:
+    world = setting(**changes)
+    system = world.train(data, LENET, Stack({}), Rng(0), Bench())
+    out = world.expose(system, data, LENET, Stack({}), Rng(0), Bench())
+    return replace(out, known=replace(out.known, public=data.prior))
+
+
+def decoded(out: Exposure, **changes: object) -> Reconstruction:
+    decoder = attack(**changes)
+    prepared = decoder.prepare(out.known, Bench(), Rng(0))
+    guess = decoder(out.seen, out.known, prepared, Bench(), Rng(0))  # type: ignore[arg-type]
+    assert isinstance(guess, Reconstruction)
+    return guess
+
+
+def error(guess: Reconstruction, out: Exposure, data: Data) -> float:
+    assert isinstance(out.truth, Images)
+    return (data.domain.pixels(guess.images) - out.truth.pixels).square().mean().item()
+
+
+def test_it_sees_more_at_an_early_cut_and_at_any_more_than_the_mean_image(digits: Data) -> None:
+    errors = []
+    for layer in ("pool1", "pool2", "fc1"):
+        out = exposed(digits, cut=layer)
+        errors.append(error(decoded(out), out, digits))
+    blind = PriorMean()(out.seen, out.known, {}, Bench(), Rng(0))  # type: ignore[arg-type]
+    assert errors[0] < 0.7 * errors[1]
+    assert errors[1] < errors[2] < error(blind, out, digits)
+
+
+def test_pixels_are_pixels_and_training_gets_somewhere(digits: Data) -> None:
+    out = exposed(digits)
+    prepared = attack().prepare(out.known, Bench(), Rng(0))
+    assert prepared["loss"].shape == (20,)
+    assert prepared["loss"][-1] < 0.6 * prepared["loss"][0]
+    pixels = digits.domain.pixels(decoded(out).images)
+    assert pixels.min() > -1e-6
+    assert pixels.max() < 1 + 1e-6
+
+
+def test_activations_that_do_not_fit_into_memory_are_made_anew(digits: Data) -> None:
+    out = exposed(digits)
+    kept, anew = (decoded(out, epochs=2, memory=memory) for memory in (1.0, 0.0))
+    assert torch.allclose(kept.images, anew.images, atol=1e-4)
+
+
+def test_of_a_mean_it_answers_one_image_for_all(digits: Data) -> None:
+    capture = ActivationCapture(round="last", client=0, batch_size=3, mode="eval")
+    each = exposed(digits, capture=capture)
+    mean = exposed(digits, capture=capture, reveals="mean")
+    guess = decoded(mean)
+    assert guess.images.shape == (12, 3, *digits.domain.shape)
+    assert torch.equal(guess.images[:, 0], guess.images[:, 2])
+    assert error(decoded(each), each, digits) < error(guess, mean, digits)
+
+
+def test_it_takes_the_clients_part_as_it_is_and_leaves_it_so(digits: Data) -> None:
+    """In train mode, too, where normalisation keeps statistics."""
+    world = setting(capture=ActivationCapture(round="last", client=0, batch_size=4, mode="train"), victims=2)
+    normed = replace(LENET, norm="batch")
+    system = world.train(digits, normed, Stack({}), Rng(0), Bench())
+    out = world.expose(system, digits, normed, Stack({}), Rng(0), Bench())
+    out = replace(out, known=replace(out.known, public=digits.prior))
+    decoded(out, epochs=1)
+    assert out.known.model is not None
+    assert out.known.model.training
+    now = out.known.model.state_dict()
+    assert all(torch.equal(w, now[n]) for n, w in out.seen.weights.items())  # type: ignore[union-attr]
+
+
+def test_the_mean_image_is_the_public_datas(digits: Data) -> None:
+    out = exposed(digits)
+    guess = PriorMean()(out.seen, out.known, {}, Bench(), Rng(0))  # type: ignore[arg-type]
+    assert digits.prior is not None
+    mean = digits.prior.pixels().mean(0)
+    assert torch.allclose(digits.domain.pixels(guess.images), mean.expand(12, 1, -1, -1, -1), atol=1e-6)
+
+
+def test_data_that_do_not_fit_are_refused(digits: Data) -> None:
+    grey = Domain((1, 9, 8), 10, (0.0,), (1.0,))
+    assert "prior_size" in (attack().fits(nn.Sequential(), digits.domain, None) or "")
+    assert "are 1x8x8, the target's 1x9x8" in (attack().fits(nn.Sequential(), grey, digits.prior) or "")
+    assert attack().fits(nn.Sequential(), digits.domain, digits.prior) is None
+    assert "prior_size" in (PriorMean().fits(nn.Sequential(), digits.domain, None) or "")
+
+
+@pytest.mark.parametrize("model", [*MODELS, "resnet18 model.stem=imagenet", "lenet model.pooling=stride"])
+def test_every_cut_of_every_model_has_its_decoder(model: str) -> None:
+    """As many transposed convolutions as convolutions, as many dense layers as dense ones, and exactly the image."""
+    domain = Domain((3, 37, 45), 10, (0.0,) * 3, (1.0,) * 3)
+    with searching(None):
+        config = compose([f"model={model.split()[0]}", *model.split()[1:]]).config["model"]
+    with torch.device("meta"):
+        net = instantiate(config, _convert_="all").build(domain, Rng(0)).eval()
+        for layer, _ in net.named_children():
+            head, _ = cut(net, layer)
+            if not list(head.parameters()):
+                continue
+            decoder = mirror(head, domain, None, None)
+            assert decoder(head(torch.zeros(2, *domain.shape))).shape == (2, *domain.shape)
+            for there, back in ((nn.Conv2d, nn.ConvTranspose2d), (nn.Linear, nn.Linear)):
+                assert count(head, there) == count(decoder, back)
+
+
+def count(model: nn.Module, kind: type[nn.Module]) -> int:
+    return sum(isinstance(m, kind) for m in model.modules())
+
+
+def test_the_decoder_of_zens_lenet_is_what_the_paper_says() -> None:
+    domain = Domain((1, 28, 28), 10, (0.0,), (1.0,))
+    net = replace(LENET, width=64).build(domain, Rng(0))
+    head, _ = cut(net, "pool2")
+    layers = list(mirror(head, domain, None, None))
+    assert [type(m).__name__ for m in layers] == ["ConvTranspose2d", "ReLU", "ConvTranspose2d", "Sigmoid"]
+    assert [m.kernel_size for m in layers[::2]] == [(6, 6), (6, 6)]  # type: ignore[union-attr]
+    assert [m.stride for m in layers[::2]] == [(2, 2), (2, 2)]  # type: ignore[union-attr]
+    assert mirror(head, domain, 3, 16)[0].weight.shape == (64, 16, 4, 4)
