@@ -40,7 +40,7 @@ def lenet(activation: str, pooling: str, width: int, convolutions: int, fc: list
 MODELS: dict[str, Architecture] = {
     "lenet_dlg": lenet("sigmoid", "stride", 12, 3, []),
     "lenet": lenet("relu", "max", 64, 2, [120, 84]),
-    "smlp": MLP(width=1024, depth=2, activation="relu", init="default", init_bound=0.5),
+    "smlp": MLP(width=1024, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
 }
 
 

@@ -72,7 +72,7 @@ MODELS = {
     "lenet": ConvNet(**CONV, pooling="max", norm="none", activation="relu", init="default", init_bound=0.5),
     "lenet_dlg": ConvNet(**CONV, pooling="stride", norm="none", activation="sigmoid", init="uniform", init_bound=0.5),
     "lenet_group": ConvNet(**CONV, pooling="average", norm="group", activation="tanh", init="default", init_bound=0.5),
-    "mlp": MLP(width=16, depth=2, activation="relu", init="default", init_bound=0.5),
+    "mlp": MLP(width=16, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
     "resnet": ResNet(blocks=(1, 1), width=4, stem="small", norm="batch", activation="tanh"),
 }
 FALLS_BACK = {"lenet_group", "resnet"}
@@ -223,7 +223,9 @@ class TestWideLinear:
 @pytest.mark.parametrize("name", ["lenet_dlg", "mlp"])
 def test_the_distance_of_the_true_images_is_zero_to_rounding_in_float32(name):
     """What remains is no more than what differentiating twice leaves: losses go to 0 in an attack."""
-    model = (MODELS | {"mlp": MLP(width=250, depth=2, activation="tanh", init="default", init_bound=0.5)})[name]
+    model = (MODELS | {"mlp": MLP(width=250, depth=2, activation="tanh", dropout=0.0, init="default", init_bound=0.5)})[
+        name
+    ]
     world = World(model.build(DOMAIN, Rng(0)), 1)
     world.model.float()
     weights = {n: w.float() for n, w in world.weights.items()}

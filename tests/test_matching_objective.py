@@ -29,8 +29,8 @@ MODELS = {
     "lenet_dlg": ConvNet(**CONV, pooling="stride", norm="none", activation="sigmoid", init="uniform", init_bound=0.5),
     "average": ConvNet(**CONV, pooling="average", norm="none", activation="tanh", init="default", init_bound=0.5),
     "group": ConvNet(**CONV, pooling="max", norm="group", activation="tanh", init="default", init_bound=0.5),
-    "mlp": MLP(width=16, depth=2, activation="relu", init="default", init_bound=0.5),
-    "wide": MLP(width=260, depth=1, activation="tanh", init="default", init_bound=0.5),
+    "mlp": MLP(width=16, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
+    "wide": MLP(width=260, depth=1, activation="tanh", dropout=0.0, init="default", init_bound=0.5),
     "resnet": ResNet(blocks=(1, 1), width=4, stem="small", norm="batch", activation="tanh"),
 }
 PLAIN = {

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from privsweep.dropout import Dropout
 from privsweep.errors import UserError
 from privsweep.game import Domain
 
@@ -34,12 +35,19 @@ def normalisation(name: Norm, channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(_GROUPS, channels), channels)
 
 
-def add_dense(layers: Layers, features: int, hidden: Sequence[int], classes: int, act: Activation) -> None:
-    """Append ``flatten``, ``fc1``, ``fcact1``, ..., ``output``; ``features`` is the flattened size."""
+def add_dense(
+    layers: Layers, features: int, hidden: Sequence[int], classes: int, act: Activation, dropout: float = 0.0
+) -> None:
+    """Append ``flatten``, ``fc1``, ``fcact1``, ``fcdrop1``, ..., ``output``; ``features`` is the flattened size.
+
+    Without dropout there are no layers ``fcdrop``.
+    """
     layers["flatten"] = nn.Flatten()
     for i, width in enumerate(hidden, start=1):
         layers[f"fc{i}"] = nn.Linear(features, width)
         layers[f"fcact{i}"] = activation(act)
+        if dropout:
+            layers[f"fcdrop{i}"] = Dropout(width, dropout)
         features = width
     layers["output"] = nn.Linear(features, classes)
 

@@ -19,12 +19,14 @@ from privsweep.randomness import Rng, seeded
 class MLP:
     """Hidden dense layers of one width, on the flattened image.
 
-    Layers are named ``flatten, fc1, fcact1, ..., output``. The output is logits ``[B, classes]``.
+    Layers are named ``flatten, fc1, fcact1, fcdrop1, ..., output``; without dropout there are no ``fcdrop``. The output
+    is logits ``[B, classes]``.
     """
 
     width: PositiveInt  # neurons of every hidden layer
     depth: Annotated[int, Field(ge=0)]  # hidden layers; 0 is a linear classifier
     activation: Activation
+    dropout: Annotated[float, Field(ge=0, lt=1)]  # share of every hidden layer's outputs that a training step drops
     init: Init
     init_bound: PositiveFloat  # of init=uniform
 
@@ -33,7 +35,7 @@ class MLP:
         layers: Layers = OrderedDict()
         with seeded(rng):
             hidden = [self.width] * self.depth
-            add_dense(layers, math.prod(domain.shape), hidden, domain.classes, self.activation)
+            add_dense(layers, math.prod(domain.shape), hidden, domain.classes, self.activation, self.dropout)
             model = nn.Sequential(layers)
             initialise(model, self.init, self.init_bound)
         return model

@@ -14,7 +14,7 @@ DOMAIN = Domain(shape=(1, 8, 8), classes=10, mean=(0.0,), std=(1.0,))
 
 
 def mlp(width: int = 128) -> MLP:
-    return MLP(width=width, depth=2, activation="relu", init="default", init_bound=0.5)
+    return MLP(width=width, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5)
 
 
 def exposed(data: Data, **changes: object) -> Exposure:

@@ -26,7 +26,7 @@ from privsweep.protection import Stack
 from privsweep.randomness import Rng
 from privsweep.stochastic import noise_layers
 
-SMLP = MLP(width=64, depth=2, activation="relu", init="default", init_bound=0.5)
+SMLP = MLP(width=64, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5)
 LENET = ConvNet(
     width=4, layers=[1, 1], depth=2, kernel=3, pool_after=[1], pooling="max", norm="none", fc=[], fc_width=None,
     activation="tanh", init="default", init_bound=0.5,
@@ -115,7 +115,9 @@ def test_thirty_steps_of_iga_are_those_of_a_plain_loop(
 
 
 def test_iga_recovers_images_from_an_undefended_mlp(data: Data) -> None:
-    out = exposed(data, MLP(width=256, depth=2, activation="relu", init="default", init_bound=0.5), victims=4)
+    out = exposed(
+        data, MLP(width=256, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5), victims=4
+    )
     found = attacked(preset("iga", iterations=400), out)
     metrics, _ = score(found, out.truth, data.domain, "precode", 0.6)
     assert metrics["ssim"] > 0.95  # type: ignore[operator]
@@ -126,7 +128,9 @@ def test_iga_recovers_images_from_an_undefended_mlp(data: Data) -> None:
 
 
 def test_cpl_recovers_images_from_an_undefended_mlp(data: Data) -> None:
-    out = exposed(data, MLP(width=256, depth=2, activation="relu", init="default", init_bound=0.5), victims=4)
+    out = exposed(
+        data, MLP(width=256, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5), victims=4
+    )
     found = attacked(preset("cpl", iterations=400, label_weight=1e-6), out)
     metrics, _ = score(found, out.truth, data.domain, "precode", 0.6)
     assert metrics["ssim"] > 0.9  # type: ignore[operator]
@@ -212,7 +216,7 @@ def test_starts_are_what_they_are_called(data: Data, init: str) -> None:
 class TestAdaptive:
     def test_noise_before_the_bottleneck_is_seen_through(self, data: Data) -> None:
         """Dropping what the noise reaches recovers more than matching it (Scheliga et al., arXiv 2309.04515)."""
-        model = MLP(width=128, depth=2, activation="relu", init="default", init_bound=0.5)
+        model = MLP(width=128, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5)
         out = exposed(data, model, PRECODE)
         plain, adaptive = (
             score(attacked(preset("iga", iterations=300, match=match), out), out.truth, data.domain, "precode", 0.6)[0]

@@ -1,0 +1,58 @@
+"""The likelihood ratio attack (Carlini et al., Membership inference attacks from first principles, 2022)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from privsweep.component import component
+from privsweep.game import Bench, Knowledge, Predictions, Scores, Tensors
+from privsweep.likelihood import confidence, stand_out
+from privsweep.randomness import Rng
+from privsweep.shadow_attack import InOutAttack
+
+_LEAST = 1e-6  # variance of a confidence, in squared logits: of shadows that agree
+
+
+@component
+class LiRA(InOutAttack):
+    """Compares the target's confidence in a record with that of shadows that were trained on it or not.
+
+    Confidences are taken as Gaussian for every record (algorithm 1). Online, the score is the log likelihood ratio of
+    in to out, and a member has one above 0. Offline (section VI.B) it is how many deviations the confidence lies above
+    the shadows', which orders records as the one-sided test does; a member stands out from the public records.
+    """
+
+    variance: Literal["global", "record"]  # pooled over all records, or every record's own
+
+    def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
+        assert known.public is not None
+        assert known.candidates is not None
+        assert known.domain is not None
+        labels = known.candidates.labels
+        replies, inside = self.on_candidates(known, prepared)
+        target, shadows = confidence(seen.probabilities, labels), confidence(replies, labels)
+        out, spread = self.gaussian(shadows, ~inside)
+        z = (target - out) / spread
+        found = {"confidence": target}
+        if self.online:
+            into, width = self.gaussian(shadows, inside)
+            ratio = z.square() / 2 + spread.log() - ((target - into) / width).square() / 2 - width.log()
+            return Scores(ratio, ratio > 0, found)
+        answer = seen.ask(known.domain.inputs(known.public.pixels()))
+        replies, inside = self.on_public(known, prepared)
+        mean, spread = self.gaussian(confidence(replies, known.public.labels), ~inside)
+        reference = (confidence(answer, known.public.labels) - mean) / spread
+        return Scores(z, stand_out(z, reference[reference.isfinite()]), found)
+
+    def gaussian(self, values: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation ``[n]`` of ``values`` ``[K, n]`` where ``which`` holds; NaN where nowhere."""
+        count = which.sum(0)
+        mean = values.where(which, 0.0).sum(0) / count
+        squares = (values - mean).square().where(which, 0.0).sum(0)
+        # every record's mean takes one degree of freedom
+        free = (count - 1).clamp_min(0)
+        if self.variance == "global":
+            squares, free = squares.sum(), free.sum()
+        return mean, (squares / free.clamp_min(1)).clamp_min(_LEAST).sqrt().expand_as(mean)

@@ -1,0 +1,139 @@
+"""Attacks that compare shadows with a record and without it."""
+
+from typing import Any
+
+import pytest
+import torch
+from membership_world import SHADOWS, exposed, guess, measured, reversed_order
+from scipy.stats import norm
+from tiny import Bench
+
+from privsweep.attack.lira import LiRA
+from privsweep.attack.rmia import RMIA
+from privsweep.errors import UserError
+from privsweep.game import Exposure, Knowledge, Recipe
+from privsweep.likelihood import confidence
+from privsweep.randomness import Rng
+
+
+@pytest.fixture(scope="module")
+def overfitted() -> Exposure:
+    return exposed()
+
+
+@pytest.fixture(scope="module")
+def untrained() -> Exposure:
+    return exposed(epochs=0)
+
+
+def lira(online: bool, **changes: Any) -> LiRA:
+    return LiRA(**{**SHADOWS, "online": online, "variance": "global", **changes})
+
+
+def rmia(online: bool, **changes: Any) -> RMIA:
+    return RMIA(**{**SHADOWS, "online": online, "gamma": 1.0, "a": None, **changes})
+
+
+@pytest.mark.parametrize("attack", [lira(True), lira(False), lira(True, variance="record"), rmia(True), rmia(False)])
+def test_a_model_that_remembers_is_attacked_and_an_untrained_one_is_not(
+    attack: LiRA, overfitted: Exposure, untrained: Exposure
+) -> None:
+    found = measured(attack, overfitted)
+    assert found["attack_accuracy_low"] > 0.7
+    assert found["auc"] > 0.8
+    chance = measured(attack, untrained)
+    assert chance["attack_accuracy_low"] <= 0.5 <= chance["attack_accuracy_high"]
+
+
+@pytest.mark.parametrize("attack", [lira(True, epochs=2), lira(False, epochs=2), rmia(True, epochs=2)])
+def test_scores_do_not_depend_on_the_order_of_candidates(attack: LiRA, overfitted: Exposure) -> None:
+    one, other = guess(attack, overfitted), guess(attack, reversed_order(overfitted))
+    assert torch.allclose(one.scores, other.scores.flip(0), rtol=1e-3, atol=1e-2)
+    assert (one.decisions == other.decisions.flip(0)).double().mean() > 0.99
+
+
+def test_every_candidate_is_in_half_of_the_online_shadows(overfitted: Exposure) -> None:
+    known, attack = overfitted.known, lira(True, epochs=1)
+    given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
+    assert known.public is not None
+    assert known.candidates is not None
+    inside = attack.prepare(given, Bench(), Rng(0))["inside"]
+    asked = inside[:, len(known.public) :]
+    assert asked.shape == (8, len(known.candidates))
+    assert (asked.sum(0) == 4).all()
+    assert (asked.sum(1) == len(known.candidates) // 2).all()
+    assert len(asked.unique(dim=0)) == 8
+
+
+def test_offline_shadows_see_no_candidate() -> None:
+    assert "candidates" not in lira(False).prepares_from
+    assert "candidates" in lira(True).prepares_from
+
+
+def test_a_shadow_trains_on_as_many_records_as_the_target() -> None:
+    def size(attack: LiRA, public: int, asked: int, examples: int) -> int:
+        recipe = Recipe("adam", 0.1, 10, 8, epochs=1.0, examples=examples)
+        return attack.assigned(public, asked, recipe, Rng(0)).shape[1]
+
+    assert size(lira(False), 1000, 0, 300) == 300
+    assert size(lira(False), 1000, 0, 900) == 500
+    assert size(lira(True), 1000, 400, 300) == 300
+    assert size(lira(True), 1000, 400, 100) == 200
+    assert size(lira(True, shadow_size=70), 1000, 400, 300) == 270
+
+
+def test_shadows_train_as_often_as_a_client_uses_its_examples() -> None:
+    plan = lira(False).plan(Recipe("sgd", 0.1, 90, 8, epochs=30.0, examples=70))
+    assert (plan.optimizer.name, plan.optimizer.lr, plan.epochs, plan.batch_size) == ("sgd", 0.1, 30, 8)
+    assert lira(False, epochs=7, lr=0.5).plan(Recipe("sgd", 0.1, 90, 8, epochs=30.0)).epochs == 7
+
+
+@pytest.mark.parametrize("shadows", [1, 3])
+def test_online_shadows_come_in_pairs(shadows: int) -> None:
+    with pytest.raises(UserError, match=f"attack.shadows={shadows}: .* take an even number"):
+        lira(True, shadows=shadows)
+    assert lira(False, shadows=3).shadows == 3
+
+
+@pytest.mark.parametrize("variance", ["global", "record"])
+def test_gaussians_are_those_of_the_chosen_shadows(variance: str) -> None:
+    """Of equal counts, the pooled variance is the mean of the records' own."""
+    values = torch.randn(40, 6, dtype=torch.float64, generator=Rng(0).generator())
+    which = torch.arange(40)[:, None].expand(40, 6) < 30
+    mean, spread = lira(True, variance=variance).gaussian(values, which)
+    assert torch.allclose(mean, values[:30].mean(0))
+    expected = values[:30].var(0)
+    assert torch.allclose(spread.square(), expected.mean().expand(6) if variance == "global" else expected)
+
+
+def test_the_online_score_is_the_ratio_of_two_gaussians(overfitted: Exposure) -> None:
+    attack = lira(True, epochs=2)
+    known = overfitted.known
+    given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
+    prepared = attack.prepare(given, Bench(), Rng(0))
+    found = attack(overfitted.seen, known, prepared, Bench(), Rng(0))  # type: ignore[arg-type]
+    assert known.candidates is not None
+    ours, inside = attack.on_candidates(known, prepared)
+    shadows = confidence(ours, known.candidates.labels)
+    (m1, s1), (m0, s0) = (attack.gaussian(shadows, which) for which in (inside, ~inside))
+    x = found.diagnostics["confidence"]
+    expected = norm.logpdf(x, m1, s1) - norm.logpdf(x, m0, s0)
+    assert torch.allclose(found.scores, torch.from_numpy(expected))
+    assert torch.equal(found.decisions, found.scores > 0)
+
+
+def test_the_usual_probability_averages_in_and_out_or_makes_up_for_in() -> None:
+    """Three records: in and out, out alone with the fitted a, out alone with a given one."""
+    p = torch.tensor([[0.9, 0.4], [0.5, 0.6], [0.5, 0.2]], dtype=torch.float64)
+    inside = torch.tensor([[True, False], [False, False], [False, False]])
+    fitted = rmia(False).usual(p, inside)
+    a = 0.1 / 0.5
+    assert fitted.tolist() == pytest.approx([0.7, (0.4 + a * 0.4 + 1 - a) / 2])
+    assert rmia(False, a=0.5).usual(p, inside)[1] == pytest.approx((0.4 + 0.5 * 0.4 + 0.5) / 2)
+
+
+def test_records_that_beat_as_many_are_ordered_by_likelihood() -> None:
+    population = torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)
+    found = rmia(False, gamma=2.0).share(torch.tensor([0.1, 0.2, 1.5, 4.0, 5.0], dtype=torch.float64), population)
+    assert (found.diff() > 0).all()
+    assert (found * 4).floor().tolist() == [0, 0, 1, 3, 3]

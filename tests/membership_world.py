@@ -1,0 +1,71 @@
+"""A world in which membership shows: labels are drawn at random, so that a model can only remember them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from tiny import Bench, central
+
+from privsweep import membership
+from privsweep.dataset.digits import Digits
+from privsweep.game import Attack, Data, Exposure, Knowledge, Membership, Predictions, Scores, Split
+from privsweep.metric.membership import score_membership
+from privsweep.model.mlp import MLP
+from privsweep.protection import Stack
+from privsweep.randomness import Rng
+
+MODEL = MLP(width=64, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
+SMALL = MLP(width=32, depth=2, activation="relu", dropout=0.2, init="default", init_bound=0.5)
+# How attacks train their shadows, unless a test says otherwise: as the target.
+SHADOWS: dict[str, Any] = {
+    "shadow": "target", "shadows": 8, "shadow_size": None, "epochs": None, "optimizer": None, "lr": None,
+    "momentum": 0.0, "batch_size": None, "memory": 1.0,
+}  # fmt: skip
+
+
+def digits() -> Data:
+    data = Digits(
+        train_size=150, test_size=150, prior_size=600, resize=None, channels="same", normalize=False
+    ).load(Rng(0))  # fmt: skip
+    assert data.prior is not None
+    return replace(data, **{name: _unlabelled(getattr(data, name), name) for name in ("train", "test", "prior")})
+
+
+def _unlabelled(split: Split, name: str) -> Split:
+    drawn = torch.randint(10, (len(split),), generator=Rng(0).child("labels", name).generator())
+    return Split(split.images, drawn)
+
+
+def exposed(epochs: int = 60) -> Exposure:
+    """A target that knows its training data by heart; 0 epochs: one that has not seen them."""
+    data = digits()
+    setting = central(epochs=epochs, lr=0.005, batch_size=16)
+    system = setting.train(data, MODEL, Stack({}), Rng(0), Bench())
+    out = membership.expose(setting, system, data, MODEL, Stack({}), Rng(0))
+    return replace(out, known=replace(out.known, public=data.prior))
+
+
+def guess(attack: Attack, out: Exposure, seed: int = 0) -> Scores:
+    """On what the attack asks for, and nothing else."""
+    bare = Knowledge(**{name: getattr(out.known, name) for name in attack.needs})
+    given = Knowledge(**{name: getattr(out.known, name) for name in attack.prepares_from})
+    prepared = attack.prepare(given, Bench(), Rng(seed))
+    found = attack(out.seen, bare, prepared, Bench(), Rng(seed))
+    assert isinstance(found, Scores)
+    return found
+
+
+def measured(attack: Attack, out: Exposure, seed: int = 0) -> dict[str, float]:
+    assert isinstance(out.truth, Membership)
+    return score_membership(guess(attack, out, seed), out.truth)[0]  # type: ignore[return-value]
+
+
+def reversed_order(out: Exposure) -> Exposure:
+    """The same candidates, last first."""
+    assert isinstance(out.seen, Predictions)
+    assert out.known.candidates is not None
+    back = torch.arange(len(out.known.candidates)).flip(0)
+    seen = Predictions(out.seen.probabilities[back], out.seen.ask)
+    return replace(out, seen=seen, known=replace(out.known, candidates=out.known.candidates.take(back)))
