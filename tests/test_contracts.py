@@ -16,7 +16,7 @@ from tiny import TINY, Bench
 from privsweep import sweep
 from privsweep.build import Experiment, build
 from privsweep.composition import CONF, compose, searching
-from privsweep.game import Exposure, Guess, Images, Knowledge, Membership, Predictions, Reconstruction, Scores
+from privsweep.game import Exposure, Guess, Images, Knowledge, Membership, Predictions, Reconstruction, Schedule, Scores
 from privsweep.layout import layout
 from privsweep.protection import Defense, Stack
 from privsweep.randomness import Rng
@@ -177,7 +177,8 @@ def test_a_victims_result_does_not_depend_on_who_else_is_attacked(name: str) -> 
 @pytest.mark.parametrize("name", choices("defense"))
 def test_every_defence_acts_somewhere_and_changes_nothing_in_place(name: str) -> None:
     experiment = made(f"defense=[{name}]")
-    [defense] = experiment.defense.defenses.values()
+    schedule = Schedule(examples=20, batch_size=8, steps=6, rounds=2, clients=3, participation=1.0)
+    [defense] = experiment.defense.bind(schedule).defenses.values()
     assert defense.acts_at() & experiment.fl_setting.calls
     grad = {"w": torch.linspace(-1, 1, 12).view(3, 4)}
     kept = grad["w"].clone()
