@@ -83,6 +83,7 @@ class AutogradMatcher:
         distance = self.distance.value(r, h, n).to(x.dtype)
         penalty = self.label_weight * (logits.softmax(1) - y).square().sum()
         leaves = (x, y, *drawn.values())
-        by_image, by_probability, *by_noise = torch.autograd.grad(distance + penalty, leaves)
+        # Dropout only compares its noise, which has no derivative: zeros.
+        by_image, by_probability, *by_noise = torch.autograd.grad(distance + penalty, leaves, materialize_grads=True)
         named = dict(zip(drawn, by_noise, strict=True))
         return Match(distance.detach(), by_image, by_probability, penalty.detach(), named)

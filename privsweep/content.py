@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def checksum_of(value: Any) -> str:
-    """Twelve hexadecimal digits of tensors, modules (layers and weights), dataclasses and plain values."""
+    """Twelve hexadecimal digits of tensors, modules (layers, mode, weights), dataclasses and plain values."""
     digest = hashlib.sha256()
     _feed(digest, value)
     return digest.hexdigest()[:12]
@@ -21,7 +21,7 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     elif isinstance(value, nn.Module):
-        digest.update(repr(value).encode())
+        digest.update(f"{value!r} training={value.training}".encode())
         for name, tensor in value.state_dict().items():
             digest.update(name.encode())
             _feed(digest, tensor)

@@ -107,7 +107,10 @@ class Trained:
     def captured_round(self) -> int:
         return self.length() if self.capture.round == "last" else self.capture.round
 
-    def check(self, data: Data, model: Architecture, rng: Rng, capturing: bool) -> None:
+    def refuses(self, defense: Defense) -> str | None:
+        return None
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng, capturing: bool) -> None:
         kept = sorted({0, self.length(), *self.checkpoints})
         if kept[-1] > self.length():
             raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
@@ -121,7 +124,8 @@ class Trained:
         shards = self.shards(data, rng)
         if not capturing:
             return
-        check(shards, self.capture, self.victims, self.position)
+        summed = participants(len(shards), self.share_of_clients()) if defense.sums_only else 1
+        check(shards, self.capture, self.victims, self.position, summed)
         with torch.device("meta"):
             net = model.build(data.domain, rng.child("init")).train(self.capture.mode == "train")
             try:

@@ -23,6 +23,8 @@ def refuse(experiment: Experiment) -> list[str]:
                 f"defense={name}: acts at {', '.join(sorted(defense.acts_at())) or 'no point'}, which "
                 f"fl_setting={choice.get('fl_setting')} with attack={choice.get('attack')} never calls; remove it"
             )
+    if reason := setting.refuses(experiment.defense):
+        complaints.append(reason)
     label = f"attack={choice.get('attack')}"
     own = f"dataset@prior={choice.get('dataset@prior')}"
     if experiment.prior is None:

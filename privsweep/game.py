@@ -304,7 +304,11 @@ class Setting(Protocol):
         """Records whose membership is asked, half of them members; None: as many as there are."""
         ...
 
-    def check(self, data: Data, model: Architecture, rng: Rng, capturing: bool) -> None:
+    def refuses(self, defense: Defense) -> str | None:
+        """Why this setting cannot go together with that defence, and what to do, or None."""
+        ...
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng, capturing: bool) -> None:
         """Raises UserError where setting, data and model do not fit: more clients than examples, say.
 
         ``capturing``: whether ``expose`` will be called, and not a black box asked or nothing attacked.

@@ -157,7 +157,7 @@ def check(experiment: Experiment, data: Data, public: Split | None, rng: Rng) ->
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
     observes = experiment.attack.observes
-    experiment.fl_setting.check(data, experiment.model, rng, observes not in (None, Predictions))
+    experiment.fl_setting.check(data, experiment.model, experiment.defense, rng, observes not in (None, Predictions))
     if observes is Predictions:
         membership.half_of(experiment.fl_setting, data)
     with torch.device("meta"):

@@ -107,7 +107,7 @@ def test_noise_reaches_the_captured_gradient_and_zero_noise_does_not(data: Data,
 )
 def test_what_cannot_be_captured_is_refused(data: Data, lenet: ConvNet, changes: dict, names: str) -> None:
     with pytest.raises(UserError, match=names):
-        fedavg(**changes).check(data, lenet, Rng(0), capturing=True)
+        fedavg(**changes).check(data, lenet, Stack({}), Rng(0), capturing=True)
 
 
 def test_where_sums_alone_are_seen_every_client_must_have_enough(data: Data, lenet: ConvNet) -> None:

@@ -83,9 +83,22 @@ class SplitFed(Federated):
     def plan(self) -> Plan:
         return Plan(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
 
-    def check(self, data: Data, model: Architecture, rng: Rng, capturing: bool) -> None:
+    def refuses(self, defense: Defense) -> str | None:
+        if defense.acts_at() >= {"activations", "example_gradients"}:
+            return (
+                "defense: in split learning one that changes activations does not go together with one that clips "
+                "single examples' gradients; leave one of them out"
+            )
+        if "aggregate" in defense.acts_at():
+            return (
+                "defense: noise on the aggregate covers the clients' part alone, and the server's part of split "
+                "learning is released with it; take defense=[dp_sgd], or fl_setting=fedavg"
+            )
+        return None
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng, capturing: bool) -> None:
         """Raises UserError too where either part would have nothing to learn."""
-        super().check(data, model, rng, capturing)
+        super().check(data, model, defense, rng, capturing)
         with torch.device("meta"):
             net = model.build(data.domain, rng.child("init"))
         head, tail = cut(net, self.cut)
@@ -98,11 +111,6 @@ class SplitFed(Federated):
                 )
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
-        if defense.acts_at() >= {"activations", "example_gradients"}:
-            raise UserError(
-                "defense: in split learning one that changes activations does not go together with one that clips "
-                "single examples' gradients; leave one of them out"
-            )
         net = self.network(data, model, defense, rng)
         head, tail = cut(net, self.cut)
         splits = self.splits(data, self.shards(data, rng))
@@ -223,6 +231,6 @@ def _averaged(
         delta = {name: w - before[name] for name, w in parameters_of(start, own).items()}
         shares.append(defense.update(delta, own_rng.child("update")))
     mean, heard = server_mean(shares, sizes, defense, rng)
-    mean = defense.aggregate(mean, len(heard), rng.child("aggregate"))
+    moved = defense.aggregate(mean, len(heard), rng.child("aggregate"))
     averaged = weighted_mean([after[n] for n in heard], [sizes[n] for n in heard])
-    return {**averaged, **{name: before[name] + d for name, d in mean.items()}}
+    return {**averaged, **{name: before[name] + d for name, d in moved.items()}}

@@ -10,6 +10,7 @@ from privsweep.activations import ActivationCapture
 from privsweep.attack.generative_decoder import GenerativeDecoder
 from privsweep.attack.prior_mean import PriorMean
 from privsweep.composition import CONF, compose, searching
+from privsweep.content import checksum_of
 from privsweep.dataset.digits import Digits
 from privsweep.decoder import mirror
 from privsweep.fl_setting.split import SplitFed
@@ -114,6 +115,7 @@ def test_it_takes_the_clients_part_as_it_is_and_leaves_it_so(digits: Data) -> No
     assert out.known.model is not None
     assert out.known.model.training
     now = out.known.model.state_dict()
+    assert checksum_of(out.known.model) != checksum_of(out.known.model.eval())  # what is prepared depends on the mode
     assert all(torch.equal(w, now[n]) for n, w in out.seen.weights.items())  # type: ignore[union-attr]
 
 

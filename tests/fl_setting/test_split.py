@@ -52,7 +52,7 @@ def trained(setting: object, data: Data, model: object, *defenses: Defense) -> S
 def exposed(data: Data, model: object, *defenses: Defense, **changes: object) -> Exposure:
     setting = split(**{"rounds": 0, **changes})
     stack = Stack({type(d).__name__: d for d in defenses})
-    setting.check(data, model, Rng(0), capturing=True)
+    setting.check(data, model, stack, Rng(0), capturing=True)
     system = setting.train(data, model, stack, Rng(0), Bench())
     return setting.expose(system, data, model, stack, Rng(0), Bench())
 
@@ -157,8 +157,18 @@ def test_a_defence_of_activations_stands_at_the_cut(data: Data, lenet: ConvNet) 
     start, after = (trained(split(rounds=1), data, lenet, Constant()).snapshots[r] for r in (0, 1))
     assert torch.equal(start["conv1.weight"], after["conv1.weight"])  # no gradient comes back
     assert not torch.equal(start["output.bias"], after["output.bias"])
-    with pytest.raises(UserError, match="leave one of them out"):
-        trained(split(), data, lenet, Constant(), Clipping())
+    reason = split().refuses(Stack({"constant": Constant(), "clipping": Clipping()}))
+    assert reason is not None
+    assert "leave one of them out" in reason
+
+
+def test_noise_on_the_aggregate_is_refused_for_it_leaves_the_servers_part_bare() -> None:
+    class Noise(Defense):
+        def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
+            return mean
+
+    assert "the server's part" in str(split().refuses(Stack({"noise": Noise()})))
+    assert split().refuses(Stack({})) is None
 
 
 def test_other_defences_act_as_in_a_federation(data: Data, lenet: ConvNet) -> None:
