@@ -348,6 +348,7 @@ class Attack(Protocol):
     observes: type[Observation] | None  # None: attacks nothing
     needs: frozenset[str]  # names of Knowledge
     prepares_from: frozenset[str]  # those of them that ``prepare`` is given; none: there is nothing to prepare
+    unprepared: frozenset[str]  # own fields that ``prepare`` does not depend on
     threat: ThreatModel
 
     def refuses(self, setting: Setting) -> str | None:

@@ -14,6 +14,7 @@ class Immediate:
     """An attack that starts from what it sees; overrides what it is pickier about."""
 
     prepares_from: ClassVar[frozenset[str]] = frozenset()
+    unprepared: ClassVar[frozenset[str]] = frozenset()
 
     def refuses(self, setting: Setting) -> str | None:
         return None

@@ -121,8 +121,11 @@ def prepare(experiment: Experiment, store: Store, known: Knowledge, bench: Bench
     if not attack.prepares_from:
         return {}
     given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
+    config = {k: v for k, v in experiment.config["attack"].items() if k not in {*attack.unprepared, "_target_"}}
+    maker = type(attack).prepare
     key = {
-        "attack": experiment.config["attack"],
+        "prepare": f"{maker.__module__}.{maker.__qualname__}",  # attacks may share it
+        "attack": config,
         "seed": rng.seed,
         "device": bench.device.type,
         "from": {name: checksum_of(getattr(given, name)) for name in sorted(attack.prepares_from)},

@@ -48,6 +48,7 @@ class ShadowAttack:
     memory: Annotated[float, Field(gt=0)]  # GiB for the shadows trained at once
 
     observes: ClassVar[type] = Predictions
+    unprepared: ClassVar[frozenset[str]] = frozenset({"memory"})
     threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
 
     def __post_init__(self) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from privsweep.composition import compose, searching
 from privsweep.errors import UserError
 from privsweep.game import Data
 from privsweep.randomness import Rng
-from privsweep.run import check, train
+from privsweep.run import check, run, train
 
 BASE = ["dataset.train_size=60", "dataset.test_size=20", "model.width=3", "attack=blind", "scale=smoke"]
 CPU = torch.device("cpu")
@@ -138,3 +139,12 @@ def test_what_does_not_fit_the_data_is_refused_before_training(overrides: list[s
 def test_the_order_of_defences_is_the_order_given() -> None:
     assert list(made("defense=[noisy_gradients]").defense.defenses) == ["noisy_gradients"]
     assert made().choices["defense"] == []
+
+
+def test_attacks_that_differ_in_their_judgement_share_what_they_prepare(tmp_path: Path) -> None:
+    """LiRA and RMIA train the same shadows; a decoder or another number of shadows is made anew."""
+    given = ["dataset.prior_size=100", "fl_setting.candidates=20", "attack.shadows=2", "attack.epochs=1"]
+    made_ = [("lira_online", []), ("lira_online", ["attack.variance=record"]), ("rmia", ["attack.memory=1.0"])]
+    for name, more in [*made_, ("lira_online", ["attack.lr=0.5"])]:
+        run(made(f"attack={name}", *given, *more, f"output_dir={tmp_path}"))
+    assert len(list((tmp_path / "prepared").glob("*.safetensors"))) == 2

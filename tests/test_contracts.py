@@ -254,7 +254,7 @@ def _stand_ins(folder: Path) -> None:
     }  # fmt: skip
     for name, shape in shapes.items():
         arrays = {}
-        for split, n in (("train", 60), ("test", 20)):
+        for split, n in (("train", 180), ("test", 40)):
             arrays[f"{split}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
             arrays[f"{split}_labels"] = (np.arange(n) % 10).astype(np.uint8)[:, None]
         np.savez(folder / f"{name}.npz", **arrays)

@@ -40,6 +40,7 @@ class GenerativeDecoder:
     observes: ClassVar[type] = Activations
     needs: ClassVar[frozenset[str]] = frozenset({"model", "public", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
+    unprepared: ClassVar[frozenset[str]] = frozenset({"memory"})
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"server"}), "white-box")
 
     def refuses(self, setting: Setting) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -25,6 +25,8 @@ class LiRA(InOutAttack):
     """
 
     variance: Literal["global", "record"]  # pooled over all records, or every record's own
+
+    unprepared: ClassVar[frozenset[str]] = InOutAttack.unprepared | {"variance"}
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         assert known.public is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -29,6 +29,8 @@ class RMIA(InOutAttack):
 
     gamma: Annotated[float, Field(gt=0)]
     a: Annotated[float, Field(ge=0, le=1)] | None  # None: fitted to the shadows
+
+    unprepared: ClassVar[frozenset[str]] = InOutAttack.unprepared | {"gamma", "a"}
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         assert known.public is not None

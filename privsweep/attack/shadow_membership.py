@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ class ShadowMembership(ShadowAttack):
     """
 
     classifier: Literal["mlp", "logistic"]
+
+    unprepared: ClassVar[frozenset[str]] = ShadowAttack.unprepared | {"classifier"}
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """Answers ``probabilities`` ``[K, 2n, classes]`` to ``n`` records in and ``n`` out, and their ``labels``."""
