@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
+import torch
 from torch import Tensor
 
 from privsweep.game import Tensors
@@ -34,3 +35,41 @@ def server_mean(
     summed = defense.combine(defense.server_view(weighted, own))
     left = sum(weights[n] for n in heard) / total
     return {name: (summed[name] / left).to(t.dtype) for name, t in shares[0].items()}, heard
+
+
+def averaged(
+    names: Sequence[str],
+    before: Tensors,
+    after: Sequence[Tensors],
+    sizes: Sequence[int],
+    defense: Defense,
+    rngs: Sequence[Rng],
+    rng: Rng,
+) -> dict[str, Tensor]:
+    """The weights that a round ends with: ``before`` and the mean of what the clients send of their change.
+
+    ``names`` are those of the parameters; of all else, running statistics, the plain weighted mean is taken.
+    ``rngs`` are the clients' streams, ``rng`` the round's.
+    """
+    shares = [
+        defense.update({name: own[name] - before[name] for name in names}, own_rng.child("update"))
+        for own, own_rng in zip(after, rngs, strict=True)
+    ]
+    mean, heard = server_mean(shares, sizes, defense, rng)
+    change = defense.aggregate(mean, len(heard), rng.child("aggregate"))
+    means = weighted_mean([after[n] for n in heard], [sizes[n] for n in heard])
+    return {**means, **{name: before[name] + d for name, d in change.items()}}
+
+
+def weighted_mean(items: Sequence[Tensors], weights: Sequence[int]) -> dict[str, Tensor]:
+    """The mean weighted by numbers of examples; integer buffers are the first item's."""
+    total = sum(weights)
+    mean = {}
+    for name, first in items[0].items():
+        if first.is_floating_point():
+            mean[name] = sum(
+                (t[name] * (w / total) for t, w in zip(items, weights, strict=True)), torch.zeros_like(first)
+            )
+        else:
+            mean[name] = first.clone()
+    return mean

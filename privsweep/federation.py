@@ -227,17 +227,3 @@ class Federated(Trained):
 
     def splits(self, data: Data, shards: Sequence[Tensor]) -> list[Split]:
         return [data.train.take(s.to(data.train.images.device)) for s in shards]
-
-
-def weighted_mean(items: Sequence[Tensors], weights: Sequence[int]) -> dict[str, Tensor]:
-    """The mean weighted by numbers of examples; integer buffers are the first item's."""
-    total = sum(weights)
-    mean = {}
-    for name, first in items[0].items():
-        if first.is_floating_point():
-            mean[name] = sum(
-                (t[name] * (w / total) for t, w in zip(items, weights, strict=True)), torch.zeros_like(first)
-            )
-        else:
-            mean[name] = first.clone()
-    return mean

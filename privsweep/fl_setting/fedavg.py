@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from privsweep.aggregation import server_mean
+from privsweep.aggregation import averaged
 from privsweep.component import component
-from privsweep.federation import Count, Federated, Log, weighted_mean
+from privsweep.federation import Count, Federated, Log
 from privsweep.game import Architecture, Bench, Data, System, Tensors
 from privsweep.protection import Defense
 from privsweep.randomness import Rng
@@ -17,7 +17,6 @@ from privsweep.training import (
     Parallel,
     Plan,
     choose,
-    parameters_of,
     train,
     train_in_turn,
     train_stacked,
@@ -46,6 +45,7 @@ class FedAvg(Federated):
         splits = self.splits(data, self.shards(data, rng))
         local = train_stacked if choose(self.parallel, net, data.train.images.device, defense) else train_in_turn
         weights: Tensors = weights_of(net)
+        names = [name for name, _ in net.named_parameters()]
         log = Log(data, net, self.rounds, self.checkpoints, bench)
         log.add(0, weights)
         for done in range(self.rounds):
@@ -54,18 +54,9 @@ class FedAvg(Federated):
             owns = [splits[c] for c in chosen]
             rngs = [here.child("client", c) for c in chosen]
             after, losses = local(net, weights, owns, data.domain, plan, loss, defense, rngs)
-            shares = [self._share(net, weights, a, defense, r) for a, r in zip(after, rngs, strict=True)]
-            sizes = [len(own) for own in owns]
-            summed, heard = server_mean(shares, sizes, defense, here)
-            mean = defense.aggregate(summed, len(heard), here.child("aggregate"))
-            averaged = weighted_mean([after[n] for n in heard], [sizes[n] for n in heard])
-            weights = {**averaged, **{name: weights[name] + d for name, d in mean.items()}}
+            weights = averaged(names, weights, after, [len(own) for own in owns], defense, rngs, here)
             log.add(done + 1, weights, losses.mean().item())
         return log.system()
-
-    def _share(self, net: nn.Module, start: Tensors, after: Tensors, defense: Defense, rng: Rng) -> Tensors:
-        delta = {name: w - start[name] for name, w in parameters_of(net, after).items()}
-        return defense.update(delta, rng.child("update"))
 
     def local_weights(
         self,

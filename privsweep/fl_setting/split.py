@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from privsweep import activations
 from privsweep.activations import NEUTRAL, ActivationCapture
-from privsweep.aggregation import server_mean
+from privsweep.aggregation import averaged
 from privsweep.component import component
 from privsweep.errors import UserError
-from privsweep.federation import Count, Federated, Log, weighted_mean
+from privsweep.federation import Count, Federated, Log
 from privsweep.game import (
     Activations,
     Architecture,
@@ -28,12 +28,11 @@ from privsweep.game import (
     Loss,
     Split,
     System,
-    Tensors,
 )
 from privsweep.model.cut import cut
 from privsweep.protection import Defense
 from privsweep.randomness import Rng
-from privsweep.training import Plan, batches_of, gradient, parameters_of, weights_of
+from privsweep.training import Plan, batches_of, gradient, weights_of
 from privsweep.victims import draw_victims
 
 
@@ -123,7 +122,9 @@ class SplitFed(Federated):
             rngs = [here.child("client", c) for c in chosen]
             owns = [splits[c] for c in chosen]
             heads, losses = self._turns(head, tail, owns, data, defense, rngs)
-            head.load_state_dict(_averaged(head, heads, [len(own) for own in owns], defense, rngs, here))
+            after, sizes = [weights_of(own) for own in heads], [len(own) for own in owns]
+            names = [name for name, _ in head.named_parameters()]
+            head.load_state_dict(averaged(names, weights_of(head), after, sizes, defense, rngs, here))
             log.add(done + 1, weights_of(net), losses.mean().item())
         return log.system()
 
@@ -213,24 +214,3 @@ class SplitFed(Federated):
             labels=truth.labels.clone() if self.labels_known else None,
         )
         return Exposure(seen, known, truth)
-
-
-def _averaged(
-    start: nn.Module,
-    heads: Sequence[nn.Module],
-    sizes: Sequence[int],
-    defense: Defense,
-    rngs: Sequence[Rng],
-    rng: Rng,
-) -> dict[str, Tensor]:
-    """The clients' parts after a round, as the server averages what they send of it."""
-    before: Tensors = weights_of(start)
-    after = [weights_of(head) for head in heads]
-    shares = []
-    for own, own_rng in zip(after, rngs, strict=True):
-        delta = {name: w - before[name] for name, w in parameters_of(start, own).items()}
-        shares.append(defense.update(delta, own_rng.child("update")))
-    mean, heard = server_mean(shares, sizes, defense, rng)
-    moved = defense.aggregate(mean, len(heard), rng.child("aggregate"))
-    averaged = weighted_mean([after[n] for n in heard], [sizes[n] for n in heard])
-    return {**averaged, **{name: before[name] + d for name, d in moved.items()}}
