@@ -67,7 +67,7 @@ def _block(figure: Figure, laid: Laid, spec: Pictures, panel: Panel, left: float
     originals = False
     for line, series in enumerate(panel.series, 1):
         y = top - line * (SIDE + GAP) + GAP
-        text(left + LEFT - 0.08, y - SIDE / 2, fill(series.label, 16), ha="right", va="center")
+        text(left + LEFT - 0.08, y - SIDE / 2, fill(series.label, 13), ha="right", va="center")
         column = str(series.columns[0])
         stored = _stored(laid, spec, column)
         if stored is None:
