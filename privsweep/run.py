@@ -66,6 +66,8 @@ def _run(experiment: Experiment, store: Store, sign: str) -> Record:
     session, setting, attack = experiment.session, experiment.fl_setting, experiment.attack
     if session.threads:
         torch.set_num_threads(session.threads)
+    # On a GPU convolutions would otherwise be rounded to ten bits, which a distance of nearly nothing does not survive.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     device = session.resolve_device()
     rng = Rng(session.seed)
     bench = Workbench(device, store.partial(sign))

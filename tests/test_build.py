@@ -148,3 +148,10 @@ def test_attacks_that_differ_in_their_judgement_share_what_they_prepare(tmp_path
     for name, more in [*made_, ("lira_online", ["attack.lr=0.5"])]:
         run(made(f"attack={name}", *given, *more, f"output_dir={tmp_path}"))
     assert len(list((tmp_path / "prepared").glob("*.safetensors"))) == 2
+
+
+def test_no_run_computes_in_reduced_precision(tmp_path: Path) -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    run(made(f"output_dir={tmp_path}"))
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
