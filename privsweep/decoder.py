@@ -104,6 +104,19 @@ def mirror(head: nn.Module, domain: Domain, kernel: int | None, width: int | Non
     return decoder
 
 
+def start_at_mean(decoder: nn.Sequential, z: Tensor, pixels: Tensor) -> None:
+    """Lets a decoder begin near the mean image of ``pixels`` ``[N, C, H, W]``, whatever the activations ``z``.
+
+    Where these are large its sigmoid starts saturated otherwise, and on dark images it gets stuck at black.
+    """
+    last = [layer for layer in decoder if isinstance(layer, nn.ConvTranspose2d | nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.div_(decoder[:-1](z).std().clamp_min(1e-6))  # logits of unit spread
+        assert last.bias is not None
+        mean = pixels.mean((0, 2, 3)) if isinstance(last, nn.ConvTranspose2d) else pixels.mean(0).flatten()
+        last.bias.copy_(mean.clamp(0.01, 0.99).logit())
+
+
 def _between(first: Stage, second: Stage) -> Shape:
     return first.feature_map if first.kind == "convolution" else second.reads
 

@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 
 from privsweep.activations import forwarded
 from privsweep.component import component
-from privsweep.decoder import mirror
+from privsweep.decoder import mirror, start_at_mean
 from privsweep.game import Activations, Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel
 from privsweep.optimizer import Optimizer
 from privsweep.randomness import Rng, seeded
@@ -61,8 +61,9 @@ class GenerativeDecoder:
         assert known.domain is not None
         public = known.public
         decoder = self.decoder(known, rng).to(bench.device)
-        optimizer = Optimizer("adam", self.lr, 0.0).make(list(decoder.parameters()))
         source = _Source(known.model, public, known.domain, self.memory, rng.child("client's part"))
+        start_at_mean(decoder, source(torch.arange(min(len(public), _AT_ONCE), device=bench.device)), public.pixels())
+        optimizer = Optimizer("adam", self.lr, 0.0).make(list(decoder.parameters()))
         steps = -(-len(public) // self.batch_size)
         losses = torch.zeros(self.epochs, device=bench.device)
         for epoch in range(self.epochs):

@@ -12,7 +12,7 @@ from privsweep.attack.prior_mean import PriorMean
 from privsweep.composition import CONF, compose, searching
 from privsweep.content import checksum_of
 from privsweep.dataset.digits import Digits
-from privsweep.decoder import mirror
+from privsweep.decoder import mirror, start_at_mean
 from privsweep.fl_setting.split import SplitFed
 from privsweep.game import Data, Domain, Exposure, Images, Reconstruction
 from privsweep.model.convnet import ConvNet
@@ -166,3 +166,15 @@ def test_the_decoder_of_zens_lenet_is_what_the_paper_says() -> None:
     assert [m.kernel_size for m in layers[::2]] == [(6, 6), (6, 6)]  # type: ignore[union-attr]
     assert [m.stride for m in layers[::2]] == [(2, 2), (2, 2)]  # type: ignore[union-attr]
     assert mirror(head, domain, 3, 16)[0].weight.shape == (64, 16, 4, 4)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_decoder_begins_near_the_mean_image_however_large_the_activations(flat: bool) -> None:
+    layer = nn.Linear(4, 64) if flat else nn.ConvTranspose2d(4, 1, 8)
+    decoder = nn.Sequential(layer, *([nn.Unflatten(1, (1, 8, 8))] if flat else []), nn.Sigmoid())
+    z = 50 * torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    pixels = torch.full((5, 1, 8, 8), 0.2)
+    start_at_mean(decoder, z if flat else z[..., None, None], pixels)
+    guess = decoder(z if flat else z[..., None, None])
+    assert abs(float(guess.detach().median()) - 0.2) < 0.1
+    assert 0.01 < float(guess.detach().std()) < 0.3
