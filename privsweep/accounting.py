@@ -64,6 +64,17 @@ def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, 
     return {"epsilon": epsilon, "delta": delta, "renyi_order": order}
 
 
+def report(
+    accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float, clip: str, bound: float | None
+) -> dict[str, float]:
+    """``budget``, and what it follows from, with the norm ``bound`` under the name ``clip``; nothing without noise."""
+    cost = budget(accountant, noise_multiplier, releases, delta)
+    if not cost:
+        return {}
+    told = {"noise_multiplier": noise_multiplier, clip: bound or 0.0}
+    return {**cost, **told, "sample_rate": releases.sample_rate, "steps": float(releases.steps)}
+
+
 @cache
 def noise_for(key: str, accountant: Accountant, epsilon: float, releases: Releases, delta: float) -> float:
     """The least noise multiplier, to rounding, that keeps to ``epsilon``. Raises UserError where there is none.

@@ -26,18 +26,8 @@ def refuse(experiment: Experiment) -> list[str]:
     if reason := setting.refuses(experiment.defense):
         complaints.append(reason)
     label = f"attack={choice.get('attack')}"
-    own = f"dataset@prior={choice.get('dataset@prior')}"
-    if experiment.prior is None:
-        pass
-    elif "public" not in attack.needs:
-        complaints.append(f"{own}: {label} uses no data of its own; leave it out")
-    elif same_images(experiment.config):
-        complaints.append(
-            f"{own}: the victims' own dataset; to give the adversary images of the same kind that nobody trains on, "
-            "set dataset.prior_size"
-        )
-    elif getattr(experiment.dataset, "prior_size", 0):
-        complaints.append(f"dataset.prior_size: the adversary's data come from {own} already; take 0")
+    if reason := _prior_fault(experiment, label):
+        complaints.append(reason)
     if attack.observes is None:
         return complaints
     if attack.observes not in (setting.exposes, Predictions):
@@ -61,6 +51,23 @@ def refuse(experiment: Experiment) -> list[str]:
     if reason:
         complaints.append(f"{label}: {reason}")
     return complaints
+
+
+def _prior_fault(experiment: Experiment, label: str) -> str | None:
+    """Why the dataset chosen as the adversary's own does not fit, or None."""
+    if experiment.prior is None:
+        return None
+    own = f"dataset@prior={experiment.choices.get('dataset@prior')}"
+    if "public" not in experiment.attack.needs:
+        return f"{own}: {label} uses no data of its own; leave it out"
+    if same_images(experiment.config):
+        return (
+            f"{own}: the victims' own dataset; to give the adversary images of the same kind that nobody trains on, "
+            "set dataset.prior_size"
+        )
+    if getattr(experiment.dataset, "prior_size", 0):
+        return f"dataset.prior_size: the adversary's data come from {own} already; take 0"
+    return None
 
 
 def same_images(config: Mapping[str, Any]) -> bool:

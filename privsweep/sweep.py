@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from privsweep.build import Experiment, build
 from privsweep.composition import Composition, compose, searching
 from privsweep.errors import AbsentError, UserError
-from privsweep.game import Data
+from privsweep.game import Data, Split
 from privsweep.randomness import Rng
 from privsweep.run import check, public_of
 from privsweep.store import Record, Store, signature
@@ -188,15 +188,20 @@ def _planned(name: str, composed: Composition) -> Planned:
 def check_data(planned: Plan) -> None:
     """Refuses, before anything runs, what does not fit its data. A dataset is loaded once, and fetched if need be."""
     loaded: dict[str, Data] = {}
+    publics: dict[str, Split | None] = {}
     for run in planned.missing:
         experiment = run.experiment
         key = signature({"dataset": experiment.config["dataset"], "seed": experiment.session.seed})
         rng = Rng(experiment.session.seed)
         if key not in loaded:
             loaded.clear()  # one at a time: runs of a dataset mostly stand together
+            publics.clear()
             loaded[key] = experiment.dataset.load(rng.child("dataset"))
+        prior = signature({"prior": experiment.config["prior"]})
         try:
-            check(experiment, loaded[key], public_of(experiment, loaded[key], rng), rng)
+            if prior not in publics:
+                publics[prior] = public_of(experiment, loaded[key], rng)
+            check(experiment, loaded[key], publics[prior], rng)
         except UserError as error:
             raise UserError(f"{' '.join(run.overrides)}: {error}") from error
 

@@ -61,11 +61,10 @@ def fitting(name: str) -> list[str]:
     """The overrides with which an attack can be composed."""
     if name in FITTING:
         return FITTING[name]
-    needs = instantiate_needs(name)
-    return BLACK_BOX if needs else []
+    return BLACK_BOX if asks_a_black_box(name) else []
 
 
-def instantiate_needs(name: str) -> bool:
+def asks_a_black_box(name: str) -> bool:
     """Whether an attack asks a black box."""
     target = compose([f"attack={name}"]).config["attack"]["_target_"]
     module, _, cls = target.rpartition(".")
@@ -159,7 +158,7 @@ def test_every_attack_takes_its_five_arguments_and_runs_on_what_it_needs(name: s
 @pytest.mark.usefixtures("_hydra")
 @pytest.mark.parametrize("name", [n for n in choices("attack") if n != "none"])
 def test_a_victims_result_does_not_depend_on_who_else_is_attacked(name: str) -> None:
-    if instantiate_needs(name):
+    if asks_a_black_box(name):
         pytest.skip("a candidate is judged against the others' data by some; their own tests say what must hold")
     config = compose([f"attack={name}"]).config["attack"]
     few = [f"attack.{key}={value}" for key, value in FEW.items() if key in config]

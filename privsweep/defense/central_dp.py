@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field
 from torch import nn
 
-from privsweep.accounting import Accountant, Releases, budget, check_noise, noise_for
+from privsweep.accounting import Accountant, Releases, check_noise, noise_for, report
 from privsweep.aggregation import participants
 from privsweep.clipping import clip, noised, refuse_batch_normalisation
 from privsweep.component import component
@@ -68,16 +68,9 @@ class CentralDp(Defense):
         """Of ``bind``'s result: epsilon, delta, the Renyi order (of rdp), and what they follow from."""
         assert self.noise_multiplier is not None
         releases = self.releases(schedule)
-        cost = budget(self.accountant, self.noise_multiplier, releases, self.delta)
-        if not cost:
-            return {}
-        return {
-            **cost,
-            "noise_multiplier": self.noise_multiplier,
-            "max_update_norm": self.max_update_norm or 0.0,
-            "sample_rate": releases.sample_rate,
-            "steps": float(releases.steps),
-        }
+        return report(
+            self.accountant, self.noise_multiplier, releases, self.delta, "max_update_norm", self.max_update_norm
+        )
 
     def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
         refuse_batch_normalisation("central_dp", model)

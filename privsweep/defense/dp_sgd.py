@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.accounting import Accountant, Releases, budget, check_noise, noise_for
+from privsweep.accounting import Accountant, Releases, check_noise, noise_for, report
 from privsweep.clipping import clip, noised, refuse_batch_normalisation
 from privsweep.component import component
 from privsweep.game import Schedule, Tensors
@@ -66,16 +66,7 @@ class DpSgd(Defense):
         assert self.noise_multiplier is not None
         assert self.delta is not None
         releases = self.releases(schedule)
-        cost = budget(self.accountant, self.noise_multiplier, releases, self.delta)
-        if not cost:
-            return {}
-        return {
-            **cost,
-            "noise_multiplier": self.noise_multiplier,
-            "max_grad_norm": self.max_grad_norm or 0.0,
-            "sample_rate": releases.sample_rate,
-            "steps": float(releases.steps),
-        }
+        return report(self.accountant, self.noise_multiplier, releases, self.delta, "max_grad_norm", self.max_grad_norm)
 
     def acts_at(self) -> frozenset[str]:
         return super().acts_at() - (frozenset() if self.poisson else {"sample"})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from membership_world import SHADOWS, exposed, guess, measured, reversed_order
+from membership_world import SHADOWS, guess, measured, reversed_order
 from scipy.stats import norm
 from tiny import Bench
 
@@ -14,16 +14,6 @@ from privsweep.errors import UserError
 from privsweep.game import Exposure, Knowledge, Recipe
 from privsweep.likelihood import confidence
 from privsweep.randomness import Rng
-
-
-@pytest.fixture(scope="module")
-def overfitted() -> Exposure:
-    return exposed()
-
-
-@pytest.fixture(scope="module")
-def untrained() -> Exposure:
-    return exposed(epochs=0)
 
 
 def lira(online: bool, **changes: Any) -> LiRA:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from membership_world import MODEL, SHADOWS, SMALL, exposed, guess, measured, reversed_order
+from membership_world import MODEL, SHADOWS, SMALL, guess, measured, reversed_order
 
 from privsweep.attack.blind_membership import BlindMembership
 from privsweep.attack.loss_threshold import LossThreshold
@@ -14,16 +14,6 @@ from privsweep.errors import UserError
 from privsweep.game import Exposure, Split
 from privsweep.likelihood import confidence, stand_out
 from privsweep.randomness import Rng
-
-
-@pytest.fixture(scope="module")
-def overfitted() -> Exposure:
-    return exposed()
-
-
-@pytest.fixture(scope="module")
-def untrained() -> Exposure:
-    return exposed(epochs=0)
 
 
 def shokri(**changes: Any) -> ShadowMembership:
