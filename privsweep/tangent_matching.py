@@ -30,7 +30,7 @@ from privsweep.weight_rules import (
     squared_norm,
 )
 
-SMALL = 2**15  # entries of a dense layer's weight up to which the plain residual is the faster
+SMALL = 2**12  # entries of a dense layer's weight up to which the plain residual is the faster
 
 
 class Match(NamedTuple):
