@@ -28,15 +28,26 @@ class Line:
     faint: tuple[bool, ...]  # incomplete or N/A
 
 
-def header(laid: Laid) -> list[str]:
-    return ["", *(column.label for column in laid.table.columns.values())]
+@dataclass(frozen=True)
+class Band:
+    """Columns that stand side by side."""
+
+    header: list[str]  # empty above the labels of the lines
+    groups: list[list[Line]]  # a group a row
 
 
-def body(laid: Laid) -> list[list[Line]]:
+def bands(laid: Laid, most: int = 10) -> list[Band]:
+    """The whole table, in as many bands as it takes with ``most`` columns in each."""
+    columns = list(laid.table.columns)
+    parts = [columns[i : i + most] for i in range(0, len(columns), most)]
+    return [Band(["", *(laid.table.columns[c].label for c in part)], _body(laid, part)) for part in parts]
+
+
+def _body(laid: Laid, columns: list[str]) -> list[list[Line]]:
     """A group of lines for each row: ours, and where the paper prints it its numbers and the differences."""
     groups = []
     for r, row in laid.table.rows.items():
-        cells = [laid.cells[r, c] for c in laid.table.columns]
+        cells = [laid.cells[r, c] for c in columns]
         incomplete = tuple(cell.state != "complete" for cell in cells)
         group = [Line("ours", label(row), tuple(cell.text for cell in cells), incomplete)]
         if any(cell.printed is not None for cell in cells):

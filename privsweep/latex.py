@@ -2,7 +2,7 @@ r"""A table as a LaTeX fragment: ``\input`` it; needs booktabs, and graphicx to 
 
 from __future__ import annotations
 
-from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, body, conditions, header, warning
+from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, Band, bands, conditions, warning
 from privsweep.layout import Laid
 
 _ESCAPES = {
@@ -17,7 +17,6 @@ _ESCAPES = {
 
 
 def latex(laid: Laid) -> str:
-    columns = len(laid.table.columns)
     lines = [
         "% " + _comment(laid.command),
         r"% \usepackage{booktabs,graphicx}",
@@ -26,22 +25,10 @@ def latex(laid: Laid) -> str:
         r"\centering",
         rf"\caption{{{escape('. '.join(filter(None, [laid.table.title, warning(laid), LEGEND])))}}}",
         rf"\label{{tab:{_comment(laid.table.experiment).replace('/', ':')}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l*{{{columns}}}{{r}}}}",
-        r"\toprule",
-        _row([escape(text) for text in header(laid)]),
-        r"\midrule",
     ]
-    for i, group in enumerate(body(laid)):
-        if i:
-            lines.append(r"\addlinespace")
-        for line in group:
-            if line.kind == "ours":
-                lines.append(_row([escape(line.label), *map(escape, line.texts)]))
-            else:
-                texts = [rf"\textit{{{escape(text)}}}" if text else "" for text in line.texts]
-                lines.append(_row([rf"\quad {escape(line.label)}", *texts]))
-    lines += [r"\bottomrule", r"\end{tabular}}"]
+    for i, band in enumerate(bands(laid)):
+        lines += [r"", r"\medskip"] if i else []
+        lines += _tabular(band)
     if laid.verdicts:
         lines += [r"", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize", r"\begin{itemize}"]
         for verdict in laid.verdicts:
@@ -51,6 +38,26 @@ def latex(laid: Laid) -> str:
             )
         lines += [r"\end{itemize}", r"\end{minipage}"]
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _tabular(band: Band) -> list[str]:
+    lines = [
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l*{{{len(band.header) - 1}}}{{r}}}}",
+        r"\toprule",
+        _row([escape(text) for text in band.header]),
+        r"\midrule",
+    ]
+    for i, group in enumerate(band.groups):
+        if i:
+            lines.append(r"\addlinespace")
+        for line in group:
+            if line.kind == "ours":
+                lines.append(_row([escape(line.label), *map(escape, line.texts)]))
+            else:
+                texts = [rf"\textit{{{escape(text)}}}" if text else "" for text in line.texts]
+                lines.append(_row([rf"\quad {escape(line.label)}", *texts]))
+    return [*lines, r"\bottomrule", r"\end{tabular}}"]
 
 
 def escape(text: str) -> str:

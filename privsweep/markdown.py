@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, body, conditions, header, notes, warning
+from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, bands, conditions, notes, warning
 from privsweep.layout import Laid
 
 _MARKS = {True: "[x]", False: "[ ]", None: "[?]"}
 
 
 def markdown(laid: Laid) -> str:
-    lines = [[line.label if line.kind == "ours" else f"– {line.label}", *line.texts] for g in body(laid) for line in g]
     parts = [f"# {_flat(laid.table.title)}", ""]
     if text := warning(laid):
         parts += [f"**{text}**", ""]
-    parts += [pipe_table(header(laid), lines), "", LEGEND, ""]
+    for band in bands(laid):
+        lines = [line for group in band.groups for line in group]
+        rows = [[line.label if line.kind == "ours" else f"– {line.label}", *line.texts] for line in lines]
+        parts += [pipe_table(band.header, rows), ""]
+    parts += [LEGEND, ""]
     if laid.verdicts:
         parts += ["## Findings", ""]
         for verdict in laid.verdicts:

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from privsweep.figure_draw import figure_png
-from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, body, conditions, header, notes, warning
+from privsweep.grid import IN_PRINT, LEGEND, VERDICTS, bands, conditions, notes, warning
 from privsweep.layout import Laid, Record
 from privsweep.notation import show
 
@@ -41,8 +41,7 @@ def _table(laid: Laid) -> dict[str, Any]:
         "id": laid.table.experiment + ("" if laid.scale == "paper" else f" ({laid.scale})"),
         "title": laid.table.title,
         "warning": warning(laid),
-        "header": header(laid),
-        "groups": body(laid),
+        "bands": bands(laid),
         "figure": None if (drawn := figure_png(laid)) is None else _source(drawn),
         "verdicts": [
             {

@@ -113,7 +113,7 @@ def table(planned: Plan) -> int:
     given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
     folder = Store(session.output_dir).folder
     laid = layout(planned.table, planned.records(), session.scale, given, folder)
-    out.print(terminal(laid))
+    out.print(terminal(laid, out.width))
     if laid.complete:
         _written(write(laid, session.output_dir))
     return 1 if planned.missing else 0

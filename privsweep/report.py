@@ -49,7 +49,7 @@ def main() -> None:
 
 def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
     laid, output_dir = lay_out(name, overrides, config_dir)
-    console.print(terminal(laid))
+    console.print(terminal(laid, console.width))
     if not laid.complete:
         given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
         print(f"nothing is stored for it in {output_dir}; run: privsweep {given}", file=sys.stderr)

@@ -18,7 +18,7 @@ from rich.text import Text
 from privsweep.figure import table_picture
 from privsweep.figure_draw import write_figure
 from privsweep.files import whole_file
-from privsweep.grid import IN_PRINT, VERDICTS, body, header, warning
+from privsweep.grid import IN_PRINT, VERDICTS, Band, bands, label, warning
 from privsweep.latex import latex
 from privsweep.layout import Laid
 from privsweep.markdown import markdown
@@ -38,6 +38,7 @@ COLUMNS = (
     "printed",
     "difference",
 )
+_COLUMN = 15  # characters that a column takes in a terminal
 _STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
@@ -100,20 +101,14 @@ def tidy(laid: Laid) -> str:
     return out.getvalue()
 
 
-def terminal(laid: Laid) -> RenderableType:
-    """For ``rich.print``: the table, and below it the findings."""
-    table = RichTable(title=Text(laid.table.title), box=box.SIMPLE_HEAD, title_justify="left")
-    for i, text in enumerate(header(laid)):
-        table.add_column(Text(text), justify="left" if i == 0 else "right", overflow="fold")
-    for group in body(laid):
-        for i, line in enumerate(group):
-            dim = "" if line.kind == "ours" else "dim"
-            label = Text(line.label if line.kind == "ours" else f"  {line.label}", style=dim)
-            texts = [Text(t, style="yellow" if f else dim) for t, f in zip(line.texts, line.faint, strict=True)]
-            table.add_row(label, *texts, end_section=i == len(group) - 1)
-    parts: list[RenderableType] = [table]
+def terminal(laid: Laid, width: int) -> RenderableType:
+    """For ``rich.print`` on a terminal ``width`` characters wide: the table, and below it the findings."""
+    parts: list[RenderableType] = [Text(laid.table.title, style="italic")]
     if remark := warning(laid):
         parts.insert(0, Text(remark, style="bold yellow"))
+    longest = max(len(label(row)) for row in laid.table.rows.values())
+    room = max(1, (width - min(longest, width // 3)) // _COLUMN)
+    parts += map(_printed, bands(laid, min(room, 10)))
     for verdict in laid.verdicts:
         judged = Text(f"{VERDICTS[verdict.holds]:>9}", style=_STYLES[verdict.holds])
         judged.append(f"  {verdict.finding.claim} ", style="default")
@@ -122,6 +117,19 @@ def terminal(laid: Laid) -> RenderableType:
     parts.extend(Text(problem, style="red") for problem in laid.problems)
     parts.append(Text(f"{laid.complete} of {laid.jobs} runs complete", style="dim"))
     return Group(*parts)
+
+
+def _printed(band: Band) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD)
+    for i, text in enumerate(band.header):
+        table.add_column(Text(text), justify="left" if i == 0 else "right", overflow="fold")
+    for group in band.groups:
+        for i, line in enumerate(group):
+            dim = "" if line.kind == "ours" else "dim"
+            name = Text(line.label if line.kind == "ours" else f"  {line.label}", style=dim)
+            texts = [Text(t, style="yellow" if f else dim) for t, f in zip(line.texts, line.faint, strict=True)]
+            table.add_row(name, *texts, end_section=i == len(group) - 1)
+    return table
 
 
 def frame_csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -140,11 +140,37 @@ def test_the_picture_is_legible(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_text_as_it_is() -> None:
     console = Console(file=io.StringIO(), width=200)
-    console.print(terminal(lay()))
+    console.print(terminal(lay(), console.width))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[bold]" in text
     assert "not held  One hides" in text
     assert "3 of 4 runs complete" in text
+
+
+def wide(columns: int) -> Laid:
+    labels = {f"c{i}": {"label": f"Number {i:02d}", "overrides": [f"model.width={i}"]} for i in range(columns)}
+    many = table(title="Wide", columns=labels, findings=[], printed={"ssim": {"c0": "0.5"}})
+    return layout(many, {f"c{i}-s{s}": record(s, 0.6) for i in range(columns) for s in (0, 1)}, "paper")
+
+
+def test_a_wide_table_stands_in_bands_that_leave_no_column_out(tmp_path: Path) -> None:
+    laid = wide(26)
+    heads = [line for line in markdown(laid).splitlines() if line.startswith("|") and "Number" in line]
+    assert [head.count("Number") for head in heads] == [10, 10, 6]
+    assert markdown(laid).count("printed |") + markdown(laid).count("– printed") == 1  # only where it says something
+    assert latex(laid).count(r"\begin{tabular}") == latex(laid).count(r"\end{tabular}") == 3
+    one, three = (imread(write(w, tmp_path / str(n))[-1]) for n, w in ((1, wide(10)), (3, laid)))
+    assert three.shape[1] == one.shape[1]
+    assert three.shape[0] > one.shape[0]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_wide_table_fits_the_terminal(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(terminal(wide(26), console.width))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    assert all(text.count(f"Number {i:02d}") == 1 for i in range(26))
 
 
 # --- the command ----------------------------------------------------------------------------------------
