@@ -83,22 +83,23 @@ def _cifar(cls: str) -> Official:
     return Official(load, urls)
 
 
-def _medmnist(flag: str) -> Official:
-    """Yang et al. (2023), 28x28 pixels: published in this very format; the validation split is kept."""
+def _medmnist(flag: str, size: int) -> Official:
+    """Yang et al. (2023), ``size`` pixels a side: published in this very format; the validation split is kept."""
+    suffix = "" if size == 28 else f"_{size}"
 
     def load(folder: Path) -> dict[str, np.ndarray]:
         from medmnist.info import INFO
         from torchvision.datasets.utils import download_url
 
         # Not medmnist's own download(): it hides what went wrong, even an interrupt from the keyboard.
-        download_url(INFO[flag]["url"], folder, f"{flag}.npz", INFO[flag]["MD5"])
+        download_url(INFO[flag][f"url{suffix}"], folder, f"{flag}.npz", INFO[flag][f"MD5{suffix}"])
         with np.load(folder / f"{flag}.npz", allow_pickle=False) as archive:
             return dict(archive)
 
     def urls() -> list[str]:
         from medmnist.info import INFO
 
-        return [INFO[flag]["url"]]
+        return [INFO[flag][f"url{suffix}"]]
 
     return Official(load, urls)
 
@@ -109,9 +110,10 @@ OFFICIAL: dict[str, Official] = {
     "emnist": _emnist(),
     "cifar10": _cifar("CIFAR10"),
     "cifar100": _cifar("CIFAR100"),
-    "pneumoniamnist": _medmnist("pneumoniamnist"),
-    "dermamnist": _medmnist("dermamnist"),
-    "pathmnist": _medmnist("pathmnist"),
-    "chestmnist": _medmnist("chestmnist"),
+    **{
+        flag if size == 28 else f"{flag}_{size}": _medmnist(flag, size)
+        for flag in ("pneumoniamnist", "dermamnist", "pathmnist", "chestmnist")
+        for size in (28, 64, 128, 224)
+    },
 }
 BY_HAND = ("medical_mnist",)  # nobody hands these out without an account; see prefetch --from

@@ -7,6 +7,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -27,7 +28,7 @@ already is checked and kept. Without names, tell which datasets are there.
 """
 EPILOG = f"""\
 datasets:
-  {", ".join(OFFICIAL)}
+{fill(", ".join(OFFICIAL), 100, initial_indent="  ", subsequent_indent="  ")}
   {", ".join(BY_HAND)}: has no official download; give its images with --from
   {NEEDS_NOTHING} needs no file: it ships inside scikit-learn
 

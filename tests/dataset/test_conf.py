@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,15 @@ def build(file: Path, tmp_path: Path, **values):
 
 def test_all_choices_are_found():
     own = {"digits", "npz", "folder"}
-    assert {file.stem for file in CHOICES} == own | set(prefetch.NAMES)
+    names = {re.sub("_(64|128|224)$", "", name) for name in prefetch.NAMES}  # larger versions share a choice
+    assert {file.stem for file in CHOICES} == own | names
+
+
+def test_a_larger_version_is_a_file_of_its_own(tmp_path, npz):
+    npz(name="pneumoniamnist_64")
+    file = next(f for f in CHOICES if f.stem == "pneumoniamnist")
+    data = build(file, tmp_path, name="pneumoniamnist_64", train_size=5).load(Rng(0))
+    assert len(data.train) == 5
 
 
 @pytest.mark.parametrize("file", CHOICES, ids=lambda file: file.stem)

@@ -165,30 +165,34 @@ def test_cifar100_has_the_fine_labels(site, into, monkeypatch, members):
 
 
 @pytest.mark.parametrize(
-    ("flag", "size", "labels"),
+    ("name", "size", "labels"),
     [
         ("pneumoniamnist", (28, 28), 1),
         ("dermamnist", (28, 28, 3), 1),
         ("pathmnist", (28, 28, 3), 1),
         ("chestmnist", (28, 28), 14),
+        ("pneumoniamnist_64", (64, 64), 1),
+        ("dermamnist_224", (224, 224, 3), 1),
     ],
 )
-def test_medmnist_archives(site, into, monkeypatch, members, flag, size, labels):
+def test_medmnist_archives(site, into, monkeypatch, members, name, size, labels):
     from medmnist.info import INFO
 
+    flag, _, larger = name.partition("_")
+    suffix = f"_{larger}" if larger else ""
     published = members(size=size, classes=2)
     published["val_images"], published["val_labels"] = published["test_images"], published["test_labels"]
     if labels > 1:
         for key in ("train_labels", "val_labels", "test_labels"):
             published[key] = published[key].repeat(labels, 1)
     np.savez_compressed(packed := io.BytesIO(), **published)
-    url, sum_ = site.put(f"{flag}.npz", packed.getvalue())
-    monkeypatch.setitem(INFO, flag, {**INFO[flag], "url": url, "MD5": sum_})
-    got = OFFICIAL[flag].load(into)
+    url, sum_ = site.put(f"{name}.npz", packed.getvalue())
+    monkeypatch.setitem(INFO, flag, {**INFO[flag], f"url{suffix}": url, f"MD5{suffix}": sum_})
+    got = OFFICIAL[name].load(into)
     assert got.keys() == published.keys()
     for key, array in published.items():
         np.testing.assert_array_equal(got[key], array)
-    assert check(got, flag).multilabel == (labels > 1)
+    assert check(got, name).multilabel == (labels > 1)
 
 
 def test_a_file_that_is_not_the_publishers_is_refused(site, into, monkeypatch, members):
