@@ -15,7 +15,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from privsweep.figure import table_picture
 from privsweep.figure_draw import write_figure
 from privsweep.files import whole_file
 from privsweep.grid import IN_PRINT, VERDICTS, Band, bands, label, warning
@@ -23,6 +22,7 @@ from privsweep.latex import latex
 from privsweep.layout import Laid
 from privsweep.markdown import markdown
 from privsweep.notation import UNKNOWN
+from privsweep.table_picture import table_picture
 
 COLUMNS = (
     "table",
