@@ -19,7 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from privsweep.files import whole_file
@@ -35,6 +35,7 @@ class Workbench:
         self.device = device
         self.partial = partial
         self.sizes: dict[str, int] = {}  # purpose -> chunk size, for the record
+        self.earlier = 0.0  # seconds that an interrupted process spent on chunks taken over in this phase
         self.console = Console(stderr=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -56,18 +57,23 @@ class Workbench:
     def _chunk(self, path: Path, part: slice, make: Callable[[slice], Tensors]) -> Tensors:
         if path.is_file():
             try:
-                return load_file(path, str(self.device))
+                taken = load_file(path, str(self.device))
+                with safe_open(path, "pt") as file:
+                    self.earlier += float(file.metadata()["seconds"])
+                return taken
             except (SafetensorError, OSError):
                 path.unlink()
+        start = time.perf_counter()
         result = make(part)
+        seconds = time.perf_counter() - start
         with whole_file(path) as draft:
-            save_file({name: t.contiguous() for name, t in result.items()}, draft)
+            save_file({name: t.contiguous() for name, t in result.items()}, draft, {"seconds": f"{seconds:.3f}"})
         return result
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """A stretch of work with a bar of its own, gone when it ends."""
-        self._phase, self._spoke = name, time.monotonic()
+        self._phase, self._spoke, self.earlier = name, time.monotonic(), 0.0
         if not self.console.is_terminal:
             yield
             return

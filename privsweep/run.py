@@ -43,6 +43,14 @@ class Clock:
             self.seconds[name] = time.perf_counter() - start
 
 
+@contextmanager
+def stretch(clock: Clock, name: str, bench: Workbench, title: str) -> Iterator[None]:
+    """Work in chunks, timed with what an interrupted process did of it."""
+    with clock(name), bench.phase(title):
+        yield
+    clock.seconds[name] += bench.earlier
+
+
 def run(experiment: Experiment) -> Record:
     """Trains, exposes, attacks, scores and files; a stored record is returned as it is, unless forced."""
     store = Store(experiment.session.output_dir)
@@ -88,9 +96,9 @@ def _run(experiment: Experiment, store: Store, sign: str) -> Record:
     if attack.observes is not None:
         with clock("expose"):
             exposure = expose(experiment, system, data, public, defense, rng, bench)
-        with clock("prepare"), bench.phase("preparing the attack"):
+        with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(experiment, store, exposure.known, bench, rng)
-        with clock("attack"), bench.phase("attacking"):
+        with stretch(clock, "attack", bench, "attacking"):
             guess = attack(exposure.seen, exposure.known, prepared, bench, rng.child("attack"))
     outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
     return file(experiment, store, sign, outcome, bench)

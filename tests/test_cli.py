@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from conftest import Privsweep
 from PIL import Image
+from safetensors import safe_open
 from tiny import TINY
 
 TABLE = """\
@@ -206,9 +207,11 @@ def test_a_killed_run_goes_on_from_its_chunks_and_counts_nothing_half(tmp_path: 
     child.wait()
     saved = list(tmp_path.glob("outputs/partial/*/[!.]*.safetensors"))
     assert saved
+    spent = sum(float(safe_open(p, "pt").metadata()["seconds"]) for p in saved)
     assert not records(tmp_path)
     subprocess.run(arguments, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
     [resumed] = records(tmp_path)
+    assert resumed["seconds"]["attack"] > spent  # the killed process's work is counted, too
     assert not list(tmp_path.glob("outputs/partial/*/*"))
     subprocess.run(
         [*arguments, "output_dir=whole"], cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
