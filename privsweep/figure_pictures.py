@@ -18,6 +18,7 @@ from privsweep.notation import in_printed_unit, show
 
 Array = np.ndarray[Any, Any]
 SIDE, GAP, LEFT = 0.78, 0.17, 1.05  # inches: an image, the number below it, the names
+CHARACTER = 0.085  # inches, of a title's letter
 
 
 def pictures(laid: Laid, spec: Pictures) -> Figure:
@@ -30,12 +31,18 @@ def pictures(laid: Laid, spec: Pictures) -> Figure:
     frame = Frame(
         laid, width, f"below every reconstruction: {axis.label}; seed {laid.table.seeds[0]}, the first {shown} victims"
     )
-    top = frame.top + 0.3
+    titles = [fill(panel.title, max(8, int(shown * SIDE / CHARACTER))) for panel in spec.panels]
+    top = frame.top + 0.3 + 0.16 * max(title.count("\n") for title in titles)
     height = top + down * (SIDE + GAP) + frame.bottom
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
     frame.draw(figure)
-    for p, panel in enumerate(spec.panels):
-        _block(figure, laid, spec, panel, p * block, height - top, shown)
+    for p, (panel, title) in enumerate(zip(spec.panels, titles, strict=True)):
+        left = p * block
+        figure.text(
+            (left + LEFT) / width, (height - top + 0.06) / height, title,
+            fontsize=9, color=INK, va="bottom", fontweight="bold",
+        )  # fmt: skip
+        _block(figure, laid, spec, panel, left, height - top, shown)
     return figure
 
 
@@ -63,7 +70,6 @@ def _block(figure: Figure, laid: Laid, spec: Pictures, panel: Panel, left: float
             if v < len(numbers):
                 text(x + 0.47 * SIDE, y - SIDE - 0.02, numbers[v], fontsize=6.5, ha="center", va="top", color=GREY)
 
-    text(left + LEFT, top + 0.06, panel.title, fontsize=9, va="bottom", fontweight="bold")
     originals = False
     for line, series in enumerate(panel.series, 1):
         y = top - line * (SIDE + GAP) + GAP
