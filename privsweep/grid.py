@@ -9,6 +9,7 @@ from privsweep.layout import Laid
 from privsweep.table import Axis
 from privsweep.verdict import RULE
 
+MOST = 10  # columns that stand side by side in a file
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
 IN_PRINT = {True: "held", False: "not held", None: "no number"}
 LEGEND = (
@@ -36,7 +37,7 @@ class Band:
     groups: list[list[Line]]  # a group a row
 
 
-def bands(laid: Laid, most: int = 10) -> list[Band]:
+def bands(laid: Laid, most: int = MOST) -> list[Band]:
     """The whole table, in as many bands as it takes with ``most`` columns in each."""
     columns = list(laid.table.columns)
     parts = [columns[i : i + most] for i in range(0, len(columns), most)]

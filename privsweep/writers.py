@@ -17,7 +17,7 @@ from rich.text import Text
 
 from privsweep.figure_draw import write_figure
 from privsweep.files import whole_file
-from privsweep.grid import IN_PRINT, VERDICTS, Band, bands, label, warning
+from privsweep.grid import IN_PRINT, MOST, VERDICTS, Band, bands, label, warning
 from privsweep.latex import latex
 from privsweep.layout import Laid
 from privsweep.markdown import markdown
@@ -108,7 +108,7 @@ def terminal(laid: Laid, width: int) -> RenderableType:
         parts.insert(0, Text(remark, style="bold yellow"))
     longest = max(len(label(row)) for row in laid.table.rows.values())
     room = max(1, (width - min(longest, width // 3)) // _COLUMN)
-    parts += map(_printed, bands(laid, min(room, 10)))
+    parts += map(_printed, bands(laid, min(room, MOST)))
     for verdict in laid.verdicts:
         judged = Text(f"{VERDICTS[verdict.holds]:>9}", style=_STYLES[verdict.holds])
         judged.append(f"  {verdict.finding.claim} ", style="default")
