@@ -115,7 +115,7 @@ def _places(axes: Any, laid: Laid, spec: Chart, series: Series, place: int, coun
         return _boxes(axes, laid, spec, series, at, 0.62 / count, paint)
     cells = [None if column is None else laid.cells[spec.row, column] for column in series.columns]
     values = np.array([c.value if c is not None and isinstance(c.value, float) else np.nan for c in cells])
-    spread = np.array([0.0 if c is None or c.std is None else c.std for c in cells])
+    spread = np.array([np.nan if c is None or c.std is None else c.std for c in cells])
     if spec.kind == "bars":
         bars = axes.bar(at, np.nan_to_num(values), 0.72 / count, color=paint, yerr=spread,
                         error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2.5})  # fmt: skip
