@@ -12,6 +12,7 @@ from torch import Tensor
 from privsweep.game import Tensors
 from privsweep.gradient_matching import Matcher
 from privsweep.noise_streams import NoiseStreams
+from privsweep.tangent_matching import Match
 
 
 class Evaluation(NamedTuple):
@@ -34,8 +35,10 @@ class Joint:
     """Images, then the logits of their labels unless ``given``, then the noise that is sought with them.
 
     ``shape``: ``(B, C, H, W)``. ``given``: label probabilities ``[V, B, K]``. ``tv_weight`` times the total
-    variation of the images on the model's scale is added. ``fresh`` noise is drawn in every evaluation; noise of
-    the shapes ``sought`` is part of the point. Stochastic layers with neither are without noise.
+    variation of the images on the model's scale is added. ``fresh`` noise is drawn in every evaluation, ``draws``
+    times, and the mean counts: expectation over transformation (Athalye et al., 2018), here over the noise of a
+    stochastic layer. Noise of the shapes ``sought`` is part of the point. Stochastic layers with neither are
+    without noise.
     """
 
     def __init__(
@@ -47,16 +50,18 @@ class Joint:
         tv_weight: float = 0.0,
         fresh: NoiseStreams | None = None,
         sought: Mapping[str, tuple[int, ...]] | None = None,
+        draws: int = 1,
     ):
         self.match, self.shape, self.classes = match, shape, classes
         self.given, self.tv_weight, self.fresh = given, tv_weight, fresh
-        self.sought = dict(sought or {})
+        self.sought, self.draws = dict(sought or {}), draws
         self.sizes = [prod(shape), 0 if given is not None else shape[0] * classes, *map(prod, self.sought.values())]
 
     def take(self, rows: Tensor) -> Joint:
         given = None if self.given is None else self.given[rows]
         fresh = None if self.fresh is None else self.fresh.take(rows)
-        return Joint(self.match.take(rows), self.shape, self.classes, given, self.tv_weight, fresh, self.sought)
+        match = self.match.take(rows)
+        return Joint(match, self.shape, self.classes, given, self.tv_weight, fresh, self.sought, self.draws)
 
     def split(self, x: Tensor) -> Parts:
         images, logits, *noise = x.split(self.sizes, 1)
@@ -67,9 +72,8 @@ class Joint:
 
     def evaluate(self, x: Tensor) -> Evaluation:
         images, logits, noise = self.split(x)
-        drawn = noise or (self.fresh.draw() if self.fresh is not None else None)
         probabilities = logits.softmax(2) if self.given is None else self.given
-        distance, by_image, by_probability, value, by_noise = self.match(images, probabilities, drawn)
+        distance, by_image, by_probability, value, by_noise = self._match(images, probabilities, noise)
         value = value + distance
         if self.tv_weight:
             value = value + add_total_variation(images, self.tv_weight, by_image)
@@ -79,6 +83,13 @@ class Joint:
             gradients.append((probabilities * (by_probability - along)).flatten(1))
         gradients += [by_noise[name].flatten(1) for name in self.sought]
         return Evaluation(value, gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1), distance)
+
+    def _match(self, images: Tensor, probabilities: Tensor, noise: Tensors) -> Match:
+        if self.fresh is None:
+            return self.match(images, probabilities, noise or None)
+        each = [self.match(images, probabilities, self.fresh.draw())[:4] for _ in range(self.draws)]
+        distance, by_image, by_probability, penalty = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
+        return Match(distance, by_image, by_probability, penalty, {})
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``[V]`` and gradients ``[V, D]``."""

@@ -167,6 +167,25 @@ class TestStochastic:
             torch.testing.assert_close(f, s)
 
 
+@pytest.mark.parametrize("name", ["mlp", "group"])
+def test_several_draws_are_the_mean_of_that_many_evaluations(name):
+    world = World(name, 2, precode=True)
+    victims = [Rng(0).child("victim", v) for v in range(len(world.images))]
+    shapes = noise_shapes(world.model, 2)
+
+    def joint(draws: int) -> Joint:
+        streams = NoiseStreams(shapes, victims, world.images[:0])
+        return Joint(world.matcher("cosine"), world.images.shape[1:], 10, world.given, 0.1, streams, draws=draws)
+
+    x, one = world.images.flatten(1), joint(1)
+    each = [one.evaluate(x) for _ in range(4)]
+    assert (each[0].value != each[1].value).all()
+    four = joint(4)
+    for together in (four.evaluate(x), joint(4).take(torch.arange(len(x))).evaluate(x)):
+        for got, parts in zip(together, zip(*each, strict=True), strict=True):
+            torch.testing.assert_close(got, torch.stack(parts).mean(0))
+
+
 SHAPES = {"a.noise": (2, 3)}
 
 

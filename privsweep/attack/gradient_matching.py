@@ -25,6 +25,7 @@ from privsweep.matching_objective import Joint
 from privsweep.noise_streams import NoiseStreams, before_noise, noise_shapes
 from privsweep.randomness import Rng
 from privsweep.starting_images import Init, bounds, starting_point
+from privsweep.stochastic import noise_layers
 
 _DISTANCES: dict[str, Distance] = {"squared": Squared(), "cosine": Cosine()}
 _TICK_SECONDS = 1.0
@@ -46,7 +47,7 @@ class GradientMatching(Immediate):
     ``cpl`` (Wei et al., 2020), the last two as "PRECODE" (Scheliga et al., 2022, section 4) uses them. Like there,
     a stochastic model is attacked through the cross-entropy of its logits, with new noise in every evaluation.
     An attack that adapts to a defence matches only what the defence leaves: the layers before the noise, the
-    entries that were not pruned; or seeks the noise too (as Balunovic et al., 2022).
+    entries that were not pruned; or seeks the noise too (as Balunovic et al., 2022), or averages over draws of it.
     """
 
     distance: Literal["squared", "cosine"]
@@ -54,6 +55,7 @@ class GradientMatching(Immediate):
     match: Literal["all", "before_noise"]
     match_kept: bool
     noise: Literal["fresh", "optimised"]
+    draws: Count
     tv_weight: Weight
     label_weight: Weight
     labels: Literal["optimised", "known", "analytic"]
@@ -77,7 +79,9 @@ class GradientMatching(Immediate):
     observes: ClassVar[type[Update] | None] = Update
 
     def __post_init__(self) -> None:
-        """Raises UserError for settings of Adam that L-BFGS would ignore."""
+        """Raises UserError for settings of Adam that L-BFGS would ignore, and for draws of noise that is not drawn."""
+        if self.draws > 1 and self.noise == "optimised":
+            raise UserError(f"attack.draws={self.draws}: sought noise is not drawn; take attack.noise=fresh or draws=1")
         if self.optimizer == "lbfgs":
             plain = {"decay": False, "signed": False, "boxed": False, "keep": "last", "patience": 0}
             for name, value in plain.items():
@@ -92,7 +96,8 @@ class GradientMatching(Immediate):
 
     @property
     def threat(self) -> ThreatModel:
-        adapted = self.match != "all" or self.match_kept or self.noise == "optimised" or self.loss == "victim"
+        noise = self.noise == "optimised" or self.draws > 1
+        adapted = self.match != "all" or self.match_kept or noise or self.loss == "victim"
         return ThreatModel("train", frozenset({"client", "server"}), "white-box", adaptive=adapted)
 
     @property
@@ -108,11 +113,15 @@ class GradientMatching(Immediate):
         return refuses_difference(setting)
 
     def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
-        if self.labels == "analytic":
-            try:
+        if self.draws > 1 and not noise_layers(model):
+            return f"attack.draws={self.draws}: the model draws no noise; take attack.draws=1, or defense=[precode]"
+        try:
+            if self.match == "before_noise":
+                before_noise(model, {})
+            if self.labels == "analytic":
                 last_bias(model)
-            except UserError as error:
-                return str(error)
+        except UserError as error:
+            return str(error)
         return None
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
@@ -180,7 +189,7 @@ class GradientMatching(Immediate):
         start = torch.stack(begin).to(like)
         fresh = NoiseStreams(shapes, rngs, start[:0]) if shapes and not sought else None
         shape = (seen.examples, *domain.shape)
-        objective = Joint(match, shape, domain.classes, given, self.tv_weight, fresh, sought)
+        objective = Joint(match, shape, domain.classes, given, self.tv_weight, fresh, sought, self.draws)
         end = self._minimise(objective, start, domain, bench)
         if fresh is not None:  # how far the streams went depends on who else was in the batch
             objective.fresh = NoiseStreams(shapes, [r.child("verdict") for r in rngs], start[:0])

@@ -225,8 +225,10 @@ class TestAdaptive:
         assert adaptive["ssim"] >= plain["ssim"]  # type: ignore[operator]
 
     def test_a_model_without_noise_is_refused(self, data: Data) -> None:
-        with pytest.raises(UserError, match="match=all"):
-            attacked(preset("iga", iterations=1, match="before_noise"), exposed(data, SMLP))
+        model = exposed(data, SMLP).known.model
+        assert model is not None
+        for remedy, changes in {"match=all": {"match": "before_noise"}, "draws=1": {"draws": 2}}.items():
+            assert remedy in (preset("iga", **changes).fits(model, data.domain, None) or "")
 
     def test_noise_can_be_sought_with_the_images(self, data: Data) -> None:
         out = exposed(data, SMLP, PRECODE)
@@ -235,6 +237,19 @@ class TestAdaptive:
             for n in (1, 200)
         )
         assert (long < short).all()
+
+    def test_sought_noise_is_not_drawn(self) -> None:
+        with pytest.raises(UserError, match="noise=fresh"):
+            preset("iga", noise="optimised", draws=2)
+
+    def test_several_draws_of_noise_hold_the_objective_steadier(self, data: Data) -> None:
+        """At a point that stands still, for the least possible step, the objective moves with the noise alone."""
+        out = exposed(data, SMLP, PRECODE)
+        one, many = (
+            attacked(preset("iga", iterations=40, lr=1e-9, draws=d, boxed=False), out).curve["objective"].std(1)
+            for d in (1, 8)
+        )
+        assert (many < one / 2).all()
 
     def test_what_pruning_left_is_matched_exactly_by_the_truth(self, data: Data) -> None:
         pruned = Stack({"gradient_pruning": GradientPruning(share=0.7, keep="rest", scope="global")})
@@ -247,8 +262,9 @@ class TestAdaptive:
 
     def test_the_record_says_so(self) -> None:
         assert not preset("iga").threat.adaptive
-        for changes in ({"match": "before_noise"}, {"match_kept": True}, {"noise": "optimised"}, {"loss": "victim"}):
-            assert preset("iga", **changes).threat.adaptive
+        adapted = {"match": "before_noise", "match_kept": True, "noise": "optimised", "draws": 2, "loss": "victim"}
+        for name, value in adapted.items():
+            assert preset("iga", **{name: value}).threat.adaptive
 
     def test_the_victims_own_loss_can_be_matched(self, data: Data) -> None:
         out = exposed(data, SMLP, PRECODE)
