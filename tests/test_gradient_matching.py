@@ -73,7 +73,7 @@ MODELS = {
     "lenet_dlg": ConvNet(**CONV, pooling="stride", norm="none", activation="sigmoid", init="uniform", init_bound=0.5),
     "lenet_group": ConvNet(**CONV, pooling="average", norm="group", activation="tanh", init="default", init_bound=0.5),
     "mlp": MLP(width=16, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
-    "resnet": ResNet(blocks=(1, 1), width=4, stem="small", norm="batch", activation="tanh"),
+    "resnet": ResNet(blocks=(1, 1), width=4, stem="small", norm="batch", activation="tanh", init="default"),
 }
 FALLS_BACK = {"lenet_group", "resnet"}
 

@@ -31,7 +31,7 @@ MODELS = {
     "group": ConvNet(**CONV, pooling="max", norm="group", activation="tanh", init="default", init_bound=0.5),
     "mlp": MLP(width=16, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
     "wide": MLP(width=260, depth=1, activation="tanh", dropout=0.0, init="default", init_bound=0.5),
-    "resnet": ResNet(blocks=(1, 1), width=4, stem="small", norm="batch", activation="tanh"),
+    "resnet": ResNet(blocks=(1, 1), width=4, stem="small", norm="batch", activation="tanh", init="default"),
 }
 PLAIN = {
     "squared": lambda own, goal: (own - goal).square().sum(),

@@ -48,9 +48,13 @@ class ResNet:
     stem: Literal["small", "imagenet"]  # 3x3 | 7x7 with stride 2, then 3x3 max pooling with stride 2
     norm: Norm
     activation: Activation
+    init: Literal["he", "default"]
 
     def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
         """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``.
+
+        ``init=he`` draws convolutions from a normal distribution of variance two by the weights that leave a pixel
+        (He et al., 2015, equation 14), as torchvision does; ``default`` keeps PyTorch's values.
 
         Raises UserError where the image has too few pixels for the halvings.
         """
@@ -70,7 +74,12 @@ class ResNet:
             layers["pool"] = nn.AdaptiveAvgPool2d(1)
             layers["flatten"] = nn.Flatten()
             layers["output"] = nn.Linear(channels, domain.classes)
-        return nn.Sequential(layers)
+            model = nn.Sequential(layers)
+            if self.init == "he":
+                for layer in model.modules():
+                    if isinstance(layer, nn.Conv2d):
+                        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        return model
 
     def _stem(self, channels: int) -> Layers:
         small = self.stem == "small"

@@ -1,23 +1,40 @@
 """ResNet18 against torchvision's."""
 
+import pytest
 import torch
+from torch import nn
 from torchvision.models import resnet18
 
 from privsweep.game import Domain
 from privsweep.model.resnet import ResNet
 from privsweep.randomness import Rng
 
+IMAGENET = Domain((3, 224, 224), 1000, (0.0,) * 3, (1.0,) * 3)
+
+
+def ours(**changes: str) -> nn.Sequential:
+    chosen = {"stem": "imagenet", "norm": "batch", "activation": "relu", "init": "he", **changes}
+    return ResNet(blocks=(2, 2, 2, 2), width=64, **chosen).build(IMAGENET, Rng(0))  # type: ignore[arg-type]
+
 
 def test_the_imagenet_stem_is_torchvisions_network():
-    reference = resnet18(weights=None)
-    imagenet = Domain((3, 224, 224), 1000, (0.0,) * 3, (1.0,) * 3)
-    architecture = ResNet(blocks=(2, 2, 2, 2), width=64, stem="imagenet", norm="batch", activation="relu")
-    ours = architecture.build(imagenet, Rng(0))
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in reference.parameters())
+    reference, model = resnet18(weights=None), ours()
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in reference.parameters())
 
-    copied = zip(ours.state_dict().items(), reference.state_dict().values(), strict=True)
-    ours.load_state_dict({name: theirs for (name, _), theirs in copied})
+    copied = zip(model.state_dict().items(), reference.state_dict().values(), strict=True)
+    model.load_state_dict({name: theirs for (name, _), theirs in copied})
     x = torch.randn(2, 3, 64, 64, generator=Rng(1).generator())
     for mode in (True, False):  # eval mode afterwards reads the running statistics of both
         with torch.no_grad():
-            torch.testing.assert_close(ours.train(mode)(x), reference.train(mode)(x))
+            torch.testing.assert_close(model.train(mode)(x), reference.train(mode)(x))
+
+
+@pytest.mark.parametrize("init", ["he", "default"])
+def test_he_weights_spread_as_torchvisions_do(init):
+    reference = resnet18(weights=None).state_dict().values()
+    for (name, mine), theirs in zip(ours(init=init).state_dict().items(), reference, strict=True):
+        if mine.dim() == 4:
+            same = abs(mine.std() / theirs.std() - 1) < 0.1
+            assert same == (init == "he"), name
+        elif mine.is_floating_point() and not name.startswith("output"):
+            assert torch.equal(mine, theirs), name
