@@ -17,11 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from privsweep.bottleneck import Bottleneck, Output
+from privsweep.branch_rules import Fork, Join, Swap
 from privsweep.conv_rule import Conv, Sliding
 from privsweep.game import Tensors
 from privsweep.gradient_distance import Distance
 from privsweep.layer_rules import Rule, Sampling, UnmatchedLinear, plain_rule
 from privsweep.low_rank import factorise
+from privsweep.norm_rule import norm_rule
+from privsweep.residual import Residual
 from privsweep.weight_rules import (
     DenseLinear,
     LowRankLinear,
@@ -145,32 +148,42 @@ def tangent_matcher(
         rule: Rule | None
         if isinstance(layer, nn.Identity):
             continue
-        if isinstance(layer, Bottleneck):
+        if isinstance(layer, Rule):
+            rule = layer
+        elif isinstance(layer, Bottleneck):
             rule = sampling[f"{name}.noise"] = Sampling()
         elif isinstance(layer, nn.Linear | Output) and flat:
             rule = _linear(name, weights, target, images, kept)
         elif isinstance(layer, nn.Conv2d) and not flat:
             rule = _conv(name, layer, weights, target, kept)
+        elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and not flat:
+            rule = norm_rule(name, layer, weights, target, kept)
         else:
             rule = plain_rule(layer)
         if rule is None:
             return None
         flat = flat or isinstance(layer, nn.Flatten)
         rules.append(rule)
-    if not any(isinstance(rule, WeightRule) for rule in rules):
+    first = next((rule for rule in rules if isinstance(rule, WeightRule | Fork)), None)
+    if not isinstance(first, WeightRule):  # the tangent starts at one, and both paths of a fork would need it
         return None
     norm2 = torch.stack([squared_norm(g) for g in target.values()]).sum(0)
     return TangentMatcher(rules, distance, norm2, label_weight, sampling)
 
 
-def _layers(model: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
+def _layers(model: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module | Rule]]:
     """In order. A bottleneck comes after its encoder and before its decoder: what it adds to a cross-entropy is
-    the sampling between them, for the divergence in its last column is no logit."""
-    found: list[tuple[str, nn.Module]] = []
+    the sampling between them, for the divergence in its last column is no logit. The two paths of a residual block
+    come one after the other, with rules that lead from one to the other."""
+    found: list[tuple[str, nn.Module | Rule]] = []
     for name, layer in model.named_children():
         path = prefix + name
         if type(layer) is nn.Sequential:
             found += _layers(layer, f"{path}.")
+        elif type(layer) is Residual:
+            fork, join = Fork(), Join()
+            found += [(path, fork), *_layers(layer.branch, f"{path}.branch."), (path, Swap(fork, join))]
+            found += [*_layers(layer.shortcut, f"{path}.shortcut."), (path, join)]
         elif type(layer) is Bottleneck:
             found += [(f"{path}.encoder", layer.encoder), (path, layer), (f"{path}.decoder", layer.decoder)]
         else:

@@ -73,9 +73,9 @@ class Dense(WeightRule):
         return e.masked_fill_(goal == 0, 0) if self.kept else e
 
     def steer(self, p: Tensor, q: Tensor | None) -> None:
-        self.v = _combine(p, q, self.e, self.target)
+        self.v = combine(p, q, self.e, self.target)
         if self.target_bias is not None:
-            self.v_bias = _combine(p, q, self.e_bias, self.target_bias)
+            self.v_bias = combine(p, q, self.e_bias, self.target_bias)
 
     def _tangent(self) -> Tensor:
         """``v a`` as ``[V, outputs, n]``."""
@@ -157,10 +157,10 @@ class GramLinear(WeightRule):
 
     def steer(self, p: Tensor, q: Tensor | None) -> None:
         dtype = self.weight.dtype
-        v_a = _combine(p, q, self.gram_a @ self.d - self.goal_a, self.goal_a)
-        v_d = _combine(p, q, self.gram_d @ self.a - self.goal_d, self.goal_d)
+        v_a = combine(p, q, self.gram_a @ self.d - self.goal_a, self.goal_a)
+        v_d = combine(p, q, self.gram_d @ self.a - self.goal_d, self.goal_d)
         if self.target_bias is not None:
-            v_a = v_a + _combine(p, q, self.e_bias, self.target_bias)[:, None]
+            v_a = v_a + combine(p, q, self.e_bias, self.target_bias)[:, None]
         self.v_a, self.v_d = (t.to(dtype).flatten(0, 1) for t in (v_a, v_d))
 
     def start_tangent(self) -> Tensor:
@@ -227,7 +227,7 @@ def inner_products(e: Tensor, goal: Tensor, overlap: bool) -> tuple[Tensor, Tens
     return squared_norm(e), (e * goal).sum(1, dtype=torch.float64)
 
 
-def _combine(p: Tensor, q: Tensor | None, e: Tensor, goal: Tensor) -> Tensor:
+def combine(p: Tensor, q: Tensor | None, e: Tensor, goal: Tensor) -> Tensor:
     """``p e + q G`` with a factor a victim."""
     shape = (-1, *[1] * (e.dim() - 1))
     v = p.view(shape) * e

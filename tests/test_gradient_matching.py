@@ -15,6 +15,7 @@ from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.resnet import ResNet
 from privsweep.randomness import Rng
+from privsweep.residual import Residual
 from privsweep.tangent_matching import TangentMatcher
 from privsweep.weight_rules import DenseLinear, LowRankLinear, WideLinear
 
@@ -47,6 +48,12 @@ def after_convolution(*layers: nn.Module) -> nn.Sequential:
     return stack(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3))
 
 
+def residual(*shortcut: nn.Module, norm: nn.Module | None = None) -> Residual:
+    """Of four channels."""
+    branch = stack(nn.Conv2d(4, 4, 3, padding=1), norm or nn.Identity(), nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1))
+    return Residual(branch, stack(*shortcut))
+
+
 LAYERS = {
     "conv": convolution(),
     "conv_stride": convolution(stride=2),
@@ -63,6 +70,16 @@ LAYERS = {
     "average_pool_overlapping": after_convolution(nn.AvgPool2d(3, 2, 1, ceil_mode=True)),
     "identity": after_convolution(nn.Identity()),
     "nested": after_convolution(stack(nn.Sigmoid(), nn.MaxPool2d(2))),
+    "batch_norm": after_convolution(nn.BatchNorm2d(4)),
+    "batch_norm_fixed": after_convolution(nn.BatchNorm2d(4)).eval(),
+    "batch_norm_of_no_past": after_convolution(nn.BatchNorm2d(4, track_running_stats=False)).eval(),
+    "group_norm": after_convolution(nn.GroupNorm(2, 4)),
+    "starts_with_norm": stack(
+        nn.BatchNorm2d(2), nn.Tanh(), nn.Conv2d(2, 4, 2), nn.Sigmoid(), nn.Flatten(), nn.LazyLinear(3)
+    ),
+    "residual": after_convolution(residual()),
+    "residual_projected": after_convolution(residual(nn.Conv2d(4, 4, 1), nn.GroupNorm(4, 4), norm=nn.BatchNorm2d(4))),
+    "residual_nested": after_convolution(Residual(stack(residual(), nn.Tanh()), stack(residual(nn.Tanh())))),
     "starts_without_weights": stack(
         nn.AvgPool2d(3), nn.Sigmoid(), nn.Flatten(), nn.Linear(18, 5), nn.Tanh(), nn.Linear(5, 3)
     ),
@@ -73,9 +90,9 @@ MODELS = {
     "lenet_dlg": ConvNet(**CONV, pooling="stride", norm="none", activation="sigmoid", init="uniform", init_bound=0.5),
     "lenet_group": ConvNet(**CONV, pooling="average", norm="group", activation="tanh", init="default", init_bound=0.5),
     "mlp": MLP(width=16, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
-    "resnet": ResNet(blocks=(1, 1), width=4, stem="small", norm="batch", activation="tanh", init="default"),
+    "resnet": ResNet(blocks=(2, 1), width=4, stem="small", norm="batch", activation="tanh", init="he"),
+    "resnet_group": ResNet(blocks=(1, 1), width=4, stem="imagenet", norm="group", activation="relu", init="default"),
 }
-FALLS_BACK = {"lenet_group", "resnet"}
 
 
 class World:
@@ -141,7 +158,7 @@ def test_every_model_equals_autograd(name, mode, batch):
     model = MODELS[name].build(DOMAIN, Rng(0)).train(mode == "train")
     world = World(model, batch)
     match = world.matcher()
-    assert isinstance(match, AutogradMatcher if name in FALLS_BACK else TangentMatcher)
+    assert isinstance(match, TangentMatcher)
     before = {name: w.clone() for name, w in world.weights.items()}
     assert agrees(world, match(world.images, world.probabilities), Squared())
     assert all(torch.equal(before[name], w) for name, w in world.weights.items())
@@ -165,9 +182,27 @@ def test_another_loss_is_differentiated_as_it_is():
     assert not torch.allclose(doubled, world.matcher()(world.images, world.probabilities).distance)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Conv2d(2, 4, 3), nn.GELU()),
+        (nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4, affine=True)),
+        (nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=False)),
+        (Residual(stack(nn.Conv2d(2, 2, 3, padding=1)), stack()), nn.Tanh()),
+    ],
+    ids=["gelu", "instance_norm", "norm_without_weights", "starts_with_two_paths"],
+)
+def test_what_has_no_rule_falls_back(layers):
+    world = World(stack(*layers, nn.Flatten(), nn.LazyLinear(3)), 2)
+    match = world.matcher()
+    assert isinstance(match, AutogradMatcher)
+    assert agrees(world, match(world.images, world.probabilities), Squared())
+
+
+@pytest.mark.parametrize("layers", ["max_pool", "residual_projected"])
 @pytest.mark.parametrize("fast", [True, False])
-def test_victims_are_taken_in_any_order_and_number(fast):
-    world = World(LAYERS["max_pool"], 1)
+def test_victims_are_taken_in_any_order_and_number(fast, layers):
+    world = World(LAYERS[layers], 2)
     match = world.matcher() if fast else world.matcher(loss=lambda out, y: cross_entropy(out, y))
     rows = torch.tensor([2, 0, 2])
     part = match.take(rows)(world.images[rows], world.probabilities[rows])

@@ -6,33 +6,29 @@ from collections import OrderedDict
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
+from torch import nn
 
 from privsweep.component import component
 from privsweep.game import Domain
 from privsweep.model.layers import Activation, Layers, Norm, activation, check_halvings, normalisation
 from privsweep.randomness import Rng, seeded
+from privsweep.residual import Residual
 
 
-class BasicBlock(nn.Module):
+def basic_block(inputs: int, outputs: int, stride: int, norm: Norm, act: Activation) -> nn.Sequential:
     """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm, act: Activation):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = normalisation(norm, outputs)
-        self.act1 = activation(act)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norm2 = normalisation(norm, outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut.add_module("conv", nn.Conv2d(inputs, outputs, 1, stride, bias=False))
-            self.shortcut.add_module("norm", normalisation(norm, outputs))
-        self.act2 = activation(act)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.act1(self.norm1(self.conv1(x)))
-        return self.act2(self.norm2(self.conv2(y)) + self.shortcut(x))
+    branch: Layers = OrderedDict()
+    branch["conv1"] = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    branch["norm1"] = normalisation(norm, outputs)
+    branch["act1"] = activation(act)
+    branch["conv2"] = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+    branch["norm2"] = normalisation(norm, outputs)
+    shortcut: Layers = OrderedDict()
+    if stride != 1 or inputs != outputs:
+        shortcut["conv"] = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        shortcut["norm"] = normalisation(norm, outputs)
+    both = Residual(nn.Sequential(branch), nn.Sequential(shortcut))
+    return nn.Sequential(OrderedDict(both=both, act2=activation(act)))
 
 
 @component
@@ -68,7 +64,7 @@ class ResNet:
                 filters = self.width * 2 ** (stage - 1)
                 for i in range(1, count + 1):
                     stride = 2 if i == 1 and stage > 1 else 1
-                    block = BasicBlock(channels, filters, stride, self.norm, self.activation)
+                    block = basic_block(channels, filters, stride, self.norm, self.activation)
                     layers[f"block{stage}_{i}"] = block
                     channels = filters
             layers["pool"] = nn.AdaptiveAvgPool2d(1)
