@@ -8,23 +8,46 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, fold, pad
 
-from privsweep.weight_rules import Dense
+from privsweep.low_rank import Matrices
+from privsweep.weight_rules import Dense, Gram
 
 
 @dataclass(frozen=True)
 class Sliding:
-    """How a convolution's window moves."""
+    """How a convolution's window moves.
 
+    A patch under it, and so a row of the weight's gradient, is ordered ``kh, kw, C``, which gathers the fastest;
+    columns that are to be summed back into an image have PyTorch's order ``C, kh, kw``.
+    """
+
+    kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
 
+    def patches(self, a: Tensor, victims: int) -> Tensor:
+        """Of ``[V * B, C, H, W]``: ``[V, n, kh * kw * C]``, one for each of the n places in a victim's images."""
+        (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
+        framed = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
+        windows = framed.unfold(1, kh, sh).unfold(2, kw, sw)  # [V * B, h, w, C, kh, kw]
+        return windows.permute(0, 1, 2, 4, 5, 3).reshape(victims, -1, kh * kw * a.shape[1])
+
+    def sum_columns(self, columns: Tensor, size: tuple[int, int]) -> Tensor:
+        """Images ``[V * B, C, *size]`` from ``[V * B, C * kh * kw, places]``."""
+        return fold(columns, size, self.kernel, 1, self.padding, self.stride)
+
+    def pull_back(self, d: Tensor, a: Tensor, weight: Tensor) -> Tensor:
+        """The gradient with respect to the input ``a`` from that with respect to the output."""
+        return torch.ops.aten.convolution_backward(
+            d, a, weight, None, self.stride, self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
+        )[0]
+
+    def rows(self, gradient: Tensor) -> Tensor:
+        """A weight's gradient ``[V, outputs, C, kh, kw]`` as matrices ``[V, outputs, kh * kw * C]``."""
+        return gradient.permute(0, 1, 3, 4, 2).flatten(2).contiguous()
+
 
 class Conv(Dense):
-    """``nn.Conv2d`` as a matrix product with image patches, one a row.
-
-    A patch, and so a row of the residual, is ordered ``kh, kw, C``, which gathers the fastest; columns that
-    are to be summed back into an image have PyTorch's order ``C, kh, kw``.
-    """
+    """``nn.Conv2d`` as a matrix product with image patches, one a row."""
 
     def __init__(
         self,
@@ -42,24 +65,15 @@ class Conv(Dense):
         self.input = a
         out = conv2d(a, self.weight, self.bias, self.sliding.stride, self.sliding.padding)
         self.output = out.shape
-        self.a = self._patches(a)
+        self.a = self.sliding.patches(a, self.victims)
         return out
-
-    def _patches(self, a: Tensor) -> Tensor:
-        (kh, kw), (sh, sw), (ph, pw) = self.weight.shape[2:], self.sliding.stride, self.sliding.padding
-        framed = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
-        windows = framed.unfold(1, kh, sh).unfold(2, kw, sw)  # [V * B, h, w, C, kh, kw]
-        return windows.permute(0, 1, 2, 4, 5, 3).reshape(self.victims, -1, kh * kw * a.shape[1])
 
     def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
         by_victim = d.reshape(self.victims, -1, d.shape[1], d[0, 0].numel()).transpose(1, 2)
         return self._residual(by_victim.flatten(2), overlap)
 
     def backward(self, d: Tensor) -> Tensor:
-        stride, padding = self.sliding.stride, self.sliding.padding
-        return torch.ops.aten.convolution_backward(
-            d, self.input, self.weight, None, stride, padding, [1, 1], False, [0, 0], 1, [True, False, False]
-        )[0]
+        return self.sliding.pull_back(d, self.input, self.weight)
 
     def start_tangent(self) -> Tensor:
         n, _, height, width = self.output
@@ -76,7 +90,48 @@ class Conv(Dense):
         v = self.v.view(-1, outputs, kh * kw, inputs).transpose(2, 3).flatten(2)
         along = torch.bmm(v.mT, self.d).unflatten(2, (-1, dt[0, 0].numel())).transpose(1, 2).flatten(0, 1)
         columns = along.baddbmm_(self.weight.flatten(1).mT.expand(len(dt), -1, -1), dt.flatten(2))
-        return fold(columns, (height, width), (kh, kw), 1, self.sliding.padding, self.sliding.stride)
+        return self.sliding.sum_columns(columns, (height, width))
 
     def take(self, rows: Tensor) -> Conv:
         return Conv(self.weight, self.bias, *self._goals(rows), self.sliding, self.kept)
+
+
+class GramConv(Gram):
+    """``nn.Conv2d`` with few places in an image: the patches under them, one a row, are far fewer than filters."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, target: Matrices, target_bias: Tensor | None, sliding: Sliding
+    ):
+        super().__init__(weight, bias, target, target_bias)
+        self.sliding = sliding
+
+    def forward(self, a: Tensor) -> Tensor:
+        self.input = a
+        out = conv2d(a, self.weight, self.bias, self.sliding.stride, self.sliding.padding)
+        self.output = out.shape
+        self.a = self.sliding.patches(a, self.victims).double()
+        return out
+
+    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+        by_place = d.flatten(2).mT.reshape(self.victims, -1, d.shape[1])
+        return self._residual(by_place.double(), overlap)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return self.sliding.pull_back(d, self.input, self.weight)
+
+    def start_tangent(self) -> Tensor:
+        n, outputs, height, width = self.output
+        return self.v_a.view(n, height * width, outputs).mT.reshape(self.output)
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        moved = conv2d(t, self.weight, None, self.sliding.stride, self.sliding.padding)
+        return moved.add_(self.start_tangent())
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        n, inputs, height, width = self.input.shape
+        columns = self.v_d.view(n, dt[0, 0].numel(), -1, inputs).permute(0, 3, 2, 1).flatten(1, 2)
+        along = self.sliding.sum_columns(columns, (height, width))
+        return along.add_(self.sliding.pull_back(dt, self.input, self.weight))
+
+    def take(self, rows: Tensor) -> GramConv:
+        return GramConv(self.weight, self.bias, *self._goals(rows), self.sliding)

@@ -26,7 +26,7 @@ def matcher(
     weights: Tensors,
     target: Tensors,
     distance: Distance,
-    images: int,
+    shape: tuple[int, ...],
     loss: Loss = cross_entropy,
     label_weight: float = 0.0,
     kept: bool = False,
@@ -34,15 +34,15 @@ def matcher(
     """The fastest exact matcher for a network in its present mode (train or eval).
 
     ``weights``: parameters and buffers by name. ``target``: the captured gradients ``[V, ...]`` by parameter
-    name, each the mean over ``images`` images; a parameter that is missing there is not matched, and with ``kept``
-    neither is an entry that is zero. All must be of one dtype, which the images follow. ``label_weight`` times the
-    squared distance between prediction and label is added, as a penalty. Cross-entropy reads as many outputs as
-    there are classes, any other ``loss`` reads them all. A network with a layer that has no rule, or a loss other
-    than cross-entropy, is differentiated twice.
+    name, each of a batch of ``shape`` ``(B, C, H, W)``; a parameter that is missing there is not matched, and with
+    ``kept`` neither is an entry that is zero. All must be of one dtype, which the images follow. ``label_weight``
+    times the squared distance between prediction and label is added, as a penalty. Cross-entropy reads as many
+    outputs as there are classes, any other ``loss`` reads them all. A network with a layer that has no rule, or a
+    loss other than cross-entropy, is differentiated twice.
     """
     target = {name: target[name] for name, _ in model.named_parameters() if name in target}
     if loss is cross_entropy:
-        fast = tangent_matcher(model, weights, target, distance, images, label_weight, kept)
+        fast = tangent_matcher(model, weights, target, distance, shape, label_weight, kept)
         if fast is not None:
             return fast
     return AutogradMatcher(model, weights, target, distance, loss, label_weight, kept)

@@ -1,13 +1,14 @@
-"""Captured gradients of dense layers as thin factors, where they are exactly of low rank.
+"""Captured gradients of weights as matrices that are only multiplied with, thin where they are exactly of low rank.
 
-The gradient of a dense layer's weight is a sum of one outer product an image, so an undefended one has the
-rank of its batch at most. Its right factor spans the layer's inputs: for the first layer the images
-themselves, which is the analytic attack on such layers.
+A weight's gradient is a sum of outer products, one an image for a dense layer and one an image and place for a
+convolution, so an undefended one has their number as its rank at most. Its right factor spans the layer's inputs:
+for a dense first layer the images themselves, which is the analytic attack on such layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,16 +17,68 @@ _SPARE = 2  # columns beyond the rank, so that the random sketch misses nothing
 _SLICE = 2**24  # matrix entries in float64 at once
 
 
+class Matrices(Protocol):
+    """``G`` of every victim, ``[V, outputs, inputs]``."""
+
+    @property
+    def norm2(self) -> Tensor:
+        """Squared Frobenius norms ``[V]``, float64."""
+        ...
+
+    def __len__(self) -> int:
+        """Victims."""
+        ...
+
+    def through(self, a: Tensor) -> Tensor:
+        """``G a`` for inputs ``[V, n, inputs]``: ``[V, n, outputs]``; float64."""
+        ...
+
+    def back(self, d: Tensor) -> Tensor:
+        """``G^T d`` for output gradients ``[V, n, outputs]``: ``[V, n, inputs]``; float64."""
+        ...
+
+    def take(self, rows: Tensor) -> Matrices: ...
+
+
 @dataclass(frozen=True)
 class Factors:
     """``left @ right^T`` of every victim, in float64."""
 
     left: Tensor  # [V, outputs, k], orthonormal columns
     right: Tensor  # [V, inputs, k]
-    norm2: Tensor  # [V] squared Frobenius norm
+    norm2: Tensor
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def through(self, a: Tensor) -> Tensor:
+        return (a @ self.right) @ self.left.mT
+
+    def back(self, d: Tensor) -> Tensor:
+        return (d @ self.left) @ self.right.mT
 
     def take(self, rows: Tensor) -> Factors:
         return Factors(self.left[rows], self.right[rows], self.norm2[rows])
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Of full rank, as noise makes them: each is read twice an evaluation and never copied."""
+
+    matrices: Tensor
+    norm2: Tensor
+
+    def __len__(self) -> int:
+        return len(self.matrices)
+
+    def through(self, a: Tensor) -> Tensor:
+        return (a.to(self.matrices.dtype) @ self.matrices.mT).double()
+
+    def back(self, d: Tensor) -> Tensor:
+        return (d.to(self.matrices.dtype) @ self.matrices).double()
+
+    def take(self, rows: Tensor) -> Whole:
+        return Whole(self.matrices[rows], self.norm2[rows])
 
 
 def factorise(matrices: Tensor, rank: int) -> Factors | None:

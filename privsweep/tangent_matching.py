@@ -18,22 +18,18 @@ from torch import Tensor, nn
 
 from privsweep.bottleneck import Bottleneck, Output
 from privsweep.branch_rules import Fork, Join, Swap
-from privsweep.conv_rule import Conv, Sliding
+from privsweep.conv_rule import Conv, GramConv, Sliding
+from privsweep.footprint import footprint
 from privsweep.game import Tensors
 from privsweep.gradient_distance import Distance
 from privsweep.layer_rules import Rule, Sampling, UnmatchedLinear, plain_rule
-from privsweep.low_rank import factorise
+from privsweep.low_rank import Matrices, Whole, factorise
 from privsweep.norm_rule import norm_rule
 from privsweep.residual import Residual
-from privsweep.weight_rules import (
-    DenseLinear,
-    LowRankLinear,
-    WeightRule,
-    WideLinear,
-    squared_norm,
-)
+from privsweep.weight_rules import DenseLinear, GramLinear, WeightRule, squared_norm
 
 SMALL = 2**12  # entries of a dense layer's weight up to which the plain residual is the faster
+_FEW = 4  # times as many filters and inputs as places make Gram matrices the faster for a convolution
 
 
 class Match(NamedTuple):
@@ -136,11 +132,12 @@ def tangent_matcher(
     weights: Tensors,
     target: Tensors,
     distance: Distance,
-    images: int,
+    shape: tuple[int, ...],
     label_weight: float = 0.0,
     kept: bool = False,
 ) -> TangentMatcher | None:
     """None where a layer has no rule. See ``privsweep.gradient_matching.matcher``."""
+    places = footprint(model, shape).places
     rules: list[Rule] = []
     sampling: dict[str, Sampling] = {}
     flat = False
@@ -153,9 +150,9 @@ def tangent_matcher(
         elif isinstance(layer, Bottleneck):
             rule = sampling[f"{name}.noise"] = Sampling()
         elif isinstance(layer, nn.Linear | Output) and flat:
-            rule = _linear(name, weights, target, images, kept)
+            rule = _linear(name, weights, target, shape[0], kept)
         elif isinstance(layer, nn.Conv2d) and not flat:
-            rule = _conv(name, layer, weights, target, kept)
+            rule = _conv(name, layer, weights, target, places[name], kept)
         elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and not flat:
             rule = norm_rule(name, layer, weights, target, kept)
         else:
@@ -198,18 +195,25 @@ def _linear(name: str, weights: Tensors, target: Tensors, images: int, kept: boo
     goal, goal_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
     if kept or weight.numel() <= SMALL:
         return DenseLinear(weight, bias, goal, goal_bias, kept)
-    factors = factorise(goal, images)
-    if factors is None:
-        return WideLinear(weight, bias, goal, goal_bias)
-    return LowRankLinear(weight, bias, factors, goal_bias)
+    return GramLinear(weight, bias, _matrices(goal, images), goal_bias)
 
 
-def _conv(name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors, kept: bool) -> WeightRule | None:
+def _conv(
+    name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors, places: int, kept: bool
+) -> Conv | GramConv | None:
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1)
     if not plain or isinstance(layer.padding, str) or f"{name}.weight" not in target:
         return None
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
-    goal = target[f"{name}.weight"]
-    rows = goal.permute(0, 1, 3, 4, 2).flatten(2).contiguous()
-    sliding = Sliding(layer.stride, layer.padding)  # type: ignore[arg-type]
-    return Conv(weight, bias, rows, target.get(f"{name}.bias"), sliding, kept)
+    goal_bias = target.get(f"{name}.bias")
+    sliding = Sliding(layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+    rows = sliding.rows(target[f"{name}.weight"])
+    if kept or _FEW * places > min(rows.shape[1:]):
+        return Conv(weight, bias, rows, goal_bias, sliding, kept)
+    return GramConv(weight, bias, _matrices(rows, places), goal_bias, sliding)
+
+
+def _matrices(goal: Tensor, rank: int) -> Matrices:
+    """Captured gradients ``[V, outputs, inputs]``, thin if all are exactly of that rank."""
+    factors = factorise(goal, rank)
+    return Whole(goal, squared_norm(goal)) if factors is None else factors

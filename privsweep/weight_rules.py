@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from privsweep.layer_rules import Rule
-from privsweep.low_rank import Factors
+from privsweep.low_rank import Matrices
 
 _COPIED = 2**17  # entries of a victim up to which all are added in float64
 
@@ -113,47 +113,39 @@ class DenseLinear(Dense):
         return DenseLinear(self.weight, self.bias, *self._goals(rows), self.kept)
 
 
-class GramLinear(WeightRule):
-    """``nn.Linear`` without any matrix of the weight's size a victim but the captured gradient itself.
+class Gram(WeightRule):
+    """A layer without any matrix of the weight's size a victim but the captured gradient itself.
 
-    A gradient is the sum of the images' outer products of output gradient and input, so inner products of
-    residuals are small Gram matrices, and those with G need only ``G a`` and ``G^T d``. They cancel near zero:
-    they are formed in float64.
+    A gradient is the sum of the outer products of output gradient and input over images and places, so inner
+    products of residuals are small Gram matrices, and those with G need only ``G a`` and ``G^T d``. They cancel near
+    zero: they are formed in float64. Subclasses lay activations out: inputs ``[V, n, inputs]``, outputs
+    ``[V, n, outputs]``.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, victims: int, norm2: Tensor, target_bias: Tensor | None):
-        """``norm2`` ``[V]``: the squared norm of every victim's captured weight gradient, float64."""
-        self.weight, self.bias, self.victims = weight, bias, victims
-        self.norm2, self.target_bias = norm2, target_bias
+    a: Tensor  # inputs, float64
 
-    @abstractmethod
-    def _through(self, a: Tensor) -> Tensor:
-        """``G a`` for inputs ``[V, B, inputs]``: ``[V, B, outputs]``; float64."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, target: Matrices, target_bias: Tensor | None):
+        self.weight, self.bias = weight, bias
+        self.target, self.target_bias = target, target_bias
+        self.victims = len(target)
 
-    @abstractmethod
-    def _back(self, d: Tensor) -> Tensor:
-        """``G^T d`` for output gradients ``[V, B, outputs]``: ``[V, B, inputs]``; float64."""
-
-    def forward(self, a: Tensor) -> Tensor:
-        self.a = a.double().view(self.victims, -1, a.shape[1])
-        return linear(a, self.weight, self.bias)
-
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        self.d = d.double().view(self.victims, -1, d.shape[1])
-        self.gram_a, self.gram_d = self.a @ self.a.mT, self.d @ self.d.mT
-        self.goal_a, self.goal_d = self._through(self.a), self._back(self.d)
-        product = (self.goal_a * self.d).sum((1, 2))  # <g, G>
+    def _residual(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+        """``d`` ``[V, n, outputs]``, float64; the result is that of ``observe``."""
+        self.d = d
+        self.gram_a, self.gram_d = self.a @ self.a.mT, d @ d.mT
+        self.goal_a, self.goal_d = self.target.through(self.a), self.target.back(d)
+        product = (self.goal_a * d).sum((1, 2))  # <g, G>
         # rounding must not make a squared norm negative
-        r = ((self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + self.norm2).clamp(min=0)
-        h = product - self.norm2
+        r = ((self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + self.target.norm2).clamp(min=0)
+        h = product - self.target.norm2
         if self.target_bias is not None:
-            self.e_bias = self.d.sum(1) - self.target_bias
+            self.e_bias = d.sum(1) - self.target_bias
             r = r + self.e_bias.square().sum(1)
             h = h + (self.e_bias * self.target_bias).sum(1)
         return r, h if overlap else None
 
-    def backward(self, d: Tensor) -> Tensor:
-        return d @ self.weight
+    v_a: Tensor  # v a, [V, n, outputs]
+    v_d: Tensor  # v^T d, [V, n, inputs]
 
     def steer(self, p: Tensor, q: Tensor | None) -> None:
         dtype = self.weight.dtype
@@ -161,52 +153,36 @@ class GramLinear(WeightRule):
         v_d = combine(p, q, self.gram_d @ self.a - self.goal_d, self.goal_d)
         if self.target_bias is not None:
             v_a = v_a + combine(p, q, self.e_bias, self.target_bias)[:, None]
-        self.v_a, self.v_d = (t.to(dtype).flatten(0, 1) for t in (v_a, v_d))
+        self.v_a, self.v_d = v_a.to(dtype), v_d.to(dtype)
+
+    def _goals(self, rows: Tensor) -> tuple[Matrices, Tensor | None]:
+        return self.target.take(rows), None if self.target_bias is None else self.target_bias[rows]
+
+
+class GramLinear(Gram):
+    """``nn.Linear`` on ``[V * B, inputs]``."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        self.a = a.double().view(self.victims, -1, a.shape[1])
+        return linear(a, self.weight, self.bias)
+
+    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+        return self._residual(d.double().view(self.victims, -1, d.shape[1]), overlap)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return d @ self.weight
 
     def start_tangent(self) -> Tensor:
-        return self.v_a
+        return self.v_a.flatten(0, 1)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        return torch.addmm(self.v_a, t, self.weight.mT)
+        return torch.addmm(self.v_a.flatten(0, 1), t, self.weight.mT)
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        return torch.addmm(self.v_d, dt, self.weight)
+        return torch.addmm(self.v_d.flatten(0, 1), dt, self.weight)
 
-
-class LowRankLinear(GramLinear):
-    """Captured gradients that are exactly of low rank."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, target: Factors, target_bias: Tensor | None):
-        super().__init__(weight, bias, len(target.left), target.norm2, target_bias)
-        self.target = target
-
-    def _through(self, a: Tensor) -> Tensor:
-        return (a @ self.target.right) @ self.target.left.mT
-
-    def _back(self, d: Tensor) -> Tensor:
-        return (d @ self.target.left) @ self.target.right.mT
-
-    def take(self, rows: Tensor) -> LowRankLinear:
-        bias = None if self.target_bias is None else self.target_bias[rows]
-        return LowRankLinear(self.weight, self.bias, self.target.take(rows), bias)
-
-
-class WideLinear(GramLinear):
-    """Captured gradients of full rank, as noise makes them: each is read twice an evaluation and never copied."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None):
-        super().__init__(weight, bias, len(target), squared_norm(target), target_bias)
-        self.target = target
-
-    def _through(self, a: Tensor) -> Tensor:
-        return (a.to(self.target.dtype) @ self.target.mT).double()
-
-    def _back(self, d: Tensor) -> Tensor:
-        return (d.to(self.target.dtype) @ self.target).double()
-
-    def take(self, rows: Tensor) -> WideLinear:
-        bias = None if self.target_bias is None else self.target_bias[rows]
-        return WideLinear(self.weight, self.bias, self.target[rows], bias)
+    def take(self, rows: Tensor) -> GramLinear:
+        return GramLinear(self.weight, self.bias, *self._goals(rows))
 
 
 def squared_norm(goal: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ MODELS = {
     "lenet_default": ["model=lenet_dlg", "model.init=default"],
     "smlp": ["model=smlp"],
     "dmlp": ["model=dmlp"],
+    "resnet18": ["model=resnet18", "model.stem=imagenet"],
 }
 
 
@@ -40,7 +41,7 @@ class World:
     def matcher(self, rows: Tensor | slice) -> Matcher:
         weights = {name: w.detach() for name, w in self.model.state_dict().items()}
         target = {name: g[rows] for name, g in self.target.items()}
-        return matcher(self.model, weights, target, self.distance, 1)
+        return matcher(self.model, weights, target, self.distance, tuple(self.images.shape[1:]))
 
     def leaves(self, victim: int) -> list[Tensor]:
         return [start[victim].clone().requires_grad_(True) for start in (self.images, self.logits)]
@@ -61,7 +62,7 @@ def make_world(args: argparse.Namespace, victims: int, dtype: torch.dtype) -> Wo
     domain = Domain(args.image, CLASSES, (0.0,) * args.image[0], (1.0,) * args.image[0])
     with searching(None):
         architecture = build(compose(MODELS[args.model])).model
-    model = architecture.build(domain, rng.child("init")).to(device, dtype)
+    model = architecture.build(domain, rng.child("init")).to(device, dtype).eval()
     truth = rng.child("truth").normal(victims, 1, *args.image).sigmoid().to(device, dtype)
     labels = torch.arange(victims, device=device)[:, None] % CLASSES
     target = {name: p.new_empty(victims, *p.shape).detach() for name, p in model.named_parameters()}

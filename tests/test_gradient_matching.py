@@ -6,18 +6,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from privsweep.autograd_matching import AutogradMatcher
+from privsweep.conv_rule import GramConv
 from privsweep.game import Domain
 from privsweep.gradient_distance import Squared
 from privsweep.gradient_matching import matcher
 from privsweep.layer_rules import plain_rule
-from privsweep.low_rank import factorise
+from privsweep.low_rank import Factors, Whole, factorise
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.resnet import ResNet
 from privsweep.randomness import Rng
 from privsweep.residual import Residual
 from privsweep.tangent_matching import TangentMatcher
-from privsweep.weight_rules import DenseLinear, LowRankLinear, WideLinear
+from privsweep.weight_rules import GramLinear
 
 DOMAIN = Domain((2, 9, 9), 3, (0.0,) * 2, (1.0,) * 2)
 VICTIMS = 3
@@ -59,6 +60,15 @@ LAYERS = {
     "conv_stride": convolution(stride=2),
     "conv_uneven": convolution(kernel_size=(3, 2), stride=(2, 1), padding=(0, 1)),
     "conv_no_bias": convolution(bias=False),
+    "conv_few_places": stack(
+        nn.Conv2d(2, 20, (4, 3), (4, 5), (1, 2)),
+        nn.Tanh(),
+        nn.Conv2d(20, 48, 2, bias=False),
+        nn.Sigmoid(),
+        nn.Conv2d(48, 40, 3, 2, 1),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    ),
     "linear": stack(nn.Flatten(), nn.Linear(162, 3)),
     "linear_no_bias": stack(nn.Flatten(), nn.Linear(162, 3, bias=False)),
     "sigmoid": after_convolution(nn.Sigmoid()),
@@ -117,7 +127,7 @@ class World:
 
     def matcher(self, distance=None, **changes):
         distance = distance or Squared()
-        return matcher(self.model, self.weights, self.target, distance, self.batch, **changes)
+        return matcher(self.model, self.weights, self.target, distance, tuple(self.images.shape[1:]), **changes)
 
     def expected(self, distance) -> list[tuple[Tensor, Tensor, Tensor]]:
         """One victim at a time, differentiated twice."""
@@ -223,6 +233,26 @@ def test_unusual_convolutions_fall_back(changes):
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
+class TestFewPlaces:
+    """Convolutions with fewer places than filters, whose residuals are never formed."""
+
+    @pytest.mark.parametrize("sigma", [0, 1e-3])
+    def test_clean_and_noisy_gradients_are_exact(self, sigma):
+        world = World(LAYERS["conv_few_places"], 1)
+        world.target = {name: g + sigma * torch.randn_like(g) for name, g in world.target.items()}
+        match = world.matcher(Projected())
+        matrices = [type(r.target) for r in match.rules if isinstance(r, GramConv)]
+        assert matrices == ([Whole, Whole] if sigma else [Factors, Factors])
+        assert agrees(world, match(world.images, world.probabilities), Projected())
+
+    def test_victims_can_be_taken(self):
+        world = World(LAYERS["conv_few_places"], 2)
+        match, rows = world.matcher(), torch.tensor([2, 0, 2])
+        part = match.take(rows)(world.images[rows], world.probabilities[rows])
+        whole = match(world.images, world.probabilities)
+        assert all(close(p, w[rows], 1e-12) for p, w in zip(part[:3], whole[:3], strict=True))
+
+
 class TestWideLinear:
     """Layers wide enough for factors instead of matrices."""
 
@@ -235,14 +265,14 @@ class TestWideLinear:
     def test_factors_are_exact(self, batch, distance):
         world = self.world(batch)
         match = world.matcher(distance)
-        assert sum(isinstance(rule, LowRankLinear) for rule in match.rules) == 2
+        assert [type(r.target) for r in match.rules if isinstance(r, GramLinear)] == [Factors, Factors]
         assert agrees(world, match(world.images, world.probabilities), distance)
 
     def test_a_noisy_gradient_is_kept_whole(self):
         world = self.world(1)
         world.target = {name: g + 1e-3 * torch.randn_like(g) for name, g in world.target.items()}
         match = world.matcher()
-        assert all(isinstance(r, DenseLinear | WideLinear) for r in match.rules if hasattr(r, "weight"))
+        assert [type(r.target) for r in match.rules if isinstance(r, GramLinear)] == [Whole, Whole]
         assert agrees(world, match(world.images, world.probabilities), Squared())
 
     def test_the_factors_of_a_sum_of_outer_products(self):
@@ -270,6 +300,6 @@ def test_the_distance_of_the_true_images_is_zero_to_rounding_in_float32(name):
     names = list(world.target)
     target = {n: torch.stack(g) for n, g in zip(names, zip(*grads, strict=True), strict=True)}
     norm2 = sum(g.flatten(1).square().sum(1) for g in target.values())
-    match = matcher(world.model, weights, target, Squared(), 1)
+    match = matcher(world.model, weights, target, Squared(), tuple(truth.shape[1:]))
     assert isinstance(match, TangentMatcher)
     assert (match(truth, one_hot).distance <= 1e-12 * norm2).all()

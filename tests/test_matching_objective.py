@@ -82,7 +82,7 @@ class World:
 
     def matcher(self, distance: str, **changes):
         target = changes.pop("target", self.target)
-        return matcher(self.model, self.weights, target, OURS[distance], self.batch, **changes)
+        return matcher(self.model, self.weights, target, OURS[distance], tuple(self.images.shape[1:]), **changes)
 
     def plain(self, v: int, x: Tensor, y: Tensor, noise, distance: str, tv=0.0, label=0.0, kept=False, names=None):
         outputs = functional_call(self.model, {n: e[v] for n, e in noise.items()}, (x,))[:, :3]

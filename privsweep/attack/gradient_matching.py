@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import prod
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from privsweep.captured_gradient import captured_gradient, refuses_difference
 from privsweep.component import component
 from privsweep.errors import UserError
 from privsweep.first_order import FirstOrder, recorded
+from privsweep.footprint import footprint
 from privsweep.game import Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel, Update
 from privsweep.gradient_distance import Cosine, Distance, Squared
 from privsweep.gradient_matching import Matcher, matcher, numbers_held
@@ -130,7 +132,7 @@ class GradientMatching(Immediate):
         target = captured_gradient(seen, known)
         labels = self._labels(target, seen, known, rng)
         victims = len(next(iter(target.values())))
-        size = self._at_once(target, seen.examples, known.domain)
+        size = self._at_once(target, seen.examples, known)
 
         def attack(part: slice) -> Tensors:
             chunk = {name: g[part].to(bench.device) for name, g in target.items()}
@@ -175,7 +177,8 @@ class GradientMatching(Immediate):
         assert model is not None
         model = model.to(bench.device)
         matched = target if self.match == "all" else before_noise(model, target)
-        match = self._matcher(model, matched, seen, known)
+        shape = (seen.examples, *domain.shape)
+        match = self._matcher(model, matched, shape, seen, known)
         rngs = [rng.child("victim", v, "restart", r) for v in victims for r in range(self.restarts)]
         rows = torch.arange(len(victims), device=bench.device).repeat_interleave(self.restarts)
         if self.restarts > 1:
@@ -188,19 +191,20 @@ class GradientMatching(Immediate):
         begin = [starting_point(self.init, domain, seen.examples, logits, sought, r) for r in rngs]
         start = torch.stack(begin).to(like)
         fresh = NoiseStreams(shapes, rngs, start[:0]) if shapes and not sought else None
-        shape = (seen.examples, *domain.shape)
         objective = Joint(match, shape, domain.classes, given, self.tv_weight, fresh, sought, self.draws)
         end = self._minimise(objective, start, domain, bench)
         if fresh is not None:  # how far the streams went depends on who else was in the batch
             objective.fresh = NoiseStreams(shapes, [r.child("verdict") for r in rngs], start[:0])
         return self._best(end, objective, labels, sum(g[0].numel() for g in matched.values()))
 
-    def _matcher(self, model: nn.Sequential, target: Tensors, seen: Update, known: Knowledge) -> Matcher:
+    def _matcher(
+        self, model: nn.Sequential, target: Tensors, shape: tuple[int, ...], seen: Update, known: Knowledge
+    ) -> Matcher:
         device = next(iter(target.values())).device
         weights = {name: w.to(device) for name, w in seen.weights.items()}
         loss = cross_entropy if self.loss == "cross_entropy" or known.loss is None else known.loss
         distance = _DISTANCES[self.distance]
-        return matcher(model, weights, target, distance, seen.examples, loss, self.label_weight, self.match_kept)
+        return matcher(model, weights, target, distance, shape, loss, self.label_weight, self.match_kept)
 
     def _minimise(self, objective: Joint, start: Tensor, domain: Domain, bench: Bench) -> Minimum:
         progress = self._progress(bench)
@@ -247,11 +251,13 @@ class GradientMatching(Immediate):
 
         return progress
 
-    def _at_once(self, target: Tensors, examples: int, domain: Domain) -> int:
-        """Victims that fit the memory: the history, and the gradients with their residuals and patches."""
-        channels, height, width = domain.shape
-        dimension = examples * (channels * height * width + domain.classes)
-        gradients = numbers_held(target, self.restarts > 1, self.match_kept)
+    def _at_once(self, target: Tensors, examples: int, known: Knowledge) -> int:
+        """Victims that fit the memory: the history, the gradients with their residuals, activations and patches."""
+        assert known.domain is not None
+        assert known.model is not None
+        shape = (examples, *known.domain.shape)
+        dimension = prod(shape) + examples * known.domain.classes
+        held = numbers_held(target, self.restarts > 1, self.match_kept) + footprint(known.model, shape).numbers
         history = self.history if self.optimizer == "lbfgs" else 0
-        numbers = self.restarts * (2 * history * dimension + 2 * history**2 + 40 * dimension + gradients)
+        numbers = self.restarts * (2 * history * dimension + 2 * history**2 + 40 * dimension + held)
         return max(1, int(self.memory * 2**30 / (4 * numbers)))
