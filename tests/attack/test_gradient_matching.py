@@ -17,7 +17,7 @@ from tests.tiny import Bench, capture, fedavg, real_data
 
 DOMAIN = Domain((1, 8, 8), 4, (0.0,), (1.0,))
 DLG = {
-    "distance": "squared", "loss": "cross_entropy", "match": "all", "match_kept": False, "noise": "fresh",
+    "distance": "squared", "loss": "cross_entropy", "match": "all", "match_kept": False, "noise": "fresh", "draws": 1,
     "tv_weight": 0.0, "label_weight": 0.0, "labels": "optimised", "init": "normal", "optimizer": "lbfgs",
     "iterations": 60, "lr": 1.0, "decay": False, "signed": False, "boxed": False, "keep": "last", "patience": 0,
     "inner_iterations": 20, "history": 100, "tolerance_grad": 1e-7, "tolerance_change": 1e-9,
