@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +36,22 @@ class Sliding:
         """Images ``[V * B, C, *size]`` from ``[V * B, C * kh * kw, places]``."""
         return fold(columns, size, self.kernel, 1, self.padding, self.stride)
 
+    def convolve(self, a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return conv2d(a, weight, bias, self.stride, self.padding)
+
     def pull_back(self, d: Tensor, a: Tensor, weight: Tensor) -> Tensor:
         """The gradient with respect to the input ``a`` from that with respect to the output."""
-        return torch.ops.aten.convolution_backward(
-            d, a, weight, None, self.stride, self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
-        )[0]
+        return self._backward(d, a, weight, [True, False, False])[0]
+
+    def by_weight(self, d: Tensor, a: Tensor, weight: Tensor) -> Tensor:
+        """The gradient with respect to ``weight``."""
+        return self._backward(d, a, weight, [False, True, False])[1]
+
+    def _backward(self, d: Tensor, a: Tensor, weight: Tensor, asked: list[bool]) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+            d, a, weight, None, self.stride, self.padding, [1, 1], False, [0, 0], 1, asked
+        )
+        return found
 
     def rows(self, gradient: Tensor) -> Tensor:
         """A weight's gradient ``[V, outputs, C, kh, kw]`` as matrices ``[V, outputs, kh * kw * C]``."""
@@ -63,7 +75,7 @@ class Conv(Dense):
 
     def forward(self, a: Tensor) -> Tensor:
         self.input = a
-        out = conv2d(a, self.weight, self.bias, self.sliding.stride, self.sliding.padding)
+        out = self.sliding.convolve(a, self.weight, self.bias)
         self.output = out.shape
         self.a = self.sliding.patches(a, self.victims)
         return out
@@ -81,7 +93,7 @@ class Conv(Dense):
         return by_victim.transpose(1, 2).reshape(self.output)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        moved = conv2d(t, self.weight, None, self.sliding.stride, self.sliding.padding)
+        moved = self.sliding.convolve(t, self.weight)
         return moved.add_(self.start_tangent())
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
@@ -96,6 +108,64 @@ class Conv(Dense):
         return Conv(self.weight, self.bias, *self._goals(rows), self.sliding, self.kept)
 
 
+class LargeConv(Dense):
+    """``nn.Conv2d`` on so much a victim that its residual and direction are convolutions, one victim after the other.
+
+    There are no patches. Captured gradients are ``[V, outputs, C * kh * kw]``.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        target_bias: Tensor | None,
+        sliding: Sliding,
+        kept: bool = False,
+    ):
+        super().__init__(weight, bias, target, target_bias, kept)
+        self.sliding = sliding
+
+    def forward(self, a: Tensor) -> Tensor:
+        self.a = a
+        return self.sliding.convolve(a, self.weight, self.bias)
+
+    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+        self.d = d
+        each = [self.sliding.by_weight(d_v, a_v, self.weight) for d_v, a_v in self._each(d, self.a)]
+        e = torch.stack(each).flatten(2).sub_(self.target)
+        return self._compare(e, d.unflatten(0, (self.victims, -1)), (1, 3, 4), overlap)
+
+    def _each(self, *batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Victim by victim."""
+        return zip(*(batch.chunk(self.victims) for batch in batches), strict=True)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return self.sliding.pull_back(d, self.a, self.weight)
+
+    def start_tangent(self) -> Tensor:
+        biases: Sequence[Tensor | None] = [None] * self.victims if self.target_bias is None else list(self.v_bias)
+        return torch.cat(
+            [
+                self.sliding.convolve(a, v.view_as(self.weight), b)
+                for (a,), v, b in zip(self._each(self.a), self.v, biases, strict=True)
+            ]
+        )
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        return self.sliding.convolve(t, self.weight).add_(self.start_tangent())
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        along = [
+            self.sliding.pull_back(d, a, v.view_as(self.weight))
+            for (d, a), v in zip(self._each(self.d, self.a), self.v, strict=True)
+        ]
+        return torch.cat(along).add_(self.sliding.pull_back(dt, self.a, self.weight))
+
+    def take(self, rows: Tensor) -> LargeConv:
+        return LargeConv(self.weight, self.bias, *self._goals(rows), self.sliding, self.kept)
+
+
 class GramConv(Gram):
     """``nn.Conv2d`` with few places in an image: the patches under them, one a row, are far fewer than filters."""
 
@@ -107,7 +177,7 @@ class GramConv(Gram):
 
     def forward(self, a: Tensor) -> Tensor:
         self.input = a
-        out = conv2d(a, self.weight, self.bias, self.sliding.stride, self.sliding.padding)
+        out = self.sliding.convolve(a, self.weight, self.bias)
         self.output = out.shape
         self.a = self.sliding.patches(a, self.victims).double()
         return out
@@ -124,7 +194,7 @@ class GramConv(Gram):
         return self.v_a.view(n, height * width, outputs).mT.reshape(self.output)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        moved = conv2d(t, self.weight, None, self.sliding.stride, self.sliding.padding)
+        moved = self.sliding.convolve(t, self.weight)
         return moved.add_(self.start_tangent())
 
     def tangent_backward(self, dt: Tensor) -> Tensor:

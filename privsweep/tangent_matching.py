@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from privsweep.bottleneck import Bottleneck, Output
 from privsweep.branch_rules import Fork, Join, Swap
-from privsweep.conv_rule import Conv, GramConv, Sliding
+from privsweep.conv_rule import Conv, GramConv, LargeConv, Sliding
 from privsweep.footprint import footprint
 from privsweep.game import Tensors
 from privsweep.gradient_distance import Distance
@@ -29,6 +29,8 @@ from privsweep.residual import Residual
 from privsweep.weight_rules import DenseLinear, GramLinear, WeightRule, squared_norm
 
 SMALL = 2**12  # entries of a dense layer's weight up to which the plain residual is the faster
+_LARGE = 2**18  # entries of a victim's patches from which a convolution goes without them
+_DEEP = 8  # channels that this takes, for convolutions of one or three are slow backwards
 _FEW = 4  # times as many filters and inputs as places make Gram matrices the faster for a convolution
 
 
@@ -200,17 +202,20 @@ def _linear(name: str, weights: Tensors, target: Tensors, images: int, kept: boo
 
 def _conv(
     name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors, places: int, kept: bool
-) -> Conv | GramConv | None:
+) -> Conv | GramConv | LargeConv | None:
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1)
     if not plain or isinstance(layer.padding, str) or f"{name}.weight" not in target:
         return None
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
     goal_bias = target.get(f"{name}.bias")
     sliding = Sliding(layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
-    rows = sliding.rows(target[f"{name}.weight"])
-    if kept or _FEW * places > min(rows.shape[1:]):
-        return Conv(weight, bias, rows, goal_bias, sliding, kept)
-    return GramConv(weight, bias, _matrices(rows, places), goal_bias, sliding)
+    outputs, inputs = weight.shape[0], weight[0].numel()
+    if not kept and _FEW * places <= min(outputs, inputs):
+        goal = sliding.rows(target[f"{name}.weight"])
+        return GramConv(weight, bias, _matrices(goal, places), goal_bias, sliding)
+    if places * inputs >= _LARGE and weight.shape[1] >= _DEEP:
+        return LargeConv(weight, bias, target[f"{name}.weight"].flatten(2), goal_bias, sliding, kept)
+    return Conv(weight, bias, sliding.rows(target[f"{name}.weight"]), goal_bias, sliding, kept)
 
 
 def _matrices(goal: Tensor, rank: int) -> Matrices:

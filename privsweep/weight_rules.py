@@ -61,10 +61,16 @@ class Dense(WeightRule):
     def _residual(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
         """``d`` ``[V, outputs, n]``; the result is that of ``observe``."""
         self.d = d
-        self.e = self._counted(torch.baddbmm(self.target, d, self.a, beta=-1), self.target)
+        return self._compare(torch.baddbmm(self.target, d, self.a, beta=-1), d, 2, overlap)
+
+    def _compare(
+        self, e: Tensor, d: Tensor, over: int | tuple[int, ...], overlap: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Take the weight's residual ``e``, and the bias's, whose gradient is ``d`` summed ``over`` dimensions."""
+        self.e = self._counted(e, self.target)
         r, h = inner_products(self.e, self.target, overlap)
         if self.target_bias is not None:
-            self.e_bias = self._counted(d.sum(2) - self.target_bias, self.target_bias)
+            self.e_bias = self._counted(d.sum(over) - self.target_bias, self.target_bias)
             more_r, more_h = inner_products(self.e_bias, self.target_bias, overlap)
             r, h = r + more_r, None if h is None or more_h is None else h + more_h
         return r, h

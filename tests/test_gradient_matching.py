@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from privsweep.autograd_matching import AutogradMatcher
-from privsweep.conv_rule import GramConv
+from privsweep.conv_rule import Conv, GramConv, LargeConv
 from privsweep.game import Domain
 from privsweep.gradient_distance import Squared
 from privsweep.gradient_matching import matcher
@@ -251,6 +251,34 @@ class TestFewPlaces:
         part = match.take(rows)(world.images[rows], world.probabilities[rows])
         whole = match(world.images, world.probabilities)
         assert all(close(p, w[rows], 1e-12) for p, w in zip(part[:3], whole[:3], strict=True))
+
+
+class TestMuchWork:
+    """Convolutions whose patches would be many, one victim after the other."""
+
+    def world(self) -> World:
+        first = nn.Conv2d(2, 8, 3, padding=1)
+        deep = (nn.Conv2d(8, 8, (5, 4), (2, 1), (2, 1)), nn.Tanh(), nn.Conv2d(8, 9, 3, bias=False), nn.Sigmoid())
+        return World(stack(first, nn.Tanh(), *deep, nn.Flatten(), nn.LazyLinear(3)), 3)
+
+    @pytest.mark.parametrize("kept", [False, True])
+    @pytest.mark.parametrize("distance", [Squared(), Projected()], ids=["squared", "projected"])
+    def test_they_equal_the_others(self, distance, kept, monkeypatch):
+        world = self.world()
+        world.target = {name: g * (torch.rand_like(g) < 0.5 if kept else 1) for name, g in world.target.items()}
+        rows = torch.tensor([2, 0, 2])
+        found = {}
+        for kind, least in ((Conv, 2**30), (LargeConv, 1)):
+            monkeypatch.setattr("privsweep.tangent_matching._LARGE", least)
+            match = world.matcher(distance, kept=kept)
+            assert sum(type(rule) is kind for rule in match.rules) >= 2
+            found[kind] = (
+                match(world.images, world.probabilities),
+                match.take(rows)(world.images[rows], world.probabilities[rows]),
+            )
+        assert kept or agrees(world, found[LargeConv][0], distance)
+        for one, other in zip(found[Conv], found[LargeConv], strict=True):
+            assert all(close(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
 class TestWideLinear:
