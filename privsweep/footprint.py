@@ -1,4 +1,4 @@
-"""What a network's layers hold of a batch, without computing anything."""
+"""What a network's layers hold of a batch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class Footprint:
 
 
 def footprint(model: nn.Module, shape: tuple[int, ...]) -> Footprint:
-    """``shape`` ``(B, C, H, W)``. A zero batch passes on the meta device, in eval mode."""
-    part = deepcopy(model).to("meta", torch.float32).eval()
+    """``shape`` ``(B, C, H, W)``. Black images pass a copy in eval mode, where ``model`` is: not on the meta device,
+    for a network of a user's may read values."""
+    part = deepcopy(model).eval()
     places: dict[str, int] = {}
     numbers = 0
 
@@ -41,5 +42,5 @@ def footprint(model: nn.Module, shape: tuple[int, ...]) -> Footprint:
         if not any(layer.children()):
             layer.register_forward_hook(count(name, layer))
     with torch.no_grad():
-        part(torch.zeros(shape, device="meta"))
+        part(next(part.parameters()).new_zeros(shape))
     return Footprint(places, numbers)
