@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -58,8 +59,8 @@ class Sliding:
         return gradient.permute(0, 1, 3, 4, 2).flatten(2).contiguous()
 
 
-class Conv(Dense):
-    """``nn.Conv2d`` as a matrix product with image patches, one a row."""
+class DenseConv(Dense):
+    """``nn.Conv2d`` whose residual is formed."""
 
     def __init__(
         self,
@@ -72,6 +73,13 @@ class Conv(Dense):
     ):
         super().__init__(weight, bias, target, target_bias, kept)
         self.sliding = sliding
+
+    def take(self, rows: Tensor) -> Self:
+        return type(self)(self.weight, self.bias, *self._goals(rows), self.sliding, self.kept)
+
+
+class Conv(DenseConv):
+    """``nn.Conv2d`` as a matrix product with image patches, one a row."""
 
     def forward(self, a: Tensor) -> Tensor:
         self.input = a
@@ -104,27 +112,12 @@ class Conv(Dense):
         columns = along.baddbmm_(self.weight.flatten(1).mT.expand(len(dt), -1, -1), dt.flatten(2))
         return self.sliding.sum_columns(columns, (height, width))
 
-    def take(self, rows: Tensor) -> Conv:
-        return Conv(self.weight, self.bias, *self._goals(rows), self.sliding, self.kept)
 
-
-class LargeConv(Dense):
+class LargeConv(DenseConv):
     """``nn.Conv2d`` on so much a victim that its residual and direction are convolutions, one victim after the other.
 
     There are no patches. Captured gradients are ``[V, outputs, C * kh * kw]``.
     """
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        target: Tensor,
-        target_bias: Tensor | None,
-        sliding: Sliding,
-        kept: bool = False,
-    ):
-        super().__init__(weight, bias, target, target_bias, kept)
-        self.sliding = sliding
 
     def forward(self, a: Tensor) -> Tensor:
         self.a = a
@@ -161,9 +154,6 @@ class LargeConv(Dense):
             for (d, a), v in zip(self._each(self.d, self.a), self.v, strict=True)
         ]
         return torch.cat(along).add_(self.sliding.pull_back(dt, self.a, self.weight))
-
-    def take(self, rows: Tensor) -> LargeConv:
-        return LargeConv(self.weight, self.bias, *self._goals(rows), self.sliding, self.kept)
 
 
 class GramConv(Gram):
