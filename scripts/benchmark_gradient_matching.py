@@ -28,9 +28,9 @@ from collections.abc import Callable, Mapping, Sequence
 from matching_floor import show_floor
 from matching_world import CLASSES, MODELS, World, check, make_world
 from paired_timing import Turn, measure, show
-from privsweep.first_order import FirstOrder, milestones
-from privsweep.lbfgs import LBFGS
-from privsweep.matching_objective import Joint
+from privsweep.gradient_inversion.adam import FirstOrder, milestones
+from privsweep.gradient_inversion.lbfgs import LBFGS
+from privsweep.gradient_inversion.objective import Joint
 
 import torch
 from torch import Tensor

@@ -21,17 +21,17 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from privsweep.game import Architecture, Domain, Split
+from privsweep.interface.data import Architecture, Domain, ImageSet
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
-from privsweep.optimizer import Optimizer
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
-from privsweep.shadows import at_once, train_stack
-from privsweep.training import Plan, train
+from privsweep.training.optimizer import Optimizer
+from privsweep.defense.stack import Stack
+from privsweep.interface.randomness import Rng
+from privsweep.training.stacked import at_once, train_stack
+from privsweep.training.local import LocalSchedule, train
 
 DOMAIN = Domain((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3)
-PLAN = Plan(Optimizer("adam", 1e-4, 0.0), epochs=1, steps=None, batch_size=64)
+PLAN = LocalSchedule(Optimizer("adam", 1e-4, 0.0), epochs=1, steps=None, batch_size=64)
 MODELS: dict[str, Architecture] = {
     "shadow_mlp": MLP(width=128, depth=4, activation="relu", dropout=0.2, init="default", init_bound=0.5),
     "smlp": MLP(width=1024, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
@@ -73,7 +73,7 @@ def measure(
     """Models a second one by one and stacked, and the sorted ratios."""
     generator = Rng(0).child("images").generator()
     images = torch.randint(0, 256, (2 * records, *DOMAIN.shape), generator=generator, dtype=torch.uint8)
-    pool = Split(images, torch.randint(0, DOMAIN.classes, (2 * records,), generator=generator)).to(device)
+    pool = ImageSet(images, torch.randint(0, DOMAIN.classes, (2 * records,), generator=generator)).to(device)
     index = torch.stack([Rng(0).child("records", k).permutation(2 * records)[:records] for k in range(shadows)])
     rngs = [Rng(0).child("shadow", k) for k in range(shadows)]
 

@@ -19,13 +19,13 @@ import privsweep  # noqa: F401  (says how idle threads wait, before PyTorch is l
 import torch
 from torch.nn.functional import cross_entropy
 
-from privsweep.game import Architecture, Domain, Split
-from privsweep.protection import Stack
+from privsweep.interface.data import Architecture, Domain, ImageSet
+from privsweep.defense.stack import Stack
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
-from privsweep.optimizer import Optimizer
-from privsweep.randomness import Rng
-from privsweep.training import Plan, train_in_turn, train_stacked, weights_of
+from privsweep.training.optimizer import Optimizer
+from privsweep.interface.randomness import Rng
+from privsweep.training.local import LocalSchedule, train_in_turn, train_stacked, weights_of
 
 SHAPE, CLASSES = (1, 28, 28), 10
 
@@ -69,14 +69,14 @@ def measure(architecture: Architecture, device: torch.device, given: argparse.Na
     for _ in range(given.clients):
         images = torch.randint(0, 256, (given.examples, *SHAPE), generator=generator, dtype=torch.uint8)
         labels = torch.randint(0, CLASSES, (given.examples,), generator=generator)
-        owns.append(Split(images, labels).to(device))
+        owns.append(ImageSet(images, labels).to(device))
     rngs = [Rng(0).child("client", k) for k in range(given.clients)]
-    plan = Plan(Optimizer("adam", 1e-3, 0.0), 1, None, given.batch)
-    steps = given.clients * plan.length(given.examples)
+    schedule = LocalSchedule(Optimizer("adam", 1e-3, 0.0), 1, None, given.batch)
+    steps = given.clients * schedule.length(given.examples)
 
     def run(train: Callable) -> tuple[float, torch.Tensor]:
         begin = time.perf_counter()
-        _, losses = train(net, start, owns, domain, plan, cross_entropy, Stack({}), rngs)
+        _, losses = train(net, start, owns, domain, schedule, cross_entropy, Stack({}), rngs)
         if device.type == "cuda":
             torch.cuda.synchronize()
         return steps / (time.perf_counter() - begin), losses

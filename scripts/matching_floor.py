@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from matching_world import World
-from privsweep.tangent_matching import SMALL
+from privsweep.gradient_inversion.engine.tangent import SMALL
 
 import torch
 from torch import Tensor, nn

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from privsweep.build import build
-from privsweep.composition import compose, searching
-from privsweep.game import Domain, Tensors
-from privsweep.gradient_distance import Cosine, Distance, Squared
-from privsweep.gradient_matching import Matcher, matcher
-from privsweep.randomness import Rng
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
+from privsweep.interface.data import Domain, Tensors
+from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
+from privsweep.gradient_inversion.engine.matcher import Matcher, matcher
+from privsweep.interface.randomness import Rng
 
 import torch
 from torch import Tensor, nn

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from tiny import Bench, central
 
-from privsweep import membership
 from privsweep.dataset.digits import Digits
-from privsweep.game import Attack, Data, Exposure, Knowledge, Membership, Predictions, Scores, Split
+from privsweep.defense.stack import Stack
+from privsweep.exposure import black_box as membership
+from privsweep.interface.data import Data, ImageSet
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure, Knowledge, Membership, Predictions, Scores
+from privsweep.interface.roles import Attack
 from privsweep.metric.membership import score_membership
 from privsweep.model.mlp import MLP
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
 
 MODEL = MLP(width=64, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
 SMALL = MLP(width=32, depth=2, activation="relu", dropout=0.2, init="default", init_bound=0.5)
@@ -33,9 +35,9 @@ def digits() -> Data:
     return replace(data, **{name: _unlabelled(getattr(data, name), name) for name in ("train", "test", "prior")})
 
 
-def _unlabelled(split: Split, name: str) -> Split:
+def _unlabelled(split: ImageSet, name: str) -> ImageSet:
     drawn = torch.randint(10, (len(split),), generator=Rng(0).child("labels", name).generator())
-    return Split(split.images, drawn)
+    return ImageSet(split.images, drawn)
 
 
 def exposed(epochs: int = 60) -> Exposure:
@@ -44,7 +46,7 @@ def exposed(epochs: int = 60) -> Exposure:
     setting = central(epochs=epochs, lr=0.005, batch_size=16)
     system = setting.train(data, MODEL, Stack({}), Rng(0), Bench())
     out = membership.expose(setting, system, data, MODEL, Stack({}), Rng(0))
-    return replace(out, known=replace(out.known, public=data.prior))
+    return replace(out, known=replace(out.known, prior=data.prior))
 
 
 def guess(attack: Attack, out: Exposure, seed: int = 0) -> Scores:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from privsweep.capture import Capture
+from privsweep.exposure.updates import Capture
 from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedavg import FedAvg
-from privsweep.game import Tensors
+from privsweep.interface.data import Tensors
 
 TINY = (
     "dataset.train_size=60",

@@ -8,19 +8,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.captured_gradient import captured_gradient, refuses_difference
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.game import Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel, Update
-from privsweep.immediate import Immediate
-from privsweep.labels import label_images
-from privsweep.randomness import Rng
+from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.label_inference import label_images
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
+from privsweep.interface.roles import Bench, Setting
 
 _TINY = 1e-12
 
 
 @component
-class Analytic(Immediate):
+class Analytic(AttackBase):
     """Exact inversion of a linear first layer: weight gradient over bias gradient (Phong et al., 2017, section 3).
 
     A unit's weight gradient is the sum over examples of its error times the input, its bias gradient the sum of
@@ -40,7 +42,7 @@ class Analytic(Immediate):
     def refuses(self, setting: Setting) -> str | None:
         return refuses_difference(setting)
 
-    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
+    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
         if _first_linear(model) is None:
             return "attack=analytic: the first layer with weights must be linear with a bias; take model=smlp or dmlp"
         return None

@@ -6,14 +6,16 @@ from typing import ClassVar, Literal
 
 import torch
 
-from privsweep.component import component
-from privsweep.game import Bench, Knowledge, Reconstruction, Tensors, ThreatModel, Update
-from privsweep.immediate import Immediate
-from privsweep.randomness import Rng
+from privsweep.attack.base import AttackBase
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
+from privsweep.interface.roles import Bench
 
 
 @component
-class Blind(Immediate):
+class Blind(AttackBase):
     """Guesses every image and label without using the captured update.
 
     ``noise`` draws uniform pixels, ``grey`` answers the middle of the pixel range: of all guesses that

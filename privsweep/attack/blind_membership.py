@@ -6,14 +6,16 @@ from typing import ClassVar
 
 import torch
 
-from privsweep.component import component
-from privsweep.game import Bench, Knowledge, Predictions, Scores, Tensors, ThreatModel
-from privsweep.immediate import Immediate
-from privsweep.randomness import Rng
+from privsweep.attack.base import AttackBase
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Predictions, Scores, ThreatModel
+from privsweep.interface.roles import Bench
 
 
 @component
-class BlindMembership(Immediate):
+class BlindMembership(AttackBase):
     """Scores every candidate at random, and decides by a coin."""
 
     observes: ClassVar[type] = Predictions

@@ -9,12 +9,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from privsweep.activations import forwarded
-from privsweep.component import component
-from privsweep.decoder import mirror, start_at_mean
-from privsweep.game import Activations, Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel
-from privsweep.optimizer import Optimizer
-from privsweep.randomness import Rng, seeded
+from privsweep.activation_inversion.decoder import mirror, start_at_mean
+from privsweep.exposure.activations import forwarded
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
+from privsweep.interface.roles import Bench, Setting
+from privsweep.training.optimizer import Optimizer
 
 _WEIGHT = "weight:"  # names of the decoder's weights in what is prepared
 _AT_ONCE = 256  # images that pass the client's part, or victims' that are decoded, together
@@ -38,42 +40,42 @@ class GenerativeDecoder:
     memory: Annotated[float, Field(ge=0)]  # GiB
 
     observes: ClassVar[type] = Activations
-    needs: ClassVar[frozenset[str]] = frozenset({"model", "public", "domain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "prior", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
-    unprepared: ClassVar[frozenset[str]] = frozenset({"memory"})
+    prepare_ignores: ClassVar[frozenset[str]] = frozenset({"memory"})
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"server"}), "white-box")
 
     def refuses(self, setting: Setting) -> str | None:
         return None
 
-    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
-        if public is None or not len(public):
+    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+        if prior is None or not len(prior):
             return "the decoder needs images of its own; hold some out: dataset.prior_size=1000"
-        if public.images.shape[1:] != domain.shape:
-            theirs, ours = ("x".join(map(str, s)) for s in (public.images.shape[1:], domain.shape))
+        if prior.images.shape[1:] != domain.shape:
+            theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
             return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
         return None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """The decoder's weights, and its ``loss`` ``[epochs]``: mean squared error of own images' pixels in [0, 1]."""
         assert known.model is not None
-        assert known.public is not None
+        assert known.prior is not None
         assert known.domain is not None
-        public = known.public
+        prior = known.prior
         decoder = self.decoder(known, rng).to(bench.device)
-        source = _Source(known.model, public, known.domain, self.memory, rng.child("client's part"))
-        start_at_mean(decoder, source(torch.arange(min(len(public), _AT_ONCE), device=bench.device)), public.pixels())
+        source = _Source(known.model, prior, known.domain, self.memory, rng.child("client's part"))
+        start_at_mean(decoder, source(torch.arange(min(len(prior), _AT_ONCE), device=bench.device)), prior.pixels())
         optimizer = Optimizer("adam", self.lr, 0.0).make(list(decoder.parameters()))
-        steps = -(-len(public) // self.batch_size)
+        steps = -(-len(prior) // self.batch_size)
         losses = torch.zeros(self.epochs, device=bench.device)
         for epoch in range(self.epochs):
-            order = rng.child("epoch", epoch).permutation(len(public)).to(bench.device)
+            order = rng.child("epoch", epoch).permutation(len(prior)).to(bench.device)
             for step, batch in enumerate(order.split(self.batch_size)):
-                loss = mse_loss(decoder(source(batch)), public.pixels(batch))
+                loss = mse_loss(decoder(source(batch)), prior.pixels(batch))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                losses[epoch] += loss.detach() * (len(batch) / len(public))
+                losses[epoch] += loss.detach() * (len(batch) / len(prior))
                 done = epoch * steps + step + 1
                 if done % _SPEAKS == 0:
                     bench.tick(done, self.epochs * steps, loss=loss.item())
@@ -105,14 +107,14 @@ class _Source:
     Where the client's part is in train mode, an image's depend on what else is in the batch, and are made anew.
     """
 
-    def __init__(self, part: nn.Sequential, public: Split, domain: Domain, memory: float, rng: Rng):
-        self.part, self.public, self.domain, self.rng = part, public, domain, rng
+    def __init__(self, part: nn.Sequential, prior: ImageSet, domain: Domain, memory: float, rng: Rng):
+        self.part, self.prior, self.domain, self.rng = part, prior, domain, rng
         self.served = 0
         self.kept: Tensor | None = None
-        one = self._fresh(torch.zeros(1, dtype=torch.int64, device=public.images.device))
-        if not part.training and len(public) * one.nbytes <= memory * 2**30:
-            every = torch.arange(len(public), device=public.images.device)
-            self.kept = torch.empty(len(public), *one.shape[1:], device=one.device)
+        one = self._fresh(torch.zeros(1, dtype=torch.int64, device=prior.images.device))
+        if not part.training and len(prior) * one.nbytes <= memory * 2**30:
+            every = torch.arange(len(prior), device=prior.images.device)
+            self.kept = torch.empty(len(prior), *one.shape[1:], device=one.device)
             for batch in every.split(_AT_ONCE):
                 self.kept[batch] = self._fresh(batch)
 
@@ -121,4 +123,4 @@ class _Source:
 
     def _fresh(self, batch: Tensor) -> Tensor:
         self.served += 1
-        return forwarded(self.part, self.domain.inputs(self.public.pixels(batch)), self.rng.child(self.served))
+        return forwarded(self.part, self.domain.inputs(self.prior.pixels(batch)), self.rng.child(self.served))

@@ -12,22 +12,24 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from privsweep.captured_gradient import captured_gradient, refuses_difference
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.first_order import FirstOrder, recorded
-from privsweep.footprint import footprint
-from privsweep.game import Bench, Domain, Knowledge, Reconstruction, Setting, Split, Tensors, ThreatModel, Update
-from privsweep.gradient_distance import Cosine, Distance, Squared
-from privsweep.gradient_matching import Matcher, matcher, numbers_held
-from privsweep.immediate import Immediate
-from privsweep.labels import last_bias, read_labels
-from privsweep.lbfgs import LBFGS, Minimum, Progress
-from privsweep.matching_objective import Joint
-from privsweep.noise_streams import NoiseStreams, before_noise, noise_shapes
-from privsweep.randomness import Rng
-from privsweep.starting_images import Init, bounds, starting_point
-from privsweep.stochastic import noise_layers
+from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.adam import FirstOrder, recorded
+from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
+from privsweep.gradient_inversion.engine.matcher import Matcher, matcher, numbers_held
+from privsweep.gradient_inversion.engine.memory import footprint
+from privsweep.gradient_inversion.initialisation import Init, bounds, starting_point
+from privsweep.gradient_inversion.label_inference import last_bias, read_labels
+from privsweep.gradient_inversion.lbfgs import LBFGS, Minimum, Progress
+from privsweep.gradient_inversion.model_noise import NoiseStreams, before_noise, noise_shapes
+from privsweep.gradient_inversion.objective import Joint
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
+from privsweep.interface.roles import Bench, Setting
+from privsweep.model.stochastic import noise_layers
 
 _DISTANCES: dict[str, Distance] = {"squared": Squared(), "cosine": Cosine()}
 _TICK_SECONDS = 1.0
@@ -38,7 +40,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 @component
-class GradientMatching(Immediate):
+class GradientMatching(AttackBase):
     """Moves random images until the gradient they cause equals the captured one.
 
     Works on the scale of model inputs. Labels are known, read off the gradient, or probabilities (the softmax of
@@ -114,7 +116,7 @@ class GradientMatching(Immediate):
     def refuses(self, setting: Setting) -> str | None:
         return refuses_difference(setting)
 
-    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
+    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
         if self.draws > 1 and not noise_layers(model):
             return f"attack.draws={self.draws}: the model draws no noise; take attack.draws=1, or defense=[precode]"
         try:

@@ -6,11 +6,13 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from privsweep.component import component
-from privsweep.game import Bench, Knowledge, Predictions, Scores, Tensors
-from privsweep.likelihood import confidence, stand_out
-from privsweep.randomness import Rng
-from privsweep.shadow_attack import InOutAttack
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Predictions, Scores
+from privsweep.interface.roles import Bench
+from privsweep.membership_inference.scores import confidence, stand_out
+from privsweep.membership_inference.shadow_attack import InOutAttack
 
 _LEAST = 1e-6  # variance of a confidence, in squared logits: of shadows that agree
 
@@ -26,10 +28,10 @@ class LiRA(InOutAttack):
 
     variance: Literal["global", "record"]  # pooled over all records, or every record's own
 
-    unprepared: ClassVar[frozenset[str]] = InOutAttack.unprepared | {"variance"}
+    prepare_ignores: ClassVar[frozenset[str]] = InOutAttack.prepare_ignores | {"variance"}
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        assert known.public is not None
+        assert known.prior is not None
         assert known.candidates is not None
         assert known.domain is not None
         labels = known.candidates.labels
@@ -42,10 +44,10 @@ class LiRA(InOutAttack):
             into, width = self.gaussian(shadows, inside)
             ratio = z.square() / 2 + spread.log() - ((target - into) / width).square() / 2 - width.log()
             return Scores(ratio, ratio > 0, found)
-        answer = seen.ask(known.domain.inputs(known.public.pixels()))
-        replies, inside = self.on_public(known, prepared)
-        mean, spread = self.gaussian(confidence(replies, known.public.labels), ~inside)
-        reference = (confidence(answer, known.public.labels) - mean) / spread
+        answer = seen.ask(known.domain.inputs(known.prior.pixels()))
+        replies, inside = self.on_prior(known, prepared)
+        mean, spread = self.gaussian(confidence(replies, known.prior.labels), ~inside)
+        reference = (confidence(answer, known.prior.labels) - mean) / spread
         return Scores(z, stand_out(z, reference[reference.isfinite()]), found)
 
     def gaussian(self, values: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:

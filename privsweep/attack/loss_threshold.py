@@ -6,16 +6,18 @@ from typing import ClassVar
 
 from torch import nn
 
-from privsweep.component import component
-from privsweep.game import Bench, Domain, Knowledge, Predictions, Scores, Split, Tensors, ThreatModel
-from privsweep.immediate import Immediate
-from privsweep.likelihood import confidence, of_label, stand_out
-from privsweep.public_data import unfit
-from privsweep.randomness import Rng
+from privsweep.attack.base import AttackBase
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Predictions, Scores, ThreatModel
+from privsweep.interface.roles import Bench
+from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.membership_inference.scores import confidence, of_label, stand_out
 
 
 @component
-class LossThreshold(Immediate):
+class LossThreshold(AttackBase):
     """A record is a member where its loss is low.
 
     Yeom et al. put the threshold at the mean training loss, which a black box does not tell: here it is the one at
@@ -23,18 +25,18 @@ class LossThreshold(Immediate):
     """
 
     observes: ClassVar[type] = Predictions
-    needs: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "public"})
+    needs: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "prior"})
     threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
 
-    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
-        return unfit(public, domain, 1, "attack=loss_threshold", "")
+    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+        return unfit(prior, domain, 1, "attack=loss_threshold", "")
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        assert known.public is not None
+        assert known.prior is not None
         assert known.candidates is not None
         assert known.domain is not None
         # A low loss is a high confidence, which does not round to 0 where the model is sure.
         scores = confidence(seen.probabilities, known.candidates.labels)
-        answer = seen.ask(known.domain.inputs(known.public.pixels()))
+        answer = seen.ask(known.domain.inputs(known.prior.pixels()))
         loss = -of_label(seen.probabilities, known.candidates.labels).log()
-        return Scores(scores, stand_out(scores, confidence(answer, known.public.labels)), {"loss": loss})
+        return Scores(scores, stand_out(scores, confidence(answer, known.prior.labels)), {"loss": loss})

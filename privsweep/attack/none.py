@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from privsweep.component import component
-from privsweep.game import Bench, Guess, Knowledge, Observation, Tensors, ThreatModel
-from privsweep.immediate import Immediate
-from privsweep.randomness import Rng
+from privsweep.attack.base import AttackBase
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Guess, Knowledge, Observation, ThreatModel
+from privsweep.interface.roles import Bench
 
 
 @component
-class NoAttack(Immediate):
+class NoAttack(AttackBase):
     """Observes nothing, so nothing is exposed."""
 
     observes: ClassVar[type[Observation] | None] = None

@@ -7,25 +7,27 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from privsweep.component import component
-from privsweep.game import Activations, Bench, Domain, Knowledge, Reconstruction, Split, Tensors, ThreatModel
-from privsweep.immediate import Immediate
-from privsweep.randomness import Rng
+from privsweep.attack.base import AttackBase
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
+from privsweep.interface.roles import Bench
 
 
 @component
-class PriorMean(Immediate):
+class PriorMean(AttackBase):
     """Answers every image with the mean of the adversary's own images, without using the activations.
 
     Of all answers that are the same for everybody it has the smallest squared error, if victims are like those images.
     """
 
     observes: ClassVar[type[Activations] | None] = Activations
-    needs: ClassVar[frozenset[str]] = frozenset({"domain", "public"})
+    needs: ClassVar[frozenset[str]] = frozenset({"domain", "prior"})
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
 
-    def fits(self, model: nn.Sequential, domain: Domain, public: Split | None) -> str | None:
-        if public is None or not len(public):
+    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+        if prior is None or not len(prior):
             return "the mean image is that of the adversary's own data; hold some out: dataset.prior_size=1000"
         return None
 
@@ -33,8 +35,8 @@ class PriorMean(Immediate):
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
     ) -> Reconstruction:
         assert known.domain is not None
-        assert known.public is not None
-        mean = known.public.images.sum(0, dtype=torch.int64).float() / (255 * len(known.public))
+        assert known.prior is not None
+        mean = known.prior.images.sum(0, dtype=torch.int64).float() / (255 * len(known.prior))
         victims = len(seen.z)
         return Reconstruction(
             images=known.domain.inputs(mean).expand(victims, seen.examples, -1, -1, -1).to(bench.device),

@@ -8,11 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from privsweep.component import component
-from privsweep.game import Bench, Knowledge, Predictions, Scores, Tensors
-from privsweep.likelihood import of_label, stand_out
-from privsweep.randomness import Rng
-from privsweep.shadow_attack import InOutAttack
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Predictions, Scores
+from privsweep.interface.roles import Bench
+from privsweep.membership_inference.scores import of_label, stand_out
+from privsweep.membership_inference.shadow_attack import InOutAttack
 
 _TINY = 1e-30
 
@@ -30,17 +32,17 @@ class RMIA(InOutAttack):
     gamma: Annotated[float, Field(gt=0)]
     a: Annotated[float, Field(ge=0, le=1)] | None  # None: fitted to the shadows
 
-    unprepared: ClassVar[frozenset[str]] = InOutAttack.unprepared | {"gamma", "a"}
+    prepare_ignores: ClassVar[frozenset[str]] = InOutAttack.prepare_ignores | {"gamma", "a"}
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        assert known.public is not None
+        assert known.prior is not None
         assert known.candidates is not None
         assert known.domain is not None
-        labels, z_labels = known.candidates.labels, known.public.labels
-        (ours, inside), (theirs, z_inside) = self.on_candidates(known, prepared), self.on_public(known, prepared)
+        labels, z_labels = known.candidates.labels, known.prior.labels
+        (ours, inside), (theirs, z_inside) = self.on_candidates(known, prepared), self.on_prior(known, prepared)
         shadows = torch.cat([of_label(ours, labels), of_label(theirs, z_labels)], 1).double()
         usual = self.usual(shadows, torch.cat([inside, z_inside], 1))
-        answer = seen.ask(known.domain.inputs(known.public.pixels()))
+        answer = seen.ask(known.domain.inputs(known.prior.pixels()))
         target = torch.cat([of_label(seen.probabilities, labels), of_label(answer, z_labels)]).double()
         likelihood = target / usual.clamp_min(_TINY)
         x, z = likelihood.split([len(labels), len(z_labels)])

@@ -11,11 +11,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from privsweep.component import component
-from privsweep.game import Bench, Knowledge, Predictions, Scores, Tensors
-from privsweep.randomness import Rng
-from privsweep.shadow_attack import ShadowAttack
-from privsweep.shadows import answers, train_shadows
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Predictions, Scores
+from privsweep.interface.roles import Bench
+from privsweep.membership_inference.shadow_attack import ShadowAttack
+from privsweep.training.stacked import answers, train_shadows
 
 
 @component
@@ -30,26 +32,33 @@ class ShadowMembership(ShadowAttack):
 
     classifier: Literal["mlp", "logistic"]
 
-    unprepared: ClassVar[frozenset[str]] = ShadowAttack.unprepared | {"classifier"}
+    prepare_ignores: ClassVar[frozenset[str]] = ShadowAttack.prepare_ignores | {"classifier"}
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """Answers ``probabilities`` ``[K, 2n, classes]`` to ``n`` records in and ``n`` out, and their ``labels``."""
-        assert known.public is not None
+        assert known.prior is not None
         assert known.domain is not None
-        public = known.public
-        size = self.shadow_size or len(public) // 2
-        chosen = [rng.child("shadow", k, "records").permutation(len(public))[: 2 * size] for k in range(self.shadows)]
-        asked = torch.stack(chosen).to(public.images.device)
+        prior = known.prior
+        size = self.shadow_size or len(prior) // 2
+        chosen = [rng.child("shadow", k, "records").permutation(len(prior))[: 2 * size] for k in range(self.shadows)]
+        asked = torch.stack(chosen).to(prior.images.device)
         architecture = self.architecture(known)
         weights = train_shadows(
-            architecture, public, asked[:, :size], known.domain, self.plan(known.recipe), rng, bench, self.memory
+            architecture,
+            prior,
+            asked[:, :size],
+            known.domain,
+            self.schedule(known.recipe),
+            rng,
+            bench,
+            self.memory,
         )
         net = architecture.build(known.domain, rng)
         replies = [
-            answers(net, {n: w[k : k + 1] for n, w in weights.items()}, public.take(rows), known.domain)
+            answers(net, {n: w[k : k + 1] for n, w in weights.items()}, prior.take(rows), known.domain)
             for k, rows in enumerate(asked)
         ]
-        return {"probabilities": torch.cat(replies), "labels": public.labels[asked]}
+        return {"probabilities": torch.cat(replies), "labels": prior.labels[asked]}
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         assert known.candidates is not None

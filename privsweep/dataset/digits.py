@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 
-from privsweep.component import component
-from privsweep.dataset.arrays import Arrays, check, checksum, held_out
-from privsweep.dataset.shaping import Shaping
-from privsweep.game import Data
-from privsweep.randomness import Rng
+from privsweep.dataset.base import Shaping
+from privsweep.dataset.npz_format import Arrays, check, checksum, held_out
+from privsweep.interface.component import component
+from privsweep.interface.data import Data
+from privsweep.interface.randomness import Rng
 
 TEST_FRACTION = 0.2
 

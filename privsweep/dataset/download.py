@@ -15,9 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from privsweep.dataset.arrays import check, reason, write
-from privsweep.dataset.official import BY_HAND, OFFICIAL
-from privsweep.errors import AbsentError
+from privsweep.dataset.npz_format import check, reason, write
+from privsweep.dataset.sources import BY_HAND, OFFICIAL
+from privsweep.interface.errors import AbsentError
 
 ANSWER = 5.0  # seconds that a publisher has to answer
 STALL = 30.0  # seconds without a byte after which a download is given up

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privsweep.component import component
-from privsweep.dataset.shaping import Shaping
-from privsweep.dataset.tree import Tree, decode, scan, tree_checksum
-from privsweep.game import Data
-from privsweep.randomness import Rng
+from privsweep.dataset.base import Shaping
+from privsweep.dataset.image_tree import Tree, decode, scan, tree_checksum
+from privsweep.interface.component import component
+from privsweep.interface.data import Data
+from privsweep.interface.randomness import Rng
 
 
 @component

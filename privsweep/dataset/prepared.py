@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from privsweep.component import component
-from privsweep.dataset.arrays import npz_checksum, read
+from privsweep.dataset.base import Shaping
 from privsweep.dataset.download import prepared
-from privsweep.dataset.shaping import Shaping
-from privsweep.errors import UserError
-from privsweep.game import Data
-from privsweep.randomness import Rng
+from privsweep.dataset.npz_format import npz_checksum, read
+from privsweep.interface.component import component
+from privsweep.interface.data import Data
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
 
 
 @component
@@ -33,7 +33,7 @@ class Prepared(Shaping):
 
 @component
 class Npz(Shaping):
-    """The user's own file in the prepared format (see ``privsweep.dataset.arrays``)."""
+    """The user's own file in the prepared format (see ``privsweep.dataset.npz_format``)."""
 
     path: Path
 

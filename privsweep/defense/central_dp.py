@@ -8,14 +8,15 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field
 from torch import nn
 
-from privsweep.accounting import Accountant, Releases, check_noise, noise_for, report
-from privsweep.aggregation import participants
-from privsweep.clipping import clip, noised, refuse_batch_normalisation
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.game import Schedule, Tensors
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
+from privsweep.differential_privacy.accounting import Accountant, Releases, check_noise, noise_for, report
+from privsweep.differential_privacy.clipping import clip, noised, refuse_batch_normalisation
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule
+from privsweep.training.aggregation import participants
 
 _KEY = "defense.central_dp"
 

@@ -8,30 +8,30 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from privsweep.component import component
-from privsweep.game import Tensors
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
 
 
 @component
 class GradientPruning(Defense):
     """Sets the smallest entries of a gradient to zero, in every training step and in a captured one.
 
-    Exactly ``share`` of the entries, rounded to a whole number, are pruned (``keep: rest``) or are the only
-    ones to stay (``keep: largest``). Of equal magnitudes the earlier ones are pruned. ``share=0`` with
+    Exactly ``fraction`` of the entries, rounded to a whole number, are pruned (``keep: rest``) or are the only
+    ones to stay (``keep: largest``). Of equal magnitudes the earlier ones are pruned. ``fraction=0`` with
     ``keep: rest``, or 1 with ``keep: largest``, is no defence.
 
     PRECODE, section 5.2, prunes the smallest 10%, and reports that training then fails, as it does where
     only the largest 10% are kept: both readings are here. Zhu et al. (2019) prune 1% to 70%.
     """
 
-    share: Annotated[float, Field(ge=0, le=1)]
+    fraction: Annotated[float, Field(ge=0, le=1)]
     keep: Literal["rest", "largest"]
     scope: Literal["global", "tensor"]
 
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
-        if self.share == (0 if self.keep == "rest" else 1):
+        if self.fraction == (0 if self.keep == "rest" else 1):
             return grad
         if self.scope == "tensor":
             return {name: self._prune(g.flatten()).view_as(g) for name, g in grad.items()}
@@ -40,7 +40,7 @@ class GradientPruning(Defense):
         return {name: part.view_as(g) for (name, g), part in zip(grad.items(), parts, strict=True)}
 
     def _prune(self, g: Tensor) -> Tensor:
-        chosen = round(self.share * len(g))
+        chosen = round(self.fraction * len(g))
         count = chosen if self.keep == "rest" else len(g) - chosen
         if count == 0:
             return g

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from privsweep.component import component
-from privsweep.game import Tensors
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
 
 _LEVELS = 127  # of int8 on either side of zero, so that a value and its negative are rounded alike
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from privsweep.component import component
-from privsweep.game import Tensors
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
 
 
 @component

@@ -8,12 +8,12 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
-from privsweep.bottleneck import Bottleneck, Output
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.game import Loss
-from privsweep.protection import Defense
-from privsweep.randomness import Rng, seeded
+from privsweep.interface.component import component
+from privsweep.interface.data import Loss
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.variational_bottleneck import Bottleneck, Output
 
 
 @component

@@ -10,12 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from privsweep.aggregation import participants
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.game import Schedule, Tensors
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
+from privsweep.interface.component import component
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule
+from privsweep.training.aggregation import participants
 
 
 @component
@@ -28,7 +29,7 @@ class SecureAggregation(Defense):
     those, so that the sum of the rest comes out, and with fewer than ``threshold`` left they refuse. Simulated: key
     agreement, secret sharing and double masks are not, and the generator is PyTorch's.
 
-    The server sees a sum of one round's shares, exact in steps of ``2 ** -fraction_bits``.
+    The server sees a sum of one round's updates, exact in steps of ``2 ** -fraction_bits``.
     """
 
     fraction_bits: Annotated[int, Field(ge=1)]
@@ -60,25 +61,25 @@ class SecureAggregation(Defense):
             )
         return left
 
-    def survivors(self, clients: int, rng: Rng) -> list[int]:
+    def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
         order = rng.child("dropout").permutation(clients)
         return sorted(order[: self._left(clients)].tolist())
 
-    def server_view(self, shares: Sequence[Tensors], rng: Rng) -> list[Tensors]:
+    def server_view(self, updates: Sequence[Tensors], rng: Rng) -> list[Tensors]:
         """The messages of the clients that get through, int64 below ``2 ** bits``, seeds of vanished ones revealed."""
-        heard = self.survivors(len(shares), rng)
-        messages = [self._encode(share, len(shares)) for share in shares]
-        for one, other in combinations(range(len(shares)), 2):
-            mask = self._mask(shares[one], rng.child("pair", one, other))
+        surviving = self.surviving_clients(len(updates), rng)
+        messages = [self._encode(update, len(updates)) for update in updates]
+        for one, other in combinations(range(len(updates)), 2):
+            mask = self._mask(updates[one], rng.child("pair", one, other))
             messages[one] = {name: t + mask[name] for name, t in messages[one].items()}
             messages[other] = {name: t - mask[name] for name, t in messages[other].items()}
-        for stayed in heard:
-            for gone in set(range(len(shares))) - set(heard):
+        for stayed in surviving:
+            for gone in set(range(len(updates))) - set(surviving):
                 one, other = sorted((stayed, gone))
                 sign = 1 if stayed == one else -1
-                mask = self._mask(shares[stayed], rng.child("pair", one, other))
+                mask = self._mask(updates[stayed], rng.child("pair", one, other))
                 messages[stayed] = {name: t - sign * mask[name] for name, t in messages[stayed].items()}
-        return [self._wrap(messages[n]) for n in heard]
+        return [self._wrap(messages[n]) for n in surviving]
 
     def combine(self, messages: Sequence[Tensors]) -> dict[str, Tensor]:
         """The sum, float64."""
@@ -86,9 +87,9 @@ class SecureAggregation(Defense):
         half = 1 << (self.bits - 1)
         return {name: ((t + half) % (2 * half) - half).double() / 2**self.fraction_bits for name, t in total.items()}
 
-    def _encode(self, share: Tensors, clients: int) -> dict[str, Tensor]:
+    def _encode(self, update: Tensors, clients: int) -> dict[str, Tensor]:
         """Whole steps of the fixed point; the sum of all clients' must fit."""
-        scaled = {name: (t.double() * 2**self.fraction_bits).round() for name, t in share.items()}
+        scaled = {name: (t.double() * 2**self.fraction_bits).round() for name, t in update.items()}
         most = ((1 << (self.bits - 1)) - 1) // clients
         largest = torch.stack([t.abs().amax() for t in scaled.values()]).amax().item()
         if not largest <= most:  # what is not a number does not fit either

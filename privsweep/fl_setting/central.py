@@ -9,17 +9,19 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.federation import Log, Trained
-from privsweep.game import Architecture, Bench, Data, System
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
-from privsweep.training import Plan, train, weights_of
+from privsweep.fl_setting.base import Log, TrainingSetting
+from privsweep.interface.component import component
+from privsweep.interface.data import Architecture, Data
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import System
+from privsweep.interface.roles import Bench
+from privsweep.training.local import LocalSchedule, train, weights_of
 
 
 @component
-class Central(Trained):
+class Central(TrainingSetting):
     """Plain training with one optimiser from the first epoch to the last; a server sees the gradients."""
 
     epochs: Annotated[int, Field(ge=0)]
@@ -43,16 +45,16 @@ class Central(Trained):
     def shards(self, data: Data, rng: Rng) -> list[Tensor]:
         return [torch.arange(len(data.train))]
 
-    def plan(self) -> Plan:
-        return Plan(self.rule(), 1, None, self.batch_size)
+    def local_schedule(self) -> LocalSchedule:
+        return LocalSchedule(self.rule(), 1, None, self.batch_size)
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        loss, plan = defense.loss(cross_entropy), self.plan()
+        loss, schedule = defense.loss(cross_entropy), self.local_schedule()
         optimizer = self.rule().make(list(net.parameters()))
         log = Log(data, net, self.epochs, self.checkpoints, bench)
         log.add(0, weights_of(net))
         for done in range(self.epochs):
-            value = train(net, data.train, data.domain, plan, loss, defense, rng.child("round", done), optimizer)
+            value = train(net, data.train, data.domain, schedule, loss, defense, rng.child("round", done), optimizer)
             log.add(done + 1, weights_of(net), value.item())
         return log.system()

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from privsweep.aggregation import averaged
-from privsweep.component import component
-from privsweep.federation import Count, Federated, Log
-from privsweep.game import Architecture, Bench, Data, System, Tensors
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
-from privsweep.training import (
+from privsweep.fl_setting.base import Count, Federated, Log
+from privsweep.interface.component import component
+from privsweep.interface.data import Architecture, Data, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import System
+from privsweep.interface.roles import Bench
+from privsweep.training.aggregation import averaged
+from privsweep.training.local import (
+    LocalSchedule,
     Parallel,
-    Plan,
     choose,
     train,
     train_in_turn,
@@ -36,12 +38,12 @@ class FedAvg(Federated):
     local_steps: Count | None  # instead of whole epochs; null: epochs
     parallel: Parallel  # auto: stacked on a GPU, in turn on the CPU; same weights to rounding
 
-    def plan(self) -> Plan:
-        return Plan(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
+    def local_schedule(self) -> LocalSchedule:
+        return LocalSchedule(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        loss, plan = defense.loss(cross_entropy), self.plan()
+        loss, schedule = defense.loss(cross_entropy), self.local_schedule()
         splits = self.splits(data, self.shards(data, rng))
         local = train_stacked if choose(self.parallel, net, data.train.images.device, defense) else train_in_turn
         weights: Tensors = weights_of(net)
@@ -53,7 +55,7 @@ class FedAvg(Federated):
             chosen = self.sampled(done, rng)
             owns = [splits[c] for c in chosen]
             rngs = [here.child("client", c) for c in chosen]
-            after, losses = local(net, weights, owns, data.domain, plan, loss, defense, rngs)
+            after, losses = local(net, weights, owns, data.domain, schedule, loss, defense, rngs)
             weights = averaged(names, weights, after, [len(own) for own in owns], defense, rngs, here)
             log.add(done + 1, weights, losses.mean().item())
         return log.system()
@@ -70,8 +72,8 @@ class FedAvg(Federated):
     ) -> Tensors:
         client = self.capture.client
         own = self.splits(data, [shards[client]])[0]
-        plan = Plan(self.rule(), self.local_epochs, self.capture.step, self.batch_size)
+        schedule = LocalSchedule(self.rule(), self.local_epochs, self.capture.step, self.batch_size)
         net.load_state_dict(dict(weights))
         own_rng = rng.child("round", done, "client", client)
-        train(net, own, data.domain, plan, defense.loss(cross_entropy), defense, own_rng)
+        train(net, own, data.domain, schedule, defense.loss(cross_entropy), defense, own_rng)
         return weights_of(net)

@@ -1,18 +1,20 @@
-"""Federated SGD: every client shares the gradient of one batch a round; the server takes the step."""
+"""Federated SGD: every client sends the gradient of one batch a round; the server takes the step."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from privsweep.aggregation import server_mean
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.federation import Federated, Log
-from privsweep.game import Architecture, Bench, Data, System
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
-from privsweep.training import Plan, gradient, weights_of
+from privsweep.fl_setting.base import Federated, Log
+from privsweep.interface.component import component
+from privsweep.interface.data import Architecture, Data
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import System
+from privsweep.interface.roles import Bench
+from privsweep.training.aggregation import server_mean
+from privsweep.training.local import LocalSchedule, gradient, weights_of
 
 
 @component
@@ -27,8 +29,8 @@ class FedSGD(Federated):
                 f"fl_setting.capture.step={self.capture.step}: clients of fedsgd take no local steps; take 0"
             )
 
-    def plan(self) -> Plan:
-        return Plan(self.rule(), 1, 1, self.batch_size)
+    def local_schedule(self) -> LocalSchedule:
+        return LocalSchedule(self.rule(), 1, 1, self.batch_size)
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
@@ -41,7 +43,7 @@ class FedSGD(Federated):
         for done in range(self.rounds):
             net.train()
             here = rng.child("round", done)
-            shares, sizes, losses = [], [], []
+            updates, sizes, losses = [], [], []
             for client in self.sampled(done, rng):
                 own, own_rng = splits[client], here.child("client", client)
                 expected = min(self.batch_size, len(own))
@@ -51,11 +53,11 @@ class FedSGD(Federated):
                     batch = own_rng.permutation(len(own))[:expected].to(device)
                 x, y = data.domain.inputs(own.pixels(batch)), own.labels[batch]
                 grads, value = gradient(net, loss, x, y, defense, own_rng, expected)
-                shares.append(defense.update(grads, own_rng.child("update")))
+                updates.append(defense.update(grads, own_rng.child("update")))
                 sizes.append(expected)
                 losses.append(value)
-            summed, heard = server_mean(shares, sizes, defense, here)
-            mean = defense.aggregate(summed, len(heard), here.child("aggregate"))
+            summed, surviving = server_mean(updates, sizes, defense, here)
+            mean = defense.aggregate(summed, len(surviving), here.child("aggregate"))
             for name, parameter in net.named_parameters():
                 parameter.grad = mean[name]
             optimizer.step()

@@ -1,4 +1,4 @@
-"""Split learning inside federated learning: clients hold the first layers, one server the rest."""
+"""ImageSet learning inside federated learning: clients hold the first layers, one server the rest."""
 
 from __future__ import annotations
 
@@ -12,28 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from privsweep import activations
-from privsweep.activations import NEUTRAL, ActivationCapture
-from privsweep.aggregation import averaged
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.federation import Count, Federated, Log
-from privsweep.game import (
-    Activations,
-    Architecture,
-    Bench,
-    Data,
-    Exposure,
-    Knowledge,
-    Loss,
-    Split,
-    System,
-)
-from privsweep.model.cut import cut
-from privsweep.protection import Defense
-from privsweep.randomness import Rng
-from privsweep.training import Plan, batches_of, gradient, weights_of
-from privsweep.victims import draw_victims
+from privsweep.exposure import activations
+from privsweep.exposure.activations import NEUTRAL, ActivationCapture
+from privsweep.exposure.victims import draw_victims
+from privsweep.fl_setting.base import Count, Federated, Log
+from privsweep.interface.component import component
+from privsweep.interface.data import Architecture, Data, ImageSet, Loss
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Activations, Exposure, Knowledge, System
+from privsweep.interface.roles import Bench
+from privsweep.model.split_at import cut
+from privsweep.training.aggregation import averaged
+from privsweep.training.local import LocalSchedule, batches_of, gradient, weights_of
 
 
 class Sent(nn.Module):
@@ -79,8 +71,8 @@ class SplitFed(Federated):
     calls: ClassVar[frozenset[str]] = training_calls
     exposure_fields: ClassVar[Mapping[str, Any]] = {**Federated.exposure_fields, "capture": NEUTRAL, "reveals": "each"}
 
-    def plan(self) -> Plan:
-        return Plan(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
+    def local_schedule(self) -> LocalSchedule:
+        return LocalSchedule(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
 
     def refuses(self, defense: Defense) -> str | None:
         if defense.acts_at() >= {"activations", "example_gradients"}:
@@ -132,7 +124,7 @@ class SplitFed(Federated):
         self,
         head: nn.Sequential,
         tail: nn.Sequential,
-        owns: Sequence[Split],
+        owns: Sequence[ImageSet],
         data: Data,
         defense: Defense,
         rngs: Sequence[Rng],
@@ -161,7 +153,7 @@ class SplitFed(Federated):
         head: nn.Sequential,
         tail: nn.Sequential,
         server: torch.optim.Optimizer,
-        own: Split,
+        own: ImageSet,
         data: Data,
         loss: Loss,
         defense: Defense,
@@ -175,7 +167,7 @@ class SplitFed(Federated):
         client = self.rule().make(list(head.parameters()))
         head.train()
         tail.train()
-        for count, (batch, expected) in enumerate(batches_of(self.plan(), len(own), defense, rng)):
+        for count, (batch, expected) in enumerate(batches_of(self.local_schedule(), len(own), defense, rng)):
             at, here = batch.to(own.images.device), rng.child("step", count)
             net = joined(head, tail, defense, here.child("activations"))
             x, y = data.domain.inputs(own.pixels(at)), own.labels[at]

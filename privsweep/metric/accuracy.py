@@ -6,16 +6,16 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from privsweep.errors import UserError
-from privsweep.game import Domain, Split, Tensors
-from privsweep.randomness import Rng
-from privsweep.stochastic import draw
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.model.stochastic import draw
 
 _NOISE = Rng(0, ("accuracy",))
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, weights: Tensors, split: Split, domain: Domain, batch: int = 1000) -> float:
+def accuracy(model: nn.Module, weights: Tensors, split: ImageSet, domain: Domain, batch: int = 1000) -> float:
     """The share of examples, from 0 to 1, whose largest logit is that of their class.
 
     ``weights`` (parameters and buffers) stand in for those of ``model``, which is left as it was, its mode

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import binomtest, norm, rankdata
 from sklearn.metrics import roc_curve
 
-from privsweep.game import Membership, Scores
+from privsweep.interface.records import Membership, Scores
 
 RATES = {"tpr_at_1_fpr": 0.01, "tpr_at_01_fpr": 0.001}  # false positive rates of 1% and 0.1% (Carlini et al., 2022)
 CONFIDENCE = 0.95

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from privsweep.component import component
-from privsweep.errors import UserError
-from privsweep.game import Domain
-from privsweep.model.layers import (
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.blocks import (
     Activation,
     Init,
     Layers,
@@ -22,7 +23,6 @@ from privsweep.model.layers import (
     initialise,
     normalisation,
 )
-from privsweep.randomness import Rng, seeded
 
 
 @component

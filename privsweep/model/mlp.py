@@ -9,10 +9,10 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from privsweep.component import component
-from privsweep.game import Domain
-from privsweep.model.layers import Activation, Init, Layers, add_dense, initialise
-from privsweep.randomness import Rng, seeded
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.blocks import Activation, Init, Layers, add_dense, initialise
 
 
 @component

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from privsweep.component import component
-from privsweep.game import Domain
-from privsweep.model.layers import Activation, Layers, Norm, activation, check_halvings, normalisation
-from privsweep.randomness import Rng, seeded
-from privsweep.residual import Residual
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.blocks import Activation, Layers, Norm, activation, check_halvings, normalisation
+from privsweep.model.residual import Residual
 
 
 def basic_block(inputs: int, outputs: int, stride: int, norm: Norm, act: Activation) -> nn.Sequential:

@@ -3,7 +3,7 @@
 import pytest
 from membership_world import exposed
 
-from privsweep.game import Exposure
+from privsweep.interface.records import Exposure
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,12 @@ from tiny import Bench, capture, fedavg
 from torch import nn
 
 from privsweep.attack.analytic import Analytic
-from privsweep.game import Data, Domain, Exposure
-from privsweep.metric.score import score
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Data, Domain
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure
+from privsweep.metric.reconstruction import score
 from privsweep.model.mlp import MLP
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
 
 ATTACK = Analytic(agreement=1e-3)
 DOMAIN = Domain(shape=(1, 8, 8), classes=10, mean=(0.0,), std=(1.0,))

@@ -2,11 +2,11 @@ import torch
 from tiny import Bench, fedavg
 
 from privsweep.attack.blind import Blind
-from privsweep.game import Data
-from privsweep.metric.score import score
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Data
+from privsweep.interface.randomness import Rng
+from privsweep.metric.reconstruction import score
 from privsweep.model.convnet import ConvNet
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
 
 
 def test_blind_ignores_the_update_and_scores_at_chance(data: Data, lenet: ConvNet) -> None:

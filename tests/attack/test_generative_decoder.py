@@ -6,19 +6,20 @@ from hydra.utils import instantiate
 from tiny import TRAINED, Bench
 from torch import nn
 
-from privsweep.activations import ActivationCapture
+from privsweep.activation_inversion.decoder import mirror, start_at_mean
 from privsweep.attack.generative_decoder import GenerativeDecoder
 from privsweep.attack.prior_mean import PriorMean
-from privsweep.composition import CONF, compose, searching
-from privsweep.content import checksum_of
 from privsweep.dataset.digits import Digits
-from privsweep.decoder import mirror, start_at_mean
+from privsweep.defense.stack import Stack
+from privsweep.exposure.activations import ActivationCapture
 from privsweep.fl_setting.split import SplitFed
-from privsweep.game import Data, Domain, Exposure, Images, Reconstruction
+from privsweep.interface.data import Data, Domain
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure, Images, Reconstruction
 from privsweep.model.convnet import ConvNet
-from privsweep.model.cut import cut
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
+from privsweep.model.split_at import cut
+from privsweep.run.compose import CONF, compose, searching
+from privsweep.store.fingerprint import checksum_of
 
 MODELS = sorted(p.stem for p in (CONF / "model").glob("*.yaml"))
 LENET = ConvNet(
@@ -52,7 +53,7 @@ def exposed(data: Data, **changes: object) -> Exposure:
     world = setting(**changes)
     system = world.train(data, LENET, Stack({}), Rng(0), Bench())
     out = world.expose(system, data, LENET, Stack({}), Rng(0), Bench())
-    return replace(out, known=replace(out.known, public=data.prior))
+    return replace(out, known=replace(out.known, prior=data.prior))
 
 
 def decoded(out: Exposure, **changes: object) -> Reconstruction:
@@ -110,7 +111,7 @@ def test_it_takes_the_clients_part_as_it_is_and_leaves_it_so(digits: Data) -> No
     normed = replace(LENET, norm="batch")
     system = world.train(digits, normed, Stack({}), Rng(0), Bench())
     out = world.expose(system, digits, normed, Stack({}), Rng(0), Bench())
-    out = replace(out, known=replace(out.known, public=digits.prior))
+    out = replace(out, known=replace(out.known, prior=digits.prior))
     decoded(out, epochs=1)
     assert out.known.model is not None
     assert out.known.model.training

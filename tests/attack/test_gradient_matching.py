@@ -8,11 +8,12 @@ from torch.nn.functional import cross_entropy
 
 import privsweep.attack.gradient_matching as module
 from privsweep.attack.gradient_matching import GradientMatching
-from privsweep.errors import UserError
-from privsweep.game import Domain, Knowledge, Recipe, Reconstruction, Update
+from privsweep.interface.data import Domain
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Recipe, Reconstruction, Update
 from privsweep.metric.images import ssim
 from privsweep.model.convnet import ConvNet
-from privsweep.randomness import Rng
 from tests.tiny import Bench, capture, fedavg, real_data
 
 DOMAIN = Domain((1, 8, 8), 4, (0.0,), (1.0,))

@@ -13,18 +13,19 @@ from torch.func import functional_call
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from privsweep.attack.gradient_matching import GradientMatching
-from privsweep.build import build
-from privsweep.composition import compose, searching
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.precode import Precode
-from privsweep.errors import UserError
-from privsweep.game import Architecture, Data, Exposure, Reconstruction
-from privsweep.metric.score import score
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Architecture, Data
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure, Reconstruction
+from privsweep.metric.reconstruction import score
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
-from privsweep.stochastic import noise_layers
+from privsweep.model.stochastic import noise_layers
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
 
 SMLP = MLP(width=64, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5)
 LENET = ConvNet(
@@ -252,7 +253,7 @@ class TestAdaptive:
         assert (many < one / 2).all()
 
     def test_what_pruning_left_is_matched_exactly_by_the_truth(self, data: Data) -> None:
-        pruned = Stack({"gradient_pruning": GradientPruning(share=0.7, keep="rest", scope="global")})
+        pruned = Stack({"gradient_pruning": GradientPruning(fraction=0.7, keep="rest", scope="global")})
         out = exposed(data, LENET, pruned)
         iga = preset("cpl", iterations=150, lr=0.05)
         every, kept = (

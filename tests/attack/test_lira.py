@@ -10,10 +10,10 @@ from tiny import Bench
 
 from privsweep.attack.lira import LiRA
 from privsweep.attack.rmia import RMIA
-from privsweep.errors import UserError
-from privsweep.game import Exposure, Knowledge, Recipe
-from privsweep.likelihood import confidence
-from privsweep.randomness import Rng
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure, Knowledge, Recipe
+from privsweep.membership_inference.scores import confidence
 
 
 def lira(online: bool, **changes: Any) -> LiRA:
@@ -45,10 +45,10 @@ def test_scores_do_not_depend_on_the_order_of_candidates(attack: LiRA, overfitte
 def test_every_candidate_is_in_half_of_the_online_shadows(overfitted: Exposure) -> None:
     known, attack = overfitted.known, lira(True, epochs=1)
     given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
-    assert known.public is not None
+    assert known.prior is not None
     assert known.candidates is not None
     inside = attack.prepare(given, Bench(), Rng(0))["inside"]
-    asked = inside[:, len(known.public) :]
+    asked = inside[:, len(known.prior) :]
     assert asked.shape == (8, len(known.candidates))
     assert (asked.sum(0) == 4).all()
     assert (asked.sum(1) == len(known.candidates) // 2).all()
@@ -61,9 +61,9 @@ def test_offline_shadows_see_no_candidate() -> None:
 
 
 def test_a_shadow_trains_on_as_many_records_as_the_target() -> None:
-    def size(attack: LiRA, public: int, asked: int, examples: int) -> int:
+    def size(attack: LiRA, prior: int, asked: int, examples: int) -> int:
         recipe = Recipe("adam", 0.1, 10, 8, epochs=1.0, examples=examples)
-        return attack.assigned(public, asked, recipe, Rng(0)).shape[1]
+        return attack.assigned(prior, asked, recipe, Rng(0)).shape[1]
 
     assert size(lira(False), 1000, 0, 300) == 300
     assert size(lira(False), 1000, 0, 900) == 500
@@ -73,9 +73,9 @@ def test_a_shadow_trains_on_as_many_records_as_the_target() -> None:
 
 
 def test_shadows_train_as_often_as_a_client_uses_its_examples() -> None:
-    plan = lira(False).plan(Recipe("sgd", 0.1, 90, 8, epochs=30.0, examples=70))
-    assert (plan.optimizer.name, plan.optimizer.lr, plan.epochs, plan.batch_size) == ("sgd", 0.1, 30, 8)
-    assert lira(False, epochs=7, lr=0.5).plan(Recipe("sgd", 0.1, 90, 8, epochs=30.0)).epochs == 7
+    schedule = lira(False).schedule(Recipe("sgd", 0.1, 90, 8, epochs=30.0, examples=70))
+    assert (schedule.optimizer.name, schedule.optimizer.lr, schedule.epochs, schedule.batch_size) == ("sgd", 0.1, 30, 8)
+    assert lira(False, epochs=7, lr=0.5).schedule(Recipe("sgd", 0.1, 90, 8, epochs=30.0)).epochs == 7
 
 
 @pytest.mark.parametrize("shadows", [1, 3])

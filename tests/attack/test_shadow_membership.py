@@ -10,10 +10,11 @@ from membership_world import MODEL, SHADOWS, SMALL, guess, measured, reversed_or
 from privsweep.attack.blind_membership import BlindMembership
 from privsweep.attack.loss_threshold import LossThreshold
 from privsweep.attack.shadow_membership import ShadowMembership
-from privsweep.errors import UserError
-from privsweep.game import Exposure, Split
-from privsweep.likelihood import confidence, stand_out
-from privsweep.randomness import Rng
+from privsweep.interface.data import ImageSet
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure
+from privsweep.membership_inference.scores import confidence, stand_out
 
 
 def shokri(**changes: Any) -> ShadowMembership:
@@ -50,23 +51,23 @@ def test_scores_do_not_depend_on_the_order_of_candidates(attack: ShadowMembershi
 
 
 def test_shadows_need_the_targets_architecture_only_where_they_have_none() -> None:
-    assert shokri().prepares_from == {"public", "domain", "architecture", "recipe"}
-    assert shokri(**ZEN).prepares_from == {"public", "domain"}
+    assert shokri().prepares_from == {"prior", "domain", "architecture", "recipe"}
+    assert shokri(**ZEN).prepares_from == {"prior", "domain"}
     with pytest.raises(UserError, match=r"attack\.shadow=lenet: is no architecture"):
         shokri(shadow="lenet")
 
 
 def test_data_that_cannot_serve_are_refused_with_a_remedy(overfitted: Exposure) -> None:
-    public, domain = overfitted.known.public, overfitted.known.domain
-    assert public is not None
+    prior, domain = overfitted.known.prior, overfitted.known.domain
+    assert prior is not None
     assert domain is not None
     net = MODEL.build(domain, Rng(0))
-    assert shokri(shadow_size=300).fits(net, domain, public) is None
-    few = shokri(shadow_size=301).fits(net, domain, public)
+    assert shokri(shadow_size=300).fits(net, domain, prior) is None
+    few = shokri(shadow_size=301).fits(net, domain, prior)
     assert few is not None
     assert "attack.shadow_size=300 or dataset.prior_size=602" in few
-    other = Split(public.images, public.labels + 1)
-    several = Split(public.images, torch.zeros(len(public), domain.classes, dtype=torch.int64))
+    other = ImageSet(prior.images, prior.labels + 1)
+    several = ImageSet(prior.images, torch.zeros(len(prior), domain.classes, dtype=torch.int64))
     for attack in (shokri(), LossThreshold()):
         for split, reason in ((other, "go up to 10, the target has 10"), (several, "several labels")):
             said = attack.fits(net, domain, split)
@@ -78,10 +79,10 @@ def test_data_that_cannot_serve_are_refused_with_a_remedy(overfitted: Exposure) 
 
 def test_a_class_that_no_shadow_knows_both_ways_borrows_from_all(overfitted: Exposure) -> None:
     """Every public record is of class 3, the candidates of all."""
-    public = overfitted.known.public
-    assert public is not None
-    threes = Split(public.images, torch.full_like(public.labels, 3))
-    out = replace(overfitted, known=replace(overfitted.known, public=threes))
+    prior = overfitted.known.prior
+    assert prior is not None
+    threes = ImageSet(prior.images, torch.full_like(prior.labels, 3))
+    out = replace(overfitted, known=replace(overfitted.known, prior=threes))
     assert guess(shokri(epochs=1), out).scores.isfinite().all()
 
 
@@ -93,7 +94,7 @@ def test_confidence_does_not_cancel_where_the_model_is_sure() -> None:
 
 
 def test_candidates_stand_out_where_their_scores_part_from_the_public_ones() -> None:
-    public = torch.arange(100.0)
-    candidates = torch.cat([public - 0.5, torch.linspace(150, 160, 25)])
-    assert stand_out(candidates, public).sum() == 25
+    prior = torch.arange(100.0)
+    candidates = torch.cat([prior - 0.5, torch.linspace(150, 160, 25)])
+    assert stand_out(candidates, prior).sum() == 25
     assert stand_out(torch.zeros(4), torch.zeros(4)).all()

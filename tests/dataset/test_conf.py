@@ -9,10 +9,10 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from privsweep.dataset import prefetch
+from privsweep.cli import data as prefetch
+from privsweep.dataset.base import Shaping
 from privsweep.dataset.prepared import Prepared
-from privsweep.dataset.shaping import Shaping
-from privsweep.randomness import Rng
+from privsweep.interface.randomness import Rng
 
 CHOICES = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
 

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from privsweep.dataset.digits import Digits
-from privsweep.randomness import Rng
+from privsweep.interface.randomness import Rng
 
 
 def test_every_digit_is_there_once_on_the_full_scale(plain):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from privsweep.dataset import download
-from privsweep.dataset.arrays import read
 from privsweep.dataset.download import prepared, reachable
-from privsweep.dataset.official import OFFICIAL, Official
-from privsweep.errors import UserError
+from privsweep.dataset.npz_format import read
+from privsweep.dataset.sources import OFFICIAL, Official
+from privsweep.interface.errors import UserError
 
 NOWHERE = "http://no-such-host.invalid/x"
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from privsweep.dataset.folder import Folder
-from privsweep.errors import UserError
-from privsweep.randomness import Rng
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
 
 
 def paint(file: Path, seed: int = 0, size: tuple[int, ...] = (6, 6), kind: type = np.uint8) -> np.ndarray:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from privsweep.dataset.prepared import Npz, Prepared
-from privsweep.errors import UserError
-from privsweep.randomness import Rng
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
 
 
 def test_a_prepared_file_by_its_name(npz, tmp_path, plain):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from privsweep.dataset.prepared import Prepared
-from privsweep.randomness import Rng
+from privsweep.interface.randomness import Rng
 
 FOLDER = os.environ.get("PRIVSWEEP_DATA")
 WANTED = {

@@ -6,14 +6,15 @@ from opacus.accountants import RDPAccountant
 from tiny import Bench, capture, fedavg
 from torch import Tensor, nn
 
-from privsweep.aggregation import server_mean
 from privsweep.defense.central_dp import CentralDp
 from privsweep.defense.dp_sgd import DpSgd
-from privsweep.errors import UserError
-from privsweep.game import Data, Schedule, System
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Data
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule, System
 from privsweep.model.convnet import ConvNet
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
+from privsweep.training.aggregation import server_mean
 
 SCHEDULE = Schedule(examples=20, batch_size=8, steps=12, rounds=4, clients=10, participation=0.3)
 
@@ -71,10 +72,10 @@ def test_noise_on_the_mean_has_the_deviation_that_is_accounted() -> None:
 
 
 def test_clients_weigh_alike_so_that_none_moves_the_mean_by_more_than_its_part() -> None:
-    shares = [{"w": torch.tensor([1.0])}, {"w": torch.tensor([0.0])}]
-    mean, heard = server_mean(shares, [90, 10], stack(), Rng(0))
-    assert (mean["w"].item(), heard) == (0.5, [0, 1])
-    plain, _ = server_mean(shares, [90, 10], Stack({}), Rng(0))
+    updates = [{"w": torch.tensor([1.0])}, {"w": torch.tensor([0.0])}]
+    mean, surviving = server_mean(updates, [90, 10], stack(), Rng(0))
+    assert (mean["w"].item(), surviving) == (0.5, [0, 1])
+    plain, _ = server_mean(updates, [90, 10], Stack({}), Rng(0))
     assert plain["w"].item() == pytest.approx(0.9)
 
 

@@ -10,16 +10,17 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.gradient_pruning import GradientPruning
-from privsweep.errors import UserError
-from privsweep.example_gradients import example_gradients
+from privsweep.defense.stack import Stack
 from privsweep.fl_setting.fedsgd import FedSGD
-from privsweep.game import Data, Schedule, System, Tensors
+from privsweep.interface.data import Data, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule, System
 from privsweep.model.convnet import ConvNet
-from privsweep.optimizer import Optimizer
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
-from privsweep.stochastic import Stochastic, draw
-from privsweep.training import Plan, gradient, train, weights_of
+from privsweep.model.stochastic import Stochastic, draw
+from privsweep.training.local import LocalSchedule, gradient, train, weights_of
+from privsweep.training.optimizer import Optimizer
+from privsweep.training.per_example import example_gradients
 
 SCHEDULE = Schedule(examples=20000, batch_size=64, steps=15650, rounds=5, clients=3, participation=1.0)
 
@@ -113,7 +114,7 @@ def test_a_budget_that_no_noise_meets_is_refused() -> None:
 
 
 def test_what_would_break_the_guarantee_is_refused(data: Data) -> None:
-    pruning = GradientPruning(share=0.5, keep="rest", scope="global")
+    pruning = GradientPruning(fraction=0.5, keep="rest", scope="global")
     with pytest.raises(UserError, match="pruning changes what dp_sgd clips"):
         Stack({"pruning": pruning, "dp_sgd": dp()}).bind(SCHEDULE)
     Stack({"dp_sgd": dp(), "pruning": pruning}).bind(SCHEDULE)
@@ -219,8 +220,8 @@ def test_without_clip_and_noise_drawn_batches_train_plainly(data: Data, lenet: C
     """The same batches, some of them empty, and their summed gradients by hand."""
     net = lenet.build(data.domain, Rng(0))
     start, own = weights_of(net), data.train.take(torch.arange(12))
-    plan, defense = Plan(Optimizer("sgd", 0.5, 0.0), 6, None, 2), stack(**NONE)
-    train(net, own, data.domain, plan, cross_entropy, defense, Rng(0))
+    schedule, defense = LocalSchedule(Optimizer("sgd", 0.5, 0.0), 6, None, 2), stack(**NONE)
+    train(net, own, data.domain, schedule, cross_entropy, defense, Rng(0))
     after = weights_of(net)
     net.load_state_dict(start)
     sizes = []

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from privsweep.defense.gradient_quantization import GradientQuantization
-from privsweep.game import Tensors
-from privsweep.randomness import Rng
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
 
 GRAD = {"w": Rng(0).normal(40, 50) * 0.01, "b": torch.linspace(-3, 2, 64)}
 

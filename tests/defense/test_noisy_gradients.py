@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from privsweep.defense.noisy_gradients import NoisyGradients
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
+from privsweep.defense.stack import Stack
+from privsweep.interface.randomness import Rng
 
 GRAD = {"a": torch.zeros(300, 300), "b": torch.zeros(40_000)}
 

@@ -10,17 +10,18 @@ from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy, softplus
 
 from privsweep.defense.precode import Precode
-from privsweep.errors import UserError
-from privsweep.game import Data, Domain, System, Tensors
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Data, Domain, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import System
 from privsweep.metric.accuracy import accuracy
 from privsweep.model.convnet import ConvNet
-from privsweep.model.cut import cut
 from privsweep.model.mlp import MLP
-from privsweep.optimizer import Optimizer
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
-from privsweep.stochastic import draw, forward
-from privsweep.training import Plan, choose, gradient, train_in_turn, train_stacked, weights_of
+from privsweep.model.split_at import cut
+from privsweep.model.stochastic import draw, forward
+from privsweep.training.local import LocalSchedule, choose, gradient, train_in_turn, train_stacked, weights_of
+from privsweep.training.optimizer import Optimizer
 
 CPU = torch.device("cpu")
 PRECODE = Precode(k=5, beta=0.01)
@@ -140,8 +141,8 @@ def test_stacked_clients_train_as_in_turn(data: Data, net: nn.Sequential, rule: 
 
     owns = [data.train.take(torch.arange(a, b)) for a, b in [(0, 20), (20, 33), (33, 60)]]
     domain, rngs = Double(**vars(data.domain)), [Rng(0).child("client", k) for k in range(3)]
-    plan = Plan(rule, epochs=2, steps=None, batch_size=8)
-    args = (net, weights_of(net), owns, domain, plan, PRECODE.loss(cross_entropy), STACK, rngs)
+    schedule = LocalSchedule(rule, epochs=2, steps=None, batch_size=8)
+    args = (net, weights_of(net), owns, domain, schedule, PRECODE.loss(cross_entropy), STACK, rngs)
     turn, loss_turn = train_in_turn(*args)
     stack, loss_stack = train_stacked(*args)
     for a, b in zip(turn, stack, strict=True):

@@ -6,14 +6,15 @@ import torch
 from tiny import Bench, capture, fedavg
 from torch import Tensor
 
-from privsweep.aggregation import server_mean
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.secure_aggregation import SecureAggregation
-from privsweep.errors import UserError
-from privsweep.game import Data, Schedule, Tensors
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Data, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule
 from privsweep.model.convnet import ConvNet
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
+from privsweep.training.aggregation import server_mean
 
 SHARES = [{"w": Rng(0).child(k).normal(300, 70), "b": Rng(1).child(k).normal(9)} for k in range(5)]
 
@@ -26,9 +27,9 @@ def stack(**changes: Any) -> Stack:
     return Stack({"secure_aggregation": masking(**changes)})
 
 
-def rounded(shares: Sequence[Tensors], name: str) -> Tensor:
-    """The sum of the shares, each in whole steps of the fixed point."""
-    return sum((s[name].double() * 2**24).round() for s in shares) / 2**24  # type: ignore[return-value]
+def rounded(updates: Sequence[Tensors], name: str) -> Tensor:
+    """The sum of the updates, each in whole steps of the fixed point."""
+    return sum((s[name].double() * 2**24).round() for s in updates) / 2**24  # type: ignore[return-value]
 
 
 def test_the_sum_is_exact_to_the_fixed_point() -> None:
@@ -68,10 +69,10 @@ def test_masks_are_new_in_every_round() -> None:
 def test_vanished_clients_leave_the_sum_of_the_others() -> None:
     defense, sizes = stack(dropout=0.4), [10, 20, 30, 40, 50]
     for seed in range(4):
-        mean, heard = server_mean(SHARES, sizes, defense, Rng(seed))
-        assert len(heard) == 3
-        whole = sum(sizes[n] for n in heard)
-        expected = sum(SHARES[n]["w"] * (sizes[n] / whole) for n in heard)
+        mean, surviving = server_mean(SHARES, sizes, defense, Rng(seed))
+        assert len(surviving) == 3
+        whole = sum(sizes[n] for n in surviving)
+        expected = sum(SHARES[n]["w"] * (sizes[n] / whole) for n in surviving)
         assert torch.allclose(mean["w"], expected, atol=1e-6)  # type: ignore[arg-type]
     messages = defense.server_view(SHARES, Rng(0))
     counts = torch.bincount(messages[0]["w"].flatten() >> 40, minlength=256).double()
@@ -80,8 +81,8 @@ def test_vanished_clients_leave_the_sum_of_the_others() -> None:
 
 def test_a_listening_client_is_one_of_those_that_get_through() -> None:
     for seed in range(8):
-        _, heard = server_mean(SHARES, [1] * 5, stack(dropout=0.6), Rng(seed), present=4)
-        assert 4 in heard
+        _, surviving = server_mean(SHARES, [1] * 5, stack(dropout=0.6), Rng(seed), present=4)
+        assert 4 in surviving
 
 
 @pytest.mark.parametrize(

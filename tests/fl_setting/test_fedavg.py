@@ -3,11 +3,12 @@ from tiny import Bench, capture, central, fedavg
 from torch.nn.functional import cross_entropy
 
 from privsweep.defense.noisy_gradients import NoisyGradients
+from privsweep.defense.stack import Stack
 from privsweep.fl_setting.fedsgd import FedSGD
-from privsweep.game import Data, System
+from privsweep.interface.data import Data
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import System
 from privsweep.model.convnet import ConvNet
-from privsweep.protection import Stack
-from privsweep.randomness import Rng
 
 
 def trained(setting: object, data: Data, lenet: ConvNet, defense: Stack | None = None) -> System:

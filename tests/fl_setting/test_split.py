@@ -6,19 +6,21 @@ from tiny import TRAINED, Bench, fedavg
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from privsweep import membership
-from privsweep.activations import ActivationCapture
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.secure_aggregation import SecureAggregation
-from privsweep.errors import UserError
+from privsweep.defense.stack import Stack
+from privsweep.exposure import black_box as membership
+from privsweep.exposure.activations import ActivationCapture
 from privsweep.fl_setting.split import SplitFed
-from privsweep.game import Activations, Data, Exposure, Images, System, Tensors
+from privsweep.interface.data import Data, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Activations, Exposure, Images, System
 from privsweep.model.convnet import ConvNet
-from privsweep.model.cut import cut
 from privsweep.model.mlp import MLP
-from privsweep.protection import Defense, Stack
-from privsweep.randomness import Rng
-from privsweep.training import Plan, parameters_of, weights_of
+from privsweep.model.split_at import cut
+from privsweep.training.local import LocalSchedule, parameters_of, weights_of
 
 
 class Constant(Defense):
@@ -73,8 +75,8 @@ def test_a_round_is_the_protocol_step_by_step(data: Data, lenet: ConvNet) -> Non
     net = setting.network(data, lenet, Stack({}), Rng(0))
     shards = setting.shards(data, Rng(0))
     assert len({len(s) for s in shards}) > 1
-    plan = Plan(setting.rule(), 1, None, setting.batch_size)
-    batches = [list(plan.batches(len(s), Rng(0).child("round", 0, "client", c))) for c, s in enumerate(shards)]
+    schedule = LocalSchedule(setting.rule(), 1, None, setting.batch_size)
+    batches = [list(schedule.batches(len(s), Rng(0).child("round", 0, "client", c))) for c, s in enumerate(shards)]
     _, tail = cut(net, "act2")
     start = weights_of(net)
     heads = [cut(setting.network(data, lenet, Stack({}), Rng(0)), "act2")[0] for _ in shards]

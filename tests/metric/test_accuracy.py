@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from privsweep.errors import UserError
-from privsweep.game import Domain, Split
+from privsweep.interface.data import Domain, ImageSet
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
 from privsweep.metric.accuracy import accuracy
-from privsweep.randomness import Rng
-from privsweep.stochastic import Stochastic
+from privsweep.model.stochastic import Stochastic
 
 DOMAIN = Domain((1, 2, 2), 4, (0.5,), (0.5,))
 
@@ -16,7 +16,7 @@ DOMAIN = Domain((1, 2, 2), 4, (0.5,), (0.5,))
 def split(n):
     """Images of one bright pixel, whose position is the label."""
     labels = torch.arange(n) % 4
-    return Split((torch.eye(4)[labels] * 255).to(torch.uint8).reshape(n, 1, 2, 2), labels)
+    return ImageSet((torch.eye(4)[labels] * 255).to(torch.uint8).reshape(n, 1, 2, 2), labels)
 
 
 def oracle():
@@ -56,7 +56,7 @@ def test_it_is_measured_in_eval_mode_and_the_mode_comes_back():
 def test_no_single_label_no_accuracy():
     model, weights = oracle()
     examples = split(4)
-    for wrong in (examples.take(torch.arange(0)), Split(examples.images, torch.eye(4).long())):
+    for wrong in (examples.take(torch.arange(0)), ImageSet(examples.images, torch.eye(4).long())):
         with pytest.raises(UserError, match="one label"):
             accuracy(model, weights, wrong, DOMAIN)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
+from privsweep.interface.randomness import Rng
 from privsweep.metric.images import PSNR_CAP, asr, mse, psnr, ssim
-from privsweep.randomness import Rng
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 7, 9)]
 

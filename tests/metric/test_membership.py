@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from privsweep.game import Membership, Scores
+from privsweep.interface.records import Membership, Scores
 from privsweep.metric.membership import delong, roc, score_membership
 
 

@@ -10,10 +10,10 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from privsweep.errors import UserError
-from privsweep.game import Domain
-from privsweep.model.cut import cut
-from privsweep.randomness import Rng
+from privsweep.interface.data import Domain
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.model.split_at import cut
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 PRESETS = sorted(p.stem for p in CONF.glob("*.yaml"))

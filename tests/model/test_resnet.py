@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from privsweep.game import Domain
+from privsweep.interface.data import Domain
+from privsweep.interface.randomness import Rng
 from privsweep.model.resnet import ResNet
-from privsweep.randomness import Rng
 
 IMAGENET = Domain((3, 224, 224), 1000, (0.0,) * 3, (1.0,) * 3)
 

@@ -1,0 +1,28 @@
+"""What attacks share that prepare nothing and work on any model."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge
+from privsweep.interface.roles import Bench, Setting
+
+
+class AttackBase:
+    """An attack that starts from what it sees; overrides what it is pickier about."""
+
+    prepares_from: ClassVar[frozenset[str]] = frozenset()
+    prepare_ignores: ClassVar[frozenset[str]] = frozenset()
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+        return None
+
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+        return {}

@@ -1,0 +1,148 @@
+"""The command ``privsweep-data``: prepares datasets where there is a network, for machines without one."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+
+import numpy as np
+
+from privsweep.dataset.download import prepared
+from privsweep.dataset.image_tree import decode, scan
+from privsweep.dataset.npz_format import Arrays, read, write
+from privsweep.dataset.sources import BY_HAND, OFFICIAL
+from privsweep.interface.errors import UserError
+
+NAMES = (*OFFICIAL, *BY_HAND)
+DATA_DIR = "data"  # as in conf/config.yaml
+TEST_FRACTION = 0.2
+NEEDS_NOTHING = "digits"
+
+DESCRIPTION = """\
+Prepare datasets: download each official copy, check it, and write it as data_dir/<name>.npz. What is there
+already is checked and kept. Without names, tell which datasets are there.
+"""
+EPILOG = f"""\
+datasets:
+{fill(", ".join(OFFICIAL), 100, initial_indent="  ", subsequent_indent="  ")}
+  {", ".join(BY_HAND)}: has no official download; give its images with --from
+  {NEEDS_NOTHING} needs no file: it ships inside scikit-learn
+
+examples:
+  privsweep-data cifar10 mnist
+  privsweep-data cifar10 data_dir=/scratch/data
+  privsweep-data medical_mnist --from ~/archive
+
+exit code: 0 all there; 1 some could not be prepared; 2 the command line is wrong
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepares what ``argv`` names, one line each on the standard output; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="privsweep-data",
+        usage="%(prog)s [NAME ...] [data_dir=FOLDER] [--from FOLDER]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="datasets to prepare, of those listed below")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FOLDER",
+        help=f"{' or '.join(BY_HAND)} from a folder of images a class; a fifth become test images",
+    )
+    options = parser.parse_intermixed_args(argv)
+    names = [word for word in options.names if "=" not in word]
+    settings = dict(word.split("=", 1) for word in options.names if "=" in word)
+    data_dir = Path(settings.pop("data_dir", DATA_DIR)).expanduser()
+    try:
+        if settings:
+            key = next(iter(settings))
+            raise UserError(f"{key}={settings[key]}: the only key here is data_dir; write data_dir=FOLDER")
+        for name in names:
+            _known(name)
+        if options.source is not None and (len(names) != 1 or names[0] not in BY_HAND):
+            raise UserError(f"--from={options.source}: goes with one name that has no download: {', '.join(BY_HAND)}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not names:
+        return _list(data_dir)
+    failed = [name for name in names if not _prepare(name, data_dir, options.source)]
+    return 1 if failed else 0
+
+
+def _known(name: str) -> None:
+    if name in NAMES or name == NEEDS_NOTHING:
+        return
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), NAMES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(f"{name}: no such dataset; {hint}there are {', '.join(NAMES)}")
+
+
+def _prepare(name: str, data_dir: Path, source: Path | None) -> bool:
+    """One dataset, told in one line; whether it is there now."""
+    if name == NEEDS_NOTHING:
+        _say(name, "ships inside scikit-learn, nothing to prepare")
+        return True
+    path = data_dir / f"{name}.npz"
+    there = path.exists()
+    try:
+        if source is not None and not there:
+            _convert(name, source.expanduser(), path)
+        elif not there:
+            print(f"{name}: downloading", file=sys.stderr)
+        arrays = read(prepared(name, data_dir), f"dataset={name}: {path}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return False
+    except OSError as error:
+        print(f"dataset={name}: {path} cannot be written ({error.strerror}); set data_dir", file=sys.stderr)
+        return False
+    _say(name, f"{path}  {'there' if there else 'written'}  {_summary(arrays, path)}")
+    return True
+
+
+def _convert(name: str, source: Path, path: Path) -> None:
+    """A folder of images a class to a prepared file."""
+    what = f"--from={source}"
+    arrays = decode(scan(source, TEST_FRACTION, what), side=None, channels="same", what=what)
+    members: dict[str, np.ndarray] = {}
+    for split, images, labels in (
+        ("train", arrays.train_images, arrays.train_labels),
+        ("test", arrays.test_images, arrays.test_labels),
+    ):
+        members[f"{split}_images"] = images[..., 0] if images.shape[3] == 1 else images
+        members[f"{split}_labels"] = labels[:, None]
+    write(path, members)
+
+
+def _list(data_dir: Path) -> int:
+    for name in NAMES:
+        path = data_dir / f"{name}.npz"
+        state = f"{path}  {path.stat().st_size / 1e6:.1f} MB" if path.exists() else f"not in {data_dir}"
+        _say(name, state)
+    _say(NEEDS_NOTHING, "ships inside scikit-learn")
+    return 0
+
+
+def _summary(arrays: Arrays, path: Path) -> str:
+    _, height, width, channels = arrays.train_images.shape
+    counts = f"{len(arrays.train_images)} + {len(arrays.test_images)} images {channels}x{height}x{width}"
+    labels = f"{arrays.classes} {'labels an image' if arrays.multilabel else 'classes'}"
+    return f"{counts}, {labels}, {path.stat().st_size / 1e6:.1f} MB"
+
+
+def _say(name: str, text: str) -> None:
+    print(f"{name:<15} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

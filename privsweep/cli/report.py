@@ -1,0 +1,108 @@
+"""The ``privsweep-report`` command: tables and a page of everything, from the store; runs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from privsweep.cli import sweep
+from privsweep.interface.errors import UserError
+from privsweep.report.html import page
+from privsweep.report.write import terminal, write
+from privsweep.run.compose import CONF
+from privsweep.store.atomic import whole_file
+from privsweep.store.store import Store
+from privsweep.table.fill import Laid, layout
+
+_WIDTH = 160  # columns, where the output is no terminal
+_DESCRIPTION = """\
+Lays out a table again from stored runs:  privsweep-report zen/table1 scale=quick
+Without a table, writes report.html, one page of everything in output_dir, self-contained.
+Overrides are those of privsweep (output_dir=..., scale=..., any key) and select the runs that are read."""
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 runs are missing or have failed, 2 the request was refused."""
+    parser = argparse.ArgumentParser(
+        "privsweep-report", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("arguments", nargs="*", metavar="table or key=value")
+    parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
+    given = parser.parse_args()
+    tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
+    overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH, soft_wrap=not sys.stdout.isatty())
+    try:
+        if tables:
+            codes = [_report(name, overrides, given.config_dir, console) for name in tables]
+            sys.exit(max(codes))
+        console.print(f"wrote {everything(overrides, given.config_dir)}", highlight=False, markup=False)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
+    laid, output_dir = lay_out(name, overrides, config_dir)
+    console.print(terminal(laid, console.width))
+    if not laid.complete:
+        given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
+        print(f"nothing is stored for it in {output_dir}; run: privsweep {given}", file=sys.stderr)
+        return 1
+    for path in write(laid, output_dir):
+        console.print(f"wrote {path}", highlight=False, markup=False)
+    return 0 if laid.complete == laid.jobs else 1
+
+
+def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) -> tuple[Laid, Path]:
+    """A table from the store, and the output folder in use. Raises UserError."""
+    planned = sweep.stored(name, overrides, config_dir)
+    assert planned.table is not None
+    session = planned.runs[0].spec.session
+    folder = Store(session.output_dir).folder
+    return layout(planned.table, planned.records(), session.scale, overrides, folder), session.output_dir
+
+
+def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
+    """Writes ``<output_dir>/report.html`` with every stored run and every table that has some; its path.
+
+    Raises UserError where nothing is stored.
+    """
+    output_dir = Path(next((o.partition("=")[2] for o in overrides if o.startswith("output_dir=")), "outputs"))
+    store = Store(output_dir)
+    records = store.records()
+    if not records:
+        raise UserError(
+            f"output_dir={output_dir}: no runs are stored there; run privsweep first, or name another folder"
+        )
+    tables, refused = [], []
+    scaled = [o for o in overrides if not o.startswith("scale=")]
+    wanted = [o.partition("=")[2] for o in overrides if o.startswith("scale=")]
+    for name in tables_in(CONF, *([Path(config_dir)] if config_dir else [])):
+        for scale in wanted or sorted({record["scale"] for record in records}):
+            try:
+                laid, _ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
+            except UserError as error:
+                refused.append(f"{name}: {error}")
+                break
+            if laid.complete:
+                tables.append(laid)
+    path = output_dir / "report.html"
+    with whole_file(path) as draft:
+        draft.write_text(page(records, tables, refused, store.folder), encoding="utf-8")
+    return path
+
+
+def tables_in(*folders: Path) -> list[str]:
+    """The experiments below ``<folder>/experiment`` that are tables, as the command line names them."""
+    names = []
+    for folder in folders:
+        for path in sorted((folder / "experiment").rglob("*.yaml")):
+            if any(line.rstrip() == "table:" for line in path.read_text(encoding="utf-8").splitlines()):
+                names.append(path.relative_to(folder / "experiment").with_suffix("").as_posix())
+    return names

@@ -1,0 +1,156 @@
+"""What a person sees in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from privsweep.cli.sweep import PlannedRun, SweepPlan, swept, without
+from privsweep.report.summary import summary
+from privsweep.report.write import terminal, write
+from privsweep.run.build import RunSpec
+from privsweep.run.outcome import title_of
+from privsweep.store.atomic import whole_file
+from privsweep.store.environment import processor
+from privsweep.store.store import Record, Store
+from privsweep.table.fill import layout
+
+WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
+out = Console(width=WIDTH, highlight=False)
+err = Console(stderr=True, highlight=False)
+SHOWN = 40  # runs listed by plan=true
+
+
+def complain(message: str) -> None:
+    """One line an error, to stderr, without a traceback."""
+    for line in message.splitlines():
+        err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
+
+
+def start(spec: RunSpec) -> None:
+    """Where and against what threat model the run goes, in two lines."""
+    device = spec.session.resolve_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    out.print(f"[bold]{_plain(title_of(spec.choices))}[/], seed {spec.session.seed}", soft_wrap=True)
+    out.print(f"device: {device} ({name}{threads}); scale: {spec.session.scale}", soft_wrap=True)
+    if spec.attack.observes is not None:
+        threat = spec.attack.threat
+        out.print(
+            f"threat model: {threat.security} {spec.position}, {threat.time} time, {threat.access}",
+            soft_wrap=True,
+        )
+
+
+def finish(spec: RunSpec, record: Record) -> None:
+    """Utility, metrics and where everything lies."""
+    folder = Store(spec.session.output_dir).folder(record["signature"])
+    if record.get("reused"):
+        out.print(f"stored on {record['environment']['date']}; force=true runs it again")
+    utility = record["utility"]
+    if utility:
+        out.print("utility: " + ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in utility.items()))
+    else:
+        out.print("utility: the model was not trained")
+    for name, budget in record["privacy"].items():
+        out.print(f"privacy of {name}: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in budget.items()))
+    if record["metrics"]:
+        out.print(_metrics(record["metrics"]))
+    seconds = record["seconds"]
+    spent = ", ".join(
+        f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
+    )
+    out.print(f"seconds: {spent}")
+    out.print("written: " + ", ".join(p.name for p in sorted(folder.iterdir())))
+    out.print(f"in {folder}", soft_wrap=True)
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
+    """Means over victims, and medians or 95% intervals where there are any."""
+    table = RichTable(box=None, pad_edge=False)
+    for head, justify in (("metric", "left"), ("mean", "right"), ("median, or 95%", "right")):
+        table.add_column(head, justify=justify)  # type: ignore[arg-type]
+    for name, value in metrics.items():
+        if name.endswith(("_median", "_low", "_high")):
+            continue
+        median = metrics.get(f"{name}_median", "")
+        both = (_number(value), median if median == "" else _number(median))
+        if f"{name}_low" in metrics:
+            ends = (_number(metrics[f"{name}_{end}"]) for end in ("low", "high"))
+            both = (_number(value), f"[{', '.join(ends)}]")
+        table.add_row(name, *(reversed(both) if name == "iterations_to_zero" else both))
+    return table
+
+
+def _number(value: float | str | None) -> str:
+    return "N/A" if value is None else f"{value:.4g}"
+
+
+def plan(planned: SweepPlan) -> None:
+    """What would run, and what is stored."""
+    todo = {run.name for run in planned.missing}
+    for run in planned.runs[:SHOWN]:
+        state = "to run" if run.name in todo else "stored"
+        if run.record and run.record["status"] != "complete":
+            state = f"{run.record['status']} before, to run"
+        shown = " ".join(run.overrides)
+        out.print(f"{run.spec.signature}  {state:8}  {_plain(shown)}", soft_wrap=True)
+    if len(planned.runs) > SHOWN:
+        out.print(f"... and {len(planned.runs) - SHOWN} more")
+    out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
+
+
+def table(planned: SweepPlan) -> int:
+    """Lays a table out, writes it and shows it; the exit code."""
+    assert planned.table is not None
+    session = planned.runs[0].spec.session
+    given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
+    folder = Store(session.output_dir).folder
+    laid = layout(planned.table, planned.records(), session.scale, given, folder)
+    out.print(terminal(laid, out.width))
+    if laid.complete:
+        _written(write(laid, session.output_dir))
+    return 1 if planned.missing else 0
+
+
+def summarise(planned: SweepPlan) -> int:
+    """The summary of an ad hoc sweep, mean and standard deviation over seeds; the exit code."""
+    session = planned.runs[0].spec.session
+    made = summary([run.record or _absent(run) for run in planned.runs], swept(planned.overrides))
+    out.print(made.terminal())
+    stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
+    for path, text in zip(paths, (made.markdown(), made.csv()), strict=True):
+        with whole_file(path) as draft:
+            draft.write_text(text)
+    _written(paths)
+    for run in planned.runs:
+        if run.record is None or run.record["status"] != "complete":
+            reason = run.record.get("error", run.record["status"]) if run.record else "no record"
+            err.print(
+                f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(str(reason))}",
+                soft_wrap=True,
+            )
+    return 0 if all(run.record and run.record["status"] == "complete" for run in planned.runs) else 1
+
+
+def _absent(run: PlannedRun) -> Record:
+    """A run of which nothing is stored, not even its failure: its job was lost."""
+    spec = run.spec
+    known = {"choices": spec.choices, "config": spec.config}
+    return {"status": "missing", **known, "metrics": {}, "utility": {}}
+
+
+def _written(paths: list[Path]) -> None:
+    out.print("written: " + ", ".join(str(p) for p in paths), soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Brackets are markup to rich."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,73 @@
+"""What every dataset has in common: which images are drawn, and how they are shaped."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from privsweep.dataset.npz_format import Arrays
+from privsweep.dataset.pixels import Channels, recolour, resized, statistics
+from privsweep.interface.component import component
+from privsweep.interface.data import Data, Domain, ImageSet
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+
+
+@component
+class Shaping:
+    """The fields that all choices of the ``dataset`` group share."""
+
+    train_size: Annotated[int, Field(ge=1)] | None  # training images, drawn at random; None: all
+    test_size: Annotated[int, Field(ge=1)] | None  # test images, drawn at random; None: all
+    prior_size: Annotated[int, Field(ge=0)]  # training images held out for the adversary
+    resize: Annotated[int, Field(ge=1)] | None  # side of the square that images are scaled to; None: as they are
+    channels: Channels
+    normalize: bool  # whether inputs are standardised by the training images' channel mean and deviation
+
+    def shape(self, name: str, arrays: Arrays, rng: Rng) -> Data:
+        """The dataset as a federation uses it: uint8 ``[n, C, H, W]``, int64 labels, on the CPU.
+
+        What is drawn depends on the stream ``rng`` and the number of images alone. Images keep their order;
+        a larger ``train_size`` adds to a smaller one, and never takes from the prior.
+        Raises UserError where more images are asked for than there are.
+        """
+        total = len(arrays.train_images)
+        kept = total - self.prior_size if self.train_size is None else self.train_size
+        if kept + self.prior_size > total or kept < 1:
+            raise UserError(
+                f"dataset={name}: train_size={_shown(self.train_size)} and prior_size={self.prior_size} "
+                f"do not fit into {total} training images; lower one of them"
+            )
+        tests = len(arrays.test_images)
+        if self.test_size is not None and self.test_size > tests:
+            raise UserError(
+                f"dataset={name}: test_size={self.test_size} is more than the {tests} test images; "
+                f"take test_size={tests} or null"
+            )
+        order = rng.child("train").permutation(total)
+        train = self._split(arrays.train_images, arrays.train_labels, order[:kept])
+        prior = None
+        if self.prior_size:
+            prior = self._split(arrays.train_images, arrays.train_labels, order[total - self.prior_size :])
+        order = rng.child("test").permutation(tests)[: self.test_size]
+        test = self._split(arrays.test_images, arrays.test_labels, order)
+        channels, height, width = train.images.shape[1:]
+        mean, std = (0.0,) * channels, (1.0,) * channels
+        if self.normalize:
+            mean, std = statistics(train.images)
+        domain = Domain((channels, height, width), arrays.classes, mean, std)
+        return Data(name, train, test, domain, arrays.multilabel, prior)
+
+    def _split(self, images: np.ndarray, labels: np.ndarray, index: Tensor) -> ImageSet:
+        chosen = slice(None) if len(index) == len(images) else index.sort().values.numpy()
+        pixels = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2)
+        shaped = resized(recolour(pixels, self.channels), self.resize)
+        return ImageSet(shaped.contiguous(), torch.from_numpy(labels[chosen]))
+
+
+def _shown(value: int | None) -> str:
+    return "null" if value is None else str(value)

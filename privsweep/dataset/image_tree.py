@@ -1,0 +1,133 @@
+"""Images in folders: a folder a class, read with Pillow."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from privsweep.dataset.npz_format import Arrays, check, checksum, held_out
+from privsweep.dataset.pixels import Channels
+from privsweep.interface.errors import AbsentError, UserError
+
+GREY = ("1", "L", "LA", "La")  # Pillow's modes of one 8-bit channel; transparency is dropped
+DEEP = ("I", "F")  # more than 8 bits: no scale to 0-255 is known
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files with their class numbers; classes are numbered in the order of their names."""
+
+    classes: tuple[str, ...]
+    train: tuple[tuple[Path, int], ...]
+    test: tuple[tuple[Path, int], ...]
+
+
+def scan(root: Path, test_fraction: float, what: str) -> Tree:
+    """The images under ``root``: ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` split here.
+
+    The split takes ``test_fraction`` of every class, the same images under every seed. Images may lie
+    deeper below their class; files that are no images by their suffix, and hidden ones, are passed over.
+    Raises UserError, opening with ``what``, where there are fewer than two classes or no test image.
+    """
+    if not root.is_dir():
+        raise AbsentError(f"{what}: no such folder; set it to one with a subfolder of images for every class")
+    halves = [root / half for half in ("train", "test")]
+    if all(half.is_dir() for half in halves):
+        named, tested = (_classes(half) for half in halves)
+        unknown = sorted(set(tested) - set(named))
+        if unknown:
+            raise UserError(f"{what}: class {unknown[0]} is in test/ but not in train/; give both the same classes")
+        classes = tuple(named)
+        train = [(file, k) for k, name in enumerate(classes) for file in named[name]]
+        test = [(file, k) for k, name in enumerate(classes) for file in tested.get(name, ())]
+    else:
+        named = _classes(root)
+        classes = tuple(named)
+        train, test = [], []
+        for k, name in enumerate(classes):
+            mask = held_out(len(named[name]), test_fraction, "folder", name)
+            for file, out in zip(named[name], mask, strict=True):
+                (test if out else train).append((file, k))
+    if len(classes) < 2:
+        raise UserError(
+            f"{what}: {len(classes)} subfolders with images; give it two or more, one for every class, "
+            "or train/ and test/ with those"
+        )
+    if not test:
+        raise UserError(f"{what}: no test image; raise test_fraction, or add images to test/")
+    return Tree(classes, tuple(train), tuple(test))
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """Class name to its image files, both sorted; folders without any image are no classes."""
+    suffixes = Image.registered_extensions().keys()
+    found = {}
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        files = [p for p in sub.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+        if files:
+            found[sub.name] = sorted(files)
+    return found
+
+
+def tree_checksum(root: Path, tree: Tree) -> str:
+    """A checksum of the images' names below ``root`` and of their bytes."""
+    files = [file for file, _ in (*tree.train, *tree.test)]
+    return checksum((file.relative_to(root).as_posix(), zlib.crc32(file.read_bytes())) for file in files)
+
+
+def decode(tree: Tree, side: int | None, channels: Channels, what: str) -> Arrays:
+    """All pixels, scaled to a square of ``side`` where given. Raises UserError naming the faulty file."""
+    files = [file for file, _ in (*tree.train, *tree.test)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        images = list(pool.map(lambda file: _decode(file, side, channels, what), files))
+    for file, image in zip(files, images, strict=True):
+        if image.shape[2] != images[0].shape[2]:
+            raise UserError(
+                f"{what}: {_kind(images[0])} {files[0]} but {_kind(image)} {file}; set channels=grey or rgb"
+            )
+        if image.shape != images[0].shape:
+            raise UserError(
+                f"{what}: {files[0]} is {_size(images[0])} but {file} {_size(image)}; set resize=32 or another side"
+            )
+    n = len(tree.train)
+    members = {
+        "train_images": np.stack(images[:n]),
+        "train_labels": _labels(tree.train),
+        "test_images": np.stack(images[n:]),
+        "test_labels": _labels(tree.test),
+    }
+    return check(members, what)
+
+
+def _labels(files: Sequence[tuple[Path, int]]) -> np.ndarray:
+    return np.array([k for _, k in files])
+
+
+def _decode(file: Path, side: int | None, channels: Channels, what: str) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            if image.mode.split(";")[0] in DEEP:
+                raise UserError(f"{what}: {file} has more than 8 bits a pixel; convert it to 8 bits")
+            grey = channels == "grey" or (channels == "same" and image.mode in GREY)
+            converted = image.convert("L" if grey else "RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise UserError(f"{what}: {file} is no readable image; remove or replace it") from error
+    if side is not None and converted.size != (side, side):
+        converted = converted.resize((side, side), Image.Resampling.BILINEAR)
+    pixels = np.asarray(converted)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _kind(image: np.ndarray) -> str:
+    return "grey" if image.shape[2] == 1 else "colour"
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[0]}x{image.shape[1]}"

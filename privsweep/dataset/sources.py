@@ -1,0 +1,119 @@
+"""Where the official copies are, and how each becomes the members of a prepared `.npz`.
+
+Every loader takes an empty folder to download into. Its files are checked against the publisher's MD5
+by torchvision, or by the digests that the medmnist package lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from privsweep.dataset.npz_format import MEMBERS
+
+Loader = Callable[[Path], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Official:
+    """One published dataset."""
+
+    load: Loader  # downloads into the folder and converts
+    urls: Callable[[], list[str]]  # any of them tells whether the network reaches the publisher
+
+
+def _members(splits: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Members from (images, labels) of the training and the test split."""
+    arrays = [a for images, labels in splits for a in (images, np.asarray(labels, dtype=np.uint8)[:, None])]
+    return dict(zip(MEMBERS, (np.ascontiguousarray(a) for a in arrays), strict=True))
+
+
+def _mnist_like(cls: str) -> Official:
+    """LeCun et al. (1998) and Xiao et al. (2017): the idx files."""
+
+    def load(folder: Path) -> dict[str, np.ndarray]:
+        from torchvision import datasets
+
+        parts = [getattr(datasets, cls)(folder, train=train, download=True) for train in (True, False)]
+        return _members([(part.data.numpy(), part.targets.numpy()) for part in parts])
+
+    def urls() -> list[str]:
+        from torchvision import datasets
+
+        kind = getattr(datasets, cls)
+        return [mirror + kind.resources[0][0] for mirror in kind.mirrors]
+
+    return Official(load, urls)
+
+
+def _emnist() -> Official:
+    """The letters of Cohen et al. (2017): published lying on their side and counted from 1."""
+
+    def load(folder: Path) -> dict[str, np.ndarray]:
+        from torchvision.datasets import EMNIST
+
+        parts = [EMNIST(folder, split="letters", train=train, download=True) for train in (True, False)]
+        return _members([(part.data.numpy().transpose(0, 2, 1), part.targets.numpy() - 1) for part in parts])
+
+    def urls() -> list[str]:
+        from torchvision.datasets import EMNIST
+
+        return [EMNIST.url]
+
+    return Official(load, urls)
+
+
+def _cifar(cls: str) -> Official:
+    """Krizhevsky (2009); CIFAR-100 with its fine labels."""
+
+    def load(folder: Path) -> dict[str, np.ndarray]:
+        from torchvision import datasets
+
+        parts = [getattr(datasets, cls)(folder, train=train, download=True) for train in (True, False)]
+        return _members([(part.data, part.targets) for part in parts])
+
+    def urls() -> list[str]:
+        from torchvision import datasets
+
+        return [getattr(datasets, cls).url]
+
+    return Official(load, urls)
+
+
+def _medmnist(flag: str, size: int) -> Official:
+    """Yang et al. (2023), ``size`` pixels a side: published in this very format; the validation split is kept."""
+    suffix = "" if size == 28 else f"_{size}"
+
+    def load(folder: Path) -> dict[str, np.ndarray]:
+        from medmnist.info import INFO
+        from torchvision.datasets.utils import download_url
+
+        # Not medmnist's own download(): it hides what went wrong, even an interrupt from the keyboard.
+        download_url(INFO[flag][f"url{suffix}"], folder, f"{flag}.npz", INFO[flag][f"MD5{suffix}"])
+        with np.load(folder / f"{flag}.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+    def urls() -> list[str]:
+        from medmnist.info import INFO
+
+        return [INFO[flag][f"url{suffix}"]]
+
+    return Official(load, urls)
+
+
+OFFICIAL: dict[str, Official] = {
+    "mnist": _mnist_like("MNIST"),
+    "fashion_mnist": _mnist_like("FashionMNIST"),
+    "emnist": _emnist(),
+    "cifar10": _cifar("CIFAR10"),
+    "cifar100": _cifar("CIFAR100"),
+    **{
+        flag if size == 28 else f"{flag}_{size}": _medmnist(flag, size)
+        for flag in ("pneumoniamnist", "dermamnist", "pathmnist", "chestmnist")
+        for size in (28, 64, 128, 224)
+    },
+}
+BY_HAND = ("medical_mnist",)  # nobody hands these out without an account; see prefetch --from

@@ -1,0 +1,115 @@
+"""Several defences, folded in the order given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from privsweep.interface.data import Loss, Tensors
+from privsweep.interface.defense import POINTS, Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule
+
+
+class Stack(Defense):
+    """Several defences, folded in the order given; an empty stack is no defence."""
+
+    def __init__(self, defenses: Mapping[str, Defense]):
+        self.defenses = dict(defenses)
+
+    @property
+    def sums_only(self) -> bool:  # type: ignore[override]
+        return any(d.sums_only for d in self.defenses.values())
+
+    @property
+    def uniform(self) -> bool:  # type: ignore[override]
+        return any(d.uniform for d in self.defenses.values())
+
+    def bind(self, schedule: Schedule) -> Stack:
+        """Raises UserError too where one member breaks a bound that another's guarantee rests on."""
+        order = {(POINTS.index(p), n): name for n, (name, d) in enumerate(self.defenses.items()) for p in d.acts_at()}
+        for n, (name, d) in enumerate(self.defenses.items()):
+            if d.bounded is None:
+                continue
+            first, last = ((POINTS.index(p), n) for p in d.bounded)
+            between = {other for place, other in order.items() if first < place < last and other != name}
+            for other in sorted(o for o in between if not self.defenses[o].sums_only):
+                raise UserError(
+                    f"defense=[{','.join(self.defenses)}]: {other} changes what {name} clips before it adds noise, so "
+                    f"that its epsilon would not hold; change the order, or leave {other} out"
+                )
+        return Stack({name: d.bind(schedule) for name, d in self.defenses.items()})
+
+    def budgets(self, schedule: Schedule) -> dict[str, dict[str, float]]:
+        """What every member spends, by its name; without those that guarantee nothing."""
+        spent = {name: dict(d.spent(schedule)) for name, d in self.defenses.items()}
+        return {name: budget for name, budget in spent.items() if budget}
+
+    def acts_at(self) -> frozenset[str]:
+        return frozenset().union(*(d.acts_at() for d in self.defenses.values()))
+
+    def only(self, points: frozenset[str]) -> Stack:
+        """The defences that act at one of these points, in order."""
+        return Stack({name: d for name, d in self.defenses.items() if d.acts_at() & points})
+
+    def _rngs(self, rng: Rng) -> list[tuple[Defense, Rng]]:
+        return [(d, rng.child(name)) for name, d in self.defenses.items()]
+
+    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+        for d, own in self._rngs(rng):
+            model = d.model(model, own)
+        return model
+
+    def loss(self, loss: Loss) -> Loss:
+        for d in self.defenses.values():
+            loss = d.loss(loss)
+        return loss
+
+    def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
+        name, drawing = next((name, d) for name, d in self.defenses.items() if "sample" in d.acts_at())
+        return drawing.sample(examples, batch_size, rng.child(name))
+
+    def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
+        for d, own in self._rngs(rng):
+            grads = d.example_gradients(grads, own)
+        return grads
+
+    def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
+        for d, own in self._rngs(rng):
+            grad = d.gradient(grad, expected_batch, own)
+        return grad
+
+    def update(self, delta: Tensors, rng: Rng) -> Tensors:
+        for d, own in self._rngs(rng):
+            delta = d.update(delta, own)
+        return delta
+
+    def server_view(self, updates: Sequence[Tensors], rng: Rng) -> Sequence[Tensors]:
+        for d, own in self._rngs(rng):
+            updates = d.server_view(updates, own)
+        return updates
+
+    def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
+        left = [set(d.surviving_clients(clients, own)) for d, own in self._rngs(rng)]
+        return sorted(set(range(clients)).intersection(*left))
+
+    def combine(self, messages: Sequence[Tensors]) -> Tensors:
+        masking = [d for d in self.defenses.values() if d.sums_only]
+        return masking[-1].combine(messages) if masking else super().combine(messages)
+
+    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
+        for d, own in self._rngs(rng):
+            mean = d.aggregate(mean, contributors, own)
+        return mean
+
+    def activations(self, z: Tensor, rng: Rng) -> Tensor:
+        for d, own in self._rngs(rng):
+            z = d.activations(z, own)
+        return z
+
+    def predictions(self, probabilities: Tensor, rng: Rng) -> Tensor:
+        for d, own in self._rngs(rng):
+            probabilities = d.predictions(probabilities, own)
+        return probabilities

@@ -1,0 +1,123 @@
+"""Privacy budgets of noise that is added again and again, by Opacus's accountants."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from privsweep.interface.errors import UserError
+
+Accountant = Literal["rdp", "prv", "gdp"]
+_TOLERANCE = 1e-3  # how far below its target an epsilon may stay
+_MOST = 1e6  # noise multiplier, as in Opacus
+
+
+@dataclass(frozen=True)
+class Releases:
+    """How often noise protects the same data: ``steps`` times, each on a Poisson sample at ``sample_rate``.
+
+    A rate of 1 is no sampling, and no amplification.
+    """
+
+    sample_rate: float
+    steps: int
+
+
+def check_noise(
+    key: str, epsilon: float | None, noise_multiplier: float | None, clip: str, bound: float | None
+) -> None:
+    """Raises UserError unless exactly one of epsilon and noise is given, and a ``bound`` wherever there is noise."""
+    if (epsilon is None) == (noise_multiplier is None):
+        wrong = "neither is given" if epsilon is None else "one follows from the other"
+        raise UserError(
+            f"{key}.epsilon={_shown(epsilon)} {key}.noise_multiplier={_shown(noise_multiplier)}: {wrong}; give one of "
+            "them, and null for the other"
+        )
+    if bound is None and noise_multiplier != 0:
+        raise UserError(
+            f"{key}.{clip}=null: noise protects only what is clipped; give a norm, or take {key}.epsilon=null "
+            f"{key}.noise_multiplier=0"
+        )
+
+
+def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float) -> dict[str, float]:
+    """What those releases cost: ``epsilon``, ``delta``, and of ``rdp`` the ``renyi_order`` that gives that epsilon.
+
+    Nothing where there is no noise, so no guarantee, or nothing is trained. The order is on Opacus's grid: 1.1 to
+    10.9, 12 to 63.
+    """
+    # Here, for the import takes a second or more, which runs without a budget need not wait.
+    from opacus.accountants import RDPAccountant, create_accountant
+
+    if noise_multiplier == 0 or releases.steps == 0:
+        return {}
+    with _quiet():
+        counted = create_accountant(accountant)
+        counted.history = [(noise_multiplier, releases.sample_rate, releases.steps)]
+        if not isinstance(counted, RDPAccountant):
+            return {"epsilon": float(counted.get_epsilon(delta)), "delta": delta}
+        epsilon, order = counted.get_privacy_spent(delta=delta)
+    return {"epsilon": epsilon, "delta": delta, "renyi_order": order}
+
+
+def report(
+    accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float, clip: str, bound: float | None
+) -> dict[str, float]:
+    """``budget``, and what it follows from, with the norm ``bound`` under the name ``clip``; nothing without noise."""
+    cost = budget(accountant, noise_multiplier, releases, delta)
+    if not cost:
+        return {}
+    told = {"noise_multiplier": noise_multiplier, clip: bound or 0.0}
+    return {**cost, **told, "sample_rate": releases.sample_rate, "steps": float(releases.steps)}
+
+
+@cache
+def noise_for(key: str, accountant: Accountant, epsilon: float, releases: Releases, delta: float) -> float:
+    """The least noise multiplier, to rounding, that keeps to ``epsilon``. Raises UserError where there is none.
+
+    As Opacus's ``get_noise_multiplier``, which starts from noise so small that ``prv`` takes minutes and ``gdp`` fails.
+    """
+    if releases.steps == 0:
+        raise UserError(
+            f"{key}.epsilon={epsilon}: no noise follows from a budget where nothing is trained; give "
+            f"{key}.noise_multiplier instead, or train"
+        )
+
+    @cache
+    def cost(noise: float) -> float:
+        try:
+            return budget(accountant, noise, releases, delta)["epsilon"]
+        except ValueError:  # beyond the largest epsilon that gdp looks at
+            return float("inf")
+
+    high = 1.0
+    while cost(high) > epsilon:
+        high *= 2
+        if high > _MOST:
+            raise UserError(
+                f"{key}.epsilon={epsilon}: no noise is enough for {releases.steps} steps with delta={delta:.3g} and "
+                f"accountant={accountant}; take more"
+            )
+    while high > 1 / _MOST and cost(high / 2) <= epsilon:
+        high /= 2
+    low = high / 2
+    while epsilon - cost(high) > _TOLERANCE * min(1, epsilon) and high - low > _TOLERANCE**2 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
+    return high
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the accountants' warnings: the bound stands at the end of the grid too, and conf/ says what gdp is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _shown(value: float | None) -> str:
+    return "null" if value is None else str(value)

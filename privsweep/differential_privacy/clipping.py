@@ -1,0 +1,38 @@
+"""Bounding what one example, or one client, can change."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from privsweep.interface.data import Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+
+_LEAST = 1e-6  # added to a norm, as Opacus does, so that zeros stay zeros
+
+
+def clip(items: Tensors, bound: float) -> dict[str, Tensor]:
+    """Scales each of ``n`` items down to the L2 norm ``bound``, over all its parameters together.
+
+    ``items``: ``[n, ...]`` by parameter. Abadi et al., "Deep Learning with Differential Privacy" (2016), algorithm 1.
+    """
+    norms = torch.stack([t.flatten(1).norm(dim=1) for t in items.values()]).norm(dim=0)
+    factor = (bound / (norms + _LEAST)).clamp(max=1)
+    return {name: t * factor.view(-1, *[1] * (t.dim() - 1)) for name, t in items.items()}
+
+
+def refuse_batch_normalisation(defense: str, model: nn.Module) -> None:
+    """Raises UserError where a layer mixes examples, or keeps statistics that no noise reaches."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"defense={defense}: layer {name} normalises over the batch, so that no bound holds for one example; "
+                "take model.norm=group"
+            )
+
+
+def noised(items: Tensors, deviation: float, rng: Rng) -> dict[str, Tensor]:
+    """Gaussian noise of that standard deviation on every entry."""
+    generator = rng.generator(next(iter(items.values())).device)
+    return {name: t + torch.empty_like(t).normal_(0, deviation, generator=generator) for name, t in items.items()}

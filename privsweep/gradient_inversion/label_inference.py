@@ -1,0 +1,84 @@
+"""Labels read off a captured gradient of the cross-entropy, without any optimisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from privsweep.interface.data import Domain, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.model.stochastic import draw, forward
+from privsweep.model.variational_bottleneck import Output
+
+PROBES = 256  # random inputs that tell a network's average answer
+
+
+def read_labels(
+    model: nn.Sequential, weights: Tensors, gradient: Tensors, domain: Domain, examples: int, rng: Rng
+) -> Tensor:
+    """The labels behind every captured gradient, int64 ``[V, N]``, sorted.
+
+    The gradient of the last bias is the mean over the batch of softmax minus one-hot. For one example only the
+    label's entry is negative (iDLG: Zhao et al., 2020, section 3). For more, class c occurs
+    ``N * (mean softmax_c - gradient_c)`` times; the mean softmax is estimated on Gaussian inputs, and the counts
+    are rounded to add up to N by largest remainders. It is exact as far as the network answers alike to all
+    inputs, as an untrained one does.
+
+    Raises UserError where the model does not end in a linear layer with a bias.
+    """
+    bias = last_bias(model)
+    observed = gradient[bias][:, : domain.classes]
+    if examples == 1:
+        return observed.argmin(1, keepdim=True)
+    expected = _mean_softmax(model, weights, domain, rng).to(observed)
+    counts = (examples * (expected - observed)).clamp_min(0)
+    counts = counts * examples / counts.sum(1, keepdim=True).clamp_min(1e-12)
+    whole = counts.floor().long()
+    rank = (counts - whole).argsort(1, descending=True).argsort(1)
+    whole += rank < (examples - whole.sum(1, keepdim=True))
+    classes = torch.arange(domain.classes, device=observed.device)
+    return torch.stack([classes.repeat_interleave(row) for row in whole])
+
+
+def label_images(model: nn.Sequential, weights: Tensors, gradient: Tensors, images: Tensor) -> Tensor:
+    """Which label belongs to which image, for images ``[V, N, C, H, W]`` that are known well; int64 ``[V, N]``.
+
+    The gradient of the last weight is ``errors^T features``; with the features of the images known, least squares
+    gives every image's own error, whose smallest entry is the label's.
+    """
+    output = last_bias(model).removesuffix(".bias")
+    seen: list[Tensor] = []
+    handle = model.get_submodule(output).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            functional_call(model, dict(weights), (images.flatten(0, 1),))
+    finally:
+        handle.remove()
+    weight = gradient[f"{output}.weight"]
+    features = seen[0].view(*images.shape[:2], -1)[..., : weight.shape[2]]
+    errors = torch.linalg.lstsq(features.mT.double(), weight.mT.double(), driver="gelsd").solution
+    return errors.argmin(2)
+
+
+def last_bias(model: nn.Module) -> str:
+    """The name of the output layer's bias."""
+    names = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | Output) and layer.bias is not None
+    ]
+    if not names:
+        raise UserError("attack.labels=analytic: the model has no linear layer with a bias; take labels=optimised")
+    return f"{names[-1]}.bias"
+
+
+def _mean_softmax(model: nn.Sequential, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:
+    """The network's average answer to inputs that know nothing, ``[K]``."""
+    device = next(iter(weights.values())).device
+    x = rng.child("probes").normal(PROBES, *domain.shape).to(device)
+    noise = draw(model, PROBES, rng.child("noise"), device)
+    with torch.no_grad():
+        outputs = forward(model, {**weights, **noise}, x)
+    return outputs[:, : domain.classes].softmax(1).mean(0)

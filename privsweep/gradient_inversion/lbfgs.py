@@ -1,0 +1,181 @@
+"""L-BFGS with fixed steps for many independent problems at once, each with its own history, step and stop.
+
+The behaviour is that of ``torch.optim.LBFGS`` without line search, called again and again. There the outer
+calls and their inner iterations are bookkeeping over one continuous sequence of iterates: a call ends after
+``inner`` iterations or when a tolerance fires, and the next goes on from the same point with the same
+history. So every evaluation here advances every live problem by one iteration, whatever its own count of
+outer iterations; a problem that is finished is taken out of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from privsweep.gradient_inversion.lbfgs_history import Curvature
+
+_LEAST_CURVATURE = 1e-10  # pairs with a smaller <s, y> are not stored, as in torch.optim.LBFGS
+_CHECK_EVERY = 10  # evaluations between two looks at who is finished: one host synchronisation each
+_WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
+
+Progress = Callable[[float, Tensor], None]  # (mean count of finished outer iterations, objectives [V])
+
+
+class Objective(Protocol):
+    """``V`` problems of dimension ``D``."""
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``[V]`` and gradients ``[V, D]`` at ``x`` ``[V, D]``."""
+        ...
+
+    def take(self, rows: Tensor) -> Objective:
+        """The same for the problems ``rows`` only."""
+        ...
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where every problem ended."""
+
+    x: Tensor  # [V, D] the last iterate whose value and gradient were finite
+    value: Tensor  # [V] the objective there
+    diverged: Tensor  # bool [V]: broke off at a value or gradient that is not finite
+    evaluations: Tensor  # int64 [V]
+    curve: Tensor  # [V, outer] objective after each outer iteration; NaN from where the problem diverged
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """The step is ``lr`` times the direction, the very first ``lr * min(1, 1 / |g|_1)``.
+
+    An outer iteration ends when the largest move of a coordinate is at most ``tolerance_change``, the
+    objective changes by less than that, or the largest entry of the gradient is at most ``tolerance_grad``.
+    In the last case, and where the slope along the direction is above ``-tolerance_change``, all further
+    outer iterations would stand still, and the problem is finished.
+    """
+
+    lr: float
+    inner: int  # iterations in an outer one
+    history: int  # curvature pairs
+    tolerance_grad: float
+    tolerance_change: float
+
+    def minimise(self, objective: Objective, start: Tensor, outer: int, progress: Progress | None = None) -> Minimum:
+        """Run every problem from ``start`` ``[V, D]`` for ``outer`` outer iterations at most."""
+        run = _Run(self, start, outer)
+        evaluation = 0
+        while True:
+            run.advance(*objective(run.x))
+            evaluation += 1
+            if evaluation % _CHECK_EVERY:
+                continue
+            live = run.live.nonzero().squeeze(1)
+            if progress is not None:
+                progress(run.mean_outer(), run.report.value)
+            if not len(live):
+                return run.minimum()
+            if len(live) < _WORTH_COMPACTING * len(run.live):
+                objective = objective.take(live)
+                run.take(live)
+
+
+class _Run:
+    """All state; ``rows`` says which problems are still in the batch, ``report`` holds them all."""
+
+    def __init__(self, rule: LBFGS, start: Tensor, outer: int):
+        self.rule, self.limit = rule, outer
+        self.first = True
+        self.x = start.clone()
+        self.g = torch.zeros_like(start)
+        self.step = torch.zeros_like(start)
+        self.curvature = Curvature(start, rule.history)
+        victims, device = len(start), start.device
+        self.rows = torch.arange(victims, device=device)
+        self.live = torch.ones(victims, dtype=torch.bool, device=device)
+        self.outer = torch.zeros(victims, dtype=torch.int64, device=device)
+        self.inner = torch.zeros_like(self.outer)
+        self.value = start.new_full((victims,), torch.inf)
+        self.report = Minimum(
+            x=start.clone(),
+            value=self.value.clone(),
+            diverged=torch.zeros_like(self.live),
+            evaluations=torch.zeros_like(self.outer),
+            curve=start.new_full((victims, outer), torch.nan),
+        )
+        self.outer_of_all = self.outer.clone()
+
+    def take(self, keep: Tensor) -> None:
+        self.curvature.take(keep)
+        for name in ("x", "g", "step", "rows", "live", "outer", "inner", "value"):
+            setattr(self, name, getattr(self, name)[keep])
+
+    def advance(self, value: Tensor, g: Tensor) -> None:
+        """Judge the point just evaluated, then move every live problem by one iteration."""
+        rule = self.rule
+        steepest = g.abs().amax(1)
+        finite = value.isfinite() & steepest.isfinite()
+        self._record(value, finite)
+        broke_off = self.live & ~finite
+        self.live = self.live & finite
+        # where a problem is finished, keep numbers that are finite
+        value = torch.where(self.live, value, self.value)
+        g = torch.where(self.live[:, None], g, self.g)
+
+        stationary = self.live & (steepest <= rule.tolerance_grad)
+        if not self.first:
+            still = self.step.abs().amax(1) <= rule.tolerance_change
+            level = (value - self.value).abs() < rule.tolerance_change
+            self._end_outer(self.live & (still | level | stationary | (self.inner == rule.inner)), value)
+        direction = self._direction(g)
+        flat = self.live & ((g * direction).sum(1) > -rule.tolerance_change)
+        self._stand_still(stationary | flat, value)
+        finished = stationary | flat | (self.outer >= self.limit)
+        self.live = self.live & ~finished
+        self._count(broke_off)
+
+        length = rule.lr * (1 / g.abs().sum(1)).clamp(max=1)[:, None] if self.first else rule.lr
+        self.step = torch.where(self.live[:, None], length * direction, 0)
+        self.x = torch.where(self.live[:, None], self.x + self.step, self.report.x[self.rows])
+        self.inner = self.inner + self.live
+        self.value, self.g, self.first = value, g, False
+
+    def mean_outer(self) -> float:
+        return self.outer_of_all.double().mean().item()
+
+    def minimum(self) -> Minimum:
+        return self.report
+
+    def _record(self, value: Tensor, finite: Tensor) -> None:
+        """Count the evaluation and keep the iterate, if it is finite."""
+        report, rows = self.report, self.rows
+        report.evaluations[rows] += self.live
+        better = self.live & finite
+        report.x[rows] = torch.where(better[:, None], self.x, report.x[rows])
+        report.value[rows] = torch.where(better, value, report.value[rows])
+        report.diverged[rows] |= self.live & ~finite
+
+    def _end_outer(self, ended: Tensor, value: Tensor) -> None:
+        curve = self.report.curve
+        place = self.outer.clamp(max=self.limit - 1)
+        curve[self.rows, place] = torch.where(ended, value, curve[self.rows, place])
+        self.outer = self.outer + ended
+        self.inner = torch.where(ended, 0, self.inner)
+
+    def _stand_still(self, stuck: Tensor, value: Tensor) -> None:
+        """All outer iterations to come end at this value."""
+        later = torch.arange(self.limit, device=stuck.device) >= self.outer[:, None]
+        curve = self.report.curve[self.rows]
+        self.report.curve[self.rows] = torch.where(stuck[:, None] & later, value[:, None], curve)
+
+    def _count(self, broke_off: Tensor) -> None:
+        running = self.live & ~broke_off
+        self.outer_of_all[self.rows] = torch.where(running, self.outer, self.limit)
+
+    def _direction(self, g: Tensor) -> Tensor:
+        if self.first:
+            return -g
+        return self.curvature.direction(g, self.step, g - self.g, _LEAST_CURVATURE)

@@ -1,0 +1,115 @@
+"""What gradient matching minimises, as a function of one flat vector a victim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from privsweep.gradient_inversion.engine.matcher import Matcher
+from privsweep.gradient_inversion.engine.tangent import Match
+from privsweep.gradient_inversion.model_noise import NoiseStreams
+from privsweep.interface.data import Tensors
+
+
+class Evaluation(NamedTuple):
+    """The objective of ``V`` victims at a point."""
+
+    value: Tensor  # [V] distance and penalties
+    gradient: Tensor  # [V, D]
+    distance: Tensor  # [V] between the gradients alone
+
+
+class Parts(NamedTuple):
+    """What a point stands for."""
+
+    images: Tensor  # [V, B, C, H, W]
+    logits: Tensor  # [V, B, K]; [V, 0] where labels are given
+    noise: Tensors  # name -> [V, B, ...]; empty where it is not sought
+
+
+class Joint:
+    """Images, then the logits of their labels unless ``given``, then the noise that is sought with them.
+
+    ``shape``: ``(B, C, H, W)``. ``given``: label probabilities ``[V, B, K]``. ``tv_weight`` times the total
+    variation of the images on the model's scale is added. ``fresh`` noise is drawn in every evaluation, ``draws``
+    times, and the mean counts: expectation over transformation (Athalye et al., 2018), here over the noise of a
+    stochastic layer. Noise of the shapes ``sought`` is part of the point. Stochastic layers with neither are
+    without noise.
+    """
+
+    def __init__(
+        self,
+        match: Matcher,
+        shape: tuple[int, ...],
+        classes: int,
+        given: Tensor | None = None,
+        tv_weight: float = 0.0,
+        fresh: NoiseStreams | None = None,
+        sought: Mapping[str, tuple[int, ...]] | None = None,
+        draws: int = 1,
+    ):
+        self.match, self.shape, self.classes = match, shape, classes
+        self.given, self.tv_weight, self.fresh = given, tv_weight, fresh
+        self.sought, self.draws = dict(sought or {}), draws
+        self.sizes = [prod(shape), 0 if given is not None else shape[0] * classes, *map(prod, self.sought.values())]
+
+    def take(self, rows: Tensor) -> Joint:
+        given = None if self.given is None else self.given[rows]
+        fresh = None if self.fresh is None else self.fresh.take(rows)
+        match = self.match.take(rows)
+        return Joint(match, self.shape, self.classes, given, self.tv_weight, fresh, self.sought, self.draws)
+
+    def split(self, x: Tensor) -> Parts:
+        images, logits, *noise = x.split(self.sizes, 1)
+        if self.given is None:
+            logits = logits.reshape(-1, self.shape[0], self.classes)
+        shaped = zip(self.sought.items(), noise, strict=True)
+        return Parts(images.reshape(-1, *self.shape), logits, {n: part.reshape(-1, *s) for (n, s), part in shaped})
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        images, logits, noise = self.split(x)
+        probabilities = logits.softmax(2) if self.given is None else self.given
+        distance, by_image, by_probability, value, by_noise = self._match(images, probabilities, noise)
+        value = value + distance
+        if self.tv_weight:
+            value = value + add_total_variation(images, self.tv_weight, by_image)
+        gradients = [by_image.flatten(1)]
+        if self.given is None:
+            along = (probabilities * by_probability).sum(2, keepdim=True)
+            gradients.append((probabilities * (by_probability - along)).flatten(1))
+        gradients += [by_noise[name].flatten(1) for name in self.sought]
+        return Evaluation(value, gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1), distance)
+
+    def _match(self, images: Tensor, probabilities: Tensor, noise: Tensors) -> Match:
+        if self.fresh is None:
+            return self.match(images, probabilities, noise or None)
+        each = [self.match(images, probabilities, self.fresh.draw())[:4] for _ in range(self.draws)]
+        distance, by_image, by_probability, penalty = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
+        return Match(distance, by_image, by_probability, penalty, {})
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``[V]`` and gradients ``[V, D]``."""
+        return self.evaluate(x)[:2]
+
+
+def add_total_variation(images: Tensor, weight: float, gradient: Tensor) -> Tensor:
+    """``weight`` times the mean absolute step down plus the mean absolute step right, ``[V]``; Geiping et al., 2020.
+
+    Means run over all images ``[V, B, C, H, W]`` of a victim. Its gradient is added to ``gradient`` in place.
+    """
+    total = images.new_zeros(len(images))
+    for axis in (3, 4):
+        length = images.shape[axis] - 1
+        if not length:
+            continue
+        step = images.narrow(axis, 1, length) - images.narrow(axis, 0, length)
+        scale = weight * len(step) / step.numel()
+        total += scale * step.flatten(1).abs().sum(1)
+        sign = step.sign_()
+        gradient.narrow(axis, 1, length).add_(sign, alpha=scale)
+        gradient.narrow(axis, 0, length).sub_(sign, alpha=scale)
+    return total

@@ -1,0 +1,106 @@
+"""Where a defence may act: its points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+
+from privsweep.interface.data import Loss, Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule
+
+
+class Defense:
+    """A defence: the identity at every point; override the points where it acts.
+
+    Where the points stand in a federation::
+
+        defense = defense.bind(schedule)            # noise that depends on a privacy budget
+        net  = defense.model(architecture, rng)     # before training: layers added or replaced
+        loss = defense.loss(cross_entropy)
+        for round in rounds:
+            for client in sampled clients:
+                for batch in client's data, or as defense.sample draws it:
+                    g = gradient of loss(net(batch))                 # in split learning the server computes on from
+                                                                     # defense.activations(client's part(batch), rng)
+                    or, where a defence acts at example_gradients:
+                    g = sum of defense.example_gradients(one gradient an example) / expected batch
+                                                                     # zero for an empty batch, either way
+                    g = defense.gradient(g, expected batch, rng)     # every training step
+                    net = optimiser(net, g)
+                update = defense.update(net - net at the start, rng)  # what leaves the client
+            messages = defense.server_view(weight * update of every client, rng)  # what the server sees
+            mean = defense.combine(messages) / sum of the weights of defense.surviving_clients(clients, rng)
+            net  = net at the start + defense.aggregate(mean, contributors, rng)
+        answers = defense.predictions(softmax(net(x)), rng)          # of a black box
+
+    A captured update is counterfactual: the weights of that round, the victim's batch alone, through
+    the same points. Tensors arrive by parameter name and are not changed in place.
+
+    A model may gain layers that draw noise (``privsweep.model.stochastic``), and outputs beyond the logits, which
+    its ``loss`` consumes: all others read the first ``classes`` columns.
+    """
+
+    sums_only: ClassVar[bool] = False  # nothing can be learnt from a message alone, but from all of a round together
+    uniform: ClassVar[bool] = False  # clients weigh alike, however many examples each holds
+    bounded: ClassVar[tuple[str, str] | None] = None  # what passes the first point must reach the second as it is
+
+    def bind(self, schedule: Schedule) -> Self:
+        """This defence with what it derives from the schedule; called once, before anything else."""
+        return self
+
+    def spent(self, schedule: Schedule) -> Mapping[str, float]:
+        """What a whole training costs of a privacy budget, by name; nothing where there is no guarantee."""
+        return {}
+
+    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+        return model
+
+    def loss(self, loss: Loss) -> Loss:
+        return loss
+
+    def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
+        """Positions of one step's batch, int64, maybe none, in place of the setting's own batches."""
+        raise NotImplementedError  # called only where a defence overrides it
+
+    def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
+        """``[B, ...]`` by parameter, one gradient an example."""
+        return grads
+
+    def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
+        return grad
+
+    def update(self, delta: Tensors, rng: Rng) -> Tensors:
+        return delta
+
+    def server_view(self, updates: Sequence[Tensors], rng: Rng) -> Sequence[Tensors]:
+        return updates
+
+    def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
+        """Which of a round's ``clients`` get through with their message; ``rng`` is that of ``server_view``."""
+        return list(range(clients))
+
+    def combine(self, messages: Sequence[Tensors]) -> Tensors:
+        """The sum of the updates behind all messages of a round."""
+        return {name: sum((m[name] for m in messages[1:]), first) for name, first in messages[0].items()}
+
+    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
+        return mean
+
+    def activations(self, z: Tensor, rng: Rng) -> Tensor:
+        return z
+
+    def predictions(self, probabilities: Tensor, rng: Rng) -> Tensor:
+        return probabilities
+
+    def acts_at(self) -> frozenset[str]:
+        """The points that this defence overrides."""
+        return frozenset(p for p in POINTS if getattr(type(self), p) is not getattr(Defense, p))
+
+
+POINTS: tuple[str, ...] = (
+    "model", "loss", "sample", "example_gradients", "gradient", "update", "server_view", "aggregate", "activations",
+    "predictions",
+)  # fmt: skip

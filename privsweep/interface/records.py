@@ -1,0 +1,162 @@
+"""What passes between a federation and an adversary: what is seen, known and guessed, and the truth.
+
+Axes: ``V`` victims, ``N`` images behind one victim's message, ``C, H, W`` channels, height, width, ``M`` records
+whose membership is asked. A *victim* is one captured message; the images behind it are what the adversary is after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one or several clients sent, once for every victim."""
+
+    weights: Tensors  # parameters and buffers that the update starts from, no victim axis
+    delta: Tensors  # [V, ...] for every parameter
+    kind: Literal["gradient", "difference"]
+    contributors: int  # clients whose updates are averaged in one delta
+    examples: int  # N: examples behind one delta
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What a client sends in split learning, once for every victim."""
+
+    z: Tensor  # [V, N, ...] outputs of the cut layer; [V, 1, ...] where only their mean over a batch is sent
+    cut: str  # the layer's name
+    weights: Tensors  # parameters and buffers of the client's part, no victim axis
+    examples: int  # N
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers of a black box on the records whose membership is asked."""
+
+    probabilities: Tensor  # [M, classes]
+    ask: Callable[[Tensor], Tensor]  # model inputs [n, C, H, W] -> probabilities [n, classes], any number of times
+
+
+Observation = Update | Activations | Predictions
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a client trains."""
+
+    optimizer: str
+    lr: float
+    steps: int  # optimiser steps behind one update
+    batch_size: int
+    epochs: float | None = None  # how often a client uses each of its examples; None: not told
+    examples: int | None = None  # of all clients together; None: not told
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the adversary knows besides; None means that it is not granted."""
+
+    model: nn.Sequential | None = None  # in the mode (train or eval) of the clients; of split learning, their part
+    loss: Loss | None = None
+    domain: Domain | None = None
+    labels: Tensor | None = None  # int64 [V, N]
+    recipe: Recipe | None = None
+    architecture: Architecture | None = None  # of the target, without its weights
+    candidates: ImageSet | None = None  # the M records whose membership is asked, in the order of the predictions
+    prior: ImageSet | None = None  # the adversary's own data: of another dataset, or held out from this one
+
+    def granted(self) -> frozenset[str]:
+        return frozenset(name for name, value in vars(self).items() if value is not None)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The truth behind every victim's update. Never an argument of an attack."""
+
+    pixels: Tensor  # [V, N, C, H, W] in [0, 1]
+    labels: Tensor  # int64 [V, N]
+    index: Tensor  # int64 [V, N]: positions in the training split
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The truth behind every candidate. Never an argument of an attack."""
+
+    member: Tensor  # bool [M]: was in the training data
+    index: Tensor  # int64 [M]: position in the training split (members) or in the test split (others)
+
+
+Truth = Images | Membership
+
+
+@dataclass(frozen=True)
+class Exposure:
+    seen: Observation
+    known: Knowledge
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """An attack's guess at the images, and what the attack itself can say of it."""
+
+    images: Tensor  # [V, N, C, H, W] on the scale of model inputs; the last finite iterate
+    diverged: Tensor  # bool [V]: the attack broke off at a value that is not finite
+    labels: Tensor | None = None  # int64 [V, N]
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V], e.g. the final objective
+    curve: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V, T], with "iteration" [T]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An attack's guess at membership."""
+
+    scores: Tensor  # [M], higher: rather a member
+    decisions: Tensor  # bool [M], by a threshold that the attack chose without the truth
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [M]
+
+
+Guess = Reconstruction | Scores
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """Zen, section 4: who attacks, when, from where, with what access."""
+
+    time: Literal["train", "test"]
+    positions: frozenset[Literal["client", "server", "off-path"]]
+    access: Literal["white-box", "black-box"]
+    security: Literal["honest-but-curious", "malicious"] = "honest-but-curious"
+    adaptive: bool = False  # knows the defence and works around it
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often one client's examples are used in a whole training."""
+
+    examples: int  # of the client that holds the fewest
+    batch_size: int
+    steps: int  # optimiser steps of one client over all rounds
+    rounds: int
+    clients: int
+    participation: float  # fraction of the clients in a round
+
+
+@dataclass(frozen=True)
+class System:
+    """A trained federation."""
+
+    snapshots: Mapping[int, Tensors]  # round -> parameters and buffers; 0 is the initialisation
+    utility: Mapping[str, float]
+    curve: Sequence[Mapping[str, float]] = ()  # one row a round
+
+    @property
+    def last(self) -> int:
+        return max(self.snapshots)

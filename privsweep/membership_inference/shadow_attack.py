@@ -1,0 +1,183 @@
+"""What attacks with shadow models share: how the shadows are trained, and on which records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from privsweep.interface.component import component
+from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Predictions, Recipe, ThreatModel
+from privsweep.interface.roles import Bench, Setting
+from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.training.local import LocalSchedule
+from privsweep.training.optimizer import Optimizer
+from privsweep.training.stacked import answers, train_shadows
+
+_WEIGHT = "weight:"  # names of shadows' weights in what is prepared
+
+
+@component
+class ShadowAttack:
+    """A black-box attack that trains shadow models on data of its own, the way the target was trained or another."""
+
+    shadow: Any  # "target" (the target's architecture), or an architecture
+    shadows: Annotated[int, Field(ge=1)]
+    shadow_size: Annotated[int, Field(ge=1)] | None  # public records in one shadow's training
+    epochs: Annotated[int, Field(ge=1)] | None  # None, here and below: as the target's clients train
+    optimizer: Literal["adam", "sgd"] | None
+    lr: Annotated[float, Field(gt=0)] | None
+    momentum: Annotated[float, Field(ge=0, lt=1)]  # of sgd
+    batch_size: Annotated[int, Field(ge=1)] | None
+    memory: Annotated[float, Field(gt=0)]  # GiB for the shadows trained at once
+
+    observes: ClassVar[type] = Predictions
+    prepare_ignores: ClassVar[frozenset[str]] = frozenset({"memory"})
+    threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
+
+    def __post_init__(self) -> None:
+        if self.shadow != "target" and not hasattr(self.shadow, "build"):
+            raise UserError(f"attack.shadow={self.shadow}: is no architecture; take attack.shadow=target")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.prepares_from | {"candidates"}
+
+    @property
+    def prepares_from(self) -> frozenset[str]:
+        own = {"prior", "domain"}
+        if self.shadow == "target":
+            own.add("architecture")
+        if None in (self.epochs, self.optimizer, self.lr, self.batch_size):
+            own.add("recipe")
+        return frozenset(own)
+
+    def refuses(self, setting: Setting) -> str | None:
+        return None
+
+    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+        if self.shadow != "target":
+            self.shadow.build(domain, Rng(0))  # refuses a domain that it does not fit
+        half = None if prior is None else len(prior) // 2
+        remedy = f"attack.shadow_size={half} or " if self.shadow_size and half else ""
+        return unfit(prior, domain, 2 * (self.shadow_size or 1), f"attack.shadow_size={self.shadow_size}", remedy)
+
+    def architecture(self, known: Knowledge) -> Architecture:
+        chosen = known.architecture if self.shadow == "target" else self.shadow
+        assert chosen is not None
+        return chosen
+
+    def schedule(self, recipe: Recipe | None) -> LocalSchedule:
+        """How a shadow trains: whole epochs, as often as a client of the target uses each of its examples."""
+        told = recipe or Recipe("", 0.0, 0, 0, 0.0)
+        epochs = self.epochs or max(1, round(told.epochs or 0))
+        rule = Optimizer(self.optimizer or told.optimizer, self.lr or told.lr, self.momentum)  # type: ignore[arg-type]
+        return LocalSchedule(rule, epochs, None, self.batch_size or told.batch_size)
+
+
+@component
+class InOutAttack(ShadowAttack):
+    """An attack that compares shadows with a record in their training (in) and without it (out).
+
+    Offline, shadows train on public records alone, each on a random half or less, and all candidates are out.
+    Online, shadow 2j trains on a random half of the candidates besides, and shadow 2j + 1 on the other half.
+    Without ``shadow_size`` a shadow trains on as many records as the target, as far as half of the public ones go.
+    """
+
+    online: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shadows < 2 or (self.online and self.shadows % 2):
+            raise UserError(
+                f"attack.shadows={self.shadows}: records must be in some of the shadows and out of others; take an "
+                "even number"
+            )
+
+    @property
+    def prepares_from(self) -> frozenset[str]:
+        size = {"recipe"} if self.shadow_size is None else set()
+        return super().prepares_from | size | ({"candidates"} if self.online else set())
+
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+        """Shadow weights ``[K, ...]``, and ``inside``, bool ``[K, n]``: public records, then candidates by content."""
+        assert known.prior is not None
+        assert known.domain is not None
+        pool, asked = known.prior, 0
+        if self.online:
+            assert known.candidates is not None
+            asked = len(known.candidates)
+            pool = _joined(pool, known.candidates.take(by_content(known.candidates)))
+        index = self.assigned(len(known.prior), asked, known.recipe, rng)
+        inside = torch.zeros(self.shadows, len(pool), dtype=torch.bool).scatter_(1, index, True)
+        weights = train_shadows(
+            self.architecture(known),
+            pool,
+            index,
+            known.domain,
+            self.schedule(known.recipe),
+            rng,
+            bench,
+            self.memory,
+        )
+        return {"inside": inside.to(bench.device), **{_WEIGHT + name: w for name, w in weights.items()}}
+
+    def assigned(self, prior: int, asked: int, recipe: Recipe | None, rng: Rng) -> Tensor:
+        """Positions ``[K, n]`` of every shadow's records among the public ones and, behind them, the candidates."""
+        size = self.shadow_size
+        if size is None:
+            wanted = None if recipe is None else recipe.examples
+            size = prior // 2 if wanted is None else min(prior // 2, max(0, wanted - asked // 2))
+        rows = []
+        for k in range(self.shadows):
+            own = rng.child("shadow", k, "records").permutation(prior)[:size]
+            halves = rng.child("pair", k // 2).permutation(asked).split(max(1, asked // 2))
+            rows.append(torch.cat([own, prior + halves[k % 2]]) if asked else own)
+        return torch.stack(rows)
+
+    def on_candidates(self, known: Knowledge, prepared: Tensors) -> tuple[Tensor, Tensor]:
+        """The shadows' probabilities ``[K, M, classes]``, and which of them trained on a candidate, bool ``[K, M]``."""
+        assert known.prior is not None
+        assert known.candidates is not None
+        records = known.candidates
+        inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.images.device)
+        if self.online:
+            inside[:, by_content(records)] = prepared["inside"][:, len(known.prior) :]
+        return self._answers(known, prepared, records), inside
+
+    def on_prior(self, known: Knowledge, prepared: Tensors) -> tuple[Tensor, Tensor]:
+        """The same for the public records: ``[K, P, classes]`` and ``[K, P]``."""
+        assert known.prior is not None
+        return self._answers(known, prepared, known.prior), prepared["inside"][:, : len(known.prior)]
+
+    def _answers(self, known: Knowledge, prepared: Tensors, records: ImageSet) -> Tensor:
+        assert known.domain is not None
+        return answers(
+            self.architecture(known).build(known.domain, Rng(0)), weights_in(prepared), records, known.domain
+        )
+
+
+def weights_in(prepared: Tensors) -> Mapping[str, Tensor]:
+    """The shadows' weights, by their own names."""
+    return {name.removeprefix(_WEIGHT): w for name, w in prepared.items() if name.startswith(_WEIGHT)}
+
+
+def by_content(records: ImageSet) -> Tensor:
+    """An order ``[n]`` of the records that does not depend on how they are given."""
+    images, labels = records.images.cpu().flatten(1).numpy(), records.labels.tolist()
+    keys = [
+        blake2b(image.tobytes() + str(label).encode()).digest() for image, label in zip(images, labels, strict=True)
+    ]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return torch.tensor(order, device=records.images.device)
+
+
+def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
+    return ImageSet(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels]))

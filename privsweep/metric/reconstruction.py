@@ -1,0 +1,106 @@
+"""From a guess and the truth to the numbers of the record."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from privsweep.interface.data import Domain
+from privsweep.interface.records import Images, Reconstruction
+from privsweep.metric.assignment import match, reorder
+from privsweep.metric.images import asr
+from privsweep.metric.pixel_scale import canonical, paper
+
+RECOVERED = 0.9  # SSIM above which a victim's images count as recovered
+NEVER = "iterations_to_zero"  # the diagnostic that is infinite where it never happened
+_IMAGE_METRICS = ("mse", "psnr", "ssim")
+
+
+def score(
+    guess: Reconstruction,
+    truth: Images,
+    domain: Domain,
+    paper_scale: str | None,
+    asr_threshold: float,
+) -> tuple[dict[str, float | None], pd.DataFrame]:
+    """Metrics of the whole run, and a table with one row a victim.
+
+    The reconstruction is clamped to [0, 1] pixels, and the images behind one victim are matched to the
+    originals. No victim is left out: a diverged one counts with its last finite iterate.
+
+    Table: ``victim``, ``index`` (of its first image in the training split), ``indices`` (of all, apart by blanks,
+    where there are several), ``mse``, ``psnr``, ``ssim`` and
+    ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
+    that is None), ``diverged``, ``label_accuracy`` where labels were guessed, and every diagnostic.
+
+    Metrics: the means over victims under the same names, medians with ``_median``, ``recovered`` (share of
+    victims with SSIM above 0.9). ``iterations_to_zero`` is the median alone, never being infinity, beside
+    ``zero_share``. What is not finite is None.
+
+    Raises UserError for an unknown ``paper_scale``, ValueError for shapes that differ.
+    """
+    images = guess.images.detach().cpu()
+    finite = images.isfinite().flatten(1).all(1)
+    pixels = domain.pixels(images).nan_to_num(0.5, 1.0, 0.0).clamp(0, 1)
+    original = truth.pixels.detach().cpu()
+    order = match(pixels, original)
+    pixels = reorder(pixels, order)
+
+    columns = _measures(pixels, original, domain, paper_scale, asr_threshold)
+    columns["diverged"] = guess.diverged.cpu() | ~finite
+    if guess.labels is not None:
+        hits = reorder(guess.labels.cpu(), order) == truth.labels.cpu()
+        columns["label_accuracy"] = hits.double().mean(1)
+    if taken := columns.keys() & guess.diagnostics.keys():
+        raise ValueError(f"diagnostics under the names of metrics: {', '.join(sorted(taken))}")
+    diagnostics = {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
+
+    victims = pd.DataFrame({"victim": range(len(images)), "index": truth.index[:, 0].cpu().numpy()})
+    if truth.index.shape[1] > 1:
+        victims["indices"] = [" ".join(map(str, row)) for row in truth.index.tolist()]
+    for name, values in (columns | diagnostics).items():
+        victims[name] = values.numpy()
+    return _summary(columns, diagnostics), victims
+
+
+def _measures(
+    pixels: Tensor, original: Tensor, domain: Domain, paper_scale: str | None, threshold: float
+) -> dict[str, Tensor]:
+    scales = {"": canonical} if paper_scale is None else {"": canonical, "_paper": paper(paper_scale)}
+    columns = {}
+    for suffix, scale in scales.items():
+        values = scale(pixels, original, domain)
+        for name in _IMAGE_METRICS:
+            columns[name + suffix] = values[name].mean(1)
+        columns["asr" + suffix] = asr(values["ssim"], threshold)
+    return columns
+
+
+def _summary(columns: dict[str, Tensor], diagnostics: dict[str, Tensor]) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {}
+    for name, values in columns.items():
+        metrics[name] = _plain(values.double().mean())
+        if name.startswith(_IMAGE_METRICS):
+            metrics[f"{name}_median"] = _median(values)
+    metrics["recovered"] = _plain((columns["ssim"] > RECOVERED).double().mean())
+    for name, values in diagnostics.items():
+        if name == NEVER:
+            metrics[name] = _median(values)
+            metrics["zero_share"] = _plain(values.isfinite().double().mean())
+        else:
+            metrics[name] = _plain(values.mean())
+            metrics[f"{name}_median"] = _median(values)
+    return metrics
+
+
+def _median(values: Tensor) -> float | None:
+    with np.errstate(invalid="ignore"):
+        return _plain(np.median(values.numpy()))
+
+
+def _plain(value: Tensor | np.floating) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,31 @@
+"""Dropout as a stochastic layer: seeded by the caller, and stackable."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from privsweep.model.stochastic import Stochastic
+
+
+class Dropout(Stochastic):
+    """In training drops each of ``features`` inputs with probability ``p`` and scales the rest by ``1 / (1 - p)``.
+
+    An input is kept where its noise lies above the normal distribution's quantile of ``p``. The identity in
+    evaluation, and without noise.
+    """
+
+    def __init__(self, features: int, p: float):
+        super().__init__(features)
+        self.p = p
+        self.quantile = NormalDist().inv_cdf(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.noise.shape == self.noise_shape:
+            return x
+        return torch.where(self.noise > self.quantile, x / (1 - self.p), 0.0)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,113 @@
+"""Pictures: reconstructions beside their originals, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from privsweep.store.atomic import whole_file
+
+Array = np.ndarray[Any, Any]
+MOST = 16  # victims in one picture
+INK, GREY, RULE, OURS = "#1c1c1c", "#777777", "#b5b5b5", "#1f5fa8"
+
+
+def reconstructions(
+    path: Path, originals: Array, guesses: Array, captions: Sequence[str] = (), title: str = ""
+) -> Path:
+    """A PNG with every victim's original images above their reconstructions; the first sixteen victims.
+
+    ``originals``, ``guesses``: ``[V, N, C, H, W]`` in [0, 1] (values outside are clipped), ``C`` 1 or 3; of
+    ``N`` images at most four are shown. ``captions``: a text a victim, such as its SSIM.
+    """
+    if originals.shape != guesses.shape:
+        raise ValueError(f"originals {originals.shape} and reconstructions {guesses.shape} differ in shape")
+    victims, images = min(MOST, len(originals)), min(4, originals.shape[1])
+    across = max(1, min(victims, 8 // images))
+    down = -(-victims // across)
+    side = 1.15  # inches an image
+    width = max(across * (images * side + 0.15) + 0.85, 4.5)
+    heading = fill(title, int(width * 13)) if title else ""
+    top = 0.2 + 0.17 * heading.count("\n") + (0.22 if title else 0)
+    height = down * (2 * side + 0.42) + top
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    if heading:
+        figure.text(0.01, 1 - 0.08 / height, heading, fontsize=9, va="top", color=INK)
+    for victim in range(victims):
+        row, column = divmod(victim, across)
+        left = 0.8 + column * (images * side + 0.15)
+        under = height - top - row * (2 * side + 0.42)
+        for n in range(images):
+            for i, (name, batch) in enumerate((("original", originals), ("guess", guesses))):
+                box = ((left + n * side) / width, (under - (i + 1) * side) / height)
+                axes = figure.add_axes((*box, 0.96 * side / width, 0.96 * side / height))
+                show_image(axes, batch[victim, n])
+                if column == 0 and n == 0:
+                    label = "original" if name == "original" else "recon-\nstruction"
+                    axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
+        if victim < len(captions):
+            x, y = left + images * side / 2, under - 2 * side - 0.06
+            figure.text(x / width, y / height, captions[victim], fontsize=8, ha="center", va="top", color=INK)
+    return save(path, figure)
+
+
+def show_image(axes: Any, image: Array) -> None:
+    """An image ``[C, H, W]`` in [0, 1], its pixels sharp."""
+    pixels = np.clip(np.nan_to_num(np.moveaxis(image, 0, -1)), 0, 1)
+    if pixels.shape[-1] == 3:
+        axes.imshow(pixels, interpolation="nearest")
+    else:
+        axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(RULE)
+        spine.set_linewidth(0.5)
+
+
+def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None = None) -> Path:
+    """A PNG of ``value`` against the iteration: a thin line a victim, and the median over victims.
+
+    ``frame`` has the columns ``victim``, ``iteration`` and ``value`` (by default its next column). A victim
+    whose values are not finite ends its line and counts as infinite in the median.
+    """
+    value = value or next(str(c) for c in frame.columns if c not in ("victim", "iteration"))
+    wide = frame.pivot_table(index="iteration", columns="victim", values=value, aggfunc="last", dropna=False)
+    wide = wide.astype(float).sort_index()
+    numbers = wide.to_numpy()
+    figure = Figure(figsize=(6.4, 3.8), dpi=150, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    finite = np.where(np.isfinite(numbers), numbers, np.nan)
+    axes.plot(wide.index, finite, color=OURS, alpha=0.3, linewidth=0.8)
+    median = np.median(np.where(np.isfinite(numbers), numbers, np.inf), axis=1) if wide.shape[1] else numbers
+    axes.plot(wide.index, np.where(np.isfinite(median), median, np.nan), color=INK, linewidth=1.8, label="median")
+    axes.plot([], [], color=OURS, alpha=0.5, linewidth=0.8, label=f"{wide.shape[1]} victims")
+    if np.nansum(finite > 0) and not np.nansum(finite < 0):
+        axes.set_yscale("log", nonpositive="mask")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(value.replace("_", " "))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    axes.legend(frameon=False, fontsize=8)
+    if title:
+        axes.set_title(fill(title, 90), fontsize=9, loc="left", color=INK)
+    return save(path, figure)
+
+
+def save(path: Path, figure: Figure) -> Path:
+    """A PNG, whole or not at all."""
+    with whole_file(path) as draft, draft.open("wb") as file:
+        png(figure, file)
+    return path
+
+
+def png(figure: Figure, file: IO[bytes]) -> None:
+    FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
+    figure.savefig(file, format="png")

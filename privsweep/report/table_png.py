@@ -1,0 +1,106 @@
+"""A table as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from privsweep.plot.run_pictures import GREY, INK, save
+from privsweep.report.text_rows import IN_PRINT, LEGEND, VERDICTS, Band, bands, warning
+from privsweep.table.fill import Laid
+
+_STEP = 0.235  # inches from line to line of a table
+_COLOURS = {True: "#1b7a3d", False: "#b3261e", None: "#9a6b00"}
+
+
+def table_picture(path: Path, laid: Laid) -> Path:
+    """A PNG of a table: ours in black, printed numbers and differences below in grey, then the findings."""
+    drawn = [_Drawn(band) for band in bands(laid)]
+    width = max(*(sum(band.widths) + 0.4 for band in drawn), 8.0)
+    title = fill(laid.table.title, int((width - 0.4) / 0.1))
+    below = [(text, _COLOURS[v]) for v, text in _verdict_lines(laid, int(width / 0.07))]
+    below += [(text, GREY) for text in (fill(LEGEND, int(width / 0.066)), fill(_source(laid), int(width / 0.066)))]
+    height = (
+        (title.count("\n") + 2.4) * _STEP
+        + sum(band.height for band in drawn)
+        + sum(0.18 * (t.count("\n") + 1) + 0.06 for t, _ in below)
+    )
+    figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
+
+    def text(x: float, y: float, content: str, **style: Any) -> None:
+        style = {"fontsize": 9, "color": INK, **style}
+        figure.text(x / width, y / height, content, va="top", parse_math=False, **style)
+
+    def rule(y: float, weight: float) -> None:
+        line = Line2D([0.2 / width, 1 - 0.2 / width], [y / height] * 2, color=INK, linewidth=weight)
+        figure.add_artist(line)
+
+    y = height - 0.12
+    text(0.2, y, title, fontsize=11, fontweight="bold")
+    y -= 0.3 + 0.2 * title.count("\n")
+    if note := warning(laid):
+        text(0.2, y, note, color=_COLOURS[None], fontweight="bold")
+        y -= _STEP
+    for band in drawn:
+        y = band.draw(y, width, text, rule)
+    for content, colour in below:
+        text(0.2, y, content, color=colour, fontsize=8, linespacing=1.25)
+        y -= 0.18 * (content.count("\n") + 1) + 0.06
+    return save(path, figure)
+
+
+class _Drawn:
+    """One band of a table: what it measures in inches, and where its texts go."""
+
+    def __init__(self, band: Band):
+        self.head = [fill(text, 16) for text in band.header]
+        self.rows = [(line, "    " if line.kind != "ours" else "") for group in band.groups for line in group]
+        # A character at 9 points is about 0.07 inches wide.
+        columns = zip(self.head, *([indent + line.label, *line.texts] for line, indent in self.rows), strict=True)
+        self.widths = [
+            0.3 + 0.07 * max(len(part) for text in column for part in text.split("\n")) for column in columns
+        ]
+        self.tall = max(text.count("\n") + 1 for text in self.head)
+        self.height = (len(self.rows) + 1 + 0.7 * self.tall) * _STEP + 0.08 * len(band.groups) + 0.2
+
+    def draw(self, y: float, width: float, text: Callable[..., None], rule: Callable[[float, float], None]) -> float:
+        """Downwards from ``y``; returns where it ends."""
+        spare = (width - 0.4 - sum(self.widths)) / max(1, len(self.widths) - 1)
+        edges = 0.2 + np.cumsum([self.widths[0], *(w + spare for w in self.widths[1:])])
+        rule(y, 1.2)
+        y -= 0.07
+        for edge, label in zip(edges[1:], self.head[1:], strict=True):
+            lines = label.count("\n") + 1
+            text(edge, y - 0.165 * (self.tall - lines), label, ha="right", fontweight="bold")
+        y -= _STEP + 0.165 * (self.tall - 1)
+        rule(y, 0.6)
+        y -= 0.07
+        for i, (line, indent) in enumerate(self.rows):
+            if i and line.kind == "ours":
+                y -= 0.08
+            colour = INK if line.kind == "ours" else GREY
+            text(0.2, y, indent + line.label, color=colour)
+            for edge, content, faint in zip(edges[1:], line.texts, line.faint, strict=True):
+                text(edge, y, content, ha="right", color=_COLOURS[None] if faint else colour)
+            y -= _STEP
+        rule(y, 1.2)
+        return y - 0.12
+
+
+def _verdict_lines(laid: Laid, columns: int) -> list[tuple[bool | None, str]]:
+    return [
+        (v.holds, fill(f"{VERDICTS[v.holds]}: {v.finding.claim} (in print: {IN_PRINT[v.in_print]})", columns))
+        for v in laid.verdicts
+    ]
+
+
+def _source(laid: Laid) -> str:
+    found: Mapping[str, str] = {"device": "", "date": "", **laid.environment}
+    about = [laid.command, f"seeds {', '.join(map(str, laid.table.seeds))}", found["device"], found["date"]]
+    return "; ".join(part for part in about if part)

@@ -1,0 +1,136 @@
+"""What a run leaves behind: the record, a row a victim, curves and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from privsweep.interface.data import Data
+from privsweep.interface.records import Exposure, Guess, Images, Membership, Reconstruction, Scores, System
+from privsweep.metric.assignment import match, reorder
+from privsweep.metric.membership import roc, score_membership
+from privsweep.metric.reconstruction import score
+from privsweep.plot.roc import draw_roc
+from privsweep.plot.run_pictures import curves, reconstructions
+from privsweep.run.build import RunSpec
+from privsweep.run.workbench import Workbench
+from privsweep.store.atomic import write_json
+from privsweep.store.environment import environment
+from privsweep.store.images import save_images
+from privsweep.store.store import Record, Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that a run came to."""
+
+    data: Data
+    system: System
+    cached: bool  # the system came from the store
+    exposure: Exposure | None
+    guess: Guess | None
+    privacy: Mapping[str, Mapping[str, float]]  # defence: what the training cost of a privacy budget
+    seconds: dict[str, float]
+
+
+def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbench) -> Record:
+    """Scores the guess and writes the record's folder."""
+    metrics: dict[str, float | None] = {}
+    rows = pd.DataFrame()
+    seconds, exposure, guess = outcome.seconds, outcome.exposure, outcome.guess
+    if exposure is not None and guess is not None:
+        metrics, rows = _score(spec, outcome.data, exposure, guess)
+        seconds["per_victim"] = seconds["attack"] / len(rows)
+    seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
+    record = {
+        **header_of(spec, sign),
+        "status": "complete",
+        "metrics": metrics,
+        "utility": dict(outcome.system.utility),
+        "privacy": dict(outcome.privacy),
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "environment": {**environment(bench.device), "trained_from_cache": outcome.cached, "chunks": bench.sizes},
+    }
+    with store.writing(sign) as folder:
+        write_json(folder / "record.json", record)
+        if outcome.system.curve:
+            pd.DataFrame(list(outcome.system.curve)).to_csv(folder / "training.csv", index=False)
+        if exposure is not None and guess is not None:
+            rows.to_csv(folder / "victims.csv", index=False)
+            title = title_of(spec.choices)
+            if isinstance(guess, Reconstruction):
+                _pictures(folder, title, outcome.data, exposure, guess, rows)
+            else:
+                _roc(folder, title, exposure, guess)
+    return record
+
+
+def _score(spec: RunSpec, data: Data, exposure: Exposure, guess: Guess) -> tuple[dict[str, float | None], pd.DataFrame]:
+    if isinstance(guess, Scores):
+        assert isinstance(exposure.truth, Membership)
+        return score_membership(guess, exposure.truth)
+    assert isinstance(exposure.truth, Images)
+    scoring = spec.scoring
+    return score(guess, exposure.truth, data.domain, scoring.paper_scale, scoring.asr_threshold)
+
+
+def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:
+    assert isinstance(exposure.truth, Membership)
+    false, true = roc(guess, exposure.truth)
+    pd.DataFrame({"false_positive_rate": false, "true_positive_rate": true}).to_csv(folder / "roc.csv", index=False)
+    draw_roc(folder / "roc.png", false, true, int((~exposure.truth.member).sum()), title)
+
+
+def _pictures(
+    folder: Path, title: str, data: Data, exposure: Exposure, guess: Reconstruction, scored: pd.DataFrame
+) -> None:
+    assert isinstance(exposure.truth, Images)
+    if guess.curve:
+        frame = curve_frame(guess)
+        frame.to_csv(folder / "curve.csv", index=False)
+        curves(folder / "curve.png", frame, title, next(n for n in guess.curve if n != "iteration"))
+    captions = [f"SSIM {value:.2f}" for value in scored["ssim"]]
+    truth = exposure.truth.pixels.cpu()
+    guessed = data.domain.pixels(guess.images).cpu().nan_to_num(0.5).clamp(0, 1)
+    guessed = reorder(guessed, match(guessed, truth))
+    save_images(folder, truth.numpy(), guessed.numpy())
+    reconstructions(folder / "reconstructions.png", truth.numpy(), guessed.numpy(), captions, title)
+
+
+def curve_frame(guess: Reconstruction) -> pd.DataFrame:
+    """One row an iteration and victim."""
+    steps = guess.curve["iteration"].tolist()
+    columns = {name: values.cpu() for name, values in guess.curve.items() if name != "iteration"}
+    victims = len(next(iter(columns.values())))
+    frame = pd.DataFrame({"iteration": steps * victims, "victim": [v for v in range(victims) for _ in steps]})
+    for name, values in columns.items():
+        frame[name] = values.flatten().numpy()
+    return frame
+
+
+def title_of(choices: Any) -> str:
+    """The composition in a few words."""
+    defended = "+".join(choices["defense"]) or "no defence"
+    return f"{choices['attack']} on {choices['dataset']}, {choices['model']}, {choices['fl_setting']}, {defended}"
+
+
+def header_of(spec: RunSpec, sign: str) -> Record:
+    threat = spec.attack.threat
+    return {
+        "signature": sign,
+        "choices": dict(spec.choices),
+        "scale": spec.session.scale,
+        "threat_model": {
+            "time": threat.time,
+            "position": spec.position,
+            "access": threat.access,
+            "security": threat.security,
+            **({"adaptive": True} if threat.adaptive else {}),
+        },
+        **({"adversary_data": spec.adversary_data} if "prior" in spec.attack.needs else {}),
+        "config": dict(spec.config),
+    }

@@ -1,0 +1,181 @@
+"""One run, top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+
+from privsweep.exposure import black_box as membership
+from privsweep.interface.data import Data, ImageSet, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure, Guess, Knowledge, Predictions, System
+from privsweep.interface.roles import Bench
+from privsweep.run.build import RunSpec
+from privsweep.run.outcome import Outcome, file, header_of
+from privsweep.run.workbench import Workbench
+from privsweep.store.fingerprint import checksum_of
+from privsweep.store.store import Record, Store, check_writable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Clock:
+    """Seconds by stretch of work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds[name] = time.perf_counter() - start
+
+
+@contextmanager
+def stretch(clock: Clock, name: str, bench: Workbench, title: str) -> Iterator[None]:
+    """Work in chunks, timed with what an interrupted process did of it."""
+    with clock(name), bench.phase(title):
+        yield
+    clock.seconds[name] += bench.earlier
+
+
+def run(spec: RunSpec) -> Record:
+    """Trains, exposes, attacks, scores and files; a stored record is returned as it is, unless forced."""
+    store = Store(spec.session.output_dir)
+    sign = spec.signature
+    check_writable(store.root)
+    with store.lock(f"run-{sign}"):
+        stored = store.complete(sign)
+        if stored and not spec.session.force:
+            return {**stored, "reused": True}
+        try:
+            return _run(spec, store, sign)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
+            raise
+
+
+def _run(spec: RunSpec, store: Store, sign: str) -> Record:
+    session, setting, attack = spec.session, spec.fl_setting, spec.attack
+    if session.threads:
+        torch.set_num_threads(session.threads)
+    # On a GPU convolutions would otherwise be rounded to ten bits, which a distance of nearly nothing does not survive.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    device = session.resolve_device()
+    rng = Rng(session.seed)
+    bench = Workbench(device, store.partial(sign))
+    clock = Clock()
+
+    with clock("load"):
+        data = spec.dataset.load(rng.child("dataset")).to(device)
+        prior = prior_of(spec, data, rng)
+    check(spec, data, prior, rng)
+    schedule = setting.schedule(data, rng)
+    defense = spec.defense.bind(schedule)
+    with clock("train"), bench.phase("training"):
+        system, cached = store.system(spec.training_key(device), device, lambda: train(spec, data, rng, bench))
+    exposure: Exposure | None = None
+    guess: Guess | None = None
+    if attack.observes is not None:
+        with clock("expose"):
+            exposure = expose(spec, system, data, prior, defense, rng, bench)
+        with stretch(clock, "prepare", bench, "preparing the attack"):
+            prepared = prepare(spec, store, exposure.known, bench, rng)
+        with stretch(clock, "attack", bench, "attacking"):
+            guess = attack(exposure.seen, exposure.known, prepared, bench, rng.child("attack"))
+    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
+    return file(spec, store, sign, outcome, bench)
+
+
+def train(spec: RunSpec, data: Data, rng: Rng, bench: Workbench) -> System:
+    """The federation, from what the training key names and nothing else."""
+    setting = spec.training_setting()
+    defense = spec.training_defense().bind(setting.schedule(data, rng))
+    return setting.train(data, spec.model, defense, rng, bench)
+
+
+def expose(
+    spec: RunSpec, system: System, data: Data, prior: ImageSet | None, defense: Defense, rng: Rng, bench: Bench
+) -> Exposure:
+    """What the attack sees of the system, and what it knows besides: its own data, if it uses any, among it."""
+    setting, model = spec.fl_setting, spec.model
+    if spec.attack.observes is Predictions:
+        out = membership.expose(setting, system, data, model, defense, rng)
+    else:
+        out = setting.expose(system, data, model, defense, rng, bench)
+    if "prior" not in spec.attack.needs:
+        return out
+    return replace(out, known=replace(out.known, prior=prior))
+
+
+def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+    """What the attack makes beforehand from what it names and nothing else, so that other runs can take it over."""
+    attack = spec.attack
+    if not attack.prepares_from:
+        return {}
+    given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
+    config = {k: v for k, v in spec.config["attack"].items() if k not in {*attack.prepare_ignores, "_target_"}}
+    maker = type(attack).prepare
+    key = {
+        "prepare": f"{maker.__module__}.{maker.__qualname__}",  # attacks may share it
+        "attack": config,
+        "seed": rng.seed,
+        "device": bench.device.type,
+        "from": {name: checksum_of(getattr(given, name)) for name in sorted(attack.prepares_from)},
+    }
+    return store.prepared(key, bench.device, lambda: attack.prepare(given, bench, rng.child("attack")))
+
+
+def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
+    """The adversary's own data on the data's device: the training images of the prior, or those held out."""
+    if spec.prior is None:
+        return data.prior
+    prior = spec.prior.load(rng.child("prior"))
+    if prior.domain.shape != data.domain.shape:
+        theirs, ours = prior.domain.shape, data.domain.shape
+        channels = "grey" if ours[0] == 1 else "rgb"
+        raise UserError(
+            f"dataset@prior={spec.choices.get('dataset@prior')}: its images are {_size(theirs)}, the target's "
+            f"{_size(ours)}; set prior.resize={ours[1]} prior.channels={channels}"
+        )
+    return prior.train.to(data.train.images.device)
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return f"{shape[1]}x{shape[2]} with {shape[0]} channel{'s' * (shape[0] > 1)}"
+
+
+def check(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
+    """What can be refused only once the data's shape is known; raises UserError before any work."""
+    if data.multilabel:
+        raise UserError(
+            f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
+            "classifier; it can only be an adversary's prior: dataset@prior=..."
+        )
+    observes = spec.attack.observes
+    spec.fl_setting.check(data, spec.model, spec.defense, rng, observes not in (None, Predictions))
+    if observes is Predictions:
+        membership.half_of(spec.fl_setting, data)
+    with torch.device("meta"):
+        plain = spec.model.build(data.domain, rng.child("init"))
+        defended = spec.defense.model(plain, rng.child("defense"))
+        reason = spec.attack.fits(defended, data.domain, prior)
+    if reason:
+        raise UserError(reason)

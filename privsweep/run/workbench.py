@@ -1,0 +1,100 @@
+"""What long work is given: the device, memory-bounded chunks that survive a kill, and progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from privsweep.interface.data import Tensors
+from privsweep.store.atomic import whole_file
+
+QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
+
+
+class Workbench:
+    """Implements ``game.Bench``; shows a bar in a terminal, now and then a line elsewhere."""
+
+    def __init__(self, device: torch.device, partial: Path):
+        self.device = device
+        self.partial = partial
+        self.sizes: dict[str, int] = {}  # purpose -> chunk size, for the record
+        self.earlier = 0.0  # seconds that an interrupted process spent on chunks taken over in this phase
+        self.console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._phase = ""
+        self._spoke = 0.0
+        self._finished, self._whole = 0.0, 1.0  # of the chunks: share done before, share of this one
+
+    def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
+        self.sizes[purpose] = size = min(size, n)
+        parts = []
+        for start in range(0, n, size):
+            part = slice(start, min(start + size, n))
+            self._finished, self._whole = start / n, (part.stop - part.start) / n
+            path = self.partial / f"{purpose}-{key}-{part.start}-{part.stop}.safetensors"
+            parts.append(self._chunk(path, part, make))
+        self._finished, self._whole = 0.0, 1.0
+        return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+
+    def _chunk(self, path: Path, part: slice, make: Callable[[slice], Tensors]) -> Tensors:
+        if path.is_file():
+            try:
+                taken = load_file(path, str(self.device))
+                with safe_open(path, "pt") as file:
+                    self.earlier += float(file.metadata()["seconds"])
+                return taken
+            except (SafetensorError, OSError):
+                path.unlink()
+        start = time.perf_counter()
+        result = make(part)
+        seconds = time.perf_counter() - start
+        with whole_file(path) as draft:
+            save_file({name: t.contiguous() for name, t in result.items()}, draft, {"seconds": f"{seconds:.3f}"})
+        return result
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A stretch of work with a bar of its own, gone when it ends."""
+        self._phase, self._spoke, self.earlier = name, time.monotonic(), 0.0
+        if not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as self._bar:
+            self._task = self._bar.add_task(name, total=None, numbers="")
+            yield
+        self._bar = self._task = None
+
+    def tick(self, done: int, total: int, **numbers: float) -> None:
+        overall = done if self._whole == 1 else round(total * (self._finished + self._whole * done / total))
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=overall, total=total, numbers=text)
+        elif time.monotonic() - self._spoke > QUIET_SECONDS:
+            self._spoke = time.monotonic()
+            print(f"{self._phase}: {overall}/{total}  {text}", file=sys.stderr, flush=True)

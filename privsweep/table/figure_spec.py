@@ -1,0 +1,97 @@
+"""A figure of a paper as data: which cells of the experiment's table it draws, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from privsweep.table.strict import Id, Name, Strict
+
+Hue = Annotated[int, Field(ge=0, le=7)]
+
+
+class Series(Strict):
+    """What has one colour and one entry in the legend: a chart's column a place on the x-axis, null for a gap."""
+
+    label: str
+    columns: Annotated[list[Id | None], Field(min_length=1)]
+    hue: Hue | None = None  # of eight colours; by default the position in the panel
+    dashed: bool = False
+
+
+class Panel(Strict):
+    """One pair of axes, or one block of pictures."""
+
+    title: str
+    series: Annotated[list[Series], Field(min_length=1)]
+
+
+class _Figure(Strict):
+    row: Id  # of the table: what is drawn, and so whose runs
+    panels: Annotated[list[Panel], Field(min_length=1)]
+
+    def places(self) -> int:
+        """Columns that a series has."""
+        return 1
+
+    def columns(self) -> Iterator[Id]:
+        """Every column that is drawn."""
+        for panel in self.panels:
+            for series in panel.series:
+                yield from (column for column in series.columns if column is not None)
+
+    def fault(self, rows: Collection[str], columns: Collection[str]) -> str | None:
+        """What does not fit the table, in one line, or None."""
+        if self.row not in rows:
+            return f"figure.row={self.row}: the table has no such row; there are {', '.join(rows)}"
+        for p, panel in enumerate(self.panels):
+            for s, series in enumerate(panel.series):
+                where = f"figure.panels.{p}.series.{s}.columns"
+                if len(series.columns) != self.places():
+                    return f"{where}: are {len(series.columns)}, and must be {self.places()}"
+                if strange := [c for c in series.columns if c is not None and c not in columns]:
+                    return f"{where}: the table has no column {strange[0]}; there are {', '.join(columns)}"
+        return None
+
+
+class Chart(_Figure):
+    """A row's numbers over an axis.
+
+    ``bars`` and ``lines``: mean and standard deviation over seeds. ``boxes``: the distribution over the
+    victims of all seeds, from ``victims.csv``: quartiles, and whiskers from the 5th to the 95th percentile.
+    Numbers on the x-axis stand at their values, words side by side. Printed numbers are drawn beside ours.
+    """
+
+    kind: Literal["bars", "lines", "boxes"]
+    x: Annotated[list[str | float], Field(min_length=1)]
+    xlabel: str
+    ylabel: str
+    ylim: tuple[float, float] | None = Field(default=None, strict=False)  # null: what the numbers need
+
+    def places(self) -> int:
+        return len(self.x)
+
+
+class Curves(_Figure):
+    """A column of ``training.csv`` by round (an epoch, of central training): mean, lowest and highest over seeds."""
+
+    kind: Literal["curves"]
+    value: Name
+    xlabel: str
+    ylabel: str
+    percent: bool = False  # values are shares, drawn in percent
+
+
+class Pictures(_Figure):
+    """Originals on top, below them the same victims' reconstructions, a line a series; of the first seed.
+
+    Below every reconstruction stands the row's number for that victim, from ``victims.csv``.
+    """
+
+    kind: Literal["pictures"]
+    victims: Annotated[int, Field(ge=1, le=32)]  # the first ones, of each the first image
+
+
+Figure = Annotated[Chart | Curves | Pictures, Field(discriminator="kind")]

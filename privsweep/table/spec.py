@@ -1,0 +1,235 @@
+"""A table of a paper as data: rows, columns, seeds, printed numbers and claims; and the runs that fill it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from privsweep.interface.errors import UserError
+from privsweep.table.claims import holds
+from privsweep.table.figure_spec import Figure
+from privsweep.table.number_format import FORMAT, UNKNOWN, Number, parse
+from privsweep.table.strict import Id, Name, Strict
+
+FindingId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]+$")]
+Override = Annotated[str, StringConstraints(pattern=r"^[^=\s][^=\n]*=[^\n]*$")]
+Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$")]
+_ATTACK = re.compile(r"[+~]*attack[.=]")
+
+
+class Learning(Strict):
+    """A number read off ``training.csv``: exactly one of the three.
+
+    ``reach``: rounds until a value is reached; ``reach_share``: until that share of the last value of the
+    column's ``baseline`` is; N/A where it never is. ``spread_of_last``: sample standard deviation over so many
+    last rounds, N/A below two.
+    """
+
+    value: Name  # a column of the file
+    reach: float | None = None
+    reach_share: float | None = None
+    spread_of_last: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.reach, self.reach_share, self.spread_of_last).count(None) != 2:
+            raise ValueError("give one of reach, reach_share and spread_of_last")
+        return self
+
+
+class Weakened(Strict):
+    """Whether the row ``adapted`` leaves the attack weaker than the row ``base``; see ``table.significance``."""
+
+    base: Id
+    adapted: Id
+
+
+class Axis(Strict):
+    """A row or a column: what it is called, what it sets, and what it reads off a run.
+
+    ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``;
+    ``learning`` a number of the training curve instead; ``weakened``, of a row, a verdict on two others.
+    Over seeds a ``mean`` is N/A as soon as one seed is;
+    a ``median`` takes N/A as infinity.
+    """
+
+    label: str
+    overrides: list[Override] = Field(default_factory=list)
+    metric: Metric | None = None
+    learning: Learning | None = None
+    weakened: Weakened | None = None
+    baseline: Id | None = None  # of a column: the one that it is measured against
+    format: Annotated[str, StringConstraints(pattern=FORMAT)] | None = None  # m:ss, .1f, .3g, .1%
+    aggregate: Literal["mean", "median"] = "mean"
+    better: Literal["lower", "higher"] | None = None  # for the attack
+    note: str | None = None
+
+    @property
+    def reads(self) -> int:
+        """How many numbers it names."""
+        return 3 - (self.metric, self.learning, self.weakened).count(None)
+
+
+class Finding(Strict):
+    """A claim of the paper, and whether it holds over the printed numbers (null: none are printed)."""
+
+    id: FindingId
+    claim: str
+    check: str
+    holds_in_print: bool | None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a table, and the cells (row, column, seed) that read it."""
+
+    id: str
+    overrides: tuple[str, ...]
+    cells: tuple[tuple[str, str, int], ...]
+
+
+class Table(Strict):
+    """The ``table`` of an experiment file, checked."""
+
+    title: str
+    place: str  # where the numbers are printed
+    rows: Annotated[dict[Id, Axis], Field(min_length=1)]
+    columns: Annotated[dict[Id, Axis], Field(min_length=1)]
+    cells: dict[Id, dict[Id, list[Override]]] = Field(default_factory=dict)  # row, column: what it sets besides
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    printed: dict[Id, dict[Id, str]] = Field(default_factory=dict)
+    findings: list[Finding] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    figure: Figure | None = None  # drawn beside it
+    experiment: str = "table"  # its name on the command line, such as zen/table1
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], experiment: str = "table", figure: Mapping[str, Any] | None = None
+    ) -> Table:
+        """Check plain dicts: an experiment's ``table`` and ``figure``.
+
+        Raises UserError, one line with everything that is wrong.
+        """
+        try:
+            return cls.model_validate({**config, "figure": figure, "experiment": experiment})
+        except ValidationError as error:
+            wrong = [f"{_place(e['loc'])}: {_plain(e)}" for e in error.errors()]
+            raise UserError(f"experiment={experiment}: {'; '.join(wrong)}") from None
+        except UserError as error:  # a check that is no expression
+            raise UserError(f"experiment={experiment}: table.{error}") from None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, named in (("printed", self.printed), ("cells", self.cells)):
+            for r, cells in named.items():
+                for c in cells:
+                    if r not in self.rows or c not in self.columns:
+                        raise ValueError(f"{what}.{r}.{c} names no cell; rows and columns must hold it")
+        for kind, ids in (("finding", [f.id for f in self.findings]), ("seed", list(map(str, self.seeds)))):
+            if twice := sorted({i for i in ids if ids.count(i) > 1}):
+                raise ValueError(f"{kind} {', '.join(twice)} stands there twice; keep one")
+        for r, row in self.rows.items():
+            if fault := self._misjudges(r):
+                raise ValueError(fault)
+            for c, column in self.columns.items():
+                if row.reads + column.reads != 1:
+                    raise ValueError(f"cell {r}, {c} reads no or two metrics; give one to the row or the column")
+                reading = self.reads(r, c).learning
+                if reading and reading.reach_share is not None and column.baseline not in self.columns:
+                    raise ValueError(f"columns.{c}.baseline={column.baseline}: {r} needs one; name a column")
+                keys = [_key(o) for o in (*self.overrides(r, c), "seed=")]
+                if twice := sorted({k for k in keys if keys.count(k) > 1}):
+                    raise ValueError(f"cell {r}, {c} sets {', '.join(twice)} twice; set it in one place")
+        if self.figure and (fault := self.figure.fault(self.rows, self.columns)):
+            raise ValueError(fault)
+        for finding in self.findings:
+            verdict = self.in_print(finding)
+            if None not in (verdict, finding.holds_in_print) and verdict != finding.holds_in_print:
+                raise ValueError(f"findings.{finding.id}: holds_in_print: the printed numbers say {verdict}")
+        return self
+
+    def _misjudges(self, r: str) -> str | None:
+        """Why a row's verdict can't be had, or None."""
+        judged = self.rows[r].weakened
+        for side in (judged.base, judged.adapted) if judged else ():
+            if side not in self.rows or self.rows[side].metric is None or self.rows[side].better is None:
+                return f"rows.{r}.weakened: {side} must be a row with a metric and with what is better"
+        return None
+
+    def reads(self, row: str, column: str) -> Axis:
+        """Whichever of row and column says what a cell shows."""
+        return self.rows[row] if self.rows[row].reads else self.columns[column]
+
+    def overrides(self, row: str, column: str) -> list[str]:
+        """What a cell sets; a row that measures utility alone has no use for the attack that its column names."""
+        own, across = self.columns[column].overrides, self.rows[row].overrides
+        if "attack=none" in across:
+            own = [o for o in own if not _ATTACK.match(o)]
+        return [*own, *across, *self.cells.get(row, {}).get(column, [])]
+
+    def holds(self, finding: Finding, cells: Mapping[tuple[str, str], Number]) -> bool | None:
+        """A claim over given cells (row, column) in the printed unit; None while undecided."""
+        columns = [*self.columns]
+        series = [c for c in columns if any(c in cells for cells in self.printed.values())] or columns
+        return holds(finding.id, finding.check, lambda r, c: cells.get((r, c), UNKNOWN), [*self.rows], columns, series)
+
+    def in_print(self, finding: Finding) -> bool | None:
+        """A claim over the printed numbers."""
+        return self.holds(finding, {(r, c): parse(t) for r, cells in self.printed.items() for c, t in cells.items()})
+
+    def chosen(self, only: Sequence[str] | None) -> set[str]:
+        """The columns to run. Raises UserError where ``only`` names one that is not there."""
+        if only is None:
+            return {*self.columns}
+        if isinstance(only, str) or (strange := [c for c in only if c not in self.columns]):
+            wrong = only if isinstance(only, str) else strange[0]
+            raise UserError(f"only={wrong}: give a list of columns, of {', '.join(self.columns)}")
+        return {*only}
+
+    def keys(self) -> set[str]:
+        """The configuration keys and groups that rows, columns and seeds set."""
+        axes = (*self.rows.values(), *self.columns.values())
+        own = [o for cells in self.cells.values() for overrides in cells.values() for o in overrides]
+        return {_key(o) for o in [*own, *(o for axis in axes for o in axis.overrides)]} | {"seed"}
+
+    def jobs(self, overrides: Sequence[str] = ()) -> list[Job]:
+        """The distinct runs of rows x columns x seeds, seed by seed; ``overrides`` apply to every one."""
+        found: dict[tuple[str, ...], tuple[str, list[str], list[tuple[str, str, int]]]] = {}
+        names: set[str] = set()
+        for seed in self.seeds:
+            for c, column in self.columns.items():
+                for r, row in self.rows.items():
+                    if row.weakened:
+                        continue
+                    own = [*self.overrides(r, c), f"seed={seed}"]
+                    if (same := tuple(sorted(own))) not in found:
+                        short = r if row.overrides and not column.overrides else c
+                        both = bool(row.overrides and column.overrides) or r in self.cells
+                        name = f"{r}.{c}-s{seed}" if both or f"{short}-s{seed}" in names else f"{short}-s{seed}"
+                        names.add(name)
+                        found[same] = (name, [*overrides, *own], [])
+                    found[same][2].append((r, c, seed))
+        return [Job(name, tuple(own), tuple(cells)) for name, own, cells in found.values()]
+
+
+def _key(override: str) -> str:
+    return re.sub(r"^[+~]+", "", override.split("=", 1)[0])
+
+
+def _place(path: Sequence[str | int]) -> str:
+    """The key that is wrong; pydantic puts the kind of a figure among its keys."""
+    if path[:1] == ("figure",):
+        return ".".join(map(str, (path[0], *path[2:])))
+    return ".".join(map(str, ("table", *path)))
+
+
+def _plain(error: Any) -> str:
+    text = str(error["msg"]).removeprefix("Value error, ")
+    shown = error["input"]
+    return text if isinstance(shown, dict | list) else f"{text}, not {shown!r}"

@@ -1,0 +1,227 @@
+"""The command as a user types it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import Privsweep
+from PIL import Image
+from safetensors import safe_open
+from tiny import TINY
+
+TABLE = """\
+# @package _global_
+defaults:
+  - override /attack: blind
+table:
+  title: A small table
+  place: nowhere
+  rows:
+    mse: {label: MSE, metric: mse}
+    accuracy: {label: Accuracy, metric: utility.test_accuracy, format: ".1%"}
+  columns:
+    noise: {label: Noise, overrides: [attack.guess=noise]}
+    grey: {label: Grey, overrides: [attack.guess=grey]}
+    defended: {label: Defended, overrides: ["defense=[noisy_gradients]"]}
+  seeds: [0, 1]
+  printed: {mse: {noise: "0.2"}}
+  findings:
+    - {id: f1, claim: Grey is nearer, check: "v('mse', 'grey') < v('mse', 'noise')", holds_in_print: null}
+"""
+
+
+def records(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(root.glob("outputs/runs/*/record.json"))]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> tuple[str, ...]:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "small.yaml").write_text(TABLE)
+    return ("experiment=small", "--config-dir", "conf")
+
+
+def test_a_run_writes_its_record_its_tables_and_its_pictures(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep("attack=dlg", "attack.iterations=2") == 0
+    [record] = records(tmp_path)
+    assert record["status"] == "complete"
+    assert record["choices"]["attack"] == "dlg"
+    assert record["threat_model"] == {
+        "time": "train", "position": "server", "access": "white-box", "security": "honest-but-curious"
+    }  # fmt: skip
+    assert {"mse", "psnr", "ssim", "asr", "mse_paper", "iterations_to_zero", "gradient_distance"} <= set(
+        record["metrics"]
+    )
+    assert set(record["utility"]) == {"train_accuracy", "test_accuracy"}
+    folder = tmp_path / "outputs" / "runs" / record["signature"]
+    victims = pd.read_csv(folder / "victims.csv")
+    assert len(victims) == 2
+    assert victims["mse"].mean() == pytest.approx(record["metrics"]["mse"])
+    assert {"iteration", "victim", "gradient_distance"} <= set(pd.read_csv(folder / "curve.csv").columns)
+    for picture in ("reconstructions.png", "curve.png"):
+        with Image.open(folder / picture) as image:
+            assert min(image.size) > 100
+    shown = capsys.readouterr().out
+    for word in ("threat model: honest-but-curious server", "device: ", "test accuracy", "ssim", str(folder.name)):
+        assert word in shown
+
+
+def test_the_same_command_runs_nothing_and_force_gives_the_same_numbers(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("attack=dlg", "attack.iterations=3")
+    assert privsweep(*command) == 0
+    [first] = records(tmp_path)
+    assert privsweep(*command) == 0
+    assert "force=true runs it again" in capsys.readouterr().out
+    assert records(tmp_path) == [first]
+    for system in (tmp_path / "outputs" / "systems").iterdir():
+        system.unlink()
+    assert privsweep(*command, "force=true") == 0
+    [second] = records(tmp_path)
+    for timed in ("seconds", "environment"):
+        del first[timed], second[timed]
+    assert first == second
+
+
+def test_utility_alone(tmp_path: Path, privsweep: Privsweep) -> None:
+    assert privsweep("attack=none") == 0
+    [record] = records(tmp_path)
+    assert record["metrics"] == {}
+    assert record["utility"]["test_accuracy"] >= 0
+
+
+def test_a_sweep_ends_in_a_summary_over_seeds(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep("-m", "attack=blind", "attack.guess=noise,grey", "seed=0,1") == 0
+    assert len(records(tmp_path)) == 4
+    [summary] = (tmp_path / "outputs" / "summaries").glob("*.csv")
+    frame = pd.read_csv(summary)
+    assert list(frame["attack.guess"]) == ["noise", "grey"]
+    assert list(frame["runs"]) == [2, 2]
+    assert "±" in capsys.readouterr().out
+
+
+def test_a_sweep_is_refused_whole_before_anything_runs(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep("-m", "attack=blind", "model=lenet,vgg16", tiny=False) == 2
+    assert "dataset.resize=32" in capsys.readouterr().err
+    assert not records(tmp_path)
+
+
+def test_a_table_is_filled_laid_out_and_not_run_again(
+    tmp_path: Path, privsweep: Privsweep, table: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep(*table, "plan=true") == 0
+    assert "6 runs, 6 to do" in capsys.readouterr().out
+    assert privsweep(*table, "defense.noisy_gradients.sigma=0.5") == 0
+    shown = capsys.readouterr().out
+    assert "Grey is nearer" in shown
+    assert "6 of 6 runs complete" in shown
+    written = {p.suffix for p in (tmp_path / "outputs" / "smoke").iterdir()}
+    assert written == {".md", ".tex", ".csv", ".png"}
+    defended = [r for r in records(tmp_path) if r["choices"]["defense"]]
+    assert [r["config"]["defense"]["noisy_gradients"]["sigma"] for r in defended] == [0.5, 0.5]
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("outputs/runs/*/record.json")}
+    assert privsweep(*table, "defense.noisy_gradients.sigma=0.5") == 0
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("outputs/runs/*/record.json")} == before
+
+
+def test_what_a_table_sets_cannot_be_overridden(
+    privsweep: Privsweep, table: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for override in ("attack.guess=grey", "seed=3", "defense=[]"):
+        assert privsweep(*table, override) == 2
+        assert override.partition("=")[0] in capsys.readouterr().err
+
+
+def test_a_failed_cell_is_shown_and_the_others_are_kept(
+    tmp_path: Path,
+    privsweep: Privsweep,
+    table: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from privsweep.attack.blind import Blind
+
+    original = Blind.__call__
+
+    def broken(self: Blind, *arguments: Any) -> Any:
+        if self.guess == "grey":
+            raise RuntimeError("out of memory")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Blind, "__call__", broken)
+    assert privsweep(*table) == 1
+    assert "out of memory" in capsys.readouterr().out
+    assert len(records(tmp_path)) == 4
+    monkeypatch.setattr(Blind, "__call__", original)
+    assert privsweep(*table) == 0
+    assert len(records(tmp_path)) == 6
+
+
+def test_a_refused_single_run_says_why_in_one_line(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert privsweep("attack=blind", "fl_setting.victims=50") == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "fl_setting.victims=50" in line
+
+
+def test_dangerous_or_unused_flags_are_refused(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert privsweep("--experimental-rerun", "x.pickle") == 2
+    assert privsweep("--config-name", "other") == 2
+    assert "--config-dir" in capsys.readouterr().err
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "privsweep.cli.main", *arguments, *TINY]
+
+
+def test_a_killed_run_goes_on_from_its_chunks_and_counts_nothing_half(tmp_path: Path) -> None:
+    """SIGKILL after the first chunk of victims; the second start completes, with the numbers of a whole run."""
+    long = ["attack=dlg", "attack.iterations=400", "attack.memory=0.0001", "fl_setting.victims=6", "threads=1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    arguments = [
+        sys.executable,
+        "-m",
+        "privsweep.cli.main",
+        *long,
+        "scale=paper",
+        *(a for a in TINY if "victims" not in a and "scale" not in a),
+    ]
+    child = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("outputs/partial/*/[!.]*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    saved = list(tmp_path.glob("outputs/partial/*/[!.]*.safetensors"))
+    assert saved
+    spent = sum(float(safe_open(p, "pt").metadata()["seconds"]) for p in saved)
+    assert not records(tmp_path)
+    subprocess.run(arguments, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
+    [resumed] = records(tmp_path)
+    assert resumed["seconds"]["attack"] > spent  # the killed process's work is counted, too
+    assert not list(tmp_path.glob("outputs/partial/*/*"))
+    subprocess.run(
+        [*arguments, "output_dir=whole"], cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    [whole] = [json.loads(p.read_text()) for p in tmp_path.glob("whole/runs/*/record.json")]
+    assert resumed["metrics"] == whole["metrics"]
+
+
+def test_help_is_for_people(tmp_path: Path) -> None:
+    shown = subprocess.run(command("--help"), cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    for word in ("dataset: ", "cifar10", "experiment=zen/table1", "--cfg job", "tab completion"):
+        assert word in shown
+    assert len(shown.splitlines()) < 60

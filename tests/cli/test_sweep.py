@@ -1,0 +1,84 @@
+"""What the command line sets besides reaches the cells that it concerns."""
+
+from pathlib import Path
+
+import pytest
+
+from privsweep.cli import sweep
+from privsweep.interface.errors import UserError
+
+EXPERIMENT = """\
+# @package _global_
+defaults:
+  - override /attack: dlg
+table:
+  title: A small table
+  place: nowhere
+  rows:
+    mse: {label: MSE, metric: mse}
+    accuracy: {label: Accuracy, metric: utility.test_accuracy, overrides: [attack=none]}
+  columns:
+    plain: {label: Plain, overrides: ["defense=[]"]}
+    noisy: {label: Noisy, overrides: ["defense=[noisy_gradients]"]}
+    weak: {label: Weak, overrides: ["defense=[noisy_gradients]", defense.noisy_gradients.sigma=0.5]}
+    exact: {label: Exact, overrides: ["defense=[noisy_gradients]", attack=analytic, attack.agreement=0.5]}
+  seeds: "${at_scale:[0,1,2],[0,1],[0]}"
+figure:
+  {kind: bars, row: mse, xlabel: x, ylabel: y, x: [a], panels: [{title: "", series: [{label: a, columns: [plain]}]}]}
+"""
+
+
+@pytest.fixture
+def planned(tmp_path: Path):  # type: ignore[no-untyped-def]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "small.yaml").write_text(EXPERIMENT)
+
+    def plan(*overrides: str) -> sweep.SweepPlan:
+        return sweep.stored("small", [f"output_dir={tmp_path}/out", *overrides], str(tmp_path))
+
+    return plan
+
+
+def test_an_attacks_parameter_reaches_the_cells_that_attack(planned) -> None:  # type: ignore[no-untyped-def]
+    runs = planned("scale=smoke", "attack.iterations=7").runs
+    assert len(runs) == 7  # the accuracy of an attack's column is that of its network
+    given = {run.spec.choices["attack"]: run.spec.config["attack"].get("iterations") for run in runs}
+    assert given == {"dlg": 7, "none": None, "analytic": None}
+    with pytest.raises(UserError, match=r"attack\.iteration: no such key"):
+        planned("scale=smoke", "attack.iteration=7")
+
+
+def test_a_defences_parameter_reaches_the_cells_that_have_it(planned) -> None:  # type: ignore[no-untyped-def]
+    runs = {run.name: run.spec.config["defense"] for run in planned("scale=smoke").runs}
+    sigma = {name: node.get("noisy_gradients", {}).get("sigma") for name, node in runs.items()}
+    assert sigma["weak-s0"] == 0.5
+    assert sigma["plain-s0"] is None
+    assert sigma["noisy-s0"] == 0.01
+
+
+def test_seeds_may_depend_on_the_scale_and_the_figure_comes_along(planned) -> None:  # type: ignore[no-untyped-def]
+    made = planned("scale=quick")
+    assert made.table is not None
+    assert made.table.seeds == [0, 1]
+    assert made.table.figure is not None
+    with pytest.raises(UserError, match=r"figure\.row=nothing: the table has no such row"):
+        planned("figure.row=nothing")
+
+
+def test_only_some_columns_run_and_the_others_are_shown_as_far_as_they_are_stored(planned) -> None:  # type: ignore[no-untyped-def]
+    made = planned("scale=smoke", "only=[plain]")
+    assert {run.name for run in made.runs} == {"plain-s0", "accuracy.plain-s0"}
+    with pytest.raises(UserError, match=r"only=plane: give a list of columns, of plain, noisy, weak, exact"):
+        planned("scale=smoke", "only=[plane]")
+
+
+def test_a_table_is_laid_out_without_the_columns_whose_dataset_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = EXPERIMENT.replace('overrides: ["defense=[]"]', 'overrides: ["defense=[]", dataset=medical_mnist]')
+    (tmp_path / "experiment" / "small.yaml").write_text(text)
+    given = [f"output_dir={tmp_path}/out", f"data_dir={tmp_path}/data", "scale=smoke"]
+    names = [run.name for run in sweep.stored("small", given, str(tmp_path)).runs]
+    assert "noisy-s0" in names
+    assert "plain-s0" not in names
+    with pytest.raises(UserError, match="medical_mnist"):
+        sweep.plan(["experiment=small", *given], str(tmp_path), multirun=False)

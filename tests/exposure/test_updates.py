@@ -1,0 +1,125 @@
+import pytest
+import torch
+from tiny import Bench, capture, fedavg
+from torch.nn.functional import cross_entropy
+
+from privsweep.defense.noisy_gradients import NoisyGradients
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Data
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure
+from privsweep.model.convnet import ConvNet
+
+
+def exposed(data: Data, lenet: ConvNet, defense: Stack | None = None, **changes: object) -> Exposure:
+    setting = fedavg(**changes)
+    stack = defense or Stack({})
+    system = setting.train(data, lenet, stack, Rng(0), Bench())
+    return setting.expose(system, data, lenet, stack, Rng(0), Bench())
+
+
+def test_a_captured_gradient_is_that_of_the_victims_batch(data: Data, lenet: ConvNet) -> None:
+    out = exposed(data, lenet, capture=capture(batch_size=2, round="last"))
+    net = lenet.build(data.domain, Rng(0))
+    net.load_state_dict(dict(out.seen.weights))
+    for victim in range(3):
+        x = data.domain.inputs(out.truth.pixels[victim])
+        grads = torch.autograd.grad(cross_entropy(net(x), out.truth.labels[victim]), list(net.parameters()))
+        for (name, _), g in zip(net.named_parameters(), grads, strict=True):
+            assert torch.allclose(out.seen.delta[name][victim], g, atol=1e-7)
+
+
+def test_the_truth_shares_no_storage_with_what_is_seen(data: Data, lenet: ConvNet) -> None:
+    out = exposed(data, lenet)
+    truth = {t.untyped_storage().data_ptr() for t in (out.truth.pixels, out.truth.labels, out.truth.index)}
+    seen = [*out.seen.weights.values(), *out.seen.delta.values()]
+    assert not truth & {t.untyped_storage().data_ptr() for t in seen}
+
+
+def test_victims_are_images_of_the_client_and_no_image_is_attacked_twice(data: Data, lenet: ConvNet) -> None:
+    out = exposed(data, lenet, victims=4, capture=capture(client=1, batch_size=2))
+    shard = fedavg().shards(data, Rng(0))[1]
+    index = out.truth.index.flatten()
+    assert len(index.unique()) == 8
+    assert torch.isin(index, shard).all()
+    more = exposed(data, lenet, victims=6, capture=capture(client=1, batch_size=2))
+    assert torch.equal(more.truth.index[:4], out.truth.index)
+
+
+def test_one_sgd_step_as_a_weight_difference_is_the_scaled_gradient(data: Data, lenet: ConvNet) -> None:
+    common = {"optimizer": "sgd", "lr": 0.5, "local_epochs": 1, "rounds": 0}
+    gradient = exposed(data, lenet, capture=capture(batch_size=2), **common)
+    difference = exposed(data, lenet, capture=capture(batch_size=2, what="difference"), **common)
+    assert difference.known.recipe is not None
+    assert difference.known.recipe.steps == 1
+    for name, g in gradient.seen.delta.items():
+        assert torch.allclose(difference.seen.delta[name], -0.5 * g, atol=1e-6)
+
+
+def test_with_two_clients_the_other_client_gets_what_the_server_gets(data: Data, lenet: ConvNet) -> None:
+    server = exposed(data, lenet, clients=2, rounds=0)
+    client = exposed(data, lenet, clients=2, rounds=0, position="client")
+    assert client.seen.contributors == 1
+    assert torch.equal(client.truth.index, server.truth.index)
+    for name, g in server.seen.delta.items():
+        assert torch.allclose(client.seen.delta[name], g, atol=1e-6)
+
+
+def test_with_more_clients_the_listener_gets_the_mean_of_the_others(data: Data, lenet: ConvNet) -> None:
+    out = exposed(data, lenet, clients=4, rounds=0, position="client", victims=2)
+    assert (out.seen.contributors, out.seen.examples) == (3, 3)
+    net = lenet.build(data.domain, Rng(0))
+    net.load_state_dict(dict(out.seen.weights))
+    x, y = data.domain.inputs(out.truth.pixels[0]), out.truth.labels[0]
+    grads = torch.autograd.grad(cross_entropy(net(x), y), list(net.parameters()))
+    for (name, _), g in zip(net.named_parameters(), grads, strict=True):
+        assert torch.allclose(out.seen.delta[name][0], g, atol=1e-6)
+
+
+def test_a_later_step_is_captured_at_the_clients_local_weights(data: Data, lenet: ConvNet) -> None:
+    """One client that takes three steps in the round ends where a capture after three steps begins."""
+    one = {"clients": 1, "rounds": 1, "local_steps": 3, "checkpoints": []}
+    after = exposed(data, lenet, capture=capture(round="last"), **one)
+    during = exposed(data, lenet, capture=capture(round=0, step=3), **one)
+    for name, w in after.seen.weights.items():
+        assert torch.allclose(during.seen.weights[name], w, atol=1e-6)
+
+
+def test_noise_reaches_the_captured_gradient_and_zero_noise_does_not(data: Data, lenet: ConvNet) -> None:
+    plain = exposed(data, lenet, rounds=0)
+    for sigma, same in [(0.0, True), (0.1, False)]:
+        defense = Stack({"noisy_gradients": NoisyGradients(sigma=sigma, distribution="gaussian")})
+        noisy = exposed(data, lenet, defense, rounds=0)
+        for name, g in plain.seen.delta.items():
+            assert torch.equal(noisy.seen.delta[name], g) is same
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"victims": 30}, "fl_setting.victims=30"),
+        ({"capture": capture(client=3)}, "fl_setting.capture.client=3"),
+        ({"clients": 1, "position": "client"}, "fl_setting.clients=2"),
+        ({"capture": capture(round=1)}, "fl_setting.checkpoints"),
+        ({"clients": 61}, "fl_setting.clients=61"),
+        ({"checkpoints": [9]}, r"fl_setting.checkpoints=\[9\]"),
+    ],
+)
+def test_what_cannot_be_captured_is_refused(data: Data, lenet: ConvNet, changes: dict, names: str) -> None:
+    with pytest.raises(UserError, match=names):
+        fedavg(**changes).check(data, lenet, Stack({}), Rng(0), capturing=True)
+
+
+def test_where_sums_alone_are_seen_every_client_must_have_enough(data: Data, lenet: ConvNet) -> None:
+    class Summing(Defense):
+        sums_only = True
+
+    uneven = {"partition": "dirichlet", "dirichlet_alpha": 0.1, "rounds": 0}
+    sizes = [len(s) for s in fedavg(**uneven).shards(data, Rng(0))]
+    most = sizes.index(max(sizes))
+    chosen = {**uneven, "victims": min(sizes) + 1, "capture": capture(client=most)}
+    exposed(data, lenet, **chosen)
+    with pytest.raises(UserError, match=rf"client {sizes.index(min(sizes))} holds {min(sizes)}"):
+        exposed(data, lenet, Stack({"summing": Summing()}), **chosen)

@@ -1,0 +1,333 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
+from privsweep.gradient_inversion.engine.distance import Squared
+from privsweep.gradient_inversion.engine.low_rank import Factors, Whole, factorise
+from privsweep.gradient_inversion.engine.matcher import matcher
+from privsweep.gradient_inversion.engine.rule_activation import plain_rule
+from privsweep.gradient_inversion.engine.rule_conv import Conv, GramConv, LargeConv
+from privsweep.gradient_inversion.engine.rule_dense import GramLinear
+from privsweep.gradient_inversion.engine.tangent import TangentMatcher
+from privsweep.interface.data import Domain
+from privsweep.interface.randomness import Rng
+from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
+from privsweep.model.residual import Residual
+from privsweep.model.resnet import ResNet
+
+DOMAIN = Domain((2, 9, 9), 3, (0.0,) * 2, (1.0,) * 2)
+VICTIMS = 3
+
+
+class Projected:
+    """A distance that depends on all three numbers, as the cosine does."""
+
+    def value(self, r: Tensor, h: Tensor, n: Tensor) -> Tensor:
+        return r + 0.3 * (h / n + 2) ** 2
+
+    def slopes(self, r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(r), 0.6 * (h / n + 2) / n
+
+
+def stack(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*layers)
+
+
+def convolution(**changes) -> nn.Sequential:
+    settings = {"in_channels": 2, "out_channels": 4, "kernel_size": 3, "padding": 1} | changes
+    conv = nn.Conv2d(**settings)
+    return stack(conv, nn.Tanh(), nn.Conv2d(4, 3, 3), nn.Sigmoid(), nn.Flatten(), nn.LazyLinear(3))
+
+
+def after_convolution(*layers: nn.Module) -> nn.Sequential:
+    body = (nn.Conv2d(2, 4, 3, padding=1), *layers, nn.Tanh(), nn.Conv2d(4, 4, 2), nn.Sigmoid())
+    return stack(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3))
+
+
+def residual(*shortcut: nn.Module, norm: nn.Module | None = None) -> Residual:
+    """Of four channels."""
+    branch = stack(nn.Conv2d(4, 4, 3, padding=1), norm or nn.Identity(), nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1))
+    return Residual(branch, stack(*shortcut))
+
+
+LAYERS = {
+    "conv": convolution(),
+    "conv_stride": convolution(stride=2),
+    "conv_uneven": convolution(kernel_size=(3, 2), stride=(2, 1), padding=(0, 1)),
+    "conv_no_bias": convolution(bias=False),
+    "conv_few_places": stack(
+        nn.Conv2d(2, 20, (4, 3), (4, 5), (1, 2)),
+        nn.Tanh(),
+        nn.Conv2d(20, 48, 2, bias=False),
+        nn.Sigmoid(),
+        nn.Conv2d(48, 40, 3, 2, 1),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    ),
+    "linear": stack(nn.Flatten(), nn.Linear(162, 3)),
+    "linear_no_bias": stack(nn.Flatten(), nn.Linear(162, 3, bias=False)),
+    "sigmoid": after_convolution(nn.Sigmoid()),
+    "tanh": after_convolution(nn.Tanh()),
+    "relu": after_convolution(nn.ReLU()),
+    "max_pool": after_convolution(nn.MaxPool2d(2)),
+    "max_pool_overlapping": after_convolution(nn.MaxPool2d(3, 2, 1)),
+    "average_pool": after_convolution(nn.AvgPool2d(2)),
+    "average_pool_overlapping": after_convolution(nn.AvgPool2d(3, 2, 1, ceil_mode=True)),
+    "identity": after_convolution(nn.Identity()),
+    "nested": after_convolution(stack(nn.Sigmoid(), nn.MaxPool2d(2))),
+    "batch_norm": after_convolution(nn.BatchNorm2d(4)),
+    "batch_norm_fixed": after_convolution(nn.BatchNorm2d(4)).eval(),
+    "batch_norm_of_no_past": after_convolution(nn.BatchNorm2d(4, track_running_stats=False)).eval(),
+    "group_norm": after_convolution(nn.GroupNorm(2, 4)),
+    "starts_with_norm": stack(
+        nn.BatchNorm2d(2), nn.Tanh(), nn.Conv2d(2, 4, 2), nn.Sigmoid(), nn.Flatten(), nn.LazyLinear(3)
+    ),
+    "residual": after_convolution(residual()),
+    "residual_projected": after_convolution(residual(nn.Conv2d(4, 4, 1), nn.GroupNorm(4, 4), norm=nn.BatchNorm2d(4))),
+    "residual_nested": after_convolution(Residual(stack(residual(), nn.Tanh()), stack(residual(nn.Tanh())))),
+    "starts_without_weights": stack(
+        nn.AvgPool2d(3), nn.Sigmoid(), nn.Flatten(), nn.Linear(18, 5), nn.Tanh(), nn.Linear(5, 3)
+    ),
+}
+CONV = {"width": 4, "layers": (1, 1), "depth": 2, "kernel": 3, "pool_after": (1, 2), "fc": (6,), "fc_width": None}
+MODELS = {
+    "lenet": ConvNet(**CONV, pooling="max", norm="none", activation="relu", init="default", init_bound=0.5),
+    "lenet_dlg": ConvNet(**CONV, pooling="stride", norm="none", activation="sigmoid", init="uniform", init_bound=0.5),
+    "lenet_group": ConvNet(**CONV, pooling="average", norm="group", activation="tanh", init="default", init_bound=0.5),
+    "mlp": MLP(width=16, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
+    "resnet": ResNet(blocks=(2, 1), width=4, stem="small", norm="batch", activation="tanh", init="he"),
+    "resnet_group": ResNet(blocks=(1, 1), width=4, stem="imagenet", norm="group", activation="relu", init="default"),
+}
+
+
+class World:
+    def __init__(self, model: nn.Module, batch: int):
+        torch.manual_seed(0)
+        model = copy.deepcopy(model)
+        model(torch.rand(2, *DOMAIN.shape))  # lazy layers take their shape
+        self.model = model.double()
+        self.batch = batch
+        truth = torch.rand(VICTIMS, batch, *DOMAIN.shape, dtype=torch.float64)
+        labels = torch.randint(3, (VICTIMS, batch))
+        grads = [self.gradient(x, y) for x, y in zip(truth, labels, strict=True)]
+        names = [name for name, _ in model.named_parameters()]
+        self.target = {n: torch.stack(g) for n, g in zip(names, zip(*grads, strict=True), strict=True)}
+        self.weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
+        self.images = torch.randn_like(truth)
+        self.probabilities = torch.randn(VICTIMS, batch, 3, dtype=torch.float64).softmax(2)
+        self.truth, self.labels = truth, labels
+
+    def gradient(self, x: Tensor, y: Tensor, graph: bool = False) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(cross_entropy(self.model(x), y), list(self.model.parameters()), create_graph=graph)
+
+    def matcher(self, distance=None, **changes):
+        distance = distance or Squared()
+        return matcher(self.model, self.weights, self.target, distance, tuple(self.images.shape[1:]), **changes)
+
+    def expected(self, distance) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """One victim at a time, differentiated twice."""
+        results = []
+        for v in range(VICTIMS):
+            x, y = self.images[v].clone().requires_grad_(True), self.probabilities[v].clone().requires_grad_(True)
+            own = torch.cat([g.flatten() for g in self.gradient(x, y, graph=True)])
+            goal = torch.cat([g[v].flatten() for g in self.target.values()])
+            e = own - goal
+            value = distance.value(e @ e, e @ goal, goal @ goal)
+            results.append((value.detach(), *torch.autograd.grad(value, (x, y))))
+        return results
+
+
+def close(found: Tensor, expected: Tensor, relative: float = 1e-10) -> bool:
+    return bool((found - expected).norm() <= relative * expected.norm().clamp(min=1e-12))
+
+
+def agrees(world: World, found, distance) -> bool:
+    together = [torch.stack(part) for part in zip(*world.expected(distance), strict=True)]
+    return all(close(f, e) for f, e in zip(found[:3], together, strict=True))
+
+
+@pytest.mark.parametrize("distance", [Squared(), Projected()], ids=["squared", "projected"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_rule_equals_autograd(name, batch, distance):
+    world = World(LAYERS[name], batch)
+    match = world.matcher(distance)
+    assert isinstance(match, TangentMatcher)
+    assert agrees(world, match(world.images, world.probabilities), distance)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_equals_autograd(name, mode, batch):
+    model = MODELS[name].build(DOMAIN, Rng(0)).train(mode == "train")
+    world = World(model, batch)
+    match = world.matcher()
+    assert isinstance(match, TangentMatcher)
+    before = {name: w.clone() for name, w in world.weights.items()}
+    assert agrees(world, match(world.images, world.probabilities), Squared())
+    assert all(torch.equal(before[name], w) for name, w in world.weights.items())
+
+
+def test_weights_come_from_the_update_not_from_the_model():
+    world = World(LAYERS["conv"], 1)
+    found = world.matcher()
+    expected = found(world.images, world.probabilities).distance
+    with torch.no_grad():
+        for parameter in world.model.parameters():
+            parameter.zero_()
+    assert torch.equal(world.matcher()(world.images, world.probabilities).distance, expected)
+
+
+def test_another_loss_is_differentiated_as_it_is():
+    world = World(LAYERS["conv"], 2)
+    match = world.matcher(loss=lambda out, y: 2 * cross_entropy(out, y))
+    assert isinstance(match, AutogradMatcher)
+    doubled = match(world.images, world.probabilities).distance
+    assert not torch.allclose(doubled, world.matcher()(world.images, world.probabilities).distance)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Conv2d(2, 4, 3), nn.GELU()),
+        (nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4, affine=True)),
+        (nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=False)),
+        (Residual(stack(nn.Conv2d(2, 2, 3, padding=1)), stack()), nn.Tanh()),
+    ],
+    ids=["gelu", "instance_norm", "norm_without_weights", "starts_with_two_paths"],
+)
+def test_what_has_no_rule_falls_back(layers):
+    world = World(stack(*layers, nn.Flatten(), nn.LazyLinear(3)), 2)
+    match = world.matcher()
+    assert isinstance(match, AutogradMatcher)
+    assert agrees(world, match(world.images, world.probabilities), Squared())
+
+
+@pytest.mark.parametrize("layers", ["max_pool", "residual_projected"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_victims_are_taken_in_any_order_and_number(fast, layers):
+    world = World(LAYERS[layers], 2)
+    match = world.matcher() if fast else world.matcher(loss=lambda out, y: cross_entropy(out, y))
+    rows = torch.tensor([2, 0, 2])
+    part = match.take(rows)(world.images[rows], world.probabilities[rows])
+    whole = match(world.images, world.probabilities)
+    assert all(close(p, w[rows], 1e-12) for p, w in zip(part[:3], whole[:3], strict=True))
+
+
+@pytest.mark.parametrize("layer", [nn.GELU(), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(2), nn.Flatten(2)])
+def test_layers_without_a_rule_are_known(layer):
+    assert plain_rule(layer) is None
+
+
+@pytest.mark.parametrize("changes", [{"dilation": 2}, {"padding": "same"}, {"padding_mode": "circular"}, {"groups": 2}])
+def test_unusual_convolutions_fall_back(changes):
+    world = World(convolution(**changes), 1)
+    match = world.matcher()
+    assert isinstance(match, AutogradMatcher)
+    assert agrees(world, match(world.images, world.probabilities), Squared())
+
+
+class TestFewPlaces:
+    """Convolutions with fewer places than filters, whose residuals are never formed."""
+
+    @pytest.mark.parametrize("sigma", [0, 1e-3])
+    def test_clean_and_noisy_gradients_are_exact(self, sigma):
+        world = World(LAYERS["conv_few_places"], 1)
+        world.target = {name: g + sigma * torch.randn_like(g) for name, g in world.target.items()}
+        match = world.matcher(Projected())
+        matrices = [type(r.target) for r in match.rules if isinstance(r, GramConv)]
+        assert matrices == ([Whole, Whole] if sigma else [Factors, Factors])
+        assert agrees(world, match(world.images, world.probabilities), Projected())
+
+    def test_victims_can_be_taken(self):
+        world = World(LAYERS["conv_few_places"], 2)
+        match, rows = world.matcher(), torch.tensor([2, 0, 2])
+        part = match.take(rows)(world.images[rows], world.probabilities[rows])
+        whole = match(world.images, world.probabilities)
+        assert all(close(p, w[rows], 1e-12) for p, w in zip(part[:3], whole[:3], strict=True))
+
+
+class TestMuchWork:
+    """Convolutions whose patches would be many, one victim after the other."""
+
+    def world(self) -> World:
+        first = nn.Conv2d(2, 8, 3, padding=1)
+        deep = (nn.Conv2d(8, 8, (5, 4), (2, 1), (2, 1)), nn.Tanh(), nn.Conv2d(8, 9, 3, bias=False), nn.Sigmoid())
+        return World(stack(first, nn.Tanh(), *deep, nn.Flatten(), nn.LazyLinear(3)), 3)
+
+    @pytest.mark.parametrize("kept", [False, True])
+    @pytest.mark.parametrize("distance", [Squared(), Projected()], ids=["squared", "projected"])
+    def test_they_equal_the_others(self, distance, kept, monkeypatch):
+        world = self.world()
+        world.target = {name: g * (torch.rand_like(g) < 0.5 if kept else 1) for name, g in world.target.items()}
+        rows = torch.tensor([2, 0, 2])
+        found = {}
+        for kind, least in ((Conv, 2**30), (LargeConv, 1)):
+            monkeypatch.setattr("privsweep.gradient_inversion.engine.tangent._LARGE", least)
+            match = world.matcher(distance, kept=kept)
+            assert sum(type(rule) is kind for rule in match.rules) >= 2
+            found[kind] = (
+                match(world.images, world.probabilities),
+                match.take(rows)(world.images[rows], world.probabilities[rows]),
+            )
+        assert kept or agrees(world, found[LargeConv][0], distance)
+        for one, other in zip(found[Conv], found[LargeConv], strict=True):
+            assert all(close(a, b) for a, b in zip(one[:3], other[:3], strict=True))
+
+
+class TestWideLinear:
+    """Layers wide enough for factors instead of matrices."""
+
+    def world(self, batch: int) -> World:
+        net = stack(nn.Flatten(), nn.Linear(162, 250), nn.Sigmoid(), nn.Linear(250, 140), nn.Tanh(), nn.Linear(140, 3))
+        return World(net, batch)
+
+    @pytest.mark.parametrize("distance", [Squared(), Projected()], ids=["squared", "projected"])
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_factors_are_exact(self, batch, distance):
+        world = self.world(batch)
+        match = world.matcher(distance)
+        assert [type(r.target) for r in match.rules if isinstance(r, GramLinear)] == [Factors, Factors]
+        assert agrees(world, match(world.images, world.probabilities), distance)
+
+    def test_a_noisy_gradient_is_kept_whole(self):
+        world = self.world(1)
+        world.target = {name: g + 1e-3 * torch.randn_like(g) for name, g in world.target.items()}
+        match = world.matcher()
+        assert [type(r.target) for r in match.rules if isinstance(r, GramLinear)] == [Whole, Whole]
+        assert agrees(world, match(world.images, world.probabilities), Squared())
+
+    def test_the_factors_of_a_sum_of_outer_products(self):
+        torch.manual_seed(0)
+        matrices = torch.randn(5, 60, 3, dtype=torch.float64) @ torch.randn(5, 3, 80, dtype=torch.float64)
+        factors = factorise(matrices, 3)
+        assert factors is not None
+        assert close(factors.left @ factors.right.mT, matrices, 1e-13)
+        assert close(factors.norm2, matrices.square().sum((1, 2)), 1e-13)
+        assert factorise(matrices, 0) is None
+
+
+@pytest.mark.parametrize("name", ["lenet_dlg", "mlp"])
+def test_the_distance_of_the_true_images_is_zero_to_rounding_in_float32(name):
+    """What remains is no more than what differentiating twice leaves: losses go to 0 in an attack."""
+    model = (MODELS | {"mlp": MLP(width=250, depth=2, activation="tanh", dropout=0.0, init="default", init_bound=0.5)})[
+        name
+    ]
+    world = World(model.build(DOMAIN, Rng(0)), 1)
+    world.model.float()
+    weights = {n: w.float() for n, w in world.weights.items()}
+    truth = world.truth.float()
+    one_hot = torch.nn.functional.one_hot(world.labels, 3).float()
+    grads = [world.gradient(x, y) for x, y in zip(truth, world.labels, strict=True)]
+    names = list(world.target)
+    target = {n: torch.stack(g) for n, g in zip(names, zip(*grads, strict=True), strict=True)}
+    norm2 = sum(g.flatten(1).square().sum(1) for g in target.values())
+    match = matcher(world.model, weights, target, Squared(), tuple(truth.shape[1:]))
+    assert isinstance(match, TangentMatcher)
+    assert (match(truth, one_hot).distance <= 1e-12 * norm2).all()

@@ -1,0 +1,25 @@
+"""The images behind one update come back in any order."""
+
+import torch
+
+from privsweep.interface.randomness import Rng
+from privsweep.metric.assignment import match, reorder
+
+
+def test_shuffled_images_find_their_originals():
+    truth = torch.rand(3, 8, 1, 8, 8, generator=Rng(0).generator())
+    shuffle = torch.stack([Rng(v).permutation(8) for v in range(3)])
+    guess = reorder(truth, shuffle) + 0.1 * Rng(9).normal(*truth.shape)
+    order = match(guess, truth)
+    assert torch.equal(reorder(shuffle, order), torch.arange(8).expand(3, 8))
+
+
+def test_every_reconstruction_is_used_once_at_the_least_total_error():
+    truth = torch.tensor([0.0, 0.3])[None, :, None, None, None]
+    guess = torch.tensor([0.2, 0.9])[None, :, None, None, None]  # the first is nearest to both originals
+    assert match(guess, truth).tolist() == [[0, 1]]
+
+
+def test_a_single_image_is_its_own_match():
+    images = torch.rand(4, 1, 3, 8, 8)
+    assert match(images, images).tolist() == [[0]] * 4

@@ -1,0 +1,51 @@
+"""Pictures are drawn without a display, from numbers of any kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from privsweep.plot.run_pictures import curves, reconstructions
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(20, 1, 1, 8, 8), (3, 1, 3, 32, 32), (1, 1, 1, 28, 28), (2, 8, 3, 16, 16)])
+def test_reconstructions_are_drawn(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = RANDOM.random(shape)
+    captions = [f"SSIM {i}" for i in range(shape[0])]
+    path = reconstructions(tmp_path / "new" / "r.png", images, images, captions, "dlg on digits, $x$_{")
+    pixels = imread(path)
+    assert min(pixels.shape[:2]) > 300
+    assert pixels.std() > 0.05
+    assert [p.name for p in path.parent.iterdir()] == ["r.png"]
+
+
+def test_values_that_are_no_pixels_are_drawn_too(tmp_path: Path) -> None:
+    images = RANDOM.random((2, 1, 1, 8, 8))
+    broken = np.full_like(images, np.nan)
+    broken[0] = 1e30
+    assert reconstructions(tmp_path / "r.png", images, broken).stat().st_size > 0
+
+
+def test_shapes_must_agree(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        reconstructions(tmp_path / "r.png", np.zeros((1, 1, 1, 8, 8)), np.zeros((2, 1, 1, 8, 8)))
+
+
+def test_small_pixels_stay_sharp(tmp_path: Path) -> None:
+    board = (np.indices((8, 8)).sum(0) % 2).astype(float)[None, None, None]
+    pixels = imread(reconstructions(tmp_path / "r.png", board, board))[..., 0]
+    assert ((pixels > 0.05) & (pixels < 0.3)).mean() < 0.02  # interpolation would fill in greys
+
+
+@pytest.mark.parametrize("values", [[1.0, 0.1, 0.01], [1.0, np.nan, np.nan], [0.0, 0.0, 0.0], [1.0, -0.5, -1.0]])
+def test_curves_are_drawn(tmp_path: Path, values: list[float]) -> None:
+    frame = pd.DataFrame(
+        {"iteration": [0, 5, 10] * 2, "victim": [0] * 3 + [1] * 3, "gradient_distance": [*values, 3.0, 2.0, 1.0]}
+    )
+    assert imread(curves(tmp_path / "c.png", frame, "a title")).std() > 0.01

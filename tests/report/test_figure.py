@@ -1,0 +1,120 @@
+"""An experiment's figure: its check, and every kind of it drawn from stored runs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from privsweep.interface.errors import UserError
+from privsweep.report.figure.chart import victims
+from privsweep.report.figure.draw import figure_png
+from privsweep.report.html import page
+from privsweep.report.write import write
+from privsweep.store.images import load_images, save_images
+from privsweep.table.fill import Laid, layout
+from privsweep.table.spec import Table
+
+COLUMNS = ("plain", "noisy")
+PANELS = [{"title": "LeNet $x_", "series": [{"label": c, "columns": [c]} for c in COLUMNS]}]
+CHART = {"row": "ssim", "x": ["all"], "xlabel": "model", "ylabel": "SSIM", "ylim": [0, 1], "panels": PANELS}
+CURVES = {"kind": "curves", "row": "ssim", "value": "train_accuracy", "xlabel": "epoch", "ylabel": "%",
+          "percent": True, "panels": PANELS}  # fmt: skip
+PICTURES = {"kind": "pictures", "row": "ssim", "victims": 3, "panels": PANELS}
+SPECS = [*({**CHART, "kind": kind} for kind in ("bars", "lines", "boxes")), CURVES, PICTURES]
+
+
+def table(figure: dict[str, Any] | None) -> Table:
+    config = {
+        "title": "A figure", "place": "nowhere", "seeds": [0, 1], "printed": {"ssim": {"plain": "0.5"}},
+        "rows": {"ssim": {"label": "SSIM", "metric": "ssim", "format": ".2f"}},
+        "columns": {c: {"label": c, "overrides": [f"model={c}"]} for c in COLUMNS},
+    }  # fmt: skip
+    return Table.from_config(config, "my/fig", figure)
+
+
+def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: str = "quick") -> Laid:
+    """Runs with two victims, three epochs and images."""
+    random = np.random.default_rng(0)
+    records: dict[str, Any] = {}
+    for number, job in enumerate(jobs):
+        folder = root / job
+        folder.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"victim": [0, 1], "ssim": [number / 10, 0.5]}).to_csv(folder / "victims.csv", index=False)
+        pd.DataFrame({"round": [1, 2, 3], "train_accuracy": random.random(3)}).to_csv(folder / "training.csv")
+        save_images(folder, random.random((2, 1, 3, 8, 8)), random.random((2, 1, 3, 8, 8)))
+        records[job] = {"signature": job, "status": "complete", "scale": scale, "metrics": {"ssim": number / 10}}
+    return layout(table(figure), records, scale, folder=lambda sign: root / sign)
+
+
+ALL = ("plain-s0", "noisy-s0", "plain-s1", "noisy-s1")
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec["kind"])
+@pytest.mark.parametrize("jobs", [ALL, ALL[:1], ()], ids=["all", "one", "none"])
+def test_every_kind_is_drawn_from_what_is_there(tmp_path: Path, spec: dict[str, Any], jobs: tuple[str, ...]) -> None:
+    path = write(stored(tmp_path / "runs", *jobs, figure=spec), tmp_path / "out")[-1]
+    assert path == tmp_path / "out/paper/my/fig.quick.figure.png"
+    pixels = imread(path)
+    assert min(pixels.shape[:2]) > 300
+    assert pixels.std() > 0.03
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines", "boxes"])
+def test_numbers_move_what_is_drawn(tmp_path: Path, kind: str) -> None:
+    spec = {**CHART, "kind": kind}
+    one = figure_png(stored(tmp_path, *ALL, figure=spec))
+    other = figure_png(stored(tmp_path, *reversed(ALL), figure=spec))
+    again = figure_png(stored(tmp_path, *ALL, figure=spec))
+    assert one == again
+    assert one != other
+
+
+def test_boxes_are_over_the_victims_of_all_seeds(tmp_path: Path) -> None:
+    assert sorted(victims(stored(tmp_path, *ALL), "ssim", "plain")) == [0.0, 0.2, 0.5, 0.5]
+    assert len(victims(stored(tmp_path, *ALL[:2]), "ssim", "plain")) == 2
+
+
+def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
+    truth, guess = np.linspace(0, 1, 512).reshape(2, 2, 2, 8, 8), np.full((2, 2, 2, 8, 8), 1.5)
+    save_images(tmp_path, truth, guess)
+    found = load_images(tmp_path)
+    assert found is not None
+    assert np.abs(found[0] / 255 - truth).max() <= 0.5 / 255 + 1e-9
+    assert (found[1] == 255).all()
+    assert load_images(tmp_path / "none") is None
+
+
+def test_the_page_shows_the_figure(tmp_path: Path) -> None:
+    laid = stored(tmp_path, *ALL, figure=PICTURES)
+    assert 'alt="figure of my/fig (quick)"' in page([], [laid], [], Path)
+    drawn = figure_png(laid)
+    assert drawn is not None
+    assert imread(io.BytesIO(drawn)).size > 0
+    plain = stored(tmp_path, *ALL)
+    assert figure_png(plain) is None
+    assert "figure of" not in page([], [plain], [], Path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"row": "mse"}, r"figure\.row=mse: the table has no such row; there are ssim"),
+        ({"x": ["a", "b"]}, r"figure\.panels\.0\.series\.0\.columns: are 1, and must be 2"),
+        ({"kind": "pie"}, "figure.*pie"),
+        ({"colour": "red"}, r"figure\.colour"),
+        ({"panels": []}, r"figure\.panels"),
+        ({"panels": [{"title": "", "series": [{"label": "a", "columns": ["vgg"]}]}]}, "no column vgg; there are plain"),
+        ({"ylim": [0, "a"]}, r"figure\.ylim"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refusal:
+        table({**CHART, "kind": "lines", **changes})
+    assert str(refusal.value).startswith("experiment=my/fig: ")
+    assert "\n" not in str(refusal.value)

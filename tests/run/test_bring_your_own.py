@@ -1,0 +1,33 @@
+"""The README's own example of an attack: what is printed there runs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tiny import TINY
+
+ROOT = Path(__file__).parents[2]
+
+
+def block(language: str, first_line: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return next(b for b in blocks if b.startswith(first_line))
+
+
+def test_the_readmes_attack_is_two_files(tmp_path: Path) -> None:
+    for language, path in [("python", "my_attacks/mean.py"), ("yaml", "my_conf/attack/mean.yaml")]:
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(block(language, f"# {path}"))
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-m", "privsweep.cli.main", "--config-dir", "my_conf", "attack=mean", *TINY]
+    refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "PRIVSWEEP_TRUST" in refused.stderr
+    environment["PRIVSWEEP_TRUST"] = "my_attacks"
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    [record] = tmp_path.glob("outputs/runs/*/record.json")
+    assert json.loads(record.read_text())["choices"]["attack"] == "mean"

@@ -1,0 +1,157 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Bench
+
+from privsweep.interface.data import Data
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.run.build import RunSpec, build
+from privsweep.run.compose import compose, searching
+from privsweep.run.run import check, run, train
+
+BASE = ["dataset.train_size=60", "dataset.test_size=20", "model.width=3", "attack=blind", "scale=smoke"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _hydra() -> Iterator[None]:
+    with searching(None):
+        yield
+
+
+def made(*overrides: str) -> RunSpec:
+    return build(compose([*BASE, *overrides]))
+
+
+# Everything that must not change the trained system, and some of what must.
+EXPOSURE = [
+    ["fl_setting.victims=3"],
+    ["fl_setting.position=client"],
+    ["fl_setting.capture.round=last"],
+    ["fl_setting.capture.client=2", "fl_setting.capture.batch_size=2", "fl_setting.capture.mode=eval"],
+    ["fl_setting.capture.what=difference"],
+    ["fl_setting.capture.step=1"],
+    ["attack=none"],
+    ["attack.guess=grey"],
+    ["metrics.asr_threshold=0.5", "metrics.paper_scale=precode"],
+    ["output_dir=elsewhere", "data_dir=elsewhere", "force=true"],
+]
+TRAINING = [
+    ["seed=1"],
+    ["model.width=4"],
+    ["fl_setting.clients=2"],
+    ["fl_setting.lr=0.02"],
+    ["fl_setting.rounds=2"],
+    ["dataset.train_size=50"],
+    ["defense=[noisy_gradients]"],
+    ["fl_setting=fedsgd"],
+]
+
+
+@pytest.mark.parametrize("changes", EXPOSURE, ids=" ".join)
+def test_what_only_steers_exposure_or_attack_shares_the_trained_system(changes: list[str], data: Data) -> None:
+    """Equal keys, and equal weights from what the key names: the cache cannot serve a wrong system."""
+    plain, changed = made(), made(*changes)
+    assert plain.training_key(CPU) == changed.training_key(CPU)
+    first, second = (train(e, data, Rng(0), Bench()) for e in (plain, changed))  # type: ignore[arg-type]
+    for done, weights in first.snapshots.items():
+        assert all(torch.equal(w, second.snapshots[done][n]) for n, w in weights.items())
+
+
+@pytest.mark.parametrize("changes", TRAINING, ids=" ".join)
+def test_what_steers_training_has_a_system_of_its_own(changes: list[str]) -> None:
+    assert made().training_key(CPU) != made(*changes).training_key(CPU)
+
+
+def test_the_signature_ignores_places_and_nothing_else() -> None:
+    plain = made().signature
+    for same in (["output_dir=x", "data_dir=y"], ["force=true", "threads=1", "device=cpu"]):
+        assert made(*same).signature == plain
+    others = {made(*c).signature for c in [*TRAINING, *EXPOSURE[:-1]]}
+    assert len(others) == len(TRAINING) + len(EXPOSURE) - 1
+    assert plain not in others
+
+
+def test_the_scale_counts_by_the_amounts_it_sets() -> None:
+    amounts = ["fl_setting.rounds=1", "fl_setting.local_epochs=1"]
+    assert made(*amounts).signature == made(*amounts, "scale=paper").signature
+    assert made().signature != made("scale=paper").signature
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["modle.width=3"], ["modle.width", "no such key"]),
+        (["model.widht=3"], ["model.widht", "model.width"]),
+        (["model=lenett"], ["model=lenett", "did you mean lenet"]),
+        (["model.width=none"], ["model.width=none", "integer"]),
+        (["model.width=0"], ["model.width=0", "greater than"]),
+        (["fl_setting.capture.batch_size=0"], ["fl_setting.capture.batch_size=0"]),
+        (["fl_setting.capture.what=weights"], ["fl_setting.capture.what=weights", "difference"]),
+        (["fl_setting=central", "fl_setting.capture.client=1"], ["fl_setting.capture.client=1"]),
+        (["fl_setting=fedsgd", "fl_setting.capture.what=difference"], ["fl_setting.capture.what=difference"]),
+        (["+model.colour=red"], ["model.colour", "no such key"]),
+        (["dataset@prior=digits"], ["dataset@prior=digits", "attack=blind"]),
+        (["scale=huge"], ["scale=huge", "quick"]),
+        (["device=tpu"], ["device=tpu", "cuda"]),
+        (["seed=-1"], ["seed=-1"]),
+        (["defense.noisy_gradients.sigma=1"], ["defense.noisy_gradients"]),
+        (["defense=[noisy_gradients]", "defense.noisy_gradients.sigma=-1"], ["defense.noisy_gradients.sigma=-1"]),
+    ],
+    ids=lambda x: " ".join(x),
+)
+def test_bad_input_is_one_line_with_key_and_remedy(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        made(*overrides)
+    assert len(str(caught.value).splitlines()) == 1
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_all_complaints_come_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        made("model.width=0", "fl_setting.clients=x", "attack.guess=well")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda_is_refused() -> None:
+    with pytest.raises(UserError, match="device=cuda: 0 CUDA devices"):
+        made("device=cuda")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=vgg16"], "dataset.resize=32"),
+        (["fl_setting.clients=70"], "fl_setting.clients=70"),
+        (["model=resnet18", "model.width=4"], "model.norm=group"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused_before_training(overrides: list[str], words: str, data: Data) -> None:
+    with pytest.raises(UserError, match=words):
+        check(made(*overrides), data, None, Rng(0))
+
+
+def test_the_order_of_defences_is_the_order_given() -> None:
+    assert list(made("defense=[noisy_gradients]").defense.defenses) == ["noisy_gradients"]
+    assert made().choices["defense"] == []
+
+
+def test_attacks_that_differ_in_their_judgement_share_what_they_prepare(tmp_path: Path) -> None:
+    """LiRA and RMIA train the same shadows; a decoder or another number of shadows is made anew."""
+    given = ["dataset.prior_size=100", "fl_setting.candidates=20", "attack.shadows=2", "attack.epochs=1"]
+    made_ = [("lira_online", []), ("lira_online", ["attack.variance=record"]), ("rmia", ["attack.memory=1.0"])]
+    for name, more in [*made_, ("lira_online", ["attack.lr=0.5"])]:
+        run(made(f"attack={name}", *given, *more, f"output_dir={tmp_path}"))
+    assert len(list((tmp_path / "prepared").glob("*.safetensors"))) == 2
+
+
+def test_no_run_computes_in_reduced_precision(tmp_path: Path) -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    run(made(f"output_dir={tmp_path}"))
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32

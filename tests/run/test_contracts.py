@@ -1,0 +1,272 @@
+"""What holds for everything found in conf/, whoever adds to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import TINY, Bench
+
+from privsweep.cli import sweep
+from privsweep.cli.report import tables_in
+from privsweep.defense.stack import Stack
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import (
+    Exposure,
+    Guess,
+    Images,
+    Knowledge,
+    Membership,
+    Predictions,
+    Reconstruction,
+    Schedule,
+    Scores,
+)
+from privsweep.report.write import write
+from privsweep.run.build import RunSpec, build
+from privsweep.run.compose import CONF, compose, searching
+from privsweep.run.run import check, expose, prior_of, run
+from privsweep.store.store import Record, Store
+from privsweep.table.fill import layout
+
+SMALL = [*TINY, "fl_setting.capture.batch_size=1", "fl_setting.labels_known=true"]
+
+
+def choices(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture
+def _hydra() -> Iterator[None]:
+    with searching(None):
+        yield
+
+
+# What attacks need of model, setting and data.
+FITTING = {
+    "analytic": ["model=smlp"],
+    "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+}
+FOR_SPLIT = ["attack=prior_mean", "model=lenet", "dataset.prior_size=20"]
+BLACK_BOX = ["dataset.prior_size=100", "dataset.train_size=40", "dataset.test_size=40", "fl_setting.candidates=20"]
+FEW = {"iterations": 1, "inner_iterations": 5}  # float32 amplifies the last bit, so victims compare early
+
+
+def made(*overrides: str) -> RunSpec:
+    swept = {o.partition("=")[0] for o in overrides}
+    settled = [o for o in SMALL if o.partition("=")[0] not in swept]
+    if "fl_setting=split" in overrides:
+        settled = [o for o in settled if "labels_known" not in o]
+    return build(compose([*settled, *overrides]))
+
+
+def fitting(name: str) -> list[str]:
+    """The overrides with which an attack can be composed."""
+    if name in FITTING:
+        return FITTING[name]
+    return BLACK_BOX if asks_a_black_box(name) else []
+
+
+def asks_a_black_box(name: str) -> bool:
+    """Whether an attack asks a black box."""
+    target = compose([f"attack={name}"]).config["attack"]["_target_"]
+    module, _, cls = target.rpartition(".")
+    return getattr(importlib.import_module(module), cls).observes is Predictions
+
+
+def exposed(spec: RunSpec) -> Exposure:
+    """What the attack sees and knows of a system that was trained for it."""
+    rng = Rng(0)
+    data = spec.dataset.load(rng.child("dataset"))
+    prior = prior_of(spec, data, rng)
+    check(spec, data, prior, rng)
+    defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
+    system = spec.fl_setting.train(data, spec.model, defense, rng, Bench())
+    return expose(spec, system, data, prior, defense, rng, Bench())
+
+
+def attacked(spec: RunSpec, out: Exposure) -> Guess:
+    """On what it needs, and nothing else."""
+    attack = spec.attack
+    bare = Knowledge(**{name: getattr(out.known, name) for name in attack.needs})
+    given = Knowledge(**{name: getattr(out.known, name) for name in attack.prepares_from})
+    prepared = attack.prepare(given, Bench(), Rng(0))
+    return attack(out.seen, bare, prepared, Bench(), Rng(0))
+
+
+def test_nothing_is_lost_from_the_groups() -> None:
+    assert {"digits", "mnist", "cifar10", "folder", "npz"} <= set(choices("dataset"))
+    assert len(choices("dataset")) >= 13
+    assert len(choices("model")) >= 7
+    assert len(choices("fl_setting")) >= 3
+    assert len(choices("attack")) >= 3
+    assert len(choices("defense")) >= 1
+    assert len(tables_in(CONF)) >= 3
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("model"))
+def test_every_model_builds(name: str) -> None:
+    assert build(compose([f"model={name}"])).choices["model"] == name
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("fl_setting"))
+def test_every_setting_trains_exposes_and_is_honest(name: str) -> None:
+    spec = made(f"fl_setting={name}", *FOR_SPLIT * (name == "split"))
+    setting = spec.fl_setting
+    assert setting.training_calls <= setting.calls
+    fields = {f.name for f in dataclasses.fields(setting)}  # type: ignore[arg-type]
+    assert set(setting.exposure_fields) <= fields
+    out = exposed(spec)
+    assert isinstance(out.seen, setting.exposes)
+    assert out.known.granted() <= setting.knows() | {"prior"}
+    hidden = {t.untyped_storage().data_ptr() for t in vars(out.truth).values()}
+    for tensor in tensors_in(out.seen):
+        assert tensor.untyped_storage().data_ptr() not in hidden
+
+
+def tensors_in(value: object) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif dataclasses.is_dataclass(value):
+        yield from tensors_in(vars(value))
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("attack"))
+def test_every_attack_takes_its_five_arguments_and_runs_on_what_it_needs(name: str) -> None:
+    spec = made(f"attack={name}", *fitting(name))
+    attack = spec.attack
+    names = list(inspect.signature(attack.__call__).parameters)
+    assert names == ["seen", "known", "prepared", "bench", "rng"]
+    assert attack.prepares_from <= attack.needs
+    if attack.observes is None:
+        return
+    out = exposed(spec)
+    guess = attacked(spec, out)
+    if isinstance(guess, Scores):
+        assert isinstance(out.truth, Membership)
+        assert guess.scores.shape == guess.decisions.shape == out.truth.member.shape
+        assert guess.decisions.dtype == torch.bool
+    else:
+        assert isinstance(out.truth, Images)
+        assert guess.images.shape == out.truth.pixels.shape
+        assert guess.diverged.shape == (len(guess.images),)
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", [n for n in choices("attack") if n != "none"])
+def test_a_victims_result_does_not_depend_on_who_else_is_attacked(name: str) -> None:
+    if asks_a_black_box(name):
+        pytest.skip("a candidate is judged against the others' data by some; their own tests say what must hold")
+    config = compose([f"attack={name}"]).config["attack"]
+    few = [f"attack.{key}={value}" for key, value in FEW.items() if key in config]
+
+    def guess(victims: int) -> torch.Tensor:
+        spec = made(f"attack={name}", f"fl_setting.victims={victims}", *fitting(name), *few)
+        found = attacked(spec, exposed(spec))
+        assert isinstance(found, Reconstruction)
+        return found.images
+
+    assert torch.allclose(guess(3)[:1], guess(1), atol=1e-3)
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", choices("defense"))
+def test_every_defence_acts_somewhere_and_changes_nothing_in_place(name: str) -> None:
+    spec = made(f"defense=[{name}]")
+    schedule = Schedule(examples=20, batch_size=8, steps=6, rounds=2, clients=3, participation=1.0)
+    [defense] = spec.defense.bind(schedule).defenses.values()
+    assert defense.acts_at() & spec.fl_setting.calls
+    grad = {"w": torch.linspace(-1, 1, 12).view(3, 4)}
+    kept = grad["w"].clone()
+    defense.gradient(grad, 1, Rng(0))
+    defense.update(grad, Rng(0))
+    assert torch.equal(grad["w"], kept)
+
+
+@pytest.mark.usefixtures("_hydra")
+def test_a_defence_that_nothing_calls_is_refused() -> None:
+    class Idle(Defense):
+        pass
+
+    from privsweep.run.compatibility import refuse
+
+    spec = dataclasses.replace(made(), defense=Stack({"idle": Idle()}))
+    [line] = refuse(spec)
+    assert "defense=idle" in line
+
+
+@pytest.mark.parametrize("name", tables_in(CONF))
+def test_every_table_plans_and_every_printed_number_has_a_cell(name: str, tmp_path: Path) -> None:
+    _stand_ins(tmp_path)
+    planned = sweep.stored(name, [f"data_dir={tmp_path}", f"output_dir={tmp_path}/out", "scale=smoke"])
+    assert planned.table is not None
+    assert len({run.spec.signature for run in planned.runs}) == len(planned.runs)
+    cells = {(r, c) for job in planned.table.jobs() for r, c, _ in job.cells}
+    for row, columns in planned.table.printed.items():
+        judged = planned.table.rows[row].weakened  # a verdict stands on two other cells
+        read = [judged.base, judged.adapted] if judged else [row]
+        assert all((r, column) in cells for column in columns for r in read)
+
+
+@pytest.mark.parametrize("name", tables_in(CONF))
+def test_every_table_runs_at_smoke_scale(name: str, tmp_path: Path) -> None:
+    """On noise in place of the datasets, for one seed: that it runs, not what comes out.
+
+    Of the cells that differ by values alone, one is run; all of them are planned.
+    """
+    _stand_ins(tmp_path / "data")
+    given = [f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/out", "scale=smoke", "table.seeds=[0]"]
+    planned = sweep.stored(name, given)
+    table = planned.table
+    assert table is not None
+    records: dict[str, Record | None] = {}
+    done: set[str] = set()
+    for job in planned.runs:
+        kind = str(job.spec.choices)
+        records[job.name] = None if kind in done else run(least(job.spec))
+        done.add(kind)
+    store = Store(tmp_path / "out")
+    laid = layout(table, records, "smoke", folder=store.folder)
+    assert not laid.problems
+    names = [path.name for path in write(laid, store.root)]
+    assert any(n.endswith(".figure.png") for n in names) == (table.figure is not None)
+
+
+def least(spec: RunSpec) -> RunSpec:
+    """One victim, one step of the attack."""
+    setting = dataclasses.replace(spec.fl_setting, victims=1)  # type: ignore[type-var]
+    attack = spec.attack
+    if hasattr(attack, "iterations"):
+        attack = dataclasses.replace(attack, iterations=1)  # type: ignore[type-var]
+    return dataclasses.replace(spec, fl_setting=setting, attack=attack)
+
+
+def _stand_ins(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    grey, colour = (28, 28), (28, 28, 3)
+    shapes = {
+        "mnist": grey, "fashion_mnist": grey, "emnist": grey, "pneumoniamnist": grey, "chestmnist": grey,
+        "pathmnist": colour, "dermamnist": colour, "cifar10": (32, 32, 3), "cifar100": (32, 32, 3),
+        "medical_mnist": (64, 64),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        arrays = {}
+        for split, n in (("train", 180), ("test", 40)):
+            arrays[f"{split}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+            arrays[f"{split}_labels"] = (np.arange(n) % 10).astype(np.uint8)[:, None]
+        np.savez(folder / f"{name}.npz", **arrays)

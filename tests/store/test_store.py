@@ -1,0 +1,130 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from privsweep.interface.errors import UserError
+from privsweep.interface.records import System
+from privsweep.store.atomic import whole_file, whole_folder, write_json
+from privsweep.store.store import Store, check_writable, signature
+
+SYSTEM = System(
+    snapshots={0: {"w": torch.zeros(2)}, 3: {"w": torch.ones(2), "n": torch.tensor(4)}},
+    utility={"test_accuracy": 0.5},
+    curve=[{"round": 1, "loss": 2.0}],
+)
+CPU = torch.device("cpu")
+
+
+def test_a_signature_is_of_the_whole_configuration_whatever_its_order() -> None:
+    assert signature({"a": 1, "b": [1, 2]}) == signature({"b": [1, 2], "a": 1})
+    assert len({signature(c) for c in ({"a": 1}, {"a": 2}, {"a": 1, "b": None}, {"a": [1]})}) == 4
+
+
+def test_a_file_or_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    def spoil(make: object) -> None:
+        with make(tmp_path / "x") as draft:  # type: ignore[operator]
+            (draft / "inside" if draft.is_dir() else draft).write_text("half")
+            raise KeyboardInterrupt
+
+    for make in (whole_file, whole_folder):
+        with pytest.raises(KeyboardInterrupt):
+            spoil(make)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_that_is_not_finite_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trained_system_is_made_once_and_comes_back_equal(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made, cached = store.system({"k": 1}, CPU, lambda: SYSTEM)
+    assert not cached
+    again, cached = store.system({"k": 1}, CPU, pytest.fail)
+    assert cached
+    assert again.last == made.last == 3
+    assert torch.equal(again.snapshots[3]["w"], torch.ones(2))
+    assert again.snapshots[3]["n"].dtype == torch.int64
+    assert (again.utility, list(again.curve)) == (SYSTEM.utility, list(SYSTEM.curve))
+    assert not store.system({"k": 2}, CPU, lambda: SYSTEM)[1]
+
+
+def test_a_corrupt_system_is_set_aside_and_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.system({"k": 1}, CPU, lambda: SYSTEM)
+    entry = next((tmp_path / "systems").glob("*.safetensors"))
+    entry.write_bytes(entry.read_bytes()[:20])
+    assert store.system({"k": 1}, CPU, lambda: SYSTEM)[1] is False
+    assert store.system({"k": 1}, CPU, pytest.fail)[1] is True
+    assert len(list((tmp_path / "systems").glob("*.corrupt"))) == 1
+
+
+def test_a_failure_is_noted_until_the_next_success(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.fail("abc", {"status": "failed", "error": "out of memory"})
+    assert store.record("abc") == {"status": "failed", "error": "out of memory"}
+    assert store.complete("abc") is None
+    with store.writing("abc") as folder:
+        write_json(folder / "record.json", {"status": "complete"})
+    assert store.complete("abc") == {"status": "complete"}
+    assert not list((tmp_path / "failed").iterdir())
+    assert store.records() == [{"status": "complete"}]
+
+
+def test_a_record_spoilt_by_hand_counts_as_absent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.writing("abc") as folder:
+        (folder / "record.json").write_text('{"status": "comp')
+    assert store.record("abc") is None
+
+
+def test_sigkill_in_the_middle_of_writing_leaves_no_record(tmp_path: Path) -> None:
+    """The child writes records without end; what is there after the kill is whole."""
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from privsweep.store.store import Store\n"
+            "from privsweep.store.atomic import write_json\n"
+            "store = Store(Path(sys.argv[1])); n = 0\n"
+            "while True:\n"
+            "    with store.writing(f'r{n}') as folder:\n"
+            "        (folder / 'victims.csv').write_text('x' * 100_000)\n"
+            "        write_json(folder / 'record.json', {'status': 'complete', 'n': list(range(20_000))})\n"
+            "    n += 1\n",
+            str(tmp_path),
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("runs/r*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    folders = [f for f in (tmp_path / "runs").iterdir() if not f.name.startswith(".")]
+    assert len(folders) >= 3
+    for folder in folders:
+        assert len(json.loads((folder / "record.json").read_text())["n"]) == 20_000
+        assert (folder / "victims.csv").stat().st_size == 100_000
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="output_dir"):
+        check_writable(tmp_path / "outputs")
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("")
+    with pytest.raises(UserError, match="output_dir"):
+        check_writable(tmp_path / "outputs")
