@@ -10,10 +10,9 @@ from tiny import Bench, central
 
 from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
-from privsweep.exposure import black_box as membership
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Knowledge, Membership, Predictions, Scores
+from privsweep.interface.records import Exposure, Membership, Predictions, Scores
 from privsweep.interface.roles import Attack
 from privsweep.metric.membership import score_membership
 from privsweep.model.mlp import MLP
@@ -45,14 +44,14 @@ def exposed(epochs: int = 60) -> Exposure:
     data = digits()
     setting = central(epochs=epochs, lr=0.005, batch_size=16)
     system = setting.train(data, MODEL, Stack({}), Rng(0), Bench())
-    out = membership.expose(setting, system, data, MODEL, Stack({}), Rng(0))
-    return replace(out, known=replace(out.known, prior=data.prior))
+    out = setting.views()[1].expose(system, data, MODEL, Stack({}), Rng(0))
+    return replace(out, known=out.known.having(prior=data.prior))
 
 
 def guess(attack: Attack, out: Exposure, seed: int = 0) -> Scores:
     """On what the attack asks for, and nothing else."""
-    bare = Knowledge(**{name: getattr(out.known, name) for name in attack.needs})
-    given = Knowledge(**{name: getattr(out.known, name) for name in attack.prepares_from})
+    bare = out.known.only(attack.needs)
+    given = out.known.only(attack.prepares_from)
     prepared = attack.prepare(given, Bench(), Rng(seed))
     found = attack(out.seen, bare, prepared, Bench(), Rng(seed))
     assert isinstance(found, Scores)
@@ -67,7 +66,6 @@ def measured(attack: Attack, out: Exposure, seed: int = 0) -> dict[str, float]:
 def reversed_order(out: Exposure) -> Exposure:
     """The same candidates, last first."""
     assert isinstance(out.seen, Predictions)
-    assert out.known.candidates is not None
     back = torch.arange(len(out.known.candidates)).flip(0)
     seen = Predictions(out.seen.probabilities[back], out.seen.ask)
-    return replace(out, seen=seen, known=replace(out.known, candidates=out.known.candidates.take(back)))
+    return replace(out, seen=seen, known=out.known.having(candidates=out.known.candidates.take(back)))

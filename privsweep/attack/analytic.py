@@ -16,7 +16,7 @@ from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
-from privsweep.interface.roles import Bench, Setting
+from privsweep.interface.roles import Bench, View
 
 _TINY = 1e-12
 
@@ -36,11 +36,11 @@ class Analytic(AttackBase):
     agreement: Annotated[float, Field(gt=0)]  # largest relative distance between inputs that count as one
 
     observes: ClassVar[type[Update] | None] = Update
-    needs: ClassVar[frozenset[str]] = frozenset({"model", "domain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "white-box")
 
-    def refuses(self, setting: Setting) -> str | None:
-        return refuses_difference(setting)
+    def refuses(self, view: View) -> str | None:
+        return refuses_difference(view)
 
     def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
         if _first_linear(model) is None:
@@ -49,8 +49,6 @@ class Analytic(AttackBase):
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for a model that does not begin with a linear layer, and as ``captured_gradient``."""
-        assert known.model is not None
-        assert known.domain is not None
         first = _first_linear(known.model)
         if first is None:
             raise UserError(str(self.fits(known.model, known.domain, None)))

@@ -9,16 +9,15 @@ from torch import nn
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge
-from privsweep.interface.roles import Bench, Setting
+from privsweep.interface.roles import Bench, View
 
 
 class AttackBase:
     """An attack that starts from what it sees; overrides what it is pickier about."""
 
     prepares_from: ClassVar[frozenset[str]] = frozenset()
-    prepare_ignores: ClassVar[frozenset[str]] = frozenset()
 
-    def refuses(self, setting: Setting) -> str | None:
+    def refuses(self, view: View) -> str | None:
         return None
 
     def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:

@@ -29,7 +29,6 @@ class Blind(AttackBase):
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
-        assert known.domain is not None
         victims = len(next(iter(seen.delta.values())))
         shape = (seen.examples, *known.domain.shape)
         pixels, labels = [], []

@@ -11,11 +11,11 @@ from torch.nn.functional import mse_loss
 
 from privsweep.activation_inversion.decoder import mirror, start_at_mean
 from privsweep.exposure.activations import forwarded
-from privsweep.interface.component import component
+from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
-from privsweep.interface.roles import Bench, Setting
+from privsweep.interface.roles import Bench, View
 from privsweep.training.optimizer import Optimizer
 
 _WEIGHT = "weight:"  # names of the decoder's weights in what is prepared
@@ -37,15 +37,14 @@ class GenerativeDecoder:
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     lr: Annotated[float, Field(gt=0)]
-    memory: Annotated[float, Field(ge=0)]  # GiB
+    memory: ResourceOnly[Annotated[float, Field(ge=0)]]  # GiB
 
     observes: ClassVar[type] = Activations
     needs: ClassVar[frozenset[str]] = frozenset({"model", "prior", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
-    prepare_ignores: ClassVar[frozenset[str]] = frozenset({"memory"})
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"server"}), "white-box")
 
-    def refuses(self, setting: Setting) -> str | None:
+    def refuses(self, view: View) -> str | None:
         return None
 
     def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
@@ -58,9 +57,6 @@ class GenerativeDecoder:
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """The decoder's weights, and its ``loss`` ``[epochs]``: mean squared error of own images' pixels in [0, 1]."""
-        assert known.model is not None
-        assert known.prior is not None
-        assert known.domain is not None
         prior = known.prior
         decoder = self.decoder(known, rng).to(bench.device)
         source = _Source(known.model, prior, known.domain, self.memory, rng.child("client's part"))
@@ -85,7 +81,6 @@ class GenerativeDecoder:
     def __call__(
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
     ) -> Reconstruction:
-        assert known.domain is not None
         decoder = self.decoder(known, rng).to(bench.device)
         decoder.load_state_dict({k.removeprefix(_WEIGHT): w for k, w in prepared.items() if k.startswith(_WEIGHT)})
         with torch.no_grad():
@@ -95,8 +90,6 @@ class GenerativeDecoder:
         return Reconstruction(images=images, diverged=~images.isfinite().flatten(1).all(1))
 
     def decoder(self, known: Knowledge, rng: Rng) -> nn.Sequential:
-        assert known.model is not None
-        assert known.domain is not None
         with seeded(rng.child("decoder")):
             return mirror(known.model, known.domain, self.kernel, self.width)
 

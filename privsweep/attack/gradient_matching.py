@@ -23,12 +23,12 @@ from privsweep.gradient_inversion.lbfgs import LBFGS, Minimum, Progress
 from privsweep.gradient_inversion.model_noise import NoiseStreams, before_noise, noise_shapes
 from privsweep.gradient_inversion.objective import Joint
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
-from privsweep.interface.component import component
+from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
-from privsweep.interface.roles import Bench, Setting
+from privsweep.interface.roles import Bench, View
 from privsweep.model.stochastic import noise_layers
 
 _DISTANCES: dict[str, Distance] = {"squared": Squared(), "cosine": Cosine()}
@@ -78,7 +78,7 @@ class GradientMatching(AttackBase):
     tolerance_change: Weight
     restarts: Count
     zero_below: Positive
-    memory: Positive  # GiB
+    memory: ResourceOnly[Positive]  # GiB
 
     observes: ClassVar[type[Update] | None] = Update
 
@@ -96,7 +96,7 @@ class GradientMatching(AttackBase):
     @property
     def needs(self) -> frozenset[str]:
         asked = {"loss"} if self.loss == "victim" else set()
-        return frozenset({"model", "domain"} | asked | ({"labels"} if self.labels == "known" else set()))
+        return frozenset({"model", "domain", "recipe"} | asked | ({"labels"} if self.labels == "known" else set()))
 
     @property
     def threat(self) -> ThreatModel:
@@ -113,8 +113,8 @@ class GradientMatching(AttackBase):
         """The iterations on the curve."""
         return recorded(self.iterations) if self.optimizer == "adam" else range(1, self.iterations + 1)
 
-    def refuses(self, setting: Setting) -> str | None:
-        return refuses_difference(setting)
+    def refuses(self, view: View) -> str | None:
+        return refuses_difference(view)
 
     def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
         if self.draws > 1 and not noise_layers(model):
@@ -130,7 +130,6 @@ class GradientMatching(AttackBase):
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
-        assert known.domain is not None
         target = captured_gradient(seen, known)
         labels = self._labels(target, seen, known, rng)
         victims = len(next(iter(target.values())))
@@ -156,11 +155,8 @@ class GradientMatching(AttackBase):
     def _labels(self, target: Tensors, seen: Update, known: Knowledge, rng: Rng) -> Tensor | None:
         """Int64 ``[V, N]``, or None where they are optimised."""
         if self.labels == "known":
-            assert known.labels is not None
             return known.labels
         if self.labels == "analytic":
-            assert known.model is not None
-            assert known.domain is not None
             return read_labels(known.model, seen.weights, target, known.domain, seen.examples, rng.child("labels"))
         return None
 
@@ -204,7 +200,7 @@ class GradientMatching(AttackBase):
     ) -> Matcher:
         device = next(iter(target.values())).device
         weights = {name: w.to(device) for name, w in seen.weights.items()}
-        loss = cross_entropy if self.loss == "cross_entropy" or known.loss is None else known.loss
+        loss = cross_entropy if self.loss == "cross_entropy" else known.loss
         distance = _DISTANCES[self.distance]
         return matcher(model, weights, target, distance, shape, loss, self.label_weight, self.match_kept)
 
@@ -255,8 +251,6 @@ class GradientMatching(AttackBase):
 
     def _at_once(self, target: Tensors, examples: int, known: Knowledge) -> int:
         """Victims that fit the memory: the history, the gradients with their residuals, activations and patches."""
-        assert known.domain is not None
-        assert known.model is not None
         shape = (examples, *known.domain.shape)
         dimension = prod(shape) + examples * known.domain.classes
         held = numbers_held(target, self.restarts > 1, self.match_kept) + footprint(known.model, shape).numbers

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from privsweep.interface.component import component
+from privsweep.interface.component import JudgementOnly, component
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
@@ -26,14 +26,9 @@ class LiRA(InOutAttack):
     the shadows', which orders records as the one-sided test does; a member stands out from the public records.
     """
 
-    variance: Literal["global", "record"]  # pooled over all records, or every record's own
-
-    prepare_ignores: ClassVar[frozenset[str]] = InOutAttack.prepare_ignores | {"variance"}
+    variance: JudgementOnly[Literal["global", "record"]]  # pooled over all records, or every record's own
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        assert known.prior is not None
-        assert known.candidates is not None
-        assert known.domain is not None
         labels = known.candidates.labels
         replies, inside = self.on_candidates(known, prepared)
         target, shadows = confidence(seen.probabilities, labels), confidence(replies, labels)

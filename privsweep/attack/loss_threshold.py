@@ -32,9 +32,6 @@ class LossThreshold(AttackBase):
         return unfit(prior, domain, 1, "attack=loss_threshold", "")
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        assert known.prior is not None
-        assert known.candidates is not None
-        assert known.domain is not None
         # A low loss is a high confidence, which does not round to 0 where the model is sure.
         scores = confidence(seen.probabilities, known.candidates.labels)
         answer = seen.ask(known.domain.inputs(known.prior.pixels()))

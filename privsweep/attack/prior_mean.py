@@ -34,8 +34,6 @@ class PriorMean(AttackBase):
     def __call__(
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
     ) -> Reconstruction:
-        assert known.domain is not None
-        assert known.prior is not None
         mean = known.prior.images.sum(0, dtype=torch.int64).float() / (255 * len(known.prior))
         victims = len(seen.z)
         return Reconstruction(

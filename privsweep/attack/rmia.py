@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from privsweep.interface.component import component
+from privsweep.interface.component import JudgementOnly, component
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
@@ -29,15 +29,10 @@ class RMIA(InOutAttack):
     likelihood, as a larger population would. A member's score stands out from those of public records.
     """
 
-    gamma: Annotated[float, Field(gt=0)]
-    a: Annotated[float, Field(ge=0, le=1)] | None  # None: fitted to the shadows
-
-    prepare_ignores: ClassVar[frozenset[str]] = InOutAttack.prepare_ignores | {"gamma", "a"}
+    gamma: JudgementOnly[Annotated[float, Field(gt=0)]]
+    a: JudgementOnly[Annotated[float, Field(ge=0, le=1)] | None]  # None: fitted to the shadows
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        assert known.prior is not None
-        assert known.candidates is not None
-        assert known.domain is not None
         labels, z_labels = known.candidates.labels, known.prior.labels
         (ours, inside), (theirs, z_inside) = self.on_candidates(known, prepared), self.on_prior(known, prepared)
         shadows = torch.cat([of_label(ours, labels), of_label(theirs, z_labels)], 1).double()

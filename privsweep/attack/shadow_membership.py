@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from privsweep.interface.component import component
+from privsweep.interface.component import JudgementOnly, component
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
@@ -30,14 +30,10 @@ class ShadowMembership(ShadowAttack):
     share one classifier of all classes.
     """
 
-    classifier: Literal["mlp", "logistic"]
-
-    prepare_ignores: ClassVar[frozenset[str]] = ShadowAttack.prepare_ignores | {"classifier"}
+    classifier: JudgementOnly[Literal["mlp", "logistic"]]
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """Answers ``probabilities`` ``[K, 2n, classes]`` to ``n`` records in and ``n`` out, and their ``labels``."""
-        assert known.prior is not None
-        assert known.domain is not None
         prior = known.prior
         size = self.shadow_size or len(prior) // 2
         chosen = [rng.child("shadow", k, "records").permutation(len(prior))[: 2 * size] for k in range(self.shadows)]
@@ -48,7 +44,7 @@ class ShadowMembership(ShadowAttack):
             prior,
             asked[:, :size],
             known.domain,
-            self.schedule(known.recipe),
+            self.schedule(known),
             rng,
             bench,
             self.memory,
@@ -61,7 +57,6 @@ class ShadowMembership(ShadowAttack):
         return {"probabilities": torch.cat(replies), "labels": prior.labels[asked]}
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        assert known.candidates is not None
         size = prepared["labels"].shape[1] // 2
         x = prepared["probabilities"].flatten(0, 1).cpu().double().numpy()
         labels = prepared["labels"].flatten().cpu().numpy()

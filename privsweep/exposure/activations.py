@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
+from privsweep.exposure.federation import Federation, check_batch, check_kept, finished
+from privsweep.exposure.victims import Victims
 from privsweep.interface.component import component
-from privsweep.interface.data import Data
+from privsweep.interface.data import Architecture, Data
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Images
+from privsweep.interface.records import Activations, Exposure, Images, Knowledge, System
+from privsweep.model.split_at import cut
 from privsweep.model.stochastic import draw
 
 
@@ -27,9 +32,6 @@ class ActivationCapture:
     mode: Literal["train", "eval"]  # of normalisation and dropout layers; without them both are the same
 
 
-NEUTRAL = ActivationCapture(round=0, client=0, batch_size=1, mode="train")
-
-
 def forwarded(part: nn.Module, x: Tensor, rng: Rng) -> Tensor:
     """Outputs of ``part`` for inputs ``[B, C, H, W]``, without a graph; running statistics stay as they are.
 
@@ -40,21 +42,62 @@ def forwarded(part: nn.Module, x: Tensor, rng: Rng) -> Tensor:
         return functional_call(part, {**buffers, **draw(part, len(x), rng, x.device)}, (x,))
 
 
-def expose(
-    part: nn.Sequential, cut: str, data: Data, index: Tensor, defense: Defense, rng: Rng, mean_only: bool
-) -> tuple[Activations, Images]:
-    """What a client sends of the training images at ``index`` ``[V, N]``, a message for every victim, and the truth.
+@dataclass(frozen=True)
+class ActivationView:
+    """A message of one client for each victim, as the server gets it. Zen, section 4.1: train time, server.
 
-    A message passes ``defense.activations`` as one batch. ``mean_only``: the adversary learns its mean over the
-    batch, and z is ``[V, 1, ...]``.
+    Every client has the same part, the mean of all; a message is counterfactual, nothing is trained by it. It passes
+    ``defense.activations`` as one batch.
     """
-    at = index.to(data.train.images.device)
-    messages = []
-    for victim, own in enumerate(at):
-        here = rng.child("victim", victim)
-        z = forwarded(part, data.domain.inputs(data.train.pixels(own)), here.child("noise"))
-        z = defense.activations(z, here.child("activations"))
-        messages.append(z.mean(0, keepdim=True) if mean_only else z)
-    weights = {name: w.detach().clone() for name, w in part.state_dict().items()}
-    seen = Activations(z=torch.stack(messages), cut=cut, weights=weights, examples=index.shape[1])
-    return seen, Images(pixels=data.train.pixels(at), labels=data.train.labels[at], index=index)
+
+    federation: Federation
+    cut: str
+    capture: ActivationCapture
+    victims: Victims
+    reveals: Literal["each", "mean"]  # with the mean over a message, z is [V, 1, ...]
+    labels_known: bool
+
+    observation: ClassVar[type[Activations]] = Activations
+    time: ClassVar[Literal["train", "test"]] = "train"
+    position: ClassVar[Literal["client", "server", "off-path"]] = "server"
+    calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "activations"})
+
+    @property
+    def grants(self) -> frozenset[str]:
+        return frozenset({"model", "loss", "domain", "recipe"} | ({"labels"} if self.labels_known else set()))
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where the round is not kept, or the client does not exist or holds too few images."""
+        check_kept(self.federation, "capture.round", self.capture.round)
+        self.victims.check(self.capture.client, self.federation.shards(data, rng), self.capture.batch_size)
+        check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)
+
+    def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
+        done, client = finished(self.federation, self.capture.round), self.capture.client
+        net = self.federation.network(data, model, defense, rng)
+        net.load_state_dict(dict(system.snapshots[done]))
+        part, _ = cut(net, self.cut)
+        part.train(self.capture.mode == "train")
+        own, shard = rng.child("exposure", done), self.federation.shards(data, rng)[client]
+        index = self.victims.draw(client, shard, data.train.labels.cpu(), self.capture.batch_size, own)
+        at = index.to(data.train.images.device)
+        seen = Activations(
+            z=torch.stack([self._message(part, data, at[v], defense, own.child("victim", v)) for v in range(len(at))]),
+            cut=self.cut,
+            weights={name: w.detach().clone() for name, w in part.state_dict().items()},
+            examples=index.shape[1],
+        )
+        truth = Images(pixels=data.train.pixels(at), labels=data.train.labels[at], index=index)
+        known = Knowledge(
+            model=part,
+            loss=defense.loss(cross_entropy),
+            domain=data.domain,
+            recipe=self.federation.recipe(data, rng),
+            labels=truth.labels.clone() if self.labels_known else None,
+        )
+        return Exposure(seen, known, truth)
+
+    def _message(self, part: nn.Module, data: Data, index: Tensor, defense: Defense, rng: Rng) -> Tensor:
+        z = forwarded(part, data.domain.inputs(data.train.pixels(index)), rng.child("noise"))
+        z = defense.activations(z, rng.child("activations"))
+        return z.mean(0, keepdim=True) if self.reveals == "mean" else z

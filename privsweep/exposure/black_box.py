@@ -2,81 +2,100 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softmax
 
+from privsweep.exposure.federation import Federation, Round, check_kept, finished
 from privsweep.interface.data import Architecture, Data, ImageSet
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Membership, Predictions, System
-from privsweep.interface.roles import Setting
 from privsweep.model.stochastic import draw, forward
 
-KNOWS = frozenset({"domain", "candidates", "architecture", "recipe"})
 _BATCH = 1000  # records answered at once
 
 
-def expose(setting: Setting, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
+class BlackBox:
+    """Answers model inputs ``[n, C, H, W]`` with probabilities ``[n, classes]``, through the defence.
+
+    The n-th query draws its noise from a stream of its own.
+    """
+
+    def __init__(self, net: nn.Module, classes: int, defense: Defense, rng: Rng):
+        self._net, self._classes, self._defense, self._rng = net.eval(), classes, defense, rng
+        self._asked = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self._asked += 1
+        own = self._rng.child("query", self._asked)
+        with torch.no_grad():
+            parts = [self._answer(part, own.child(n)) for n, part in enumerate(x.split(_BATCH))]
+        return torch.cat(parts)
+
+    def _answer(self, x: Tensor, own: Rng) -> Tensor:
+        noise = draw(self._net, len(x), own.child("noise"), x.device)
+        logits = forward(self._net, noise, x)[:, : self._classes]
+        return self._defense.predictions(softmax(logits, 1), own)
+
+
+@dataclass(frozen=True)
+class BlackBoxView:
     """Answers of the released model on the candidates: as many members as others, in a random order.
 
     Members are drawn from all clients' training examples, the others from the test split; nothing in what
     the adversary gets tells them apart. Zen, section 4.1: test time, off-path, black box.
     """
-    done = released_round(setting)
-    candidates, member, index = draw_candidates(setting, data, rng.child("candidates"))
-    net = setting.network(data, model, defense, rng)
-    net.load_state_dict(dict(system.snapshots[done]))
-    net.eval()
-    box = rng.child("black box")
-    asked = 0
 
-    def ask(x: Tensor) -> Tensor:
-        nonlocal asked
-        asked += 1
-        own = box.child("query", asked)
-        with torch.no_grad():
-            parts = [_answer(part, own.child(n)) for n, part in enumerate(x.split(_BATCH))]
-        return torch.cat(parts)
+    federation: Federation
+    released: Round  # finished rounds of the model that answers
+    candidates: int | None  # records whose membership is asked, half of them members; None: as many as there are
 
-    def _answer(x: Tensor, own: Rng) -> Tensor:
-        logits = forward(net, draw(net, len(x), own.child("noise"), x.device), x)[:, : data.domain.classes]
-        return defense.predictions(softmax(logits, 1), own)
+    observation: ClassVar[type[Predictions]] = Predictions
+    time: ClassVar[Literal["train", "test"]] = "test"
+    position: ClassVar[Literal["client", "server", "off-path"]] = "off-path"
+    grants: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "architecture", "recipe"})
+    calls: ClassVar[frozenset[str]] = frozenset({"model", "predictions"})
 
-    known = Knowledge(domain=data.domain, candidates=candidates, architecture=model, recipe=setting.recipe(data, rng))
-    return Exposure(
-        seen=Predictions(probabilities=ask(data.domain.inputs(candidates.pixels())), ask=ask),
-        known=known,
-        truth=Membership(member=member, index=index),
-    )
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where the round's weights are not kept, or there are too few records."""
+        check_kept(self.federation, "released", self.released)
+        self._half(data)
 
+    def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
+        candidates, truth = self._draw(data, rng.child("candidates"))
+        net = self.federation.network(data, model, defense, rng)
+        net.load_state_dict(dict(system.snapshots[finished(self.federation, self.released)]))
+        ask = BlackBox(net, data.domain.classes, defense, rng.child("black box"))
+        seen = Predictions(probabilities=ask(data.domain.inputs(candidates.pixels())), ask=ask)
+        recipe = self.federation.recipe(data, rng)
+        known = Knowledge(domain=data.domain, candidates=candidates, architecture=model, recipe=recipe)
+        return Exposure(seen, known, truth)
 
-def draw_candidates(setting: Setting, data: Data, rng: Rng) -> tuple[ImageSet, Tensor, Tensor]:
-    """The candidates, which of them are members (bool ``[M]``) and where they stand in their split (``[M]``)."""
-    half = half_of(setting, data)
-    device = data.train.images.device
-    inside = rng.child("members").permutation(len(data.train))[:half]
-    outside = rng.child("others").permutation(len(data.test))[:half]
-    order = rng.child("order").permutation(2 * half)
-    member = (torch.arange(2 * half) < half)[order]
-    index = torch.cat([inside, outside])[order]
-    parts = [data.train.take(inside.to(device)), data.test.take(outside.to(device))]
-    images, labels = (torch.cat([getattr(p, n) for p in parts])[order.to(device)] for n in ("images", "labels"))
-    return ImageSet(images, labels), member, index
+    def _draw(self, data: Data, rng: Rng) -> tuple[ImageSet, Membership]:
+        """The candidates, which of them are members, and where they stand in their split."""
+        half = self._half(data)
+        device = data.train.images.device
+        inside = rng.child("members").permutation(len(data.train))[:half]
+        outside = rng.child("others").permutation(len(data.test))[:half]
+        order = rng.child("order").permutation(2 * half)
+        member = (torch.arange(2 * half) < half)[order]
+        index = torch.cat([inside, outside])[order]
+        parts = [data.train.take(inside.to(device)), data.test.take(outside.to(device))]
+        images, labels = (torch.cat([getattr(p, n) for p in parts])[order.to(device)] for n in ("images", "labels"))
+        return ImageSet(images, labels), Membership(member=member, index=index)
 
-
-def half_of(setting: Setting, data: Data) -> int:
-    """Members among the candidates. Raises UserError where there are too few records."""
-    most = min(len(data.train), len(data.test))
-    half = most if setting.candidates is None else setting.candidates // 2
-    if half > most:
-        raise UserError(
-            f"fl_setting.candidates={setting.candidates}: half of them are training and half test images, of which "
-            f"there are {len(data.train)} and {len(data.test)}; take {2 * most} or fewer, or null for all"
-        )
-    return half
-
-
-def released_round(setting: Setting) -> int:
-    return setting.length() if setting.released == "last" else setting.released
+    def _half(self, data: Data) -> int:
+        """Members among the candidates. Raises UserError where there are too few records."""
+        most = min(len(data.train), len(data.test))
+        half = most if self.candidates is None else self.candidates // 2
+        if half > most:
+            raise UserError(
+                f"fl_setting.candidates={self.candidates}: half of them are training and half test images, of which "
+                f"there are {len(data.train)} and {len(data.test)}; take {2 * most} or fewer, or null for all"
+            )
+        return half

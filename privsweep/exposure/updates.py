@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from privsweep.exposure.victims import VictimChoice, draw_victims
+from privsweep.exposure.federation import Federation, check_batch, check_kept, finished
+from privsweep.exposure.victims import Victims
 from privsweep.interface.component import component
-from privsweep.interface.data import Data, Loss, Tensors
+from privsweep.interface.data import Architecture, Data, Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Update
+from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, System, Update
 from privsweep.training.aggregation import server_mean
 from privsweep.training.local import LocalSchedule, gradient, parameters_of, train, weights_of
-
-KNOWS = frozenset({"model", "loss", "domain", "recipe"})
 
 
 @component
@@ -35,9 +36,6 @@ class Capture:
     mode: Literal["train", "eval"]  # of normalisation layers; without them both are the same
 
 
-NEUTRAL = Capture(round=0, client=0, step=0, what="gradient", batch_size=1, mode="train")
-
-
 @dataclass(frozen=True)
 class ClientContext:
     """Everything that a client computes an update with."""
@@ -48,12 +46,12 @@ class ClientContext:
     schedule: LocalSchedule
     defense: Defense
 
-    def share(self, weights: Tensors, batch: Tensor, what: str, mode: str, rng: Rng) -> dict[str, Tensor]:
+    def update(self, weights: Tensors, batch: Tensor, capture: Capture, rng: Rng) -> dict[str, Tensor]:
         """What leaves a client whose only data are the examples ``batch``: counterfactual, nothing is trained."""
         self.model.load_state_dict(dict(weights))
-        self.model.train(mode == "train")
+        self.model.train(capture.mode == "train")
         own = self.data.train.take(batch)
-        if what == "gradient":
+        if capture.what == "gradient":
             x = self.data.domain.inputs(own.pixels())
             delta, _ = gradient(self.model, self.loss, x, own.labels, self.defense, rng)
         else:
@@ -63,100 +61,120 @@ class ClientContext:
         return dict(self.defense.update(delta, rng.child("update")))
 
 
-def expose(
-    party: ClientContext,
-    weights: Tensors,
-    shards: Sequence[Tensor],
-    capture: Capture,
-    victims: int,
-    position: str,
-    rng: Rng,
-    choice: VictimChoice,
-    victim_rng: Rng,
-    together: int,
-) -> Exposure:
-    """One captured update for each of ``victims`` victims, and the images behind it.
+@dataclass(frozen=True)
+class UpdateView:
+    """One captured update for each victim, as the server or another client gets it. Zen, section 4.1: train time.
 
-    The server sees the victim client's share; where a defence leaves it sums only, the mean share of the
-    ``together`` clients of a round, as far as they get through, and all their images are behind it. Another
-    client sees the aggregate of all and takes off its own share: with two clients the victim's alone is left,
-    with more the mean of the others'.
-    Victims are drawn without replacement from the client's examples, so no image is attacked twice; they
-    come from ``victim_rng`` (see ``privsweep.exposure.victims``), all other noise from ``rng``.
-    Clients weigh alike, for they hold batches of one size. ``check`` has seen that the examples suffice.
+    The server sees the victim client's update; where a defence leaves it sums only, the mean of a round's, as far as
+    they get through, and all these clients' images are behind it. Another client sees the aggregate of all and takes
+    off its own update: with two clients the victim's alone is left, with more the mean of the others'.
+    Victims are drawn without replacement from the client's examples, so no image is attacked twice.
+    Clients weigh alike, for they hold batches of one size.
     """
-    summed = together if party.defense.sums_only else 1
-    check(shards, capture, victims, position, summed)
-    senders, eavesdropper = choose_participants(shards, capture, position, summed)
-    parts = senders if eavesdropper is None else [*senders, eavesdropper]
-    labels = party.data.train.labels.cpu()
-    images = {
-        c: draw_victims(
-            shards[c], labels[shards[c]], victims, capture.batch_size, choice, victim_rng.child("victims", c)
-        )
-        for c in parts
-    }
-    deltas, behind = [], []
-    for victim in range(victims):
-        own = rng.child("victim", victim)
-        updates = [
-            party.share(weights, images[c][victim], capture.what, capture.mode, own.child("client", c)) for c in parts
-        ]
-        delta, surviving = _captured(updates, eavesdropper is not None, party.defense, own)
-        deltas.append(delta)
-        behind.append(torch.cat([images[parts[n]][victim] for n in surviving]))
-    index = torch.stack(behind)
-    schedule = party.schedule
-    device = party.data.train.images.device
-    victim_model = party.model.train(capture.mode == "train")
-    known = Knowledge(
-        model=victim_model,  # type: ignore[arg-type]
-        loss=party.loss,
-        domain=party.data.domain,
-        recipe=Recipe(
+
+    federation: Federation
+    capture: Capture
+    victims: Victims
+    position: Literal["client", "server"]
+    labels_known: bool
+
+    observation: ClassVar[type[Update]] = Update
+    time: ClassVar[Literal["train", "test"]] = "train"
+
+    @property
+    def grants(self) -> frozenset[str]:
+        return frozenset({"model", "loss", "domain", "recipe"} | ({"labels"} if self.labels_known else set()))
+
+    @property
+    def calls(self) -> frozenset[str]:
+        points = {"model", "loss", "example_gradients", "gradient", "update", "server_view"}
+        trains = self.capture.what == "difference" or self.capture.step > 0
+        return frozenset(points | ({"sample"} if trains else set()) | ({"aggregate"} if self._listens else set()))
+
+    @property
+    def _listens(self) -> bool:
+        return self.position == "client"
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where rounds, clients or examples do not suffice, or the model cannot take the batch."""
+        check_kept(self.federation, "capture.round", self.capture.round)
+        self._senders(self.federation.shards(data, rng), defense)
+        check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)
+
+    def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
+        """Updates of ``victims`` victims from the weights of the captured round, and the images behind them."""
+        capture, done = self.capture, finished(self.federation, self.capture.round)
+        weights = system.snapshots[done]
+        if capture.step:
+            weights = self.federation.local_weights(
+                done, weights, capture.client, capture.step, data, model, defense, rng
+            )
+        net = self.federation.network(data, model, defense, rng)
+        net.load_state_dict(dict(weights))
+        known = deepcopy(net).train(capture.mode == "train")  # before any victim's batch passes through
+        loss, schedule = defense.loss(cross_entropy), self.federation.local_schedule()
+        client = ClientContext(data, net, loss, schedule, defense)
+        deltas, index = self._updates(client, weights, self.federation.shards(data, rng), rng.child("exposure", done))
+        recipe = Recipe(
             optimizer=schedule.optimizer.name,
             lr=schedule.optimizer.lr,
+            momentum=schedule.optimizer.momentum,
             steps=1 if capture.what == "gradient" else schedule.length(capture.batch_size),
             batch_size=capture.batch_size,
-        ),
-    )
-    seen = Update(
-        weights={k: w.clone() for k, w in weights.items()},
-        delta={name: torch.stack([d[name] for d in deltas]) for name in deltas[0]},
-        kind=capture.what,
-        contributors=index.shape[1] // capture.batch_size,
-        examples=index.shape[1],
-    )
-    flat = index.to(device)
-    truth = Images(pixels=party.data.train.pixels(flat), labels=party.data.train.labels[flat], index=index)
-    return Exposure(seen, known, truth)
+        )
+        seen = Update(
+            weights={k: w.clone() for k, w in weights.items()},
+            delta={name: torch.stack([d[name] for d in deltas]) for name in deltas[0]},
+            kind=capture.what,
+            contributors=index.shape[1] // capture.batch_size,
+            examples=index.shape[1],
+        )
+        flat = index.to(data.train.images.device)
+        truth = Images(pixels=data.train.pixels(flat), labels=data.train.labels[flat], index=index)
+        labels = truth.labels.clone() if self.labels_known else None
+        return Exposure(
+            seen, Knowledge(model=known, loss=loss, domain=data.domain, recipe=recipe, labels=labels), truth
+        )
+
+    def _updates(
+        self, client: ClientContext, weights: Tensors, shards: Sequence[Tensor], rng: Rng
+    ) -> tuple[list[Tensors], Tensor]:
+        """What is captured of every victim, and the positions ``[V, N]`` of the images behind it."""
+        defense, labels = client.defense, client.data.train.labels.cpu()
+        clients = self._senders(shards, defense)
+        batch = self.capture.batch_size
+        images = {c: self.victims.draw(c, shards[c], labels, batch, rng) for c in clients}
+        deltas, behind = [], []
+        for victim in range(self.victims.count):
+            own = rng.child("victim", victim)
+            updates = [client.update(weights, images[c][victim], self.capture, own.child("client", c)) for c in clients]
+            delta, surviving = _captured(updates, self._listens, defense, own)
+            deltas.append(delta)
+            behind.append(torch.cat([images[clients[n]][victim] for n in surviving]))
+        return deltas, torch.stack(behind)
+
+    def _senders(self, shards: Sequence[Tensor], defense: Defense) -> list[int]:
+        """The clients that take part: the victim first, a listening one last.
+
+        Raises UserError where clients or their examples do not suffice.
+        """
+        summed = self.federation.participants(len(shards)) if defense.sums_only else 1
+        clients = choose_participants(len(shards), self.capture.client, self.position, summed)
+        for client in clients:
+            self.victims.check(client, shards, self.capture.batch_size)
+        return clients
 
 
-def choose_participants(
-    shards: Sequence[Tensor], capture: Capture, position: str, summed: int
-) -> tuple[list[int], int | None]:
-    """The clients whose images are behind an update, the victim first, and the client that listens, if one does."""
-    victim = capture.client
-    if victim >= len(shards):
-        raise UserError(f"fl_setting.capture.client={victim}: clients are numbered 0 to {len(shards) - 1}")
+def choose_participants(clients: int, victim: int, position: str, summed: int) -> list[int]:
+    """The clients whose images are behind an update, the victim first; last the one that listens, if one does."""
+    if victim >= clients:
+        raise UserError(f"fl_setting.capture.client={victim}: clients are numbered 0 to {clients - 1}")
     if position == "server":
-        return [victim, *(c for c in range(len(shards)) if c != victim)][:summed], None
-    if len(shards) < 2:
+        return [victim, *(c for c in range(clients) if c != victim)][:summed]
+    if clients < 2:
         raise UserError("fl_setting.position=client: a lone client sees only itself; take fl_setting.clients=2 or more")
-    listener = (victim + 1) % len(shards)
-    return [victim, *(c for c in range(len(shards)) if c not in (victim, listener))], listener
-
-
-def check(shards: Sequence[Tensor], capture: Capture, victims: int, position: str, summed: int = 1) -> None:
-    """Raises UserError where clients or examples do not suffice for the capture; the server sees ``summed`` at once."""
-    senders, listener = choose_participants(shards, capture, position, summed)
-    for client in senders if listener is None else [*senders, listener]:
-        if victims * capture.batch_size > len(shards[client]):
-            raise UserError(
-                f"fl_setting.victims={victims}: with fl_setting.capture.batch_size={capture.batch_size} they need "
-                f"{victims * capture.batch_size} images, and client {client} holds {len(shards[client])}; take fewer "
-                "victims, or fewer clients"
-            )
+    listener = (victim + 1) % clients
+    return [victim, *(c for c in range(clients) if c not in (victim, listener)), listener]
 
 
 def _captured(updates: Sequence[Tensors], listening: bool, defense: Defense, rng: Rng) -> tuple[Tensors, list[int]]:

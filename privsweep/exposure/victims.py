@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 
 VictimChoice = Literal["random", "every_class"]
 
 
-def draw_victims(shard: Tensor, labels: Tensor, count: int, batch: int, choice: VictimChoice, rng: Rng) -> Tensor:
-    """Positions ``[count, batch]`` in the training split, drawn without replacement from a client's ``shard``.
+@dataclass(frozen=True)
+class Victims:
+    """How many victims there are, and how their images are chosen."""
 
-    ``labels``: int64, of the shard's examples. ``random`` is plain; ``every_class`` deals the classes in turn,
-    in a random order anew in every turn, so that each one is there as soon as there are as many images as
-    classes (PRECODE, section 4: 128 images with every class). A class that is used up is passed over.
-    The first images stay when more are asked for, and whatever the batch.
-    """
-    order = rng.permutation(len(shard))
-    if choice == "every_class":
-        order = order[_turns(labels[order]).argsort(stable=True)]
-    return shard[order[: count * batch]].view(count, batch)
+    count: int
+    choice: VictimChoice
+    seed: int | None  # in place of the run's
+
+    def check(self, client: int, shards: Sequence[Tensor], batch: int) -> None:
+        """Raises UserError where there is no such client, or it holds too few examples."""
+        if client >= len(shards):
+            raise UserError(f"fl_setting.capture.client={client}: clients are numbered 0 to {len(shards) - 1}")
+        needed, held = self.count * batch, len(shards[client])
+        if needed > held:
+            raise UserError(
+                f"fl_setting.victims={self.count}: with fl_setting.capture.batch_size={batch} they need {needed} "
+                f"images, and client {client} holds {held}; take fewer victims, or fewer clients"
+            )
+
+    def draw(self, client: int, shard: Tensor, labels: Tensor, batch: int, rng: Rng) -> Tensor:
+        """Positions ``[count, batch]`` in the training split, drawn without replacement from a client's ``shard``.
+
+        ``labels``: int64, of the whole training split. ``random`` is plain; ``every_class`` deals the classes in
+        turn, in a random order anew in every turn, so that each one is there as soon as there are as many images as
+        classes (PRECODE, section 4: 128 images with every class). A class that is used up is passed over.
+        The first images stay when more are asked for, and whatever the batch.
+        """
+        own = rng if self.seed is None else Rng(self.seed)
+        order = own.child("victims", client).permutation(len(shard))
+        if self.choice == "every_class":
+            order = order[_turns(labels[shard][order]).argsort(stable=True)]
+        return shard[order[: self.count * batch]].view(self.count, batch)
 
 
 def _turns(labels: Tensor) -> Tensor:

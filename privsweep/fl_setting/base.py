@@ -1,26 +1,25 @@
-"""What the training settings share: who takes part, what is measured, how an update is exposed."""
+"""What the training settings share: who takes part, what is measured while they train, what is seen of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from privsweep.exposure.black_box import released_round
-from privsweep.exposure.updates import KNOWS, NEUTRAL, Capture, ClientContext, check, expose
-from privsweep.exposure.victims import VictimChoice
-from privsweep.interface.component import component
+from privsweep.exposure.black_box import BlackBoxView
+from privsweep.exposure.updates import Capture, UpdateView
+from privsweep.exposure.victims import VictimChoice, Victims
+from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Recipe, Schedule, System, Update
-from privsweep.interface.roles import Bench
+from privsweep.interface.records import Recipe, Schedule, System
+from privsweep.interface.roles import Bench, View
 from privsweep.metric.accuracy import accuracy
 from privsweep.training.aggregation import participants
 from privsweep.training.local import LocalSchedule
@@ -32,49 +31,50 @@ Count = Annotated[int, Field(ge=1)]
 
 
 @component
-class TrainingSetting:
-    """A setting that trains a classifier and exposes captured updates; subclasses say how it is trained."""
+class TrainingSetting(ABC):
+    """A setting that trains a classifier; subclasses say how. Its updates can be captured, and it answers queries."""
 
     optimizer: Literal["adam", "sgd"]
     lr: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]  # of sgd; adam ignores it
     batch_size: Count
     checkpoints: list[Annotated[int, Field(ge=0)]]  # rounds whose weights are kept; 0 and the last always are
-    victims: Count
-    victim_choice: VictimChoice
-    victim_seed: Annotated[int, Field(ge=0)] | None  # in place of the run's; None: that one, by captured round
-    labels_known: bool  # the adversary is given the labels of the victims' images
-    position: Literal["client", "server"]
-    capture: Capture
-    released: Annotated[int, Field(ge=0)] | Literal["last"]  # rounds of the model that answers as a black box
-    candidates: Annotated[int, Field(ge=2)] | None  # whose membership is asked, half of them members; None: all
+    victims: ExposureOnly[Count]
+    victim_choice: ExposureOnly[VictimChoice]
+    victim_seed: ExposureOnly[Annotated[int, Field(ge=0)] | None]  # in place of the run's
+    labels_known: ExposureOnly[bool]  # the adversary is given the labels of the victims' images
+    position: ExposureOnly[Literal["client", "server"]]
+    capture: ExposureOnly[Capture]
+    released: ExposureOnly[Annotated[int, Field(ge=0)] | Literal["last"]]  # rounds of the model that answers
+    candidates: ExposureOnly[Annotated[int, Field(ge=2)] | None]  # whose membership is asked; None: all
 
-    exposes: ClassVar[type] = Update
     training_calls: ClassVar[frozenset[str]] = frozenset(
         {"model", "loss", "sample", "example_gradients", "gradient", "update", "server_view", "aggregate"}
     )
-    calls: ClassVar[frozenset[str]] = training_calls
-    exposure_fields: ClassVar[Mapping[str, Any]] = {
-        "victims": 1,
-        "victim_choice": "random",
-        "victim_seed": None,
-        "labels_known": False,
-        "position": "server",
-        "capture": NEUTRAL,
-        "released": "last",
-        "candidates": None,
-    }
 
-    def shards(self, data: Data, rng: Rng) -> list[Tensor]:
+    @abstractmethod
+    def shards(self, data: Data, rng: Rng) -> Sequence[Tensor]:
         """Positions of every client's examples in the training split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def local_schedule(self) -> LocalSchedule:
         """What a client does between two messages."""
-        raise NotImplementedError
 
-    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
-        raise NotImplementedError
+    @abstractmethod
+    def length(self) -> int:
+        """Rounds (epochs, of central training) from the first to the last."""
+
+    @abstractmethod
+    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System: ...
+
+    def views(self) -> Sequence[View]:
+        return UpdateView(self, self.capture, self._victims(), self.position, self.labels_known), self._black_box()
+
+    def _victims(self) -> Victims:
+        return Victims(self.victims, self.victim_choice, self.victim_seed)
+
+    def _black_box(self) -> BlackBoxView:
+        return BlackBoxView(self, self.released, self.candidates)
 
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum)
@@ -84,13 +84,6 @@ class TrainingSetting:
         net = defense.model(model.build(data.domain, rng.child("init")), rng.child("defense"))
         return net.to(data.train.images.device)
 
-    def knows(self) -> frozenset[str]:
-        return KNOWS | {"labels"} if self.labels_known else KNOWS
-
-    def length(self) -> int:
-        """Rounds (epochs, of central training) from the first to the last."""
-        raise NotImplementedError
-
     def schedule(self, data: Data, rng: Rng) -> Schedule:
         shards = self.shards(data, rng)
         fewest = min(len(s) for s in shards)
@@ -98,81 +91,34 @@ class TrainingSetting:
         return Schedule(fewest, self.batch_size, steps, self.length(), len(shards), self.fraction_of_clients())
 
     def recipe(self, data: Data, rng: Rng) -> Recipe:
+        """How one client trains, from the first round to the last."""
         schedule = self.schedule(data, rng)
         epochs = schedule.steps / -(-schedule.examples // self.batch_size)
-        return Recipe(self.optimizer, self.lr, schedule.steps, self.batch_size, epochs, len(data.train))
+        return Recipe(self.optimizer, self.lr, self.momentum, schedule.steps, self.batch_size, epochs, len(data.train))
 
     def fraction_of_clients(self) -> float:
         """Of all clients, that take part in a round."""
         return 1.0
 
-    def captured_round(self) -> int:
-        return self.length() if self.capture.round == "last" else self.capture.round
+    def participants(self, clients: int) -> int:
+        """How many of that many clients take part in a round."""
+        return participants(clients, self.fraction_of_clients())
 
     def refuses(self, defense: Defense) -> str | None:
         return None
 
-    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng, capturing: bool) -> None:
-        kept = sorted({0, self.length(), *self.checkpoints})
-        if kept[-1] > self.length():
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError for checkpoints after the end, and where the clients cannot have the data."""
+        if max(self.checkpoints, default=0) > self.length():
             raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
-        used = {"capture.round": self.captured_round()} if capturing else {"released": released_round(self)}
-        for key, done in used.items():
-            if done not in kept:
-                raise UserError(
-                    f"fl_setting.{key}={done}: weights are kept after rounds {', '.join(map(str, kept))}; add it to "
-                    "fl_setting.checkpoints, or train for longer"
-                )
-        shards = self.shards(data, rng)
-        if not capturing:
-            return
-        summed = participants(len(shards), self.fraction_of_clients()) if defense.sums_only else 1
-        check(shards, self.capture, self.victims, self.position, summed)
-        with torch.device("meta"):
-            net = model.build(data.domain, rng.child("init")).train(self.capture.mode == "train")
-            try:
-                net(torch.zeros(self.capture.batch_size, *data.domain.shape))
-            except ValueError as error:  # batch normalisation of a single value
-                raise UserError(
-                    f"fl_setting.capture.batch_size={self.capture.batch_size}: the model cannot be trained on so few "
-                    f"images of this size ({error}); take more, fl_setting.capture.mode=eval, or model.norm=group"
-                ) from error
-
-    def expose(
-        self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench
-    ) -> Exposure:
-        """Captured updates of ``victims`` victims, and their labels if known."""
-        shards = self.shards(data, rng)
-        net = self.network(data, model, defense, rng)
-        schedule, loss = self.local_schedule(), defense.loss(cross_entropy)
-        done = self.captured_round()
-        weights = system.snapshots[done]
-        if self.capture.step:
-            weights = self.local_weights(done, weights, net, shards, data, defense, rng)
-        party = ClientContext(data, net, loss, schedule, defense)
-        own = rng.child("exposure", done)
-        victims = own if self.victim_seed is None else Rng(self.victim_seed)
-        out = expose(
-            party, weights, shards, self.capture, self.victims, self.position, own, self.victim_choice, victims,
-            participants(len(shards), self.fraction_of_clients()),
-        )  # fmt: skip
-        if not self.labels_known:
-            return out
-        assert isinstance(out.truth, Images)
-        return replace(out, known=replace(out.known, labels=out.truth.labels.clone()))
+        self.shards(data, rng)
 
     def local_weights(
-        self,
-        done: int,
-        weights: Tensors,
-        net: nn.Module,
-        shards: Sequence[Tensor],
-        data: Data,
-        defense: Defense,
+        self, done: int, weights: Tensors, client: int, steps: int, data: Data, model: Architecture, defense: Defense,
         rng: Rng,
-    ) -> Tensors:
-        """The weights of the capture's client after its first ``capture.step`` local steps of the next round."""
-        raise NotImplementedError  # settings without local steps refuse capture.step
+    ) -> Tensors:  # fmt: skip
+        """The weights of ``client`` after its first ``steps`` local steps of the round that follows round ``done``."""
+        raise UserError(f"fl_setting.capture.step={steps}: clients of this setting take no local steps; take 0")
 
 
 @dataclass
@@ -218,7 +164,7 @@ class Federated(TrainingSetting):
     def fraction_of_clients(self) -> float:
         return self.participation
 
-    def shards(self, data: Data, rng: Rng) -> list[Tensor]:
+    def shards(self, data: Data, rng: Rng) -> Sequence[Tensor]:
         labels, classes = data.train.labels, data.domain.classes
         return partition(labels, classes, self.clients, self.partition, self.dirichlet_alpha, rng.child("partition"))
 

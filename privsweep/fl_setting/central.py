@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from privsweep.fl_setting.base import Log, TrainingSetting
-from privsweep.interface.component import component
+from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -25,10 +26,9 @@ class Central(TrainingSetting):
     """Plain training with one optimiser from the first epoch to the last; a server sees the gradients."""
 
     epochs: Annotated[int, Field(ge=0)]
-    position: Literal["server"]
+    position: ExposureOnly[Literal["server"]]
 
     training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "sample", "example_gradients", "gradient"})
-    calls: ClassVar[frozenset[str]] = training_calls | {"update", "server_view"}
 
     def __post_init__(self) -> None:
         if self.capture.client:
@@ -42,7 +42,7 @@ class Central(TrainingSetting):
     def length(self) -> int:
         return self.epochs
 
-    def shards(self, data: Data, rng: Rng) -> list[Tensor]:
+    def shards(self, data: Data, rng: Rng) -> Sequence[Tensor]:
         return [torch.arange(len(data.train))]
 
     def local_schedule(self) -> LocalSchedule:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from privsweep.fl_setting.base import Count, Federated, Log
-from privsweep.interface.component import component
+from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
@@ -36,7 +33,7 @@ class FedAvg(Federated):
 
     local_epochs: Count
     local_steps: Count | None  # instead of whole epochs; null: epochs
-    parallel: Parallel  # auto: stacked on a GPU, in turn on the CPU; same weights to rounding
+    parallel: ResourceOnly[Parallel]  # auto: stacked on a GPU, in turn on the CPU; same weights to rounding
 
     def local_schedule(self) -> LocalSchedule:
         return LocalSchedule(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
@@ -61,18 +58,12 @@ class FedAvg(Federated):
         return log.system()
 
     def local_weights(
-        self,
-        done: int,
-        weights: Tensors,
-        net: nn.Module,
-        shards: Sequence[Tensor],
-        data: Data,
-        defense: Defense,
+        self, done: int, weights: Tensors, client: int, steps: int, data: Data, model: Architecture, defense: Defense,
         rng: Rng,
-    ) -> Tensors:
-        client = self.capture.client
-        own = self.splits(data, [shards[client]])[0]
-        schedule = LocalSchedule(self.rule(), self.local_epochs, self.capture.step, self.batch_size)
+    ) -> Tensors:  # fmt: skip
+        net = self.network(data, model, defense, rng)
+        own = self.splits(data, [self.shards(data, rng)[client]])[0]
+        schedule = LocalSchedule(self.rule(), self.local_epochs, steps, self.batch_size)
         net.load_state_dict(dict(weights))
         own_rng = rng.child("round", done, "client", client)
         train(net, own, data.domain, schedule, defense.loss(cross_entropy), defense, own_rng)

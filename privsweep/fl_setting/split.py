@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import zip_longest
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from privsweep.exposure import activations
-from privsweep.exposure.activations import NEUTRAL, ActivationCapture
-from privsweep.exposure.victims import draw_victims
+from privsweep.exposure.activations import ActivationCapture, ActivationView
 from privsweep.fl_setting.base import Count, Federated, Log
-from privsweep.interface.component import component
+from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data, ImageSet, Loss
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Exposure, Knowledge, System
-from privsweep.interface.roles import Bench
+from privsweep.interface.records import System
+from privsweep.interface.roles import Bench, View
 from privsweep.model.split_at import cut
 from privsweep.training.aggregation import averaged
 from privsweep.training.local import LocalSchedule, batches_of, gradient, weights_of
@@ -62,14 +60,17 @@ class SplitFed(Federated):
     cut: str
     local_epochs: Count
     local_steps: Count | None  # instead of whole epochs; null: epochs
-    position: Literal["server"]
-    reveals: Literal["each", "mean"]  # the adversary sees every image's activations, or their mean over a message
-    capture: ActivationCapture  # type: ignore[assignment]  # activations come from no local step
+    position: ExposureOnly[Literal["server"]]
+    reveals: ExposureOnly[
+        Literal["each", "mean"]
+    ]  # the adversary sees every image's activations, or their mean over a message
+    capture: ExposureOnly[ActivationCapture]  # type: ignore[assignment]  # activations come from no local step
 
-    exposes: ClassVar[type] = Activations
     training_calls: ClassVar[frozenset[str]] = Federated.training_calls | {"activations"}
-    calls: ClassVar[frozenset[str]] = training_calls
-    exposure_fields: ClassVar[Mapping[str, Any]] = {**Federated.exposure_fields, "capture": NEUTRAL, "reveals": "each"}
+
+    def views(self) -> Sequence[View]:
+        seen = ActivationView(self, self.cut, self.capture, self._victims(), self.reveals, self.labels_known)
+        return seen, self._black_box()
 
     def local_schedule(self) -> LocalSchedule:
         return LocalSchedule(self.rule(), self.local_epochs, self.local_steps, self.batch_size)
@@ -87,9 +88,9 @@ class SplitFed(Federated):
             )
         return None
 
-    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng, capturing: bool) -> None:
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError too where either part would have nothing to learn."""
-        super().check(data, model, defense, rng, capturing)
+        super().check(data, model, defense, rng)
         with torch.device("meta"):
             net = model.build(data.domain, rng.child("init"))
         head, tail = cut(net, self.cut)
@@ -177,32 +178,3 @@ class SplitFed(Federated):
             client.step()
             server.step()
             yield value if len(batch) else value * torch.nan
-
-    def expose(
-        self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench
-    ) -> Exposure:
-        """Activations of ``victims`` messages of one client, and its part with the weights of that round.
-
-        Every client has the same, the mean; a message is counterfactual, nothing is trained by it.
-        """
-        done, client = self.captured_round(), self.capture.client
-        net = self.network(data, model, defense, rng)
-        net.load_state_dict(dict(system.snapshots[done]))
-        head, _ = cut(net, self.cut)
-        head.train(self.capture.mode == "train")
-        own = rng.child("exposure", done)
-        shard = self.shards(data, rng)[client]
-        choosing = own if self.victim_seed is None else Rng(self.victim_seed)
-        index = draw_victims(
-            shard, data.train.labels.cpu()[shard], self.victims, self.capture.batch_size, self.victim_choice,
-            choosing.child("victims", client),
-        )  # fmt: skip
-        seen, truth = activations.expose(head, self.cut, data, index, defense, own, self.reveals == "mean")
-        known = Knowledge(
-            model=head,
-            loss=defense.loss(cross_entropy),
-            domain=data.domain,
-            recipe=self.recipe(data, rng),
-            labels=truth.labels.clone() if self.labels_known else None,
-        )
-        return Exposure(seen, known, truth)

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from privsweep.exposure.updates import UpdateView
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
-from privsweep.interface.records import Knowledge, Update
-from privsweep.interface.roles import Setting
+from privsweep.interface.records import Knowledge, Recipe, Update
+from privsweep.interface.roles import View
 
 
 def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
     """Gradients ``[V, ...]`` by parameter name. A difference is taken for equal steps of SGD: exact for one step.
 
-    Raises UserError for the weight difference of clients that do not use plain SGD.
+    Needs the ``recipe`` for a difference. Raises UserError for that of clients that do not use SGD.
     """
     if seen.kind == "gradient":
         return seen.delta
-    recipe = known.recipe
-    if recipe is None:
-        raise UserError(
-            "attack: a weight difference tells a gradient only with the clients' learning rate, which this setting "
-            "does not grant; take fl_setting.capture.what=gradient"
-        )
-    if recipe.optimizer != "sgd":
-        raise UserError(_no_gradient(recipe.optimizer))
-    scale = -1 / (recipe.lr * recipe.steps)
+    if known.recipe.optimizer != "sgd":
+        raise UserError(_no_gradient(known.recipe.optimizer))
+    scale = -1 / (known.recipe.lr * _gradients_moved(known.recipe))
     return {name: scale * d for name, d in seen.delta.items()}
 
 
-def refuses_difference(setting: Setting) -> str | None:
-    """Why no gradient can be told from what that setting exposes, or None."""
-    capture, optimizer = getattr(setting, "capture", None), getattr(setting, "optimizer", "sgd")
-    if getattr(capture, "what", "gradient") == "difference" and optimizer != "sgd":
-        return _no_gradient(optimizer)
+def _gradients_moved(recipe: Recipe) -> float:
+    """How many times the learning rate equal gradients move the weights in all steps.
+
+    With momentum m the velocity of step i is ``1 + m + ... + m^(i-1)`` gradients.
+    """
+    return sum(recipe.momentum**power * (recipe.steps - power) for power in range(recipe.steps))
+
+
+def refuses_difference(view: View) -> str | None:
+    """Why no gradient can be told from what that view exposes, or None."""
+    if isinstance(view, UpdateView) and view.capture.what == "difference":
+        optimizer = view.federation.local_schedule().optimizer.name
+        return None if optimizer == "sgd" else _no_gradient(optimizer)
     return None
 
 

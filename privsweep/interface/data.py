@@ -84,6 +84,11 @@ class Data:
 class Dataset(Protocol):
     """A choice of the ``dataset`` group."""
 
+    @property
+    def prior_size(self) -> int:
+        """Training images held out for the adversary."""
+        ...
+
     def fingerprint(self) -> str:
         """A checksum of the files' contents; cheap, for it enters every signature."""
         ...

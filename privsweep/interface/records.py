@@ -6,9 +6,9 @@ whose membership is asked. A *victim* is one captured message; the images behind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
@@ -53,27 +53,58 @@ class Recipe:
 
     optimizer: str
     lr: float
+    momentum: float  # of SGD
     steps: int  # optimiser steps behind one update
     batch_size: int
     epochs: float | None = None  # how often a client uses each of its examples; None: not told
     examples: int | None = None  # of all clients together; None: not told
 
 
-@dataclass(frozen=True)
-class Knowledge:
-    """What the adversary knows besides; None means that it is not granted."""
+class NotGrantedError(AttributeError):
+    """An attack read what it did not name among its needs, or what the view does not grant."""
 
-    model: nn.Sequential | None = None  # in the mode (train or eval) of the clients; of split learning, their part
-    loss: Loss | None = None
-    domain: Domain | None = None
-    labels: Tensor | None = None  # int64 [V, N]
-    recipe: Recipe | None = None
-    architecture: Architecture | None = None  # of the target, without its weights
-    candidates: ImageSet | None = None  # the M records whose membership is asked, in the order of the predictions
-    prior: ImageSet | None = None  # the adversary's own data: of another dataset, or held out from this one
+
+@dataclass(frozen=True, init=False)
+class Knowledge:
+    """What the adversary knows besides what it sees. Reading what is not granted raises NotGrantedError.
+
+    No tensor here depends on the victims, apart from ``labels`` and ``candidates``.
+    """
+
+    model: nn.Sequential  # in the mode (train or eval) of the clients; of split learning, their part
+    loss: Loss
+    domain: Domain
+    labels: Tensor  # int64 [V, N]
+    recipe: Recipe
+    architecture: Architecture  # of the target, without its weights
+    candidates: ImageSet  # the M records whose membership is asked, in the order of the predictions
+    prior: ImageSet  # the adversary's own data: of another dataset, or held out from this one
+
+    def __init__(self, **granted: Any) -> None:
+        """None counts as not granted. Raises TypeError for a name that is no field."""
+        strange = granted.keys() - GRANTS
+        if strange:
+            raise TypeError(f"Knowledge has no {', '.join(sorted(strange))}")
+        self.__dict__.update({name: value for name, value in granted.items() if value is not None})
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:  # called where there is no such attribute
+            raise NotGrantedError(f"{name} is not granted; the attack must name it among its needs")
 
     def granted(self) -> frozenset[str]:
-        return frozenset(name for name, value in vars(self).items() if value is not None)
+        return frozenset(vars(self))
+
+    def only(self, names: Iterable[str]) -> Knowledge:
+        """What is granted of ``names``, and nothing else."""
+        return Knowledge(**{name: value for name, value in vars(self).items() if name in names})
+
+    def having(self, **more: Any) -> Knowledge:
+        """This knowledge and ``more``."""
+        return Knowledge(**{**vars(self), **more})
+
+
+GRANTS = frozenset(Knowledge.__annotations__)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""Who plays: settings, attacks, and the workbench that long work is given.
+"""Who plays: settings and their views, attacks, and the workbench that long work is given.
 
-A setting trains a federation on a dataset with a model under defences, and exposes what an adversary
-sees. An attack turns what is seen and known into a guess. Metrics compare the guess with the truth.
+A setting trains a federation on a dataset with a model under defences; a view exposes what an adversary
+sees of it. An attack turns what is seen and known into a guess. Metrics compare the guess with the truth.
 Where a defence acts: ``privsweep.interface.defense``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
@@ -21,7 +21,6 @@ from privsweep.interface.records import (
     Guess,
     Knowledge,
     Observation,
-    Recipe,
     Schedule,
     System,
     ThreatModel,
@@ -45,62 +44,60 @@ class Bench(Protocol):
         ...
 
 
-class Setting(Protocol):
-    """A choice of the ``fl_setting`` group."""
+class View(Protocol):
+    """What an adversary gets to see of a trained system; a setting lists its views, and an attack picks one by kind."""
 
-    exposes: ClassVar[type]  # Update or Activations; predictions every setting gives (privsweep.exposure.black_box)
-    calls: ClassVar[frozenset[str]]  # defence points that train or expose calls
-    training_calls: ClassVar[frozenset[str]]  # those that train calls: they determine the trained system
-    exposure_fields: ClassVar[Mapping[str, Any]]  # fields that train ignores, and the value it is given
+    @property
+    def observation(self) -> type[Observation]: ...
+
+    @property
+    def time(self) -> Literal["train", "test"]: ...
 
     @property
     def position(self) -> Literal["client", "server", "off-path"]: ...
 
     @property
-    def released(self) -> int | Literal["last"]:
-        """Finished rounds of the model that answers as a black box."""
+    def grants(self) -> frozenset[str]:
+        """Names of Knowledge."""
         ...
 
     @property
-    def candidates(self) -> int | None:
-        """Records whose membership is asked, half of them members; None: as many as there are."""
+    def calls(self) -> frozenset[str]:
+        """The defence points that ``expose`` calls."""
+        ...
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where the view does not fit the data or the model: more victims than images, say."""
+        ...
+
+    def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
+        """What is seen, what is known besides, and the truth, none of which is in the other two."""
+        ...
+
+
+class Setting(Protocol):
+    """A choice of the ``fl_setting`` group: trains a federation, and knows nothing of what is seen of it."""
+
+    training_calls: ClassVar[frozenset[str]]  # defence points that ``train`` calls: they determine the trained system
+
+    def views(self) -> Sequence[View]:
+        """What adversaries see of the trained system, one view a kind of observation, the usual one first."""
         ...
 
     def refuses(self, defense: Defense) -> str | None:
         """Why this setting cannot go together with that defence, and what to do, or None."""
         ...
 
-    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng, capturing: bool) -> None:
-        """Raises UserError where setting, data and model do not fit: more clients than examples, say.
-
-        ``capturing``: whether ``expose`` will be called, and not a black box asked or nothing attacked.
-        """
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where training does not fit data or model: more clients than examples, say."""
         ...
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:
         """How often a client's data are used, for noise that is chosen from a privacy budget, and its accounting."""
         ...
 
-    def recipe(self, data: Data, rng: Rng) -> Recipe:
-        """How one client trains, from the first round to the last."""
-        ...
-
-    def length(self) -> int:
-        """Rounds (epochs, of central training) from the first to the last."""
-        ...
-
-    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
-        """The freshly initialised model with the defence's layers, on the data's device."""
-        ...
-
-    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System: ...
-
-    def expose(
-        self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench
-    ) -> Exposure: ...
-
-    def knows(self) -> frozenset[str]:
-        """The names of Knowledge that ``expose`` grants."""
+    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
+        """Called on a copy that lacks all fields marked ``ExposureOnly``."""
         ...
 
 
@@ -110,11 +107,10 @@ class Attack(Protocol):
     observes: type[Observation] | None  # None: attacks nothing
     needs: frozenset[str]  # names of Knowledge
     prepares_from: frozenset[str]  # those of them that ``prepare`` is given; none: there is nothing to prepare
-    prepare_ignores: frozenset[str]  # own fields that ``prepare`` does not depend on
     threat: ThreatModel
 
-    def refuses(self, setting: Setting) -> str | None:
-        """Why this attack cannot work on that setting and what to change, or None."""
+    def refuses(self, view: View) -> str | None:
+        """Why this attack cannot work on what that view exposes and what to change, or None."""
         ...
 
     def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:

@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.interface.component import component
+from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Recipe, ThreatModel
-from privsweep.interface.roles import Bench, Setting
+from privsweep.interface.roles import Bench, View
 from privsweep.membership_inference.auxiliary_data import unfit
 from privsweep.training.local import LocalSchedule
 from privsweep.training.optimizer import Optimizer
@@ -34,12 +34,11 @@ class ShadowAttack:
     epochs: Annotated[int, Field(ge=1)] | None  # None, here and below: as the target's clients train
     optimizer: Literal["adam", "sgd"] | None
     lr: Annotated[float, Field(gt=0)] | None
-    momentum: Annotated[float, Field(ge=0, lt=1)]  # of sgd
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None  # of sgd
     batch_size: Annotated[int, Field(ge=1)] | None
-    memory: Annotated[float, Field(gt=0)]  # GiB for the shadows trained at once
+    memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for the shadows trained at once
 
     observes: ClassVar[type] = Predictions
-    prepare_ignores: ClassVar[frozenset[str]] = frozenset({"memory"})
     threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
 
     def __post_init__(self) -> None:
@@ -55,11 +54,11 @@ class ShadowAttack:
         own = {"prior", "domain"}
         if self.shadow == "target":
             own.add("architecture")
-        if None in (self.epochs, self.optimizer, self.lr, self.batch_size):
+        if None in (self.epochs, self.optimizer, self.lr, self.momentum, self.batch_size):
             own.add("recipe")
         return frozenset(own)
 
-    def refuses(self, setting: Setting) -> str | None:
+    def refuses(self, view: View) -> str | None:
         return None
 
     def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
@@ -70,15 +69,15 @@ class ShadowAttack:
         return unfit(prior, domain, 2 * (self.shadow_size or 1), f"attack.shadow_size={self.shadow_size}", remedy)
 
     def architecture(self, known: Knowledge) -> Architecture:
-        chosen = known.architecture if self.shadow == "target" else self.shadow
-        assert chosen is not None
+        chosen: Architecture = known.architecture if self.shadow == "target" else self.shadow
         return chosen
 
-    def schedule(self, recipe: Recipe | None) -> LocalSchedule:
+    def schedule(self, known: Knowledge) -> LocalSchedule:
         """How a shadow trains: whole epochs, as often as a client of the target uses each of its examples."""
-        told = recipe or Recipe("", 0.0, 0, 0, 0.0)
+        told = told_recipe(known) or Recipe("", 0.0, 0.0, 0, 0, 0.0)
         epochs = self.epochs or max(1, round(told.epochs or 0))
-        rule = Optimizer(self.optimizer or told.optimizer, self.lr or told.lr, self.momentum)  # type: ignore[arg-type]
+        momentum = told.momentum if self.momentum is None else self.momentum
+        rule = Optimizer(self.optimizer or told.optimizer, self.lr or told.lr, momentum)  # type: ignore[arg-type]
         return LocalSchedule(rule, epochs, None, self.batch_size or told.batch_size)
 
 
@@ -108,21 +107,18 @@ class InOutAttack(ShadowAttack):
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """Shadow weights ``[K, ...]``, and ``inside``, bool ``[K, n]``: public records, then candidates by content."""
-        assert known.prior is not None
-        assert known.domain is not None
         pool, asked = known.prior, 0
         if self.online:
-            assert known.candidates is not None
             asked = len(known.candidates)
             pool = _joined(pool, known.candidates.take(by_content(known.candidates)))
-        index = self.assigned(len(known.prior), asked, known.recipe, rng)
+        index = self.assigned(len(known.prior), asked, told_recipe(known), rng)
         inside = torch.zeros(self.shadows, len(pool), dtype=torch.bool).scatter_(1, index, True)
         weights = train_shadows(
             self.architecture(known),
             pool,
             index,
             known.domain,
-            self.schedule(known.recipe),
+            self.schedule(known),
             rng,
             bench,
             self.memory,
@@ -144,8 +140,6 @@ class InOutAttack(ShadowAttack):
 
     def on_candidates(self, known: Knowledge, prepared: Tensors) -> tuple[Tensor, Tensor]:
         """The shadows' probabilities ``[K, M, classes]``, and which of them trained on a candidate, bool ``[K, M]``."""
-        assert known.prior is not None
-        assert known.candidates is not None
         records = known.candidates
         inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.images.device)
         if self.online:
@@ -154,14 +148,17 @@ class InOutAttack(ShadowAttack):
 
     def on_prior(self, known: Knowledge, prepared: Tensors) -> tuple[Tensor, Tensor]:
         """The same for the public records: ``[K, P, classes]`` and ``[K, P]``."""
-        assert known.prior is not None
         return self._answers(known, prepared, known.prior), prepared["inside"][:, : len(known.prior)]
 
     def _answers(self, known: Knowledge, prepared: Tensors, records: ImageSet) -> Tensor:
-        assert known.domain is not None
         return answers(
             self.architecture(known).build(known.domain, Rng(0)), weights_in(prepared), records, known.domain
         )
+
+
+def told_recipe(known: Knowledge) -> Recipe | None:
+    """How the target's clients train, where that is granted."""
+    return known.recipe if "recipe" in known.granted() else None
 
 
 def weights_in(prepared: Tensors) -> Mapping[str, Tensor]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +15,10 @@ from hydra.utils import instantiate
 from pydantic import Field, ValidationError
 
 from privsweep.defense.stack import Stack
-from privsweep.interface.component import component
+from privsweep.interface.component import Outside, component, marked, without
 from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
-from privsweep.interface.records import Predictions
-from privsweep.interface.roles import Attack, Setting
+from privsweep.interface.roles import Attack, Setting, View
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.trust import check_component
@@ -75,49 +75,68 @@ class RunSpec:
     defense: Stack
     scoring: Scoring
     session: Session
-    config: Mapping[str, Any]  # all that can change a result
+    config: Mapping[str, Any]  # all that says what is computed
     choices: Mapping[str, Any]
 
     @property
+    def parts(self) -> Mapping[str, Any]:
+        """The components by their key in ``config``."""
+        return {key: getattr(self, key) for key in GROUPS}
+
+    @cached_property
     def signature(self) -> str:
-        return signature(self.config)
+        return signature(less(self.config, self.parts, "signature"))
+
+    @cached_property
+    def view(self) -> View | None:
+        """What the attack looks at; None where it attacks nothing, or the setting has no such view."""
+        return next((v for v in self.fl_setting.views() if v.observation is self.attack.observes), None)
 
     @property
     def has_prior(self) -> bool:
         """Whether the adversary has data of its own."""
-        return self.prior is not None or getattr(self.dataset, "prior_size", 0) > 0
+        return self.prior is not None or self.dataset.prior_size > 0
 
     @property
     def adversary_data(self) -> str | None:
         """In words, for the record."""
         if self.prior is not None:
             return f"training images of {self.choices.get('dataset@prior')}"
-        held = getattr(self.dataset, "prior_size", 0)
+        held = self.dataset.prior_size
         return f"{held} held-out training images of {self.choices.get('dataset')}" if held else None
 
     @property
     def position(self) -> str:
-        """Where the adversary is: whoever asks a black box is off the path, whatever position the setting names."""
-        return "off-path" if self.attack.observes is Predictions else self.fl_setting.position
+        """Where the adversary is; where nothing is attacked, where one would usually be."""
+        return (self.view or self.fl_setting.views()[0]).position
 
     def training_setting(self) -> Setting:
-        """The setting as training sees it: fields that only steer the exposure have a fixed value."""
-        return dataclasses.replace(self.fl_setting, **self.fl_setting.exposure_fields)  # type: ignore[type-var]
+        """The setting as training sees it: without the fields that only steer the exposure."""
+        return without(self.fl_setting, marked(self.fl_setting, "training"))
 
     def training_defense(self) -> Stack:
         return self.defense.only(self.fl_setting.training_calls)
 
     def training_key(self, device: torch.device) -> dict[str, Any]:
         """Whatever determines the trained system."""
-        setting = {k: v for k, v in self.config["fl_setting"].items() if k not in self.fl_setting.exposure_fields}
+        kept = less(self.config, self.parts, "signature", "training")
         return {
-            "dataset": self.config["dataset"],
-            "model": self.config["model"],
-            "fl_setting": setting,
-            "defense": [[name, self.config["defense"][name]] for name in self.training_defense().defenses],
-            "seed": self.config["seed"],
+            **{key: kept[key] for key in ("dataset", "model", "fl_setting", "seed")},
+            "defense": [[name, kept["defense"][name]] for name in self.training_defense().defenses],
             "device": device.type,
         }
+
+
+def less(config: Mapping[str, Any], parts: Mapping[str, Any], *outside: Outside) -> dict[str, Any]:
+    """``config`` without the fields of its components that are left out of these hashes."""
+    return {key: _less(value, parts.get(key), outside) for key, value in config.items()}
+
+
+def _less(node: Any, made: Any, outside: Sequence[Outside]) -> Any:
+    if not isinstance(node, Mapping) or not hasattr(made, "__pydantic_fields__"):
+        return node
+    left_out = marked(made, *outside)
+    return {k: _less(v, getattr(made, k, None), outside) for k, v in node.items() if k not in left_out}
 
 
 def build(composed: Composition) -> RunSpec:

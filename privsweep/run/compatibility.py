@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from privsweep.exposure.black_box import KNOWS as MEMBERSHIP_KNOWS
-from privsweep.interface.records import Activations, Observation, Predictions, Update
-from privsweep.interface.roles import Setting
+from privsweep.interface.records import Activations, Observation, Update
 
 if TYPE_CHECKING:
     from privsweep.run.build import RunSpec
@@ -17,7 +15,8 @@ def refuse(spec: RunSpec) -> list[str]:
     """Why attack, setting and defences do not go together; empty where they do."""
     setting, attack, choice = spec.fl_setting, spec.attack, spec.choices
     complaints = []
-    used = _called(setting, attack.observes)
+    view = spec.view
+    used = setting.training_calls | (view.calls if view else frozenset())
     for name, defense in spec.defense.defenses.items():
         if not defense.acts_at() & used:
             complaints.append(
@@ -31,25 +30,29 @@ def refuse(spec: RunSpec) -> list[str]:
         complaints.append(reason)
     if attack.observes is None:
         return complaints
-    if attack.observes not in (setting.exposes, Predictions):
+    if view is None:
+        shown = " and ".join(v.observation.__name__.lower() for v in setting.views())
+        remedy = _SHOWS.get(attack.observes, "take a setting that exposes them")
         complaints.append(
             f"{label}: observes {attack.observes.__name__.lower()}, fl_setting={choice.get('fl_setting')} exposes "
-            f"{setting.exposes.__name__.lower()}; {_SHOWS[attack.observes]}"
+            f"{shown}; {remedy}"
         )
         return complaints
-    granted = set(MEMBERSHIP_KNOWS if attack.observes is Predictions else setting.knows())
-    lacking = attack.needs - granted - ({"prior"} if spec.has_prior else set())
+    lacking = attack.needs - view.grants - ({"prior"} if spec.has_prior else set())
     if lacking:
         remedies = "".join(f"; {_REMEDIES[name]}" for name in sorted(lacking & _REMEDIES.keys()))
         complaints.append(
             f"{label}: needs {', '.join(sorted(lacking))}, which fl_setting={choice.get('fl_setting')} does not grant"
             + remedies
         )
-    if spec.position not in attack.threat.positions:
+    if view.position not in attack.threat.positions:
         positions = ", ".join(sorted(attack.threat.positions))
         complaints.append(f"{label}: works from position {positions}; set fl_setting.position accordingly")
-    reason = attack.refuses(setting)
-    if reason:
+    if view.time != attack.threat.time:
+        complaints.append(
+            f"{label}: works at {attack.threat.time} time, and what it looks at is seen at {view.time} time"
+        )
+    if reason := attack.refuses(view):
         complaints.append(f"{label}: {reason}")
     return complaints
 
@@ -66,7 +69,7 @@ def _prior_fault(spec: RunSpec, label: str) -> str | None:
             f"{own}: the victims' own dataset; to give the adversary images of the same kind that nobody trains on, "
             "set dataset.prior_size"
         )
-    if getattr(spec.dataset, "prior_size", 0):
+    if spec.dataset.prior_size:
         return f"dataset.prior_size: the adversary's data come from {own} already; take 0"
     return None
 
@@ -85,10 +88,3 @@ _SHOWS: dict[type[Observation], str] = {
     Update: "take fl_setting=fedavg, fedsgd or central",
     Activations: "take fl_setting=split",
 }
-
-
-def _called(setting: Setting, observes: type[Observation] | None) -> frozenset[str]:
-    """The defence points of one run."""
-    if observes is None:
-        return setting.training_calls
-    return setting.training_calls | {"predictions"} if observes is Predictions else setting.calls

@@ -11,14 +11,13 @@ from typing import TypeVar
 
 import torch
 
-from privsweep.exposure import black_box as membership
 from privsweep.interface.data import Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Guess, Knowledge, Predictions, System
-from privsweep.interface.roles import Bench
-from privsweep.run.build import RunSpec
+from privsweep.interface.records import Exposure, Guess, Knowledge, System
+from privsweep.interface.roles import Bench, View
+from privsweep.run.build import RunSpec, less
 from privsweep.run.outcome import Outcome, file, header_of
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
@@ -93,9 +92,9 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
         system, cached = store.system(spec.training_key(device), device, lambda: train(spec, data, rng, bench))
     exposure: Exposure | None = None
     guess: Guess | None = None
-    if attack.observes is not None:
+    if spec.view is not None:
         with clock("expose"):
-            exposure = expose(spec, system, data, prior, defense, rng, bench)
+            exposure = expose(spec, spec.view, system, data, prior, defense, rng)
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
@@ -112,17 +111,11 @@ def train(spec: RunSpec, data: Data, rng: Rng, bench: Workbench) -> System:
 
 
 def expose(
-    spec: RunSpec, system: System, data: Data, prior: ImageSet | None, defense: Defense, rng: Rng, bench: Bench
+    spec: RunSpec, view: View, system: System, data: Data, prior: ImageSet | None, defense: Defense, rng: Rng
 ) -> Exposure:
-    """What the attack sees of the system, and what it knows besides: its own data, if it uses any, among it."""
-    setting, model = spec.fl_setting, spec.model
-    if spec.attack.observes is Predictions:
-        out = membership.expose(setting, system, data, model, defense, rng)
-    else:
-        out = setting.expose(system, data, model, defense, rng, bench)
-    if "prior" not in spec.attack.needs:
-        return out
-    return replace(out, known=replace(out.known, prior=prior))
+    """What the attack sees of the system, and what it asks to know besides: its own data, if it uses any, among it."""
+    out = view.expose(system, data, spec.model, defense, rng)
+    return replace(out, known=out.known.having(prior=prior).only(spec.attack.needs))
 
 
 def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
@@ -130,12 +123,12 @@ def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rn
     attack = spec.attack
     if not attack.prepares_from:
         return {}
-    given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
-    config = {k: v for k, v in spec.config["attack"].items() if k not in {*attack.prepare_ignores, "_target_"}}
+    given = known.only(attack.prepares_from)
+    config = less(spec.config, spec.parts, "signature", "preparation")["attack"]
     maker = type(attack).prepare
     key = {
         "prepare": f"{maker.__module__}.{maker.__qualname__}",  # attacks may share it
-        "attack": config,
+        "attack": {k: v for k, v in config.items() if k != "_target_"},
         "seed": rng.seed,
         "device": bench.device.type,
         "from": {name: checksum_of(getattr(given, name)) for name in sorted(attack.prepares_from)},
@@ -169,10 +162,9 @@ def check(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
             f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
-    observes = spec.attack.observes
-    spec.fl_setting.check(data, spec.model, spec.defense, rng, observes not in (None, Predictions))
-    if observes is Predictions:
-        membership.half_of(spec.fl_setting, data)
+    spec.fl_setting.check(data, spec.model, spec.defense, rng)
+    if spec.view is not None:
+        spec.view.check(data, spec.model, spec.defense, rng)
     with torch.device("meta"):
         plain = spec.model.build(data.domain, rng.child("init"))
         defended = spec.defense.model(plain, rng.child("defense"))

@@ -21,7 +21,7 @@ def mlp(width: int = 128) -> MLP:
 def exposed(data: Data, **changes: object) -> Exposure:
     setting = fedavg(**{"rounds": 0, "victims": 4, **changes})
     system = setting.train(data, mlp(), Stack({}), Rng(0), Bench())
-    return setting.expose(system, data, mlp(), Stack({}), Rng(0), Bench())
+    return setting.views()[0].expose(system, data, mlp(), Stack({}), Rng(0))
 
 
 @pytest.mark.parametrize("what", ["gradient", "difference"])

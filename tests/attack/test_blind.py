@@ -12,7 +12,7 @@ from privsweep.model.convnet import ConvNet
 def test_blind_ignores_the_update_and_scores_at_chance(data: Data, lenet: ConvNet) -> None:
     setting = fedavg(rounds=0, victims=20)
     system = setting.train(data, lenet, Stack({}), Rng(0), Bench())
-    out = setting.expose(system, data, lenet, Stack({}), Rng(0), Bench())
+    out = setting.views()[0].expose(system, data, lenet, Stack({}), Rng(0))
     attack = Blind(guess="noise")
     guess = attack(out.seen, out.known, None, Bench(), Rng(0))
     assert guess.images.shape == out.truth.pixels.shape

@@ -52,8 +52,8 @@ def attack(**changes: object) -> GenerativeDecoder:
 def exposed(data: Data, **changes: object) -> Exposure:
     world = setting(**changes)
     system = world.train(data, LENET, Stack({}), Rng(0), Bench())
-    out = world.expose(system, data, LENET, Stack({}), Rng(0), Bench())
-    return replace(out, known=replace(out.known, prior=data.prior))
+    out = world.views()[0].expose(system, data, LENET, Stack({}), Rng(0))
+    return replace(out, known=out.known.having(prior=data.prior))
 
 
 def decoded(out: Exposure, **changes: object) -> Reconstruction:
@@ -110,10 +110,9 @@ def test_it_takes_the_clients_part_as_it_is_and_leaves_it_so(digits: Data) -> No
     world = setting(capture=ActivationCapture(round="last", client=0, batch_size=4, mode="train"), victims=2)
     normed = replace(LENET, norm="batch")
     system = world.train(digits, normed, Stack({}), Rng(0), Bench())
-    out = world.expose(system, digits, normed, Stack({}), Rng(0), Bench())
-    out = replace(out, known=replace(out.known, prior=digits.prior))
+    out = world.views()[0].expose(system, digits, normed, Stack({}), Rng(0))
+    out = replace(out, known=out.known.having(prior=digits.prior))
     decoded(out, epochs=1)
-    assert out.known.model is not None
     assert out.known.model.training
     now = out.known.model.state_dict()
     assert checksum_of(out.known.model) != checksum_of(out.known.model.eval())  # what is prepared depends on the mode

@@ -49,7 +49,7 @@ def exposed(
     stack = defense or Stack({})
     setting = fedavg(rounds=0, victims=victims, labels_known=True, capture=capture(batch_size=batch))
     system = setting.train(data, model, stack, Rng(0), Bench())
-    return setting.expose(system, data, model, stack, Rng(0), Bench())
+    return setting.views()[0].expose(system, data, model, stack, Rng(0))
 
 
 def attacked(attack: GradientMatching, out: Exposure) -> Reconstruction:
@@ -58,13 +58,12 @@ def attacked(attack: GradientMatching, out: Exposure) -> Reconstruction:
 
 def doubled(out: Exposure) -> Exposure:
     """The same in float64."""
-    assert out.known.model is not None
     seen = replace(
         out.seen,
         weights={n: w.double() for n, w in out.seen.weights.items()},
         delta={n: g.double() for n, g in out.seen.delta.items()},
     )
-    return replace(out, seen=seen, known=replace(out.known, model=out.known.model.double()))
+    return replace(out, seen=seen, known=out.known.having(model=out.known.model.double()))
 
 
 def plain_iga(out: Exposure, start: Tensor, victim: int, iterations: int, tv: float, noise: list[Tensor]) -> Tensor:
@@ -101,7 +100,6 @@ def test_thirty_steps_of_iga_are_those_of_a_plain_loop(
     data: Data, model: Architecture, defense: Stack, batch: int
 ) -> None:
     out = doubled(exposed(data, model, defense, batch))
-    assert out.known.domain is not None
     iga = preset("iga", iterations=30, tv_weight=0.01)
     found = attacked(iga, out).images
     for victim in range(3):
@@ -140,7 +138,7 @@ def test_cpl_recovers_images_from_an_undefended_mlp(data: Data) -> None:
 def test_idlg_reads_the_labels_and_finds_the_images(data: Data) -> None:
     sigmoid = replace(LENET, activation="sigmoid", init="uniform", pooling="stride", kernel=5, width=8)
     out = exposed(data, sigmoid)
-    without = replace(out, known=replace(out.known, labels=None))
+    without = replace(out, known=out.known.having(labels=None))
     found = attacked(preset("idlg", iterations=40, restarts=2), without)
     assert found.labels is not None
     assert torch.equal(found.labels, out.truth.labels)
@@ -156,9 +154,9 @@ def test_labels_of_a_defended_model_are_read_from_its_output_layer(data: Data) -
 
 
 def test_presets_ask_for_no_more_than_they_use() -> None:
-    assert preset("iga").needs == {"model", "domain", "labels"}
-    assert preset("cpl").needs == {"model", "domain", "labels"}
-    assert preset("dlg").needs == preset("idlg").needs == {"model", "domain"}
+    assert preset("iga").needs == {"model", "domain", "recipe", "labels"}
+    assert preset("cpl").needs == {"model", "domain", "recipe", "labels"}
+    assert preset("dlg").needs == preset("idlg").needs == {"model", "domain", "recipe"}
     assert preset("iga", loss="victim").needs >= {"loss"}
 
 
@@ -275,7 +273,6 @@ class TestAdaptive:
 
 def test_labels_are_granted_as_copies(data: Data) -> None:
     out = exposed(data, SMLP)
-    assert out.known.labels is not None
     assert torch.equal(out.known.labels, out.truth.labels)
     assert out.known.labels.data_ptr() != out.truth.labels.data_ptr()
-    assert fedavg().knows() == fedavg(labels_known=True).knows() - {"labels"}
+    assert fedavg().views()[0].grants == fedavg(labels_known=True).views()[0].grants - {"labels"}

@@ -14,6 +14,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Recipe
 from privsweep.membership_inference.scores import confidence
+from privsweep.training.optimizer import Optimizer
 
 
 def lira(online: bool, **changes: Any) -> LiRA:
@@ -45,8 +46,6 @@ def test_scores_do_not_depend_on_the_order_of_candidates(attack: LiRA, overfitte
 def test_every_candidate_is_in_half_of_the_online_shadows(overfitted: Exposure) -> None:
     known, attack = overfitted.known, lira(True, epochs=1)
     given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
-    assert known.prior is not None
-    assert known.candidates is not None
     inside = attack.prepare(given, Bench(), Rng(0))["inside"]
     asked = inside[:, len(known.prior) :]
     assert asked.shape == (8, len(known.candidates))
@@ -62,7 +61,7 @@ def test_offline_shadows_see_no_candidate() -> None:
 
 def test_a_shadow_trains_on_as_many_records_as_the_target() -> None:
     def size(attack: LiRA, prior: int, asked: int, examples: int) -> int:
-        recipe = Recipe("adam", 0.1, 10, 8, epochs=1.0, examples=examples)
+        recipe = Recipe("adam", 0.1, 0.0, 10, 8, epochs=1.0, examples=examples)
         return attack.assigned(prior, asked, recipe, Rng(0)).shape[1]
 
     assert size(lira(False), 1000, 0, 300) == 300
@@ -73,9 +72,12 @@ def test_a_shadow_trains_on_as_many_records_as_the_target() -> None:
 
 
 def test_shadows_train_as_often_as_a_client_uses_its_examples() -> None:
-    schedule = lira(False).schedule(Recipe("sgd", 0.1, 90, 8, epochs=30.0, examples=70))
-    assert (schedule.optimizer.name, schedule.optimizer.lr, schedule.epochs, schedule.batch_size) == ("sgd", 0.1, 30, 8)
-    assert lira(False, epochs=7, lr=0.5).schedule(Recipe("sgd", 0.1, 90, 8, epochs=30.0)).epochs == 7
+    target = Knowledge(recipe=Recipe("sgd", 0.1, 0.9, 90, 8, epochs=30.0, examples=70))
+    schedule = lira(False, momentum=None).schedule(target)
+    assert schedule.optimizer == Optimizer("sgd", 0.1, 0.9)
+    assert (schedule.epochs, schedule.batch_size) == (30, 8)
+    assert lira(False, momentum=0.5).schedule(target).optimizer.momentum == 0.5
+    assert lira(False, epochs=7, lr=0.5).schedule(target).epochs == 7
 
 
 @pytest.mark.parametrize("shadows", [1, 3])
@@ -102,7 +104,6 @@ def test_the_online_score_is_the_ratio_of_two_gaussians(overfitted: Exposure) ->
     given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
     prepared = attack.prepare(given, Bench(), Rng(0))
     found = attack(overfitted.seen, known, prepared, Bench(), Rng(0))  # type: ignore[arg-type]
-    assert known.candidates is not None
     ours, inside = attack.on_candidates(known, prepared)
     shadows = confidence(ours, known.candidates.labels)
     (m1, s1), (m0, s0) = (attack.gaussian(shadows, which) for which in (inside, ~inside))

@@ -82,7 +82,7 @@ def test_a_class_that_no_shadow_knows_both_ways_borrows_from_all(overfitted: Exp
     prior = overfitted.known.prior
     assert prior is not None
     threes = ImageSet(prior.images, torch.full_like(prior.labels, 3))
-    out = replace(overfitted, known=replace(overfitted.known, prior=threes))
+    out = replace(overfitted, known=overfitted.known.having(prior=threes))
     assert guess(shokri(epochs=1), out).scores.isfinite().all()
 
 

@@ -90,7 +90,7 @@ def test_the_server_sees_updates_without_noise_and_a_client_an_aggregate_with_it
     def seen(defense: Stack, position: Any) -> Tensor:
         setting = fedavg(rounds=0, position=position, capture=capture(batch_size=2))
         system = setting.train(data, lenet, defense, Rng(0), Bench())
-        out = setting.expose(system, data, lenet, defense, Rng(0), Bench())
+        out = setting.views()[0].expose(system, data, lenet, defense, Rng(0))
         return torch.cat([d.flatten(1) for d in out.seen.delta.values()], 1)  # type: ignore[union-attr]
 
     noisy, clipped = stack(max_update_norm=1e3), stack(max_update_norm=1e3, noise_multiplier=0.0)

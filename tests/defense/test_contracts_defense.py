@@ -38,7 +38,8 @@ def test_it_composes_under_its_own_name_and_acts_in_a_federation(name: str) -> N
     assert list(spec.config["defense"]) == [name]
     [defense] = spec.defense.defenses.values()
     assert defense.acts_at() <= set(POINTS)
-    assert defense.acts_at() & spec.fl_setting.calls
+    assert spec.view is not None
+    assert defense.acts_at() & (spec.fl_setting.training_calls | spec.view.calls)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +54,7 @@ def test_it_trains_a_round_and_shares_finite_updates(name: str, parallel: str, d
     assert 0 <= system.utility["test_accuracy"] <= 1
     assert all(w.isfinite().all() for w in system.snapshots[1].values())
     assert any(not torch.equal(w, system.snapshots[1][n]) for n, w in system.snapshots[0].items())
-    out = setting.expose(system, data, spec.model, defense, Rng(0), bench)
+    out = setting.views()[0].expose(system, data, spec.model, defense, Rng(0))
     assert all(len(d) == 2 and d.isfinite().all() for d in out.seen.delta.values())
 
 
@@ -78,7 +79,7 @@ def test_at_strength_zero_it_is_no_defence(name: str, position: str, data: Data)
         defense = spec.defense.bind(schedule)
         assert not defense.budgets(schedule)
         system = setting.train(data, spec.model, defense, Rng(0), Bench())
-        outs.append((system.snapshots[1], setting.expose(system, data, spec.model, defense, Rng(0), Bench())))
+        outs.append((system.snapshots[1], setting.views()[0].expose(system, data, spec.model, defense, Rng(0))))
     (after, out), (plain, bare) = outs
     assert all(torch.allclose(after[n], w, atol=1e-6) for n, w in plain.items())
     assert all(torch.allclose(out.seen.delta[n], d, atol=1e-6) for n, d in bare.seen.delta.items())

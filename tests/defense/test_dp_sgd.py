@@ -256,7 +256,7 @@ def test_a_captured_update_is_the_private_one(data: Data, lenet: ConvNet, what: 
 
     def seen(defense: Stack) -> Tensor:
         system = trained(setting, data, lenet, defense)
-        out = setting.expose(system, data, lenet, defense, Rng(0), Bench())
+        out = setting.views()[0].expose(system, data, lenet, defense, Rng(0))
         return torch.cat([d.flatten(1) for d in out.seen.delta.values()], 1)  # type: ignore[union-attr]
 
     clipped = seen(stack(noise_multiplier=0.0, max_grad_norm=0.1))

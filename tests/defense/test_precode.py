@@ -179,7 +179,7 @@ def test_a_captured_gradient_is_sampled_and_a_victims_does_not_depend_on_the_oth
     def seen(victims: int) -> Tensors:
         setting = fedavg(rounds=0, victims=victims, capture=capture(batch_size=2))
         system = setting.train(data, lenet, STACK, Rng(0), Bench())
-        out = setting.expose(system, data, lenet, STACK, Rng(0), Bench())
+        out = setting.views()[0].expose(system, data, lenet, STACK, Rng(0))
         assert set(out.seen.delta) == {name for name, _ in out.known.model.named_parameters()}
         return out.seen.delta
 

@@ -121,7 +121,7 @@ def test_the_server_gets_the_mean_of_all_and_all_their_images_are_behind_it(data
     def exposed(defense: Stack, **changes: Any) -> Any:
         setting = fedavg(rounds=0, capture=capture(batch_size=2, client=1), **changes)
         system = setting.train(data, lenet, defense, Rng(0), Bench())
-        return setting.expose(system, data, lenet, defense, Rng(0), Bench())
+        return setting.views()[0].expose(system, data, lenet, defense, Rng(0))
 
     alone, out = exposed(Stack({})), exposed(stack())
     assert (out.seen.contributors, out.seen.examples) == (3, 6)
@@ -144,7 +144,7 @@ def test_a_client_still_gets_the_others_out_of_the_aggregate(data: Data, lenet: 
     for defense in (Stack({}), stack()):
         setting = fedavg(rounds=0, position="client")
         system = setting.train(data, lenet, defense, Rng(0), Bench())
-        outs.append(setting.expose(system, data, lenet, defense, Rng(0), Bench()))
+        outs.append(setting.views()[0].expose(system, data, lenet, defense, Rng(0)))
     assert torch.equal(outs[0].truth.index, outs[1].truth.index)
     for name, d in outs[0].seen.delta.items():  # type: ignore[union-attr]
         assert torch.allclose(outs[1].seen.delta[name], d, atol=1e-6)  # type: ignore[union-attr]

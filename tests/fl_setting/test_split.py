@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.secure_aggregation import SecureAggregation
 from privsweep.defense.stack import Stack
-from privsweep.exposure import black_box as membership
 from privsweep.exposure.activations import ActivationCapture
 from privsweep.fl_setting.split import SplitFed
+from privsweep.interface.component import marked, without
 from privsweep.interface.data import Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -54,9 +54,10 @@ def trained(setting: object, data: Data, model: object, *defenses: Defense) -> S
 def exposed(data: Data, model: object, *defenses: Defense, **changes: object) -> Exposure:
     setting = split(**{"rounds": 0, **changes})
     stack = Stack({type(d).__name__: d for d in defenses})
-    setting.check(data, model, stack, Rng(0), capturing=True)
+    setting.check(data, model, stack, Rng(0))
+    setting.views()[0].check(data, model, stack, Rng(0))
     system = setting.train(data, model, stack, Rng(0), Bench())
-    return setting.expose(system, data, model, stack, Rng(0), Bench())
+    return setting.views()[0].expose(system, data, model, stack, Rng(0))
 
 
 def close(a: System, b: System, atol: float = 1e-6) -> bool:
@@ -110,10 +111,10 @@ def test_training_learns(data: Data, lenet: ConvNet) -> None:
 
 def test_what_is_exposed_changes_no_training(data: Data, lenet: ConvNet) -> None:
     setting = split()
-    neutral = replace(setting, **setting.exposure_fields)  # type: ignore[type-var]
+    blind = without(setting, marked(setting, "training"))
     changed = {"capture": where(client=2, batch_size=3, mode="train"), "victims": 7, "reveals": "mean"}
-    assert set(changed) <= set(setting.exposure_fields)
-    for other in (neutral, split(**changed)):
+    assert set(changed) <= marked(setting, "training")
+    for other in (blind, split(**changed)):
         assert close(trained(setting, data, lenet), trained(other, data, lenet), atol=0)
 
 
@@ -121,7 +122,6 @@ def test_it_exposes_what_the_clients_part_makes_of_the_images(data: Data, lenet:
     out = exposed(data, lenet, rounds=1, capture=where(client=1, batch_size=2), labels_known=True)
     assert isinstance(out.seen, Activations)
     assert isinstance(out.truth, Images)
-    assert out.known.model is not None
     shard = split().shards(data, Rng(0))[1].tolist()
     assert out.truth.index.shape == (3, 2)
     assert set(out.truth.index.flatten().tolist()) <= set(shard)
@@ -185,7 +185,7 @@ def test_other_defences_act_as_in_a_federation(data: Data, lenet: ConvNet) -> No
 def test_the_black_box_answers(data: Data, lenet: ConvNet) -> None:
     setting = split(rounds=1, candidates=20)
     system = trained(setting, data, lenet)
-    out = membership.expose(setting, system, data, lenet, Stack({}), Rng(0))
+    out = setting.views()[1].expose(system, data, lenet, Stack({}), Rng(0))
     assert torch.allclose(out.seen.probabilities.sum(1), torch.ones(20))  # type: ignore[union-attr]
 
 

@@ -22,7 +22,6 @@ from privsweep.interface.records import (
     Exposure,
     Guess,
     Images,
-    Knowledge,
     Membership,
     Predictions,
     Reconstruction,
@@ -89,17 +88,17 @@ def exposed(spec: RunSpec) -> Exposure:
     prior = prior_of(spec, data, rng)
     check(spec, data, prior, rng)
     defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
-    system = spec.fl_setting.train(data, spec.model, defense, rng, Bench())
-    return expose(spec, system, data, prior, defense, rng, Bench())
+    system = spec.training_setting().train(data, spec.model, defense, rng, Bench())
+    assert spec.view is not None
+    return expose(spec, spec.view, system, data, prior, defense, rng)
 
 
 def attacked(spec: RunSpec, out: Exposure) -> Guess:
     """On what it needs, and nothing else."""
     attack = spec.attack
-    bare = Knowledge(**{name: getattr(out.known, name) for name in attack.needs})
-    given = Knowledge(**{name: getattr(out.known, name) for name in attack.prepares_from})
+    given = out.known.only(attack.prepares_from)
     prepared = attack.prepare(given, Bench(), Rng(0))
-    return attack(out.seen, bare, prepared, Bench(), Rng(0))
+    return attack(out.seen, out.known, prepared, Bench(), Rng(0))
 
 
 def test_nothing_is_lost_from_the_groups() -> None:
@@ -116,32 +115,6 @@ def test_nothing_is_lost_from_the_groups() -> None:
 @pytest.mark.parametrize("name", choices("model"))
 def test_every_model_builds(name: str) -> None:
     assert build(compose([f"model={name}"])).choices["model"] == name
-
-
-@pytest.mark.usefixtures("_hydra")
-@pytest.mark.parametrize("name", choices("fl_setting"))
-def test_every_setting_trains_exposes_and_is_honest(name: str) -> None:
-    spec = made(f"fl_setting={name}", *FOR_SPLIT * (name == "split"))
-    setting = spec.fl_setting
-    assert setting.training_calls <= setting.calls
-    fields = {f.name for f in dataclasses.fields(setting)}  # type: ignore[arg-type]
-    assert set(setting.exposure_fields) <= fields
-    out = exposed(spec)
-    assert isinstance(out.seen, setting.exposes)
-    assert out.known.granted() <= setting.knows() | {"prior"}
-    hidden = {t.untyped_storage().data_ptr() for t in vars(out.truth).values()}
-    for tensor in tensors_in(out.seen):
-        assert tensor.untyped_storage().data_ptr() not in hidden
-
-
-def tensors_in(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif dataclasses.is_dataclass(value):
-        yield from tensors_in(vars(value))
 
 
 @pytest.mark.usefixtures("_hydra")
@@ -189,7 +162,8 @@ def test_every_defence_acts_somewhere_and_changes_nothing_in_place(name: str) ->
     spec = made(f"defense=[{name}]")
     schedule = Schedule(examples=20, batch_size=8, steps=6, rounds=2, clients=3, participation=1.0)
     [defense] = spec.defense.bind(schedule).defenses.values()
-    assert defense.acts_at() & spec.fl_setting.calls
+    assert spec.view is not None
+    assert defense.acts_at() & (spec.fl_setting.training_calls | spec.view.calls)
     grad = {"w": torch.linspace(-1, 1, 12).view(3, 4)}
     kept = grad["w"].clone()
     defense.gradient(grad, 1, Rng(0))

@@ -1,0 +1,87 @@
+"""What a view asks of the setting that trained the system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from privsweep.interface.data import Architecture, Data, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Recipe
+from privsweep.training.local import LocalSchedule
+
+Round = int | Literal["last"]
+
+
+class Federation(Protocol):
+    """A setting, as far as its views know it."""
+
+    @property
+    def checkpoints(self) -> Sequence[int]:
+        """Rounds whose weights are kept; 0 and the last always are."""
+        ...
+
+    def length(self) -> int:
+        """Rounds (epochs, of central training) from the first to the last."""
+        ...
+
+    def shards(self, data: Data, rng: Rng) -> Sequence[Tensor]:
+        """Positions of every client's examples in the training split."""
+        ...
+
+    def participants(self, clients: int) -> int:
+        """How many of that many clients take part in a round."""
+        ...
+
+    def local_schedule(self) -> LocalSchedule:
+        """What a client does between two messages."""
+        ...
+
+    def recipe(self, data: Data, rng: Rng) -> Recipe:
+        """How one client trains, from the first round to the last."""
+        ...
+
+    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
+        """The freshly initialised model with the defence's layers, on the data's device."""
+        ...
+
+    def local_weights(
+        self, done: int, weights: Tensors, client: int, steps: int, data: Data, model: Architecture, defense: Defense,
+        rng: Rng,
+    ) -> Tensors:  # fmt: skip
+        """The weights of ``client`` after its first ``steps`` local steps of the round that follows round ``done``."""
+        ...
+
+
+def finished(federation: Federation, round_: Round) -> int:
+    """A number of finished rounds."""
+    return federation.length() if round_ == "last" else round_
+
+
+def check_kept(federation: Federation, key: str, round_: Round) -> None:
+    """Raises UserError, naming ``fl_setting.<key>``, unless the weights after that round are kept."""
+    kept = sorted({0, federation.length(), *federation.checkpoints})
+    done = finished(federation, round_)
+    if done not in kept:
+        raise UserError(
+            f"fl_setting.{key}={done}: weights are kept after rounds {', '.join(map(str, kept))}; add it to "
+            "fl_setting.checkpoints, or train for longer"
+        )
+
+
+def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal["train", "eval"], rng: Rng) -> None:
+    """Raises UserError where the model cannot take a captured batch of that size."""
+    with torch.device("meta"):
+        net = model.build(data.domain, rng.child("init")).train(mode == "train")
+        try:
+            net(torch.zeros(batch_size, *data.domain.shape))
+        except ValueError as error:  # batch normalisation of a single value
+            raise UserError(
+                f"fl_setting.capture.batch_size={batch_size}: the model cannot be trained on so few images of this "
+                f"size ({error}); take more, fl_setting.capture.mode=eval, or model.norm=group"
+            ) from error

@@ -1,0 +1,124 @@
+"""The truth reaches no attack: neither in what is seen, nor in what is known, nor in anything that hangs on either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from tiny import TINY, Bench
+from torch import Tensor, nn
+
+from privsweep.interface.data import Data
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Exposure, Images, Membership, Update
+from privsweep.interface.roles import View
+from privsweep.run.build import RunSpec, build
+from privsweep.run.compose import CONF, compose, searching
+from privsweep.store.fingerprint import checksum_of
+
+SETTINGS = sorted(p.stem for p in (CONF / "fl_setting").glob("*.yaml"))
+FITTING = {"split": ["attack=prior_mean", "model=lenet", "dataset.prior_size=20"]}
+# Training with statistics of the batch, and captures that leave traces in a network: a difference, a train mode.
+NORMED = [*TINY, "model=resnet18", "model.width=16", "fl_setting.capture.batch_size=2", "fl_setting.labels_known=true"]
+KINDS = [
+    ("fedavg", ["fl_setting.capture.what=gradient"]),
+    ("fedavg", ["fl_setting.capture.what=difference", "fl_setting.optimizer=sgd"]),
+    ("fedavg", ["fl_setting.position=client", "fl_setting.clients=2"]),
+    ("fedsgd", []),
+    ("central", []),
+    ("split", []),
+]
+
+
+def made(setting: str, *overrides: str) -> RunSpec:
+    given = [*NORMED, f"fl_setting={setting}", *overrides]
+    chosen = {o.partition("=")[0] for o in FITTING.get(setting, [])}
+    if setting == "split":
+        given = [o for o in given if o.partition("=")[0] not in {*chosen, "model.width"}]
+    with searching(None):
+        return build(compose([*given, *FITTING.get(setting, [])]))
+
+
+def views_of(spec: RunSpec, data: Data) -> Iterator[tuple[View, Exposure]]:
+    """Everything that any view of the setting hands out."""
+    rng = Rng(0)
+    system = spec.training_setting().train(data, spec.model, spec.defense, rng, Bench())
+    for view in spec.fl_setting.views():
+        view.check(data, spec.model, spec.defense, rng)
+        yield view, view.expose(system, data, spec.model, spec.defense, rng)
+
+
+def within(value: Any, met: set[int] | None = None) -> Iterator[Tensor]:
+    """Every tensor that can be reached from ``value``: attributes, items, buffers, closures, default arguments."""
+    met = set() if met is None else met
+    if id(value) in met or isinstance(value, str | bytes | int | float | type | None):
+        return
+    met.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if isinstance(value, Mapping):
+        parts: list[Any] = list(value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = list(value)
+    else:
+        cells = [c.cell_contents for c in getattr(value, "__closure__", None) or ()]
+        defaults = getattr(value, "__defaults__", None) or ()
+        # a module's globals are everybody's
+        parts = [*cells, *defaults, getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
+    for part in parts:
+        yield from within(part, met)
+
+
+def test_the_walk_finds_what_hides() -> None:
+    hidden = torch.arange(3.0)
+    net = nn.Linear(2, 2)
+    net.register_buffer("running", hidden)
+
+    def loss(x: Tensor) -> Tensor:
+        return x + hidden
+
+    for place in (loss, net, {"a": [loss]}, lambda x, kept=hidden: x):
+        assert any(t is hidden for t in within(place))
+
+
+@pytest.mark.parametrize(("setting", "changes"), KINDS, ids=lambda x: x if isinstance(x, str) else " ".join(x))
+def test_nothing_that_an_attack_is_handed_holds_the_truth(setting: str, changes: list[str], data: Data) -> None:
+    spec = made(setting, *changes)
+    found = 0
+    for view, out in views_of(spec, data):
+        found += 1
+        assert out.known.granted() == view.grants
+        assert isinstance(out.seen, view.observation)
+        truth = list(vars(out.truth).values())
+        storages = {t.untyped_storage().data_ptr() for t in (*truth, data.train.images, data.test.images)}
+        asked = {id(t) for t in within([getattr(out.known, n, None) for n in ("labels", "candidates")])}
+        for tensor in within([out.seen, out.known]):
+            assert tensor.untyped_storage().data_ptr() not in storages
+            if id(tensor) not in asked:
+                assert not any(tensor.shape == t.shape and torch.equal(tensor, t.to(tensor.dtype)) for t in truth)
+    assert found == 2
+
+
+@pytest.mark.parametrize(("setting", "changes"), KINDS, ids=lambda x: x if isinstance(x, str) else " ".join(x))
+def test_what_is_known_is_the_same_whoever_the_victims_are(setting: str, changes: list[str], data: Data) -> None:
+    """The network above all: its weights and running statistics are those of the start, before any victim's batch."""
+    known = []
+    for seed in (0, 1):
+        _, out = next(views_of(made(setting, *changes, f"fl_setting.victim_seed={seed}"), data))
+        assert isinstance(out.truth, Images)
+        known.append({n: checksum_of(getattr(out.known, n)) for n in out.known.granted() - {"labels", "loss"}})
+        for name, value in out.known.model.state_dict().items():
+            assert torch.equal(value, out.seen.weights[name])  # type: ignore[union-attr]
+    assert known[0] == known[1]
+
+
+def test_candidates_tell_no_member(data: Data) -> None:
+    spec = made("fedavg", "fl_setting.candidates=20")
+    [*_, (_, out)] = views_of(spec, data)
+    assert isinstance(out.truth, Membership)
+    assert not isinstance(out.seen, Update)
+    for tensor in within([out.seen, out.known]):
+        assert tensor.shape != out.truth.member.shape or not torch.equal(tensor.bool(), out.truth.member)
