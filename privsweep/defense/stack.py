@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from privsweep.interface.data import Loss, Tensors
+from privsweep.interface.data import Tensors
 from privsweep.interface.defense import POINTS, Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -54,62 +56,35 @@ class Stack(Defense):
         """The defences that act at one of these points, in order."""
         return Stack({name: d for name, d in self.defenses.items() if d.acts_at() & points})
 
-    def _rngs(self, rng: Rng) -> list[tuple[Defense, Rng]]:
+    def _streams(self, rng: Rng) -> list[tuple[Defense, Rng]]:
         return [(d, rng.child(name)) for name, d in self.defenses.items()]
-
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
-        for d, own in self._rngs(rng):
-            model = d.model(model, own)
-        return model
-
-    def loss(self, loss: Loss) -> Loss:
-        for d in self.defenses.values():
-            loss = d.loss(loss)
-        return loss
 
     def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
         name, drawing = next((name, d) for name, d in self.defenses.items() if "sample" in d.acts_at())
         return drawing.sample(examples, batch_size, rng.child(name))
 
-    def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
-        for d, own in self._rngs(rng):
-            grads = d.example_gradients(grads, own)
-        return grads
-
-    def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
-        for d, own in self._rngs(rng):
-            grad = d.gradient(grad, expected_batch, own)
-        return grad
-
-    def update(self, delta: Tensors, rng: Rng) -> Tensors:
-        for d, own in self._rngs(rng):
-            delta = d.update(delta, own)
-        return delta
-
-    def server_view(self, updates: Sequence[Tensors], rng: Rng) -> Sequence[Tensors]:
-        for d, own in self._rngs(rng):
-            updates = d.server_view(updates, own)
-        return updates
-
     def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
-        left = [set(d.surviving_clients(clients, own)) for d, own in self._rngs(rng)]
+        left = [set(d.surviving_clients(clients, own)) for d, own in self._streams(rng)]
         return sorted(set(range(clients)).intersection(*left))
 
     def combine(self, messages: Sequence[Tensors]) -> Tensors:
         masking = [d for d in self.defenses.values() if d.sums_only]
         return masking[-1].combine(messages) if masking else super().combine(messages)
 
-    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
-        for d, own in self._rngs(rng):
-            mean = d.aggregate(mean, contributors, own)
-        return mean
 
-    def activations(self, z: Tensor, rng: Rng) -> Tensor:
-        for d, own in self._rngs(rng):
-            z = d.activations(z, own)
-        return z
+def _folded(point: str) -> Callable[..., Any]:
+    """A point of all members: each changes what the one before it has made, with a stream of its own."""
+    draws = "rng" in signature(getattr(Defense, point)).parameters
 
-    def predictions(self, probabilities: Tensor, rng: Rng) -> Tensor:
-        for d, own in self._rngs(rng):
-            probabilities = d.predictions(probabilities, own)
-        return probabilities
+    def fold(self: Stack, changed: Any, *rest: Any) -> Any:
+        for name, d in self.defenses.items():
+            own = (*rest[:-1], rest[-1].child(name)) if draws else rest
+            changed = getattr(d, point)(changed, *own)
+        return changed
+
+    return fold
+
+
+for _point in POINTS:
+    if _point not in vars(Stack):
+        setattr(Stack, _point, _folded(_point))

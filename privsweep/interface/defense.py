@@ -1,15 +1,27 @@
-"""Where a defence may act: its points."""
+"""Where a defence may act: its points, each declared once, here, by ``@point``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor, nn
 
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def point(method: F) -> F:
+    """Declares a point: from it follow the list of points, what a defence acts at, and how several are folded.
+
+    The first argument is what the point changes; the last, ``rng``, where there is one, is a stream of this defence's
+    own. Several defences are folded in the order given (see ``privsweep.defense.stack``).
+    """
+    method.is_point = True  # type: ignore[attr-defined]
+    return method
 
 
 class Defense:
@@ -55,28 +67,50 @@ class Defense:
         """What a whole training costs of a privacy budget, by name; nothing where there is no guarantee."""
         return {}
 
+    @point
     def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
         return model
 
+    @point
     def loss(self, loss: Loss) -> Loss:
         return loss
 
+    @point
     def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
-        """Positions of one step's batch, int64, maybe none, in place of the setting's own batches."""
-        raise NotImplementedError  # called only where a defence overrides it
+        """Positions of one step's batch, int64, maybe none, in place of the setting's own batches.
 
+        Called only where a defence overrides it; of several that do, the first draws.
+        """
+        raise TypeError(f"{type(self).__name__} draws no batches of its own")
+
+    @point
     def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
         """``[B, ...]`` by parameter, one gradient an example."""
         return grads
 
+    @point
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
         return grad
 
+    @point
     def update(self, delta: Tensors, rng: Rng) -> Tensors:
         return delta
 
+    @point
     def server_view(self, updates: Sequence[Tensors], rng: Rng) -> Sequence[Tensors]:
         return updates
+
+    @point
+    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
+        return mean
+
+    @point
+    def activations(self, z: Tensor, rng: Rng) -> Tensor:
+        return z
+
+    @point
+    def predictions(self, probabilities: Tensor, rng: Rng) -> Tensor:
+        return probabilities
 
     def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
         """Which of a round's ``clients`` get through with their message; ``rng`` is that of ``server_view``."""
@@ -86,21 +120,10 @@ class Defense:
         """The sum of the updates behind all messages of a round."""
         return {name: sum((m[name] for m in messages[1:]), first) for name, first in messages[0].items()}
 
-    def aggregate(self, mean: Tensors, contributors: int, rng: Rng) -> Tensors:
-        return mean
-
-    def activations(self, z: Tensor, rng: Rng) -> Tensor:
-        return z
-
-    def predictions(self, probabilities: Tensor, rng: Rng) -> Tensor:
-        return probabilities
-
     def acts_at(self) -> frozenset[str]:
         """The points that this defence overrides."""
         return frozenset(p for p in POINTS if getattr(type(self), p) is not getattr(Defense, p))
 
 
-POINTS: tuple[str, ...] = (
-    "model", "loss", "sample", "example_gradients", "gradient", "update", "server_view", "aggregate", "activations",
-    "predictions",
-)  # fmt: skip
+# In the order in which training and exposure come to them.
+POINTS: tuple[str, ...] = tuple(name for name, member in vars(Defense).items() if hasattr(member, "is_point"))
