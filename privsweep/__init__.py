@@ -1,23 +1,26 @@
 """Sweeps of privacy attacks against collaborative learning, and of the defences.
 
 What a component of your own needs is here: the decorator, the records that pass between a federation and an
-adversary, the roles, and the base classes to start from.
+adversary, the roles, and the base classes to start from; and ``compose``, ``execute`` and ``records`` for a notebook.
 """
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 # PyTorch's CPU threads spin while they wait. On a core shared with another process, that made small
 # training steps fifty times slower; it must be said before PyTorch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from privsweep.attack.base import AttackBase
-from privsweep.interface.component import component
-from privsweep.interface.data import Architecture, Data, Dataset, Domain, ImageSet, Loss, Tensors
-from privsweep.interface.defense import Defense
+from privsweep.interface.component import ExposureOnly, JudgementOnly, ResourceOnly, component
+from privsweep.interface.data import Architecture, Data, Dataset, Domain, ImageSet, Loss, Tensors, TextDomain, TokenSet
+from privsweep.interface.defense import Defense, point
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import (
     Activations,
+    Answers,
     Exposure,
     Images,
     Knowledge,
@@ -25,10 +28,36 @@ from privsweep.interface.records import (
     Predictions,
     Recipe,
     Reconstruction,
+    Release,
     Schedule,
     Scores,
+    Sentences,
     System,
     ThreatModel,
+    Transcription,
     Update,
 )
-from privsweep.interface.roles import Attack, Bench, Setting
+from privsweep.interface.roles import Attack, Bench, Setting, View
+
+if TYPE_CHECKING:
+    from privsweep.exposure.victims import Victims
+    from privsweep.fl_setting.base import Federated, TrainingSetting
+    from privsweep.fl_setting.central import Central
+    from privsweep.run.library import compose, execute, records
+
+# Found when asked for, for they stand above the interface.
+_ELSEWHERE = {
+    "Victims": "privsweep.exposure.victims",
+    "TrainingSetting": "privsweep.fl_setting.base",
+    "Federated": "privsweep.fl_setting.base",
+    "Central": "privsweep.fl_setting.central",
+    "compose": "privsweep.run.library",
+    "execute": "privsweep.run.library",
+    "records": "privsweep.run.library",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name]), name)
+    raise AttributeError(f"module 'privsweep' has no attribute {name!r}")

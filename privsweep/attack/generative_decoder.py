@@ -104,9 +104,9 @@ class _Source:
         self.part, self.prior, self.domain, self.rng = part, prior, domain, rng
         self.served = 0
         self.kept: Tensor | None = None
-        one = self._fresh(torch.zeros(1, dtype=torch.int64, device=prior.images.device))
+        one = self._fresh(torch.zeros(1, dtype=torch.int64, device=prior.labels.device))
         if not part.training and len(prior) * one.nbytes <= memory * 2**30:
-            every = torch.arange(len(prior), device=prior.images.device)
+            every = torch.arange(len(prior), device=prior.labels.device)
             self.kept = torch.empty(len(prior), *one.shape[1:], device=one.device)
             for batch in every.split(_AT_ONCE):
                 self.kept[batch] = self._fresh(batch)
@@ -116,4 +116,4 @@ class _Source:
 
     def _fresh(self, batch: Tensor) -> Tensor:
         self.served += 1
-        return forwarded(self.part, self.domain.inputs(self.prior.pixels(batch)), self.rng.child(self.served))
+        return forwarded(self.part, self.domain.inputs_of(self.prior, batch), self.rng.child(self.served))

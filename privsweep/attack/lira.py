@@ -39,7 +39,7 @@ class LiRA(InOutAttack):
             into, width = self.gaussian(shadows, inside)
             ratio = z.square() / 2 + spread.log() - ((target - into) / width).square() / 2 - width.log()
             return Scores(ratio, ratio > 0, found)
-        answer = seen.ask(known.domain.inputs(known.prior.pixels()))
+        answer = seen.ask(known.domain.inputs_of(known.prior))
         replies, inside = self.on_prior(known, prepared)
         mean, spread = self.gaussian(confidence(replies, known.prior.labels), ~inside)
         reference = (confidence(answer, known.prior.labels) - mean) / spread

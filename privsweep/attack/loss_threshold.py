@@ -34,6 +34,6 @@ class LossThreshold(AttackBase):
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         # A low loss is a high confidence, which does not round to 0 where the model is sure.
         scores = confidence(seen.probabilities, known.candidates.labels)
-        answer = seen.ask(known.domain.inputs(known.prior.pixels()))
+        answer = seen.ask(known.domain.inputs_of(known.prior))
         loss = -of_label(seen.probabilities, known.candidates.labels).log()
         return Scores(scores, stand_out(scores, confidence(answer, known.prior.labels)), {"loss": loss})

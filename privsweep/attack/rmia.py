@@ -37,7 +37,7 @@ class RMIA(InOutAttack):
         (ours, inside), (theirs, z_inside) = self.on_candidates(known, prepared), self.on_prior(known, prepared)
         shadows = torch.cat([of_label(ours, labels), of_label(theirs, z_labels)], 1).double()
         usual = self.usual(shadows, torch.cat([inside, z_inside], 1))
-        answer = seen.ask(known.domain.inputs(known.prior.pixels()))
+        answer = seen.ask(known.domain.inputs_of(known.prior))
         target = torch.cat([of_label(seen.probabilities, labels), of_label(answer, z_labels)]).double()
         likelihood = target / usual.clamp_min(_TINY)
         x, z = likelihood.split([len(labels), len(z_labels)])

@@ -37,7 +37,7 @@ class ShadowMembership(ShadowAttack):
         prior = known.prior
         size = self.shadow_size or len(prior) // 2
         chosen = [rng.child("shadow", k, "records").permutation(len(prior))[: 2 * size] for k in range(self.shadows)]
-        asked = torch.stack(chosen).to(prior.images.device)
+        asked = torch.stack(chosen).to(prior.labels.device)
         architecture = self.architecture(known)
         weights = train_shadows(
             architecture,

@@ -80,7 +80,7 @@ class ActivationView:
         part.train(self.capture.mode == "train")
         own, shard = rng.child("exposure", done), self.federation.shards(data, rng)[client]
         index = self.victims.draw(client, shard, data.train.labels.cpu(), self.capture.batch_size, own)
-        at = index.to(data.train.images.device)
+        at = index.to(data.train.labels.device)
         seen = Activations(
             z=torch.stack([self._message(part, data, at[v], defense, own.child("victim", v)) for v in range(len(at))]),
             cut=self.cut,
@@ -98,6 +98,6 @@ class ActivationView:
         return Exposure(seen, known, truth)
 
     def _message(self, part: nn.Module, data: Data, index: Tensor, defense: Defense, rng: Rng) -> Tensor:
-        z = forwarded(part, data.domain.inputs(data.train.pixels(index)), rng.child("noise"))
+        z = forwarded(part, data.domain.inputs_of(data.train, index), rng.child("noise"))
         z = defense.activations(z, rng.child("activations"))
         return z.mean(0, keepdim=True) if self.reveals == "mean" else z

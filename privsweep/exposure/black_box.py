@@ -71,7 +71,7 @@ class BlackBoxView:
         net = self.federation.network(data, model, defense, rng)
         net.load_state_dict(dict(system.snapshots[finished(self.federation, self.released)]))
         ask = BlackBox(net, data.domain.classes, defense, rng.child("black box"))
-        seen = Predictions(probabilities=ask(data.domain.inputs(candidates.pixels())), ask=ask)
+        seen = Predictions(probabilities=ask(data.domain.inputs_of(candidates)), ask=ask)
         recipe = self.federation.recipe(data, rng)
         known = Knowledge(domain=data.domain, candidates=candidates, architecture=model, recipe=recipe)
         return Exposure(seen, known, truth)
@@ -79,7 +79,7 @@ class BlackBoxView:
     def _draw(self, data: Data, rng: Rng) -> tuple[ImageSet, Membership]:
         """The candidates, which of them are members, and where they stand in their split."""
         half = self._half(data)
-        device = data.train.images.device
+        device = data.train.labels.device
         inside = rng.child("members").permutation(len(data.train))[:half]
         outside = rng.child("others").permutation(len(data.test))[:half]
         order = rng.child("order").permutation(2 * half)

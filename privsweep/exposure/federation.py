@@ -79,7 +79,7 @@ def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal[
     with torch.device("meta"):
         net = model.build(data.domain, rng.child("init")).train(mode == "train")
         try:
-            net(torch.zeros(batch_size, *data.domain.shape))
+            net(data.domain.blank(batch_size))
         except ValueError as error:  # batch normalisation of a single value
             raise UserError(
                 f"fl_setting.capture.batch_size={batch_size}: the model cannot be trained on so few images of this "

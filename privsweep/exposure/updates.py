@@ -52,7 +52,7 @@ class ClientContext:
         self.model.train(capture.mode == "train")
         own = self.data.train.take(batch)
         if capture.what == "gradient":
-            x = self.data.domain.inputs(own.pixels())
+            x = self.data.domain.inputs_of(own)
             delta, _ = gradient(self.model, self.loss, x, own.labels, self.defense, rng)
         else:
             train(self.model, own, self.data.domain, self.schedule, self.loss, self.defense, rng)
@@ -129,7 +129,7 @@ class UpdateView:
             contributors=index.shape[1] // capture.batch_size,
             examples=index.shape[1],
         )
-        flat = index.to(data.train.images.device)
+        flat = index.to(data.train.labels.device)
         truth = Images(pixels=data.train.pixels(flat), labels=data.train.labels[flat], index=index)
         labels = truth.labels.clone() if self.labels_known else None
         return Exposure(

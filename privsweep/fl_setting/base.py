@@ -82,7 +82,7 @@ class TrainingSetting(ABC):
     def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
         """The freshly initialised model with the defence's layers, on the data's device."""
         net = defense.model(model.build(data.domain, rng.child("init")), rng.child("defense"))
-        return net.to(data.train.images.device)
+        return net.to(data.train.labels.device)
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:
         shards = self.shards(data, rng)
@@ -174,4 +174,4 @@ class Federated(TrainingSetting):
         return sorted(rng.child("sampled", round_).permutation(self.clients)[:count].tolist())
 
     def splits(self, data: Data, shards: Sequence[Tensor]) -> list[ImageSet]:
-        return [data.train.take(s.to(data.train.images.device)) for s in shards]
+        return [data.train.take(s.to(data.train.labels.device)) for s in shards]

@@ -42,7 +42,7 @@ class FedAvg(Federated):
         net = self.network(data, model, defense, rng)
         loss, schedule = defense.loss(cross_entropy), self.local_schedule()
         splits = self.splits(data, self.shards(data, rng))
-        local = train_stacked if choose(self.parallel, net, data.train.images.device, defense) else train_in_turn
+        local = train_stacked if choose(self.parallel, net, data.train.labels.device, defense) else train_in_turn
         weights: Tensors = weights_of(net)
         names = [name for name, _ in net.named_parameters()]
         log = Log(data, net, self.rounds, self.checkpoints, bench)

@@ -39,7 +39,7 @@ class FedSGD(Federated):
         splits = self.splits(data, self.shards(data, rng))
         log = Log(data, net, self.rounds, self.checkpoints, bench)
         log.add(0, weights_of(net))
-        device = data.train.images.device
+        device = data.train.labels.device
         for done in range(self.rounds):
             net.train()
             here = rng.child("round", done)
@@ -51,7 +51,7 @@ class FedSGD(Federated):
                     batch = defense.sample(len(own), self.batch_size, own_rng.child("sample")).to(device)
                 else:
                     batch = own_rng.permutation(len(own))[:expected].to(device)
-                x, y = data.domain.inputs(own.pixels(batch)), own.labels[batch]
+                x, y = data.domain.inputs_of(own, batch), own.labels[batch]
                 grads, value = gradient(net, loss, x, y, defense, own_rng, expected)
                 updates.append(defense.update(grads, own_rng.child("update")))
                 sizes.append(expected)

@@ -169,9 +169,9 @@ class SplitFed(Federated):
         head.train()
         tail.train()
         for count, (batch, expected) in enumerate(batches_of(self.local_schedule(), len(own), defense, rng)):
-            at, here = batch.to(own.images.device), rng.child("step", count)
+            at, here = batch.to(own.labels.device), rng.child("step", count)
             net = joined(head, tail, defense, here.child("activations"))
-            x, y = data.domain.inputs(own.pixels(at)), own.labels[at]
+            x, y = data.domain.inputs_of(own, at), own.labels[at]
             grads, value = gradient(net, loss, x, y, defense, here, expected)
             for name, parameter in net.named_parameters():
                 parameter.grad = grads[name]

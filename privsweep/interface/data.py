@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Generic, Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from privsweep.interface.randomness import Rng
 
@@ -37,6 +38,18 @@ class Domain:
     def pixels(self, inputs: Tensor) -> Tensor:
         """Model inputs ``[..., C, H, W]`` to the pixel scale; values outside ``[0, 1]`` are kept."""
         return inputs * self._broadcast(self.std, inputs) + self._broadcast(self.mean, inputs)
+
+    def inputs_of(self, examples: ImageSet, index: Tensor | slice = slice(None)) -> Tensor:
+        """What a model is fed of the chosen examples, ``[..., C, H, W]``."""
+        return self.inputs(examples.pixels(index))
+
+    def blank(self, count: int) -> Tensor:
+        """Inputs ``[count, C, H, W]`` that say nothing, on the device in force."""
+        return torch.zeros(count, *self.shape)
+
+    def __str__(self) -> str:
+        channels, height, width = self.shape
+        return f"images of {height}x{width} with {channels} channel{'s' * (channels > 1)}"
 
     def box(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """The smallest and the largest input that is an image, ``[C, 1, 1]`` each."""
@@ -66,17 +79,62 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
-class Data:
-    """A loaded dataset."""
+class TextDomain:
+    """What everybody knows of sequences of tokens: their length, padding included, the vocabulary, the classes."""
+
+    length: int
+    vocabulary: int
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def inputs_of(self, examples: TokenSet, index: Tensor | slice = slice(None)) -> Tensor:
+        """What a model is fed of the chosen examples: int64 ``[..., L]``."""
+        return examples.tokens[index]
+
+    def blank(self, count: int) -> Tensor:
+        """Inputs ``[count, L]`` that say nothing, on the device in force."""
+        return torch.zeros(count, self.length, dtype=torch.int64)
+
+    def __str__(self) -> str:
+        return f"sequences of {self.length} tokens out of {self.vocabulary}"
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """Sequences of tokens and labels, resident on one device."""
+
+    tokens: Tensor  # int64 [n, L], below the size of the vocabulary
+    labels: Tensor  # int64 [n]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, index: Tensor) -> TokenSet:
+        return TokenSet(self.tokens[index], self.labels[index])
+
+    def to(self, device: torch.device) -> TokenSet:
+        return TokenSet(self.tokens.to(device), self.labels.to(device))
+
+
+E = TypeVar("E", ImageSet, TokenSet, default=ImageSet)
+D = TypeVar("D", Domain, TextDomain, default=Domain)
+
+
+@dataclass(frozen=True)
+class Data(Generic[E, D]):
+    """A loaded dataset: of images, unless it says otherwise."""
 
     name: str
-    train: ImageSet
-    test: ImageSet
-    domain: Domain
+    train: E
+    test: E
+    domain: D
     multilabel: bool = False  # such data serve as an adversary's prior only
-    prior: ImageSet | None = None  # training images held out for the adversary; none of them is in ``train``
+    prior: E | None = None  # training examples held out for the adversary; none of them is in ``train``
 
-    def to(self, device: torch.device) -> Data:
+    def to(self, device: torch.device) -> Data[E, D]:
         prior = None if self.prior is None else self.prior.to(device)
         return replace(self, train=self.train.to(device), test=self.test.to(device), prior=prior)
 

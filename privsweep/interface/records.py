@@ -32,7 +32,7 @@ class Activations:
 
     z: Tensor  # [V, N, ...] outputs of the cut layer; [V, 1, ...] where only their mean over a batch is sent
     cut: str  # the layer's name
-    weights: Tensors  # parameters and buffers of the client's part, no victim axis
+    weights: Tensors | None  # parameters and buffers of the client's part, no victim axis; None: not seen
     examples: int  # N
 
 
@@ -44,7 +44,14 @@ class Predictions:
     ask: Callable[[Tensor], Tensor]  # model inputs [n, C, H, W] -> probabilities [n, classes], any number of times
 
 
-Observation = Update | Activations | Predictions
+@dataclass(frozen=True)
+class Release:
+    """Finished models, once for every victim, whose record is in the training data of one."""
+
+    weights: Tensors  # [V, ...] for every parameter and buffer
+
+
+Observation = Update | Activations | Predictions | Release
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class Knowledge:
     labels: Tensor  # int64 [V, N]
     recipe: Recipe
     architecture: Architecture  # of the target, without its weights
+    server_part: nn.Module  # of a network that is cut, with its weights
     candidates: ImageSet  # the M records whose membership is asked, in the order of the predictions
     prior: ImageSet  # the adversary's own data: of another dataset, or held out from this one
 
@@ -124,7 +132,15 @@ class Membership:
     index: Tensor  # int64 [M]: position in the training split (members) or in the test split (others)
 
 
-Truth = Images | Membership
+@dataclass(frozen=True)
+class Sentences:
+    """The truth behind every victim's message, of token sequences. Never an argument of an attack."""
+
+    tokens: Tensor  # int64 [V, N, L]
+    index: Tensor  # int64 [V, N]: positions in their split
+
+
+Truth = Images | Membership | Sentences
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,23 @@ class Scores:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [M]
 
 
-Guess = Reconstruction | Scores
+@dataclass(frozen=True)
+class Transcription:
+    """An attack's guess at token sequences, in the order of the message."""
+
+    tokens: Tensor  # int64 [V, N, L]
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Several guesses of one attack, by name; ``chosen``, without the truth, is the one that it stands by."""
+
+    by_name: Mapping[str, Reconstruction | Scores | Transcription]
+    chosen: str
+
+
+Guess = Reconstruction | Scores | Transcription | Answers
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ class InOutAttack(ShadowAttack):
     def on_candidates(self, known: Knowledge, prepared: Tensors) -> tuple[Tensor, Tensor]:
         """The shadows' probabilities ``[K, M, classes]``, and which of them trained on a candidate, bool ``[K, M]``."""
         records = known.candidates
-        inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.images.device)
+        inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.labels.device)
         if self.online:
             inside[:, by_content(records)] = prepared["inside"][:, len(known.prior) :]
         return self._answers(known, prepared, records), inside
@@ -173,7 +173,7 @@ def by_content(records: ImageSet) -> Tensor:
         blake2b(image.tobytes() + str(label).encode()).digest() for image, label in zip(images, labels, strict=True)
     ]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    return torch.tensor(order, device=records.images.device)
+    return torch.tensor(order, device=records.labels.device)
 
 
 def _joined(first: ImageSet, second: ImageSet) -> ImageSet:

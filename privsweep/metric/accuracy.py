@@ -29,7 +29,7 @@ def accuracy(model: nn.Module, weights: Tensors, split: ImageSet, domain: Domain
             f"dataset: labels of shape {list(split.labels.shape)} have no accuracy; "
             "choose a dataset with examples of one label each"
         )
-    device = split.images.device
+    device = split.labels.device
     weights = {name: value.to(device) for name, value in weights.items()}
     modes = {module: module.training for module in model.modules()}
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -37,7 +37,7 @@ def accuracy(model: nn.Module, weights: Tensors, split: ImageSet, domain: Domain
     try:
         for start in range(0, len(split), batch):
             chosen = slice(start, start + batch)
-            x = domain.inputs(split.pixels(chosen))
+            x = domain.inputs_of(split, chosen)
             noise = draw(model, len(x), _NOISE.child(start), device)
             logits = functional_call(model, {**weights, **noise}, (x,))[:, : domain.classes]
             right += (logits.argmax(1) == split.labels[chosen]).sum()

@@ -1,4 +1,4 @@
-"""From a guess and the truth to the numbers of the record."""
+"""Reconstructed images beside the originals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEVER = "iterations_to_zero"  # the diagnostic that is infinite where it never h
 _IMAGE_METRICS = ("mse", "psnr", "ssim")
 
 
-def score(
+def score_reconstruction(
     guess: Reconstruction,
     truth: Images,
     domain: Domain,

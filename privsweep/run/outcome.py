@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from privsweep.interface.data import Data
-from privsweep.interface.records import Exposure, Guess, Images, Membership, Reconstruction, Scores, System
+from privsweep.interface.records import Answers, Exposure, Guess, Images, Membership, Reconstruction, Scores, System
 from privsweep.metric.assignment import match, reorder
-from privsweep.metric.membership import roc, score_membership
-from privsweep.metric.reconstruction import score
+from privsweep.metric.membership import roc
+from privsweep.metric.score import score
 from privsweep.plot.roc import draw_roc
 from privsweep.plot.run_pictures import curves, reconstructions
 from privsweep.run.build import RunSpec
@@ -43,7 +43,8 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
     rows = pd.DataFrame()
     seconds, exposure, guess = outcome.seconds, outcome.exposure, outcome.guess
     if exposure is not None and guess is not None:
-        metrics, rows = _score(spec, outcome.data, exposure, guess)
+        scoring = spec.scoring
+        metrics, rows = score(guess, exposure.truth, outcome.data.domain, scoring.paper_scale, scoring.asr_threshold)
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
     record = {
@@ -62,20 +63,12 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         if exposure is not None and guess is not None:
             rows.to_csv(folder / "victims.csv", index=False)
             title = title_of(spec.choices)
-            if isinstance(guess, Reconstruction):
-                _pictures(folder, title, outcome.data, exposure, guess, rows)
-            else:
-                _roc(folder, title, exposure, guess)
+            chosen = guess.by_name[guess.chosen] if isinstance(guess, Answers) else guess
+            if isinstance(chosen, Reconstruction):
+                _pictures(folder, title, outcome.data, exposure, chosen, rows)
+            elif isinstance(chosen, Scores):
+                _roc(folder, title, exposure, chosen)
     return record
-
-
-def _score(spec: RunSpec, data: Data, exposure: Exposure, guess: Guess) -> tuple[dict[str, float | None], pd.DataFrame]:
-    if isinstance(guess, Scores):
-        assert isinstance(exposure.truth, Membership)
-        return score_membership(guess, exposure.truth)
-    assert isinstance(exposure.truth, Images)
-    scoring = spec.scoring
-    return score(guess, exposure.truth, data.domain, scoring.paper_scale, scoring.asr_threshold)
 
 
 def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from privsweep.interface.data import Data, ImageSet, Tensors
+from privsweep.interface.data import Data, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -142,17 +142,15 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
         return data.prior
     prior = spec.prior.load(rng.child("prior"))
     if prior.domain.shape != data.domain.shape:
-        theirs, ours = prior.domain.shape, data.domain.shape
-        channels = "grey" if ours[0] == 1 else "rgb"
+        remedy = "take data of the same kind"
+        if isinstance(data.domain, Domain):
+            channels, side, _ = data.domain.shape
+            remedy = f"set prior.resize={side} prior.channels={'grey' if channels == 1 else 'rgb'}"
         raise UserError(
-            f"dataset@prior={spec.choices.get('dataset@prior')}: its images are {_size(theirs)}, the target's "
-            f"{_size(ours)}; set prior.resize={ours[1]} prior.channels={channels}"
+            f"dataset@prior={spec.choices.get('dataset@prior')}: it has {prior.domain}, the target {data.domain}; "
+            f"{remedy}"
         )
-    return prior.train.to(data.train.images.device)
-
-
-def _size(shape: tuple[int, int, int]) -> str:
-    return f"{shape[1]}x{shape[2]} with {shape[0]} channel{'s' * (shape[0] > 1)}"
+    return prior.train.to(data.train.labels.device)
 
 
 def check(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:

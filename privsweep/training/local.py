@@ -114,11 +114,11 @@ def train(
     """
     model.train()
     optimizer = optimizer or schedule.optimizer.make(list(model.parameters()))
-    total = torch.zeros((), device=own.images.device)
+    total = torch.zeros((), device=own.labels.device)
     empty = 0
     for count, (batch, expected) in enumerate(batches_of(schedule, len(own), defense, rng)):
-        batch = batch.to(own.images.device)
-        x, y = domain.inputs(own.pixels(batch)), own.labels[batch]
+        batch = batch.to(own.labels.device)
+        x, y = domain.inputs_of(own, batch), own.labels[batch]
         grads, value = gradient(model, loss, x, y, defense, rng.child("step", count), expected)
         for name, parameter in model.named_parameters():
             parameter.grad = grads[name]
@@ -165,7 +165,7 @@ def train_stacked(
     names = [name for name, _ in model.named_parameters()]
     stacked = {n: start[n].detach().clone().expand(len(owns), *start[n].shape).contiguous() for n in names}
     optimizer = schedule.optimizer.stacked(stacked)
-    device = owns[0].images.device
+    device = owns[0].labels.device
     defended = "gradient" in defense.acts_at()
 
     def objective(weights: Tensors, noise: Tensors, x: Tensor, y: Tensor, weigh: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ def train_stacked(
         widest = max(len(b) for b in batches)
         padded = torch.stack([torch.nn.functional.pad(b, (0, widest - len(b))) for b in batches]).to(device)
         weigh = torch.tensor([[1.0] * len(b) + [0.0] * (widest - len(b)) for b in batches], device=device)
-        x = torch.stack([domain.inputs(own.pixels(p)) for own, p in zip(owns, padded, strict=True)])
+        x = torch.stack([domain.inputs_of(own, p) for own, p in zip(owns, padded, strict=True)])
         y = torch.stack([own.labels[p] for own, p in zip(owns, padded, strict=True)])
         noise = _stacked_noise(model, batches, [rng.child("step", count) for rng in rngs], device)
         grads, value = step(stacked, noise, x, y, weigh)

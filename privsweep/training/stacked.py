@@ -74,7 +74,7 @@ def train_stack(
     cross-entropy.
     Batch normalisation keeps running statistics in place, so a network with them must come alone.
     """
-    device = pool.images.device
+    device = pool.labels.device
     net = nets[0].train()
     names = [name for name, _ in net.named_parameters()]
     states = [n.state_dict() for n in nets]
@@ -86,7 +86,7 @@ def train_stack(
     total = schedule.length(index.shape[1])
     for count, batches in enumerate(draws):
         rows = index.gather(1, torch.stack(batches).to(device))  # [K, B]
-        x = domain.inputs(pool.pixels(rows.flatten())).unflatten(0, rows.shape)
+        x = domain.inputs_of(pool, rows.flatten()).unflatten(0, rows.shape)
         drawn = [draw(net, rows.shape[1], rng.child("step", count, "noise"), device) for rng in rngs]
         noise = {name: torch.stack([d[name] for d in drawn]) for name in drawn[0]}
         logits = stacked_forward(net, weights, noise, x)
@@ -164,11 +164,11 @@ def _activations(net: nn.Sequential, domain: Domain) -> list[int]:
 @torch.no_grad()
 def answers(net: nn.Sequential, weights: Tensors, records: ImageSet, domain: Domain) -> Tensor:
     """Probabilities ``[K, n, classes]`` that replicas of ``net`` with ``weights`` ``[K, ...]`` give ``records``."""
-    net = net.to(records.images.device).eval()
+    net = net.to(records.labels.device).eval()
     replicas = len(next(iter(weights.values())))
     out: list[list[Tensor]] = [[] for _ in range(replicas)]
-    for rows in torch.arange(len(records), device=records.images.device).split(_ANSWERED):
-        x = domain.inputs(records.pixels(rows))
+    for rows in torch.arange(len(records), device=records.labels.device).split(_ANSWERED):
+        x = domain.inputs_of(records, rows)
         for k in range(replicas):
             out[k].append(softmax(functional_call(net, {n: w[k] for n, w in weights.items()}, (x,)), 1))
     return torch.stack([torch.cat(parts) for parts in out])

@@ -7,7 +7,7 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure
-from privsweep.metric.reconstruction import score
+from privsweep.metric.score import score
 from privsweep.model.mlp import MLP
 
 ATTACK = Analytic(agreement=1e-3)

@@ -5,7 +5,7 @@ from privsweep.attack.blind import Blind
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
-from privsweep.metric.reconstruction import score
+from privsweep.metric.score import score
 from privsweep.model.convnet import ConvNet
 
 

@@ -20,7 +20,7 @@ from privsweep.interface.data import Architecture, Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Reconstruction
-from privsweep.metric.reconstruction import score
+from privsweep.metric.score import score
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.stochastic import noise_layers

@@ -13,7 +13,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Images, Reconstruction
 from privsweep.metric.assignment import reorder
 from privsweep.metric.images import mse, ssim
-from privsweep.metric.reconstruction import score
+from privsweep.metric.reconstruction import score_reconstruction
 
 DOMAIN = Domain((1, 8, 8), 4, (0.4,), (0.5,))
 
@@ -28,7 +28,7 @@ def game(victims=5, images=3, noise=0.05, **changes):
 
 
 def run(guess, truth, scale="zen", threshold=0.6):
-    return score(guess, truth, DOMAIN, scale, threshold)
+    return score_reconstruction(guess, truth, DOMAIN, scale, threshold)
 
 
 def test_one_row_a_victim_and_means_over_them():

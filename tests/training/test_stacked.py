@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Architecture, Data, Domain
+from privsweep.interface.data import Architecture, Data, Domain, ImageSet
 from privsweep.interface.randomness import Rng
 from privsweep.model.convnet import ConvNet
 from privsweep.model.dropout import Dropout
@@ -41,8 +41,8 @@ class Precise:
     def build(self, domain: "Precise", rng: Rng) -> nn.Sequential:
         return self.architecture.build(self.domain, rng).double()
 
-    def inputs(self, pixels: Tensor) -> Tensor:
-        return self.domain.inputs(pixels.double())
+    def inputs_of(self, examples: ImageSet, index: Tensor | slice = slice(None)) -> Tensor:
+        return self.domain.inputs(examples.pixels(index).double())
 
 
 def index(shadows: int, of: int, size: int) -> Tensor:

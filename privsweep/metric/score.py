@@ -1,0 +1,52 @@
+"""The guess beside the truth, whatever kind it is."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from privsweep.interface.data import Domain, TextDomain
+from privsweep.interface.records import (
+    Answers,
+    Guess,
+    Images,
+    Membership,
+    Reconstruction,
+    Scores,
+    Sentences,
+    Transcription,
+    Truth,
+)
+from privsweep.metric.membership import score_membership
+from privsweep.metric.reconstruction import score_reconstruction
+from privsweep.metric.sentences import score_sentences
+
+Scored = tuple[dict[str, float | None], pd.DataFrame]
+
+
+def score(
+    guess: Guess, truth: Truth, domain: Domain | TextDomain, paper_scale: str | None, asr_threshold: float
+) -> Scored:
+    """Metrics of the whole run, and a table with one row a victim or candidate.
+
+    Of several answers the chosen one's stand under the plain names, every one's under ``<metric>_<answer>``.
+    ``paper_scale`` and ``asr_threshold`` are those of ``score_reconstruction``.
+
+    Raises TypeError where the guess is of another kind than the truth.
+    """
+    match guess, truth, domain:
+        case Answers(), _, _:
+            each = {n: score(g, truth, domain, paper_scale, asr_threshold) for n, g in guess.by_name.items()}
+            metrics, rows = each[guess.chosen]
+            metrics, rows = dict(metrics), rows.copy()
+            for answer, (own, table) in each.items():
+                metrics |= {f"{name}_{answer}": value for name, value in own.items()}
+                named = table.drop(columns=[c for c in ("victim", "candidate", "index", "indices") if c in table])
+                rows = rows.join(named.add_suffix(f"_{answer}"))
+            return metrics, rows
+        case Scores(), Membership(), _:
+            return score_membership(guess, truth)
+        case Reconstruction(), Images(), Domain():
+            return score_reconstruction(guess, truth, domain, paper_scale, asr_threshold)
+        case Transcription(), Sentences(), _:
+            return score_sentences(guess, truth)
+    raise TypeError(f"a guess at {type(guess).__name__} cannot be scored against {type(truth).__name__}")

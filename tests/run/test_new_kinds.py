@@ -1,0 +1,66 @@
+"""A component of every kind that others will bring is one file and one YAML each, without a line in privsweep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Privsweep
+
+EXTENSIONS = Path(__file__).parents[1] / "extensions"
+SHORT = ["fl_setting.epochs=1"]
+
+
+@pytest.fixture
+def run(privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("PRIVSWEEP_TRUST", "extensions")
+
+    def call(*arguments: str, tiny: bool = True) -> dict[str, Any]:
+        given = ["--config-dir", str(EXTENSIONS / "conf"), *arguments]
+        assert privsweep(*given, tiny=tiny) == 0
+        [path] = tmp_path.glob("outputs/runs/*/record.json")
+        return dict(json.loads(path.read_text()))
+
+    return call
+
+
+def test_an_attack_with_several_answers(run: Any, tmp_path: Path) -> None:
+    record = run("attack=greys")
+    metrics = record["metrics"]
+    assert metrics["mse"] == metrics["mse_grey"] < metrics["mse_white"]
+    assert metrics["psnr_black"] != metrics["psnr"] > metrics["psnr_white"]
+    [rows] = tmp_path.glob("outputs/runs/*/victims.csv")
+    head = rows.read_text().splitlines()[0].split(",")
+    assert {"victim", "mse", "mse_grey", "mse_white"} <= set(head)
+    assert not any(name.startswith("victim_") for name in head)
+    assert list(tmp_path.glob("outputs/runs/*/reconstructions.png"))
+
+
+def test_features_of_a_query_whose_client_part_is_not_known(run: Any) -> None:
+    record = run("fl_setting=inference", "attack=reads_server", *SHORT)
+    assert record["threat_model"]["time"] == "test"
+    assert record["threat_model"]["position"] == "server"
+    assert record["metrics"]["mse"] > 0
+
+
+def test_what_the_client_keeps_to_itself_is_refused(privsweep: Privsweep, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setenv("PRIVSWEEP_TRUST", "extensions")
+    given = ["--config-dir", str(EXTENSIONS / "conf"), "fl_setting=inference", "dataset.prior_size=20", *SHORT]
+    assert privsweep(*given, "attack=generative_decoder") == 2
+    assert "needs model, which fl_setting=inference does not grant" in " ".join(capsys.readouterr().err.split())
+
+
+def test_released_weights(run: Any) -> None:
+    record = run("fl_setting=releasing", "attack=from_weights", *SHORT)
+    assert record["threat_model"]["position"] == "off-path"
+    assert record["metrics"]["mse"] > 0
+
+
+def test_sequences_of_tokens(run: Any) -> None:
+    given = ["dataset=parity", "model=embedded", "fl_setting=embedding", "attack=looks_up", "fl_setting.victims=5"]
+    record = run(*given, "scale=smoke", *SHORT, tiny=False)
+    assert record["metrics"]["token_accuracy"] == 1
+    assert record["metrics"]["exact"] == 1
+    assert record["utility"]["test_accuracy"] > 0
