@@ -104,6 +104,8 @@ def plan(planned: SweepPlan) -> None:
     if len(planned.runs) > SHOWN:
         out.print(f"... and {len(planned.runs) - SHOWN} more")
     out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
+    for line in planned.absent:
+        err.print(f"left out: {_plain(line)}", soft_wrap=True)
 
 
 def table(planned: SweepPlan) -> int:

@@ -16,13 +16,14 @@ from pydantic import Field, ValidationError
 from privsweep.defense.stack import Stack
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Dataset
-from privsweep.interface.errors import UserError
+from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.records import Predictions
 from privsweep.interface.roles import Attack, Setting
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.trust import check_component
-from privsweep.store.store import signature
+from privsweep.store.checksums import Checksums
+from privsweep.store.store import Store, signature
 
 GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
 
@@ -120,8 +121,11 @@ class RunSpec:
         }
 
 
-def build(composed: Composition) -> RunSpec:
-    """Builds every component and checks that they fit; raises UserError with all complaints at once."""
+def build(composed: Composition, fetch: bool = False) -> RunSpec:
+    """Builds every component and checks that they fit; raises UserError with all complaints at once.
+
+    ``fetch``: whether datasets that are not there are downloaded, unless the run's result is stored.
+    """
     config = composed.config
     complaints: list[str] = []
 
@@ -152,7 +156,7 @@ def build(composed: Composition) -> RunSpec:
         defense=Stack(defenses),
         scoring=scoring,
         session=session,
-        config=_identity(config, parts),
+        config=_settled_identity(config, parts, fetch),
         choices={**composed.choices, "defense": list(defenses)},
     )
     refusal = refuse(spec)
@@ -162,14 +166,28 @@ def build(composed: Composition) -> RunSpec:
     return spec
 
 
-def _identity(config: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+def _settled_identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
+    """The identity; a stored result is found without its data, any other run gets its data first with ``fetch``."""
+    try:
+        known = _identity(config, parts, False)
+        stored = Store(Path(config["output_dir"])).complete(signature(known))
+        if not fetch or (stored and not config["force"]):
+            return known
+    except AbsentError:
+        if not fetch:
+            raise
+    return _identity(config, parts, fetch)
+
+
+def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
     """The configuration less what cannot change a result; files count by content, not by place."""
     kept: dict[str, Any] = {key: config.get(key) for key in (*GROUPS, "defense", "metrics", "seed")}
     kept["defense"] = dict(kept["defense"] or {})
+    checksums = Checksums(Path(config["output_dir"]))
     for key in ("dataset", "prior"):
         if kept[key] is not None:
             places = {k: v for k, v in kept[key].items() if k not in ("data_dir", "path")}
-            kept[key] = {**places, "fingerprint": parts[key].fingerprint()}
+            kept[key] = {**places, "fingerprint": checksums.of(parts[key], fetch)}
     # A dictionary is unordered once it is JSON with sorted keys, and the order of defences matters.
     kept["defense_order"] = list(kept["defense"])
     return kept
