@@ -30,7 +30,7 @@ def task(cfg: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     try:
         composed = compose(overrides) if cfg.cell is None else sweep.compose_named_cell(overrides, cfg.cell)
-        spec = build(composed)
+        spec = build(composed, fetch=True)
         present.start(spec)
         record = run(spec)
         present.finish(spec, record)

@@ -48,8 +48,10 @@ def main() -> None:
 
 
 def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
-    laid, output_dir = lay_out(name, overrides, config_dir)
+    laid, output_dir, absent = lay_out(name, overrides, config_dir)
     console.print(terminal(laid, console.width))
+    for line in absent:
+        print(f"left out: {line}", file=sys.stderr)
     if not laid.complete:
         given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
         print(f"nothing is stored for it in {output_dir}; run: privsweep {given}", file=sys.stderr)
@@ -59,13 +61,14 @@ def _report(name: str, overrides: Sequence[str], config_dir: str | None, console
     return 0 if laid.complete == laid.jobs else 1
 
 
-def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) -> tuple[Laid, Path]:
-    """A table from the store, and the output folder in use. Raises UserError."""
+def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) -> tuple[Laid, Path, Sequence[str]]:
+    """A table from the store, the output folder in use, and why cells were left out. Raises UserError."""
     planned = sweep.stored(name, overrides, config_dir)
     assert planned.table is not None
     session = planned.runs[0].spec.session
     folder = Store(session.output_dir).folder
-    return layout(planned.table, planned.records(), session.scale, overrides, folder), session.output_dir
+    laid = layout(planned.table, planned.records(), session.scale, overrides, folder)
+    return laid, session.output_dir, planned.absent
 
 
 def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
@@ -86,7 +89,7 @@ def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
     for name in tables_in(CONF, *([Path(config_dir)] if config_dir else [])):
         for scale in wanted or sorted({record["scale"] for record in records}):
             try:
-                laid, _ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
+                laid, *_ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
             except UserError as error:
                 refused.append(f"{name}: {error}")
                 break

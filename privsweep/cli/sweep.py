@@ -12,9 +12,11 @@ from hydra.errors import HydraException
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
-from privsweep.run.build import RunSpec, build
+from privsweep.run.build import build
 from privsweep.run.compose import Composition, compose, searching
 from privsweep.run.run import check, prior_of
+from privsweep.run.run_spec import RunSpec
+from privsweep.store.checksums import at_hand
 from privsweep.store.store import Record, Store, signature
 from privsweep.table.spec import Job, Table
 
@@ -44,6 +46,7 @@ class SweepPlan:
     table: Table | None = None
     name: str = ""  # of the spec, such as zen/table1
     overrides: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
 
     @property
     def missing(self) -> list[PlannedRun]:
@@ -95,7 +98,8 @@ def without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
 def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> SweepPlan:
     """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit.
 
-    Where nothing will be run, a table does without the cells whose dataset is not there, unless that is none.
+    Where nothing will be run, nothing is downloaded either, and a table does without the cells whose dataset is not
+    there and was never seen, unless that leaves none.
     """
     try:
         combinations = expand(overrides) if multirun else [tuple(overrides)]
@@ -103,12 +107,13 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         raise UserError(f"{error}".splitlines()[0]) from error
     with searching(config_dir) as extra:
         first = _compose_first(combinations[0], extra)
+        running = running and first.config["plan"] is not True
         if first.config.get("table"):
             if len(combinations) > 1:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
             return _table_plan(first, overrides, extra, running)
         rest = (compose(c, extra) for c in combinations[1:])
-        runs = [_planned(str(n), composed) for n, composed in enumerate([first, *rest])]
+        runs = [_planned(str(n), composed, running) for n, composed in enumerate([first, *rest])]
     return SweepPlan(runs, overrides=tuple(overrides))
 
 
@@ -124,7 +129,7 @@ def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str
     for job in table.jobs():
         chosen = any(column in wanted for _, column, _ in job.cells)
         try:
-            run = _planned(job.id, compose_cell(overrides, job, extra))
+            run = _planned(job.id, compose_cell(overrides, job, extra), chosen and running)
         except AbsentError as error:
             if chosen and running:
                 raise
@@ -134,7 +139,8 @@ def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str
             runs.append(run)
     if not runs and refused:
         raise refused[0]
-    return SweepPlan(runs, table, name, tuple(overrides))
+    absent = dict.fromkeys(str(error.__cause__) for error in refused)
+    return SweepPlan(runs, table, name, tuple(overrides), tuple(absent))
 
 
 def compose_cell(overrides: Sequence[str], job: Job, extra: Sequence[str] = ()) -> Composition:
@@ -175,9 +181,9 @@ def compose_named_cell(overrides: Sequence[str], cell: str) -> Composition:
     return compose_cell(overrides, jobs[cell])
 
 
-def _planned(name: str, composed: Composition) -> PlannedRun:
+def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
     try:
-        spec = build(composed)
+        spec = build(composed, fetch)
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
         raise type(error)("\n".join(prefix + line for line in str(error).splitlines())) from error
@@ -186,11 +192,16 @@ def _planned(name: str, composed: Composition) -> PlannedRun:
 
 
 def check_data(planned: SweepPlan) -> None:
-    """Refuses, before anything runs, what does not fit its data. A dataset is loaded once, and fetched if need be."""
+    """Refuses, before anything runs, what does not fit its data. A dataset is loaded once, and fetched if need be.
+
+    Where nothing will run, what is not at hand goes unchecked.
+    """
     loaded: dict[str, Data] = {}
     priors: dict[str, ImageSet | None] = {}
     for run in planned.missing:
         spec = run.spec
+        if spec.session.plan and not all(at_hand(d) for d in (spec.dataset, spec.prior) if d is not None):
+            continue
         key = signature({"dataset": spec.config["dataset"], "seed": spec.session.seed})
         rng = Rng(spec.session.seed)
         if key not in loaded:

@@ -14,8 +14,8 @@ from rich.table import Table as RichTable
 from privsweep.cli.sweep import PlannedRun, SweepPlan, swept, without
 from privsweep.report.summary import summary
 from privsweep.report.write import terminal, write
-from privsweep.run.build import RunSpec
 from privsweep.run.outcome import title_of
+from privsweep.run.run_spec import RunSpec
 from privsweep.store.atomic import whole_file
 from privsweep.store.environment import processor
 from privsweep.store.store import Record, Store
@@ -104,6 +104,8 @@ def plan(planned: SweepPlan) -> None:
     if len(planned.runs) > SHOWN:
         out.print(f"... and {len(planned.runs) - SHOWN} more")
     out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
+    for line in planned.absent:
+        err.print(f"left out: {_plain(line)}", soft_wrap=True)
 
 
 def table(planned: SweepPlan) -> int:

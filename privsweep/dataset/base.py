@@ -12,7 +12,7 @@ from torch import Tensor
 from privsweep.dataset.npz_format import Arrays
 from privsweep.dataset.pixels import Channels, recolour, resized, statistics
 from privsweep.interface.component import component
-from privsweep.interface.data import Data, Domain, ImageSet
+from privsweep.interface.data import Data, DataFiles, Domain, ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 
@@ -27,6 +27,10 @@ class Shaping:
     resize: Annotated[int, Field(ge=1)] | None  # side of the square that images are scaled to; None: as they are
     channels: Channels
     normalize: bool  # whether inputs are standardised by the training images' channel mean and deviation
+
+    def files(self) -> DataFiles | None:
+        """Which files hold the dataset; None, as here, where there are none."""
+        return None
 
     def shape(self, name: str, arrays: Arrays, rng: Rng) -> Data:
         """The dataset as a federation uses it: uint8 ``[n, C, H, W]``, int64 labels, on the CPU.

@@ -23,6 +23,20 @@ ANSWER = 5.0  # seconds that a publisher has to answer
 STALL = 30.0  # seconds without a byte after which a download is given up
 
 
+def absent(name: str, data_dir: Path, failure: str = "") -> str:
+    """In one line: that ``data_dir/name.npz`` is missing, why a download failed if one did, and what to do."""
+    gone = f"dataset={name}: {data_dir / f'{name}.npz'} is not there"
+    if name in BY_HAND:
+        return (
+            f"{gone} and has no official download; get the images, a folder a class, and run "
+            f'"privsweep-data {name} --from FOLDER data_dir={data_dir}", or set data_dir'
+        )
+    if name not in OFFICIAL:
+        return f"{gone} and nothing of that name can be downloaded; put it there, or set data_dir"
+    failed = f" and the download failed ({failure})" if failure else ""
+    return f'{gone}{failed}; run "privsweep-data {name} data_dir={data_dir}" where there is a network, or set data_dir'
+
+
 def prepared(name: str, data_dir: Path) -> Path:
     """The file ``data_dir/name.npz``, downloaded first when it is missing.
 
@@ -31,23 +45,16 @@ def prepared(name: str, data_dir: Path) -> Path:
     path = data_dir / f"{name}.npz"
     if path.exists():
         return path
-    gone = f"dataset={name}: {path} is not there"
-    if name in BY_HAND:
-        raise AbsentError(
-            f"{gone} and has no official download; get the images, a folder a class, and run "
-            f'"privsweep-data {name} --from FOLDER data_dir={data_dir}", or set data_dir'
-        )
     if name not in OFFICIAL:
-        raise AbsentError(f"{gone} and nothing of that name can be downloaded; put it there, or set data_dir")
-    remedy = f'run "privsweep-data {name} data_dir={data_dir}" where there is a network, or set data_dir'
+        raise AbsentError(absent(name, data_dir))
     if not any(reachable(url) for url in OFFICIAL[name].urls()):
-        raise AbsentError(f"{gone} and the download failed (no network); {remedy}")
+        raise AbsentError(absent(name, data_dir, "no network"))
     try:
         with _alone(path), _stalls_end():
             if not path.exists():
                 _fetch(name, path)
     except Exception as error:  # whatever a loader of somebody else's raises
-        raise AbsentError(f"{gone} and the download failed ({reason(error)}); {remedy}") from error
+        raise AbsentError(absent(name, data_dir, reason(error))) from error
     return path
 
 

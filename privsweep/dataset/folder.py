@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from privsweep.dataset.base import Shaping
-from privsweep.dataset.image_tree import Tree, decode, scan, tree_checksum
+from privsweep.dataset.image_tree import Tree, decode, no_folder, scan, tree_checksum, tree_state
 from privsweep.interface.component import component
-from privsweep.interface.data import Data
+from privsweep.interface.data import Data, DataFiles
 from privsweep.interface.randomness import Rng
 
 
@@ -20,6 +20,14 @@ class Folder(Shaping):
 
     path: Path
     test_fraction: Annotated[float, Field(gt=0, lt=1)]  # of every class; no effect where train/ and test/ are there
+
+    def files(self) -> DataFiles:
+        """All images below ``path``; raises UserError where they are not sorted into classes."""
+        place, absent = str(self.path.absolute()), no_folder(self._what())
+        if not self.path.is_dir():
+            return DataFiles(self._what(), place, None, 0, absent)
+        state, youngest = tree_state(self.path, self._scan())
+        return DataFiles(self._what(), place, state, youngest, absent)
 
     def fingerprint(self) -> str:
         """A checksum of the images' names and bytes, wherever the folder lies. Reads every file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
     Raises UserError, opening with ``what``, where there are fewer than two classes or no test image.
     """
     if not root.is_dir():
-        raise AbsentError(f"{what}: no such folder; set it to one with a subfolder of images for every class")
+        raise AbsentError(no_folder(what))
     halves = [root / half for half in ("train", "test")]
     if all(half.is_dir() for half in halves):
         named, tested = (_classes(half) for half in halves)
@@ -63,6 +64,22 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
     if not test:
         raise UserError(f"{what}: no test image; raise test_fraction, or add images to test/")
     return Tree(classes, tuple(train), tuple(test))
+
+
+def no_folder(what: str) -> str:
+    """That there is no folder, in a line that opens with ``what``."""
+    return f"{what}: no such folder; set it to one with a subfolder of images for every class"
+
+
+def tree_state(root: Path, tree: Tree) -> tuple[str, int]:
+    """A digest of the images' names, sizes and times, and the time of the youngest in nanoseconds; reads none."""
+    files = sorted(file for file, _ in (*tree.train, *tree.test))
+    digest, youngest = hashlib.sha256(), 0
+    for file in files:
+        about = file.stat()
+        digest.update(repr((file.relative_to(root).as_posix(), about.st_size, about.st_mtime_ns)).encode())
+        youngest = max(youngest, about.st_mtime_ns)
+    return digest.hexdigest()[:16], youngest
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:

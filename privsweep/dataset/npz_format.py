@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from privsweep.interface.data import DataFiles
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.store.atomic import whole_file
@@ -141,6 +142,15 @@ def npz_checksum(path: Path, what: str) -> str:
             return checksum((member.filename, member.CRC) for member in archive.infolist())
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{what}: cannot be read as .npz ({reason(error)}); replace the file") from error
+
+
+def npz_files(name: str, path: Path, absent: str) -> DataFiles:
+    """The one file of a dataset as it is now; ``name`` and ``absent`` as in DataFiles."""
+    place = str(path.absolute())
+    if not path.is_file():
+        return DataFiles(name, place, None, 0, absent)
+    about = path.stat()
+    return DataFiles(name, place, f"{about.st_size}-{about.st_mtime_ns}", about.st_mtime_ns, absent)
 
 
 def checksum(parts: Iterable[tuple[str, int]]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from privsweep.dataset.base import Shaping
-from privsweep.dataset.download import prepared
-from privsweep.dataset.npz_format import npz_checksum, read
+from privsweep.dataset.download import absent, prepared
+from privsweep.dataset.npz_format import npz_checksum, npz_files, read
 from privsweep.interface.component import component
-from privsweep.interface.data import Data
-from privsweep.interface.errors import UserError
+from privsweep.interface.data import Data, DataFiles
+from privsweep.interface.errors import AbsentError
 from privsweep.interface.randomness import Rng
 
 
@@ -19,6 +19,11 @@ class Prepared(Shaping):
 
     name: str
     data_dir: Path
+
+    def files(self) -> DataFiles:
+        """The one file, there or not."""
+        path = self.data_dir / f"{self.name}.npz"
+        return npz_files(f"dataset={self.name}", path, absent(self.name, self.data_dir))
 
     def fingerprint(self) -> str:
         """A checksum of the file's contents; raises UserError where there is no file and none can be had."""
@@ -37,6 +42,10 @@ class Npz(Shaping):
 
     path: Path
 
+    def files(self) -> DataFiles:
+        """The one file, there or not."""
+        return npz_files(self._what(), self.path, self._absent())
+
     def fingerprint(self) -> str:
         """A checksum of the file's contents, wherever it lies."""
         return npz_checksum(self._there(), self._what())
@@ -48,7 +57,10 @@ class Npz(Shaping):
     def _what(self) -> str:
         return f"dataset.path={self.path}"
 
+    def _absent(self) -> str:
+        return f"{self._what()}: no such file; set dataset.path to an .npz with train_images and so on"
+
     def _there(self) -> Path:
         if not self.path.is_file():
-            raise UserError(f"{self._what()}: no such file; set dataset.path to an .npz with train_images and so on")
+            raise AbsentError(self._absent())
         return self.path

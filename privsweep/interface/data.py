@@ -139,6 +139,17 @@ class Data(Generic[E, D]):
         return replace(self, train=self.train.to(device), test=self.test.to(device), prior=prior)
 
 
+@dataclass(frozen=True)
+class DataFiles:
+    """The files that a dataset is read from."""
+
+    name: str  # that the last checksum is known by where the files are gone: dataset=mnist
+    place: str  # absolute
+    state: str | None  # digest of names, sizes and times of all files; None: they are not there
+    changed_ns: int  # modification time of the youngest file, in nanoseconds since 1970
+    absent: str  # why the dataset cannot be read without a download, in one line that names a remedy
+
+
 class Dataset(Protocol):
     """A choice of the ``dataset`` group."""
 
@@ -147,11 +158,17 @@ class Dataset(Protocol):
         """Training images held out for the adversary."""
         ...
 
-    def fingerprint(self) -> str:
-        """A checksum of the files' contents; cheap, for it enters every signature."""
+    def files(self) -> DataFiles | None:
+        """Which files hold the dataset, as they are now; None where there are none. Reads none, and fetches none."""
         ...
 
-    def load(self, rng: Rng) -> Data: ...
+    def fingerprint(self) -> str:
+        """A checksum of the contents, which enters every signature; missing files are fetched."""
+        ...
+
+    def load(self, rng: Rng) -> Data:
+        """The images, in an order that depends on ``rng`` alone; missing files are fetched."""
+        ...
 
 
 class Architecture(Protocol):

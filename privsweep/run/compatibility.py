@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from privsweep.interface.records import Activations, Observation, Update
-
-if TYPE_CHECKING:
-    from privsweep.run.build import RunSpec
+from privsweep.run.run_spec import RunSpec
 
 
 def refuse(spec: RunSpec) -> list[str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from privsweep.run.build import RunSpec, build
+from privsweep.run.build import build
 from privsweep.run.compose import compose as _compose
 from privsweep.run.compose import searching
 from privsweep.run.run import run
+from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
 
 

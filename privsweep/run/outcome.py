@@ -16,7 +16,7 @@ from privsweep.metric.membership import roc
 from privsweep.metric.score import score
 from privsweep.plot.roc import draw_roc
 from privsweep.plot.run_pictures import curves, reconstructions
-from privsweep.run.build import RunSpec
+from privsweep.run.run_spec import RunSpec
 from privsweep.run.workbench import Workbench
 from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment

@@ -17,8 +17,8 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
-from privsweep.run.build import RunSpec, less
 from privsweep.run.outcome import Outcome, file, header_of
+from privsweep.run.run_spec import RunSpec, less
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
 from privsweep.store.store import Record, Store, check_writable

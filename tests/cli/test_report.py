@@ -179,7 +179,10 @@ def test_a_wide_table_fits_the_terminal(width: int) -> None:
 def fake(monkeypatch: pytest.MonkeyPatch, output_dir: Path, records: dict[str, Any], scale: str = "quick") -> None:
     session = SimpleNamespace(scale=scale, output_dir=output_dir)
     planned = SimpleNamespace(
-        table=table(), records=lambda: records, runs=[SimpleNamespace(spec=SimpleNamespace(session=session))]
+        table=table(),
+        records=lambda: records,
+        runs=[SimpleNamespace(spec=SimpleNamespace(session=session))],
+        absent=(),
     )
     monkeypatch.setattr(report.sweep, "stored", lambda name, overrides, config_dir: planned)
 

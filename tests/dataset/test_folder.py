@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -145,3 +146,20 @@ def test_the_fingerprint_changes_with_contents_and_names(root, dataset):
     (root / "cat" / "x.png").rename(root / "dog" / "x.png")
     seen.add(dataset().fingerprint())
     assert len(seen) == 4
+
+
+def test_the_state_of_the_files_tells_of_every_change_and_reads_none(root, dataset, monkeypatch):
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("read"))
+    seen = {dataset().files().state}
+    assert dataset().files().state in seen
+    (root / "cat" / "notes.txt").write_text("no image")
+    assert dataset().files().state in seen
+    os.utime(root / "cat" / "3.png", (1, 1))
+    seen.add(dataset().files().state)
+    paint(root / "dog" / "new.png", 5)
+    seen.add(dataset().files().state)
+    (root / "dog" / "new.png").rename(root / "dog" / "newer.png")
+    seen.add(dataset().files().state)
+    assert len(seen) == 4
+    shutil.rmtree(root)
+    assert dataset().files().state is None

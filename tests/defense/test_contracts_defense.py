@@ -11,8 +11,9 @@ from tiny import TINY, Bench
 from privsweep.interface.data import Data
 from privsweep.interface.defense import POINTS
 from privsweep.interface.randomness import Rng
-from privsweep.run.build import RunSpec, build
+from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
+from privsweep.run.run_spec import RunSpec
 
 NAMES = sorted(p.stem for p in (CONF / "defense").glob("*.yaml"))
 

@@ -35,6 +35,9 @@ class Parity:
     length: int
     vocabulary: int
 
+    def files(self):
+        return None  # it is made, not read
+
     def fingerprint(self):
         return f"{self.train_size} {self.test_size} {self.length} {self.vocabulary}"
 

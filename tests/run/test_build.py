@@ -8,9 +8,10 @@ from tiny import Bench
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.run.build import RunSpec, build
+from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.run import check, run, train
+from privsweep.run.run_spec import RunSpec
 
 BASE = ["dataset.train_size=60", "dataset.test_size=20", "model.width=3", "attack=blind", "scale=smoke"]
 CPU = torch.device("cpu")

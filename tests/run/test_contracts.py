@@ -29,9 +29,10 @@ from privsweep.interface.records import (
     Scores,
 )
 from privsweep.report.write import write
-from privsweep.run.build import RunSpec, build
+from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
 from privsweep.run.run import check, expose, prior_of, run
+from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import layout
 

@@ -14,8 +14,9 @@ from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Membership, Update
 from privsweep.interface.roles import View
-from privsweep.run.build import RunSpec, build
+from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
+from privsweep.run.run_spec import RunSpec
 from privsweep.store.fingerprint import checksum_of
 
 SETTINGS = sorted(p.stem for p in (CONF / "fl_setting").glob("*.yaml"))

@@ -1,0 +1,39 @@
+"""What is computed, in plain data: the configuration that a record shows, with files by their content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from privsweep.interface.errors import AbsentError
+from privsweep.run.run_spec import GROUPS, less
+from privsweep.store.checksums import Checksums
+from privsweep.store.store import Store, signature
+
+
+def identity_of(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
+    """The identity; a stored result is found without its data, any other run gets its data first with ``fetch``."""
+    try:
+        known = _identity(config, parts, fetch=False)
+        stored = Store(Path(config["output_dir"])).complete(signature(less(known, parts, "signature")))
+        if not fetch or (stored and not config["force"]):
+            return known
+    except AbsentError:
+        if not fetch:
+            raise
+    return _identity(config, parts, fetch)
+
+
+def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
+    """The configuration less what cannot change a result; files count by content, not by place."""
+    kept: dict[str, Any] = {key: config.get(key) for key in (*GROUPS, "defense", "metrics", "seed")}
+    kept["defense"] = dict(kept["defense"] or {})
+    checksums = Checksums(Path(config["output_dir"]))
+    for key in ("dataset", "prior"):
+        if kept[key] is not None:
+            places = {k: v for k, v in kept[key].items() if k not in ("data_dir", "path")}
+            kept[key] = {**places, "fingerprint": checksums.of(parts[key], fetch)}
+    # A dictionary is unordered once it is JSON with sorted keys, and the order of defences matters.
+    kept["defense_order"] = list(kept["defense"])
+    return kept

@@ -1,0 +1,133 @@
+"""One run, checked and ready to go, and the hashes under which its result and its parts are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from privsweep.defense.stack import Stack
+from privsweep.interface.component import Outside, component, marked, without
+from privsweep.interface.data import Architecture, Dataset
+from privsweep.interface.errors import UserError
+from privsweep.interface.roles import Attack, Setting, View
+from privsweep.store.store import signature
+
+GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
+
+
+@component
+class Scoring:
+    """How guesses are scored; the attack knows nothing of it."""
+
+    paper_scale: Literal["zen", "precode"]  # pixel scale of the metrics with the suffix _paper
+    asr_threshold: Annotated[float, Field(gt=0, le=1)]  # SSIM from which an image counts as reconstructed
+
+
+@component
+class Session:
+    """What holds for the whole run."""
+
+    seed: Annotated[int, Field(ge=0)]
+    device: str
+    threads: Annotated[int, Field(ge=1)] | None
+    scale: Literal["paper", "quick", "smoke"]
+    output_dir: Path
+    force: bool
+    plan: bool
+
+    def resolve_device(self) -> torch.device:
+        """The device in use; raises UserError for one that is not there."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise UserError(f"device={self.device}: no such device; choose auto, cpu, cuda or cuda:1") from error
+        if device.type not in ("cpu", "cuda"):
+            raise UserError(f"device={self.device}: not supported; choose auto, cpu, cuda or cuda:1")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            found = torch.cuda.device_count()
+            raise UserError(f"device={self.device}: {found} CUDA devices are visible here; choose auto or cpu")
+        return device
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, ready to go."""
+
+    dataset: Dataset
+    prior: Dataset | None
+    model: Architecture
+    fl_setting: Setting
+    attack: Attack
+    defense: Stack
+    scoring: Scoring
+    session: Session
+    config: Mapping[str, Any]  # all that says what is computed
+    choices: Mapping[str, Any]
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The components by their key in ``config``."""
+        return {key: getattr(self, key) for key in GROUPS}
+
+    @cached_property
+    def signature(self) -> str:
+        return signature(less(self.config, self.parts, "signature"))
+
+    @cached_property
+    def view(self) -> View | None:
+        """What the attack looks at; None where it attacks nothing, or the setting has no such view."""
+        return next((v for v in self.fl_setting.views() if v.observation is self.attack.observes), None)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the adversary has data of its own."""
+        return self.prior is not None or self.dataset.prior_size > 0
+
+    @property
+    def adversary_data(self) -> str | None:
+        """In words, for the record."""
+        if self.prior is not None:
+            return f"training images of {self.choices.get('dataset@prior')}"
+        held = self.dataset.prior_size
+        return f"{held} held-out training images of {self.choices.get('dataset')}" if held else None
+
+    @property
+    def position(self) -> str:
+        """Where the adversary is; where nothing is attacked, where one would usually be."""
+        return (self.view or self.fl_setting.views()[0]).position
+
+    def training_setting(self) -> Setting:
+        """The setting as training sees it: without the fields that only steer the exposure."""
+        return without(self.fl_setting, marked(self.fl_setting, "training"))
+
+    def training_defense(self) -> Stack:
+        return self.defense.only(self.fl_setting.training_calls)
+
+    def training_key(self, device: torch.device) -> dict[str, Any]:
+        """Whatever determines the trained system."""
+        kept = less(self.config, self.parts, "signature", "training")
+        return {
+            **{key: kept[key] for key in ("dataset", "model", "fl_setting", "seed")},
+            "defense": [[name, kept["defense"][name]] for name in self.training_defense().defenses],
+            "device": device.type,
+        }
+
+
+def less(config: Mapping[str, Any], parts: Mapping[str, Any], *outside: Outside) -> dict[str, Any]:
+    """``config`` without the fields of its components that are left out of these hashes."""
+    return {key: _less(value, parts.get(key), outside) for key, value in config.items()}
+
+
+def _less(node: Any, made: Any, outside: Sequence[Outside]) -> Any:
+    if not isinstance(node, Mapping) or not hasattr(made, "__pydantic_fields__"):
+        return node
+    left_out = marked(made, *outside)
+    return {k: _less(v, getattr(made, k, None), outside) for k, v in node.items() if k not in left_out}
