@@ -17,7 +17,7 @@ from privsweep.report.write import terminal, write
 from privsweep.run.compose import CONF
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
-from privsweep.table.fill import Laid, layout
+from privsweep.table.fill import FilledTable, fill_table
 
 _WIDTH = 160  # columns, where the output is no terminal
 _DESCRIPTION = """\
@@ -48,24 +48,24 @@ def main() -> None:
 
 
 def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
-    laid, output_dir = lay_out(name, overrides, config_dir)
-    console.print(terminal(laid, console.width))
-    if not laid.complete:
+    filled, output_dir = lay_out(name, overrides, config_dir)
+    console.print(terminal(filled, console.width))
+    if not filled.complete:
         given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
         print(f"nothing is stored for it in {output_dir}; run: privsweep {given}", file=sys.stderr)
         return 1
-    for path in write(laid, output_dir):
+    for path in write(filled, output_dir):
         console.print(f"wrote {path}", highlight=False, markup=False)
-    return 0 if laid.complete == laid.jobs else 1
+    return 0 if filled.complete == filled.jobs else 1
 
 
-def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) -> tuple[Laid, Path]:
+def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) -> tuple[FilledTable, Path]:
     """A table from the store, and the output folder in use. Raises UserError."""
     planned = sweep.stored(name, overrides, config_dir)
     assert planned.table is not None
     session = planned.runs[0].spec.session
     folder = Store(session.output_dir).folder
-    return layout(planned.table, planned.records(), session.scale, overrides, folder), session.output_dir
+    return fill_table(planned.table, planned.records(), session.scale, overrides, folder), session.output_dir
 
 
 def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
@@ -86,12 +86,12 @@ def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
     for name in tables_in(CONF, *([Path(config_dir)] if config_dir else [])):
         for scale in wanted or sorted({record["scale"] for record in records}):
             try:
-                laid, _ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
+                filled, _ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
             except UserError as error:
                 refused.append(f"{name}: {error}")
                 break
-            if laid.complete:
-                tables.append(laid)
+            if filled.complete:
+                tables.append(filled)
     path = output_dir / "report.html"
     with whole_file(path) as draft:
         draft.write_text(page(records, tables, refused, store.folder), encoding="utf-8")

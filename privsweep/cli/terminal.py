@@ -19,7 +19,7 @@ from privsweep.run.outcome import title_of
 from privsweep.store.atomic import whole_file
 from privsweep.store.environment import processor
 from privsweep.store.store import Record, Store
-from privsweep.table.fill import layout
+from privsweep.table.fill import fill_table
 
 WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
 out = Console(width=WIDTH, highlight=False)
@@ -112,10 +112,10 @@ def table(planned: SweepPlan) -> int:
     session = planned.runs[0].spec.session
     given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
     folder = Store(session.output_dir).folder
-    laid = layout(planned.table, planned.records(), session.scale, given, folder)
-    out.print(terminal(laid, out.width))
-    if laid.complete:
-        _written(write(laid, session.output_dir))
+    filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
+    out.print(terminal(filled, out.width))
+    if filled.complete:
+        _written(write(filled, session.output_dir))
     return 1 if planned.missing else 0
 
 

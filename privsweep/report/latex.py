@@ -2,8 +2,8 @@ r"""A table as a LaTeX fragment: ``\input`` it; needs booktabs, and graphicx to 
 
 from __future__ import annotations
 
-from privsweep.report.text_rows import IN_PRINT, LEGEND, VERDICTS, Band, bands, conditions, warning
-from privsweep.table.fill import Laid
+from privsweep.report.table_text import IN_PRINT, LEGEND, VERDICTS, Band, bands, conditions, warning
+from privsweep.table.fill import FilledTable
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
@@ -16,22 +16,22 @@ _ESCAPES = {
 }  # fmt: skip
 
 
-def latex(laid: Laid) -> str:
+def latex(filled: FilledTable) -> str:
     lines = [
-        "% " + _comment(laid.command),
+        "% " + _comment(filled.command),
         r"% \usepackage{booktabs,graphicx}",
-        *(f"% {_comment(f'{name}: {value}')}" for name, value in conditions(laid)),
+        *(f"% {_comment(f'{name}: {value}')}" for name, value in conditions(filled)),
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{escape('. '.join(filter(None, [laid.table.title, warning(laid), LEGEND])))}}}",
-        rf"\label{{tab:{_comment(laid.table.experiment).replace('/', ':')}}}",
+        rf"\caption{{{escape('. '.join(filter(None, [filled.table.title, warning(filled), LEGEND])))}}}",
+        rf"\label{{tab:{_comment(filled.table.experiment).replace('/', ':')}}}",
     ]
-    for i, band in enumerate(bands(laid)):
+    for i, band in enumerate(bands(filled)):
         lines += [r"", r"\medskip"] if i else []
         lines += _tabular(band)
-    if laid.verdicts:
+    if filled.verdicts:
         lines += [r"", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize", r"\begin{itemize}"]
-        for verdict in laid.verdicts:
+        for verdict in filled.verdicts:
             lines.append(
                 rf"\item \textbf{{{VERDICTS[verdict.holds]}}} (in print: {IN_PRINT[verdict.in_print]}): "
                 rf"{escape(verdict.finding.claim)}"

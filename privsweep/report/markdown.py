@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from privsweep.report.text_rows import IN_PRINT, LEGEND, VERDICTS, bands, conditions, notes, warning
-from privsweep.table.fill import Laid
+from privsweep.report.table_text import IN_PRINT, LEGEND, VERDICTS, bands, conditions, notes, warning
+from privsweep.table.fill import FilledTable
 
 _MARKS = {True: "[x]", False: "[ ]", None: "[?]"}
 
 
-def markdown(laid: Laid) -> str:
-    parts = [f"# {_flat(laid.table.title)}", ""]
-    if text := warning(laid):
+def markdown(filled: FilledTable) -> str:
+    parts = [f"# {_flat(filled.table.title)}", ""]
+    if text := warning(filled):
         parts += [f"**{text}**", ""]
-    for band in bands(laid):
+    for band in bands(filled):
         lines = [line for group in band.groups for line in group]
         rows = [[line.label if line.kind == "ours" else f"– {line.label}", *line.texts] for line in lines]
         parts += [pipe_table(band.header, rows), ""]
     parts += [LEGEND, ""]
-    if laid.verdicts:
+    if filled.verdicts:
         parts += ["## Findings", ""]
-        for verdict in laid.verdicts:
+        for verdict in filled.verdicts:
             finding, word = verdict.finding, VERDICTS[verdict.holds]
             parts.append(f"- {_MARKS[verdict.holds]} **{word}** {finding.id}: {_flat(finding.claim)}")
             parts.append(f"  (in print: {IN_PRINT[verdict.in_print]}) `{_flat(finding.check)}`")
             if finding.note:
                 parts.append(f"  {_flat(finding.note)}")
         parts.append("")
-    parts += _section("Missing or failed", laid.problems)
-    parts += _section("Notes", notes(laid))
-    parts += _section("Conditions", [f"{name}: {value}" for name, value in conditions(laid)])
+    parts += _section("Missing or failed", filled.problems)
+    parts += _section("Notes", notes(filled))
+    parts += _section("Conditions", [f"{name}: {value}" for name, value in conditions(filled)])
     return "\n".join(parts).rstrip() + "\n"
 
 

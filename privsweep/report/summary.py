@@ -12,7 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from privsweep.report.markdown import pipe_table
-from privsweep.table.fill import Record, aggregate
+from privsweep.table.cells import aggregate
+from privsweep.table.fill import Record
 from privsweep.table.number_format import show
 
 # Those of a sweep's metrics that its summary shows; the records hold the others.

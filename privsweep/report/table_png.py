@@ -12,20 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from privsweep.plot.run_pictures import GREY, INK, save
-from privsweep.report.text_rows import IN_PRINT, LEGEND, VERDICTS, Band, bands, warning
-from privsweep.table.fill import Laid
+from privsweep.report.table_text import IN_PRINT, LEGEND, VERDICTS, Band, bands, warning
+from privsweep.table.fill import FilledTable
 
 _STEP = 0.235  # inches from line to line of a table
 _COLOURS = {True: "#1b7a3d", False: "#b3261e", None: "#9a6b00"}
 
 
-def table_picture(path: Path, laid: Laid) -> Path:
+def table_picture(path: Path, filled: FilledTable) -> Path:
     """A PNG of a table: ours in black, printed numbers and differences below in grey, then the findings."""
-    drawn = [_Drawn(band) for band in bands(laid)]
+    drawn = [_Drawn(band) for band in bands(filled)]
     width = max(*(sum(band.widths) + 0.4 for band in drawn), 8.0)
-    title = fill(laid.table.title, int((width - 0.4) / 0.1))
-    below = [(text, _COLOURS[v]) for v, text in _verdict_lines(laid, int(width / 0.07))]
-    below += [(text, GREY) for text in (fill(LEGEND, int(width / 0.066)), fill(_source(laid), int(width / 0.066)))]
+    title = fill(filled.table.title, int((width - 0.4) / 0.1))
+    below = [(text, _COLOURS[v]) for v, text in _verdict_lines(filled, int(width / 0.07))]
+    below += [(text, GREY) for text in (fill(LEGEND, int(width / 0.066)), fill(_source(filled), int(width / 0.066)))]
     height = (
         (title.count("\n") + 2.4) * _STEP
         + sum(band.height for band in drawn)
@@ -44,7 +44,7 @@ def table_picture(path: Path, laid: Laid) -> Path:
     y = height - 0.12
     text(0.2, y, title, fontsize=11, fontweight="bold")
     y -= 0.3 + 0.2 * title.count("\n")
-    if note := warning(laid):
+    if note := warning(filled):
         text(0.2, y, note, color=_COLOURS[None], fontweight="bold")
         y -= _STEP
     for band in drawn:
@@ -93,14 +93,14 @@ class _Drawn:
         return y - 0.12
 
 
-def _verdict_lines(laid: Laid, columns: int) -> list[tuple[bool | None, str]]:
+def _verdict_lines(filled: FilledTable, columns: int) -> list[tuple[bool | None, str]]:
     return [
         (v.holds, fill(f"{VERDICTS[v.holds]}: {v.finding.claim} (in print: {IN_PRINT[v.in_print]})", columns))
-        for v in laid.verdicts
+        for v in filled.verdicts
     ]
 
 
-def _source(laid: Laid) -> str:
-    found: Mapping[str, str] = {"device": "", "date": "", **laid.environment}
-    about = [laid.command, f"seeds {', '.join(map(str, laid.table.seeds))}", found["device"], found["date"]]
+def _source(filled: FilledTable) -> str:
+    found: Mapping[str, str] = {"device": "", "date": "", **filled.environment}
+    about = [filled.command, f"seeds {', '.join(map(str, filled.table.seeds))}", found["device"], found["date"]]
     return "; ".join(part for part in about if part)

@@ -24,7 +24,7 @@ from privsweep.report.markdown import markdown
 from privsweep.report.summary import summary
 from privsweep.report.write import terminal, tidy, write
 from privsweep.store.atomic import write_json
-from privsweep.table.fill import Laid, layout
+from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 
 HOSTILE = "a|b & 50% <script>alert(1)</script> $x_{1}$ \\input{x} # [bold] ~^"
@@ -66,9 +66,9 @@ def table(**changes: Any) -> Table:
     return Table.from_config(config, "zen/table1")
 
 
-def lay(scale: str = "paper", overrides: tuple[str, ...] = ()) -> Laid:
+def lay(scale: str = "paper", overrides: tuple[str, ...] = ()) -> FilledTable:
     records = {"one-s0": record(0, 0.6), "one-s1": record(1, 0.8), "two-s0": record(0, 0.1), "two-s1": None}
-    return layout(table(), records, scale, overrides)
+    return fill_table(table(), records, scale, overrides)
 
 
 def test_files_lie_where_the_scale_says(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_csv_holds_every_seed_and_the_mean() -> None:
     two = frame[frame["column"] == "two"]
     assert list(two["state"]) == ["complete", "missing", "partial"]
     assert two["value"].iloc[-1] == ""
-    never = layout(table(), {"one-s0": record(0, None), "one-s1": record(1, 0.2)}, "paper")
+    never = fill_table(table(), {"one-s0": record(0, None), "one-s1": record(1, 0.2)}, "paper")
     assert tidy(never).splitlines()[1].split(",")[7] == "N/A"
 
 
@@ -147,19 +147,21 @@ def test_the_terminal_shows_text_as_it_is() -> None:
     assert "3 of 4 runs complete" in text
 
 
-def wide(columns: int) -> Laid:
+def wide(columns: int) -> FilledTable:
     labels = {f"c{i}": {"label": f"Number {i:02d}", "overrides": [f"model.width={i}"]} for i in range(columns)}
     many = table(title="Wide", columns=labels, findings=[], printed={"ssim": {"c0": "0.5"}})
-    return layout(many, {f"c{i}-s{s}": record(s, 0.6) for i in range(columns) for s in (0, 1)}, "paper")
+    return fill_table(many, {f"c{i}-s{s}": record(s, 0.6) for i in range(columns) for s in (0, 1)}, "paper")
 
 
 def test_a_wide_table_stands_in_bands_that_leave_no_column_out(tmp_path: Path) -> None:
-    laid = wide(26)
-    heads = [line for line in markdown(laid).splitlines() if line.startswith("|") and "Number" in line]
+    filled = wide(26)
+    heads = [line for line in markdown(filled).splitlines() if line.startswith("|") and "Number" in line]
     assert [head.count("Number") for head in heads] == [10, 10, 6]
-    assert markdown(laid).count("printed |") + markdown(laid).count("– printed") == 1  # only where it says something
-    assert latex(laid).count(r"\begin{tabular}") == latex(laid).count(r"\end{tabular}") == 3
-    one, three = (imread(write(w, tmp_path / str(n))[-1]) for n, w in ((1, wide(10)), (3, laid)))
+    assert (
+        markdown(filled).count("printed |") + markdown(filled).count("– printed") == 1
+    )  # only where it says something
+    assert latex(filled).count(r"\begin{tabular}") == latex(filled).count(r"\end{tabular}") == 3
+    one, three = (imread(write(w, tmp_path / str(n))[-1]) for n, w in ((1, wide(10)), (3, filled)))
     assert three.shape[1] == one.shape[1]
     assert three.shape[0] > one.shape[0]
 

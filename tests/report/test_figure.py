@@ -17,7 +17,7 @@ from privsweep.report.figure.draw import figure_png
 from privsweep.report.html import page
 from privsweep.report.write import write
 from privsweep.store.images import load_images, save_images
-from privsweep.table.fill import Laid, layout
+from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 
 COLUMNS = ("plain", "noisy")
@@ -38,7 +38,7 @@ def table(figure: dict[str, Any] | None) -> Table:
     return Table.from_config(config, "my/fig", figure)
 
 
-def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: str = "quick") -> Laid:
+def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: str = "quick") -> FilledTable:
     """Runs with two victims, three epochs and images."""
     random = np.random.default_rng(0)
     records: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: 
         pd.DataFrame({"round": [1, 2, 3], "train_accuracy": random.random(3)}).to_csv(folder / "training.csv")
         save_images(folder, random.random((2, 1, 3, 8, 8)), random.random((2, 1, 3, 8, 8)))
         records[job] = {"signature": job, "status": "complete", "scale": scale, "metrics": {"ssim": number / 10}}
-    return layout(table(figure), records, scale, folder=lambda sign: root / sign)
+    return fill_table(table(figure), records, scale, folder=lambda sign: root / sign)
 
 
 ALL = ("plain-s0", "noisy-s0", "plain-s1", "noisy-s1")
@@ -91,9 +91,9 @@ def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_the_figure(tmp_path: Path) -> None:
-    laid = stored(tmp_path, *ALL, figure=PICTURES)
-    assert 'alt="figure of my/fig (quick)"' in page([], [laid], [], Path)
-    drawn = figure_png(laid)
+    filled = stored(tmp_path, *ALL, figure=PICTURES)
+    assert 'alt="figure of my/fig (quick)"' in page([], [filled], [], Path)
+    drawn = figure_png(filled)
     assert drawn is not None
     assert imread(io.BytesIO(drawn)).size > 0
     plain = stored(tmp_path, *ALL)

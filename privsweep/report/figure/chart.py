@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from privsweep.plot.run_pictures import INK, OURS
 from privsweep.report.figure.frame import Frame
 from privsweep.table.figure_spec import Chart, Curves, Series
-from privsweep.table.fill import Laid
+from privsweep.table.fill import FilledTable
 from privsweep.table.learning_curve import curve
 from privsweep.table.number_format import in_printed_unit, parse
 
@@ -27,13 +27,13 @@ SPREAD = {
 PRINTED = "as printed"
 
 
-def chart(laid: Laid, spec: Chart | Curves) -> Figure:
-    """The figure of a laid-out table. What is not stored yet is left out and counted in the last line."""
+def chart(filled: FilledTable, spec: Chart | Curves) -> Figure:
+    """The figure of a filled table. What is not stored yet is left out and counted in the last line."""
     across = len(spec.panels)
     labels = dict.fromkeys(s.label for panel in spec.panels for s in panel.series)
     columns = len(labels) + 1 if len(labels) <= 5 else 2
     width = max(3.9 * across, 6.4)
-    frame = Frame(laid, width, SPREAD[spec.kind])
+    frame = Frame(filled, width, SPREAD[spec.kind])
     below = frame.bottom + 0.12 + 0.19 * -(-len(labels) // columns)  # the legend has its place there
     height = 2.9 + frame.top + below
     inside = (0, below / height, 1, 1 - (frame.top + below) / height)
@@ -48,12 +48,12 @@ def chart(laid: Laid, spec: Chart | Curves) -> Figure:
         axes.set_xlabel(spec.xlabel, fontsize=9)
         for place, series in enumerate(panel.series):
             if isinstance(spec, Curves):
-                drawn = _curves(axes, laid, spec, series, colour(series, place))
+                drawn = _curves(axes, filled, spec, series, colour(series, place))
             else:
-                drawn = _places(axes, laid, spec, series, place, len(panel.series))
+                drawn = _places(axes, filled, spec, series, place, len(panel.series))
             entries.update({series.label: drawn} if drawn is not None else {})
         if isinstance(spec, Chart):
-            entries.update(_axis(axes, laid, spec, panel.series))
+            entries.update(_axis(axes, filled, spec, panel.series))
     every[0].set_ylabel(spec.ylabel, fontsize=9)
     if entries:
         figure.legend(
@@ -81,7 +81,7 @@ def positions(spec: Chart) -> np.ndarray[Any, Any]:
     return np.array(spec.x, float) if numeric else np.arange(len(spec.x), dtype=float)
 
 
-def _axis(axes: Any, laid: Laid, spec: Chart, series: Sequence[Series]) -> Mapping[str, Any]:
+def _axis(axes: Any, filled: FilledTable, spec: Chart, series: Sequence[Series]) -> Mapping[str, Any]:
     """Ticks and limits, and the numbers that the paper prints."""
     axes.set_xticks(positions(spec), [f"{x:g}" if isinstance(x, float) else str(x) for x in spec.x])
     if spec.ylim is not None:
@@ -89,7 +89,7 @@ def _axis(axes: Any, laid: Laid, spec: Chart, series: Sequence[Series]) -> Mappi
     where, printed = [], []
     for place, one in enumerate(series):
         for x, column in zip(_beside(spec, place, len(series)), one.columns, strict=True):
-            number = parse(laid.table.printed.get(spec.row, {}).get(column or "", ""))
+            number = parse(filled.table.printed.get(spec.row, {}).get(column or "", ""))
             if isinstance(number, float):
                 where.append(x)
                 printed.append(number)
@@ -108,12 +108,12 @@ def _beside(spec: Chart, place: int, count: int) -> np.ndarray[Any, Any]:
     return at + (place - (count - 1) / 2) * step
 
 
-def _places(axes: Any, laid: Laid, spec: Chart, series: Series, place: int, count: int) -> Any:
+def _places(axes: Any, filled: FilledTable, spec: Chart, series: Series, place: int, count: int) -> Any:
     paint = colour(series, place)
     at = _beside(spec, place, count)
     if spec.kind == "boxes":
-        return _boxes(axes, laid, spec, series, at, 0.62 / count, paint)
-    cells = [None if column is None else laid.cells[spec.row, column] for column in series.columns]
+        return _boxes(axes, filled, spec, series, at, 0.62 / count, paint)
+    cells = [None if column is None else filled.cells[spec.row, column] for column in series.columns]
     values = np.array([c.value if c is not None and isinstance(c.value, float) else np.nan for c in cells])
     spread = np.array([np.nan if c is None or c.std is None else c.std for c in cells])
     if spec.kind == "bars":
@@ -127,11 +127,11 @@ def _places(axes: Any, laid: Laid, spec: Chart, series: Series, place: int, coun
 
 
 def _boxes(
-    axes: Any, laid: Laid, spec: Chart, series: Series, at: np.ndarray[Any, Any], width: float, paint: str
+    axes: Any, filled: FilledTable, spec: Chart, series: Series, at: np.ndarray[Any, Any], width: float, paint: str
 ) -> Any:
     drawn = None
     for x, column in zip(at, series.columns, strict=True):
-        values = np.empty(0) if column is None else victims(laid, spec.row, column)
+        values = np.empty(0) if column is None else victims(filled, spec.row, column)
         if not len(values):
             continue
         low, bottom, middle, top, high = np.percentile(values, [5, 25, 50, 75, 95])
@@ -146,12 +146,12 @@ def _boxes(
     return drawn
 
 
-def victims(laid: Laid, row: str, column: str) -> np.ndarray[Any, Any]:
+def victims(filled: FilledTable, row: str, column: str) -> np.ndarray[Any, Any]:
     """A row's number for every victim of every seed, in the printed unit; what is not stored is left out."""
-    axis = laid.table.reads(row, column)
+    axis = filled.table.source(row, column)
     found: list[float] = []
-    for seed in laid.table.seeds:
-        folder = laid.folders.get((row, column, seed))
+    for seed in filled.table.seeds:
+        folder = filled.folders.get((row, column, seed))
         if folder is None or not (folder / "victims.csv").is_file():
             continue
         frame = pd.read_csv(folder / "victims.csv")
@@ -161,9 +161,9 @@ def victims(laid: Laid, row: str, column: str) -> np.ndarray[Any, Any]:
     return values[np.isfinite(values)]
 
 
-def _curves(axes: Any, laid: Laid, spec: Curves, series: Series, paint: str) -> Any:
+def _curves(axes: Any, filled: FilledTable, spec: Curves, series: Series, paint: str) -> Any:
     column = str(series.columns[0])
-    folders = [laid.folders.get((spec.row, column, seed)) for seed in laid.table.seeds]
+    folders = [filled.folders.get((spec.row, column, seed)) for seed in filled.table.seeds]
     runs = [values for folder in folders if folder and (values := curve(folder, spec.value)) is not None]
     if not runs:
         return None

@@ -11,24 +11,24 @@ from privsweep.plot.run_pictures import png, save
 from privsweep.report.figure.chart import chart
 from privsweep.report.figure.pictures import pictures
 from privsweep.table.figure_spec import Pictures
-from privsweep.table.fill import Laid
+from privsweep.table.fill import FilledTable
 
 
-def write_figure(path: Path, laid: Laid) -> Path:
+def write_figure(path: Path, filled: FilledTable) -> Path:
     """Draws the table's figure as a PNG; the table must have one."""
-    return save(path, _draw(laid))
+    return save(path, _draw(filled))
 
 
-def figure_png(laid: Laid) -> bytes | None:
+def figure_png(filled: FilledTable) -> bytes | None:
     """The same in memory, or None where the table has no figure."""
-    if laid.table.figure is None:
+    if filled.table.figure is None:
         return None
     out = BytesIO()
-    png(_draw(laid), out)
+    png(_draw(filled), out)
     return out.getvalue()
 
 
-def _draw(laid: Laid) -> Figure:
-    spec = laid.table.figure
+def _draw(filled: FilledTable) -> Figure:
+    spec = filled.table.figure
     assert spec is not None
-    return pictures(laid, spec) if isinstance(spec, Pictures) else chart(laid, spec)
+    return pictures(filled, spec) if isinstance(spec, Pictures) else chart(filled, spec)

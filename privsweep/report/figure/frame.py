@@ -7,8 +7,8 @@ from textwrap import fill
 from matplotlib.figure import Figure
 
 from privsweep.plot.run_pictures import GREY, INK
-from privsweep.report.text_rows import warning
-from privsweep.table.fill import Laid
+from privsweep.report.table_text import warning
+from privsweep.table.fill import FilledTable
 
 AMBER = "#9a6b00"
 MARGIN = 0.1  # inches
@@ -17,11 +17,11 @@ MARGIN = 0.1  # inches
 class Frame:
     """Heights, in inches, of the text above and below a figure ``width`` inches wide."""
 
-    def __init__(self, laid: Laid, width: float, how: str):
-        note = warning(laid)
-        seeds = ", ".join(map(str, laid.table.seeds))
-        source = f"{how}. {laid.complete} of {laid.jobs} runs, seeds {seeds}; {laid.command}"
-        self.title = fill(laid.table.title, int(width * 11.5))
+    def __init__(self, filled: FilledTable, width: float, how: str):
+        note = warning(filled)
+        seeds = ", ".join(map(str, filled.table.seeds))
+        source = f"{how}. {filled.complete} of {filled.jobs} runs, seeds {seeds}; {filled.command}"
+        self.title = fill(filled.table.title, int(width * 11.5))
         self.note = fill(note, int(width * 14)) if note else ""
         self.source = fill(source, int(width * 18.5))
         self.top = MARGIN + 0.19 * _lines(self.title) + 0.16 * _lines(self.note) + 0.05

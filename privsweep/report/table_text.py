@@ -1,13 +1,13 @@
-"""A laid-out table as lines of text: what Markdown, LaTeX, PNG, terminal and HTML have in common."""
+"""A filled table as lines of text: what Markdown, LaTeX, PNG, terminal and HTML have in common."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from privsweep.table.fill import Laid
+from privsweep.table.fill import FilledTable
 from privsweep.table.significance import RULE
-from privsweep.table.spec import Axis
+from privsweep.table.spec import RowOrColumn
 
 MOST = 10  # columns that stand side by side in a file
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
@@ -37,18 +37,18 @@ class Band:
     groups: list[list[Line]]  # a group a row
 
 
-def bands(laid: Laid, most: int = MOST) -> list[Band]:
+def bands(filled: FilledTable, most: int = MOST) -> list[Band]:
     """The whole table, in as many bands as it takes with ``most`` columns in each."""
-    columns = list(laid.table.columns)
+    columns = list(filled.table.columns)
     parts = [columns[i : i + most] for i in range(0, len(columns), most)]
-    return [Band(["", *(laid.table.columns[c].label for c in part)], _body(laid, part)) for part in parts]
+    return [Band(["", *(filled.table.columns[c].label for c in part)], _body(filled, part)) for part in parts]
 
 
-def _body(laid: Laid, columns: list[str]) -> list[list[Line]]:
+def _body(filled: FilledTable, columns: list[str]) -> list[list[Line]]:
     """A group of lines for each row: ours, and where the paper prints it its numbers and the differences."""
     groups = []
-    for r, row in laid.table.rows.items():
-        cells = [laid.cells[r, c] for c in columns]
+    for r, row in filled.table.rows.items():
+        cells = [filled.cells[r, c] for c in columns]
         incomplete = tuple(cell.state != "complete" for cell in cells)
         group = [Line("ours", label(row), tuple(cell.text for cell in cells), incomplete)]
         if any(cell.printed is not None for cell in cells):
@@ -60,33 +60,33 @@ def _body(laid: Laid, columns: list[str]) -> list[list[Line]]:
     return groups
 
 
-def label(axis: Axis) -> str:
+def label(axis: RowOrColumn) -> str:
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}[axis.better]
     median = ", median" if axis.aggregate == "median" else ""
     return f"{axis.label}{median}{arrow}"
 
 
-def warning(laid: Laid) -> str | None:
+def warning(filled: FilledTable) -> str | None:
     """What a reader must know before looking at a number."""
-    if laid.scale == "paper":
+    if filled.scale == "paper":
         return None
-    return f"scale={laid.scale}: amounts of work reduced; these are not the paper's conditions"
+    return f"scale={filled.scale}: amounts of work reduced; these are not the paper's conditions"
 
 
-def conditions(laid: Laid) -> list[tuple[str, str]]:
+def conditions(filled: FilledTable) -> list[tuple[str, str]]:
     """Where the numbers come from: name and value."""
     found = [
-        ("printed in", laid.table.place),
-        ("command", laid.command),
-        ("scale", laid.scale),
-        ("seeds", ", ".join(map(str, laid.table.seeds))),
-        ("runs", f"{laid.complete} of {laid.jobs} complete"),
+        ("printed in", filled.table.place),
+        ("command", filled.command),
+        ("scale", filled.scale),
+        ("seeds", ", ".join(map(str, filled.table.seeds))),
+        ("runs", f"{filled.complete} of {filled.jobs} complete"),
     ]
-    return found + list(laid.environment.items())
+    return found + list(filled.environment.items())
 
 
-def notes(laid: Laid) -> list[str]:
+def notes(filled: FilledTable) -> list[str]:
     """The table's notes and those of its rows and columns."""
-    axes = [*laid.table.rows.values(), *laid.table.columns.values()]
-    rule = [RULE] if any(row.weakened for row in laid.table.rows.values()) else []
-    return [*rule, *laid.table.notes, *(f"{axis.label}: {axis.note}" for axis in axes if axis.note)]
+    axes = [*filled.table.rows.values(), *filled.table.columns.values()]
+    rule = [RULE] if any(row.weakened for row in filled.table.rows.values()) else []
+    return [*rule, *filled.table.notes, *(f"{axis.label}: {axis.note}" for axis in axes if axis.note)]
