@@ -1,4 +1,4 @@
-"""The ``privsweep-report`` command: tables and a page of everything, from the store; runs nothing."""
+"""The ``privsweep-report`` command: tables and a page of everything, from the store; it runs nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from rich.console import Console
 
 from privsweep.cli import sweep
 from privsweep.interface.errors import UserError
+from privsweep.interface.printable import printable
 from privsweep.report.html import page
-from privsweep.report.write import terminal, write
+from privsweep.report.table_terminal import table_terminal
+from privsweep.report.write import write
 from privsweep.run.compose import CONF
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
@@ -22,8 +24,8 @@ from privsweep.table.fill import FilledTable, fill_table
 _WIDTH = 160  # columns, where the output is no terminal
 _DESCRIPTION = """\
 Lays out a table again from stored runs:  privsweep-report zen/table1 scale=quick
-Without a table, writes report.html, one page of everything in output_dir, self-contained.
-Overrides are those of privsweep (output_dir=..., scale=..., any key) and select the runs that are read."""
+Without a table, writes report.html: one self-contained page of everything in output_dir.
+Overrides are those of privsweep (output_dir=..., scale=..., any key); they select the runs that are read."""
 
 
 def main() -> None:
@@ -36,27 +38,33 @@ def main() -> None:
     given = parser.parse_args()
     tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
     overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, soft_wrap=not sys.stdout.isatty())
+    shown = sys.stdout.isatty()
+    console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, highlight=False, markup=False, emoji=False)
     try:
         if tables:
             codes = [_report(name, overrides, given.config_dir, console) for name in tables]
             sys.exit(max(codes))
-        console.print(f"wrote {everything(overrides, given.config_dir)}", highlight=False, markup=False)
+        _tell(console, everything(overrides, given.config_dir))
     except UserError as error:
-        print(error, file=sys.stderr)
+        for line in str(error).splitlines():
+            print(printable(line), file=sys.stderr)
         sys.exit(2)
 
 
 def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
     filled, output_dir = lay_out(name, overrides, config_dir)
-    console.print(terminal(filled, console.width))
+    console.print(table_terminal(filled, console.width))
     if not filled.complete:
         given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
-        print(f"nothing is stored for it in {output_dir}; run: privsweep {given}", file=sys.stderr)
+        print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
         return 1
     for path in write(filled, output_dir):
-        console.print(f"wrote {path}", highlight=False, markup=False)
+        _tell(console, path)
     return 0 if filled.complete == filled.jobs else 1
+
+
+def _tell(console: Console, path: Path) -> None:
+    console.print(printable(f"wrote {path}"))
 
 
 def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) -> tuple[FilledTable, Path]:

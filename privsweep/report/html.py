@@ -9,13 +9,14 @@ from typing import Any
 
 import jinja2
 
-from privsweep.report.figure.draw import figure_png
-from privsweep.report.table_text import IN_PRINT, LEGEND, VERDICTS, bands, conditions, notes, warning
+from privsweep.interface.printable import printable
+from privsweep.report.figure.kinds import figure_png
+from privsweep.report.table_text import LEGEND, table_text
 from privsweep.table.fill import FilledTable, Record
 from privsweep.table.number_format import show
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
-_PICTURES = ("reconstructions.png", "curve.png")
+_PICTURES = ("reconstructions.png", "curve.png", "roc.png")
 
 
 def page(
@@ -25,7 +26,9 @@ def page(
 
     ``refused``: tables that could not be laid out, a line each.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, finalize=_safe, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     newest = sorted(records, key=lambda r: str(r.get("environment", {}).get("date", "")), reverse=True)
     return template.render(
@@ -36,25 +39,16 @@ def page(
     )
 
 
+def _safe(value: Any) -> Any:
+    """Every string of the template goes through here, and then is escaped."""
+    return printable(value) if type(value) is str else value
+
+
 def _table(filled: FilledTable) -> dict[str, Any]:
     return {
         "id": filled.table.experiment + ("" if filled.scale == "paper" else f" ({filled.scale})"),
-        "title": filled.table.title,
-        "warning": warning(filled),
-        "bands": bands(filled),
+        "text": table_text(filled),
         "figure": None if (drawn := figure_png(filled)) is None else _source(drawn),
-        "verdicts": [
-            {
-                "word": VERDICTS[v.holds],
-                "claim": v.finding.claim,
-                "check": v.finding.check,
-                "print": IN_PRINT[v.in_print],
-            }
-            for v in filled.verdicts
-        ],
-        "problems": filled.problems,
-        "notes": notes(filled),
-        "conditions": conditions(filled),
     }
 
 

@@ -1,11 +1,16 @@
-"""A filled table as lines of text: what Markdown, LaTeX, PNG, terminal and HTML have in common."""
+"""A filled table as text: what Markdown, LaTeX, PNG, HTML and the terminal have in common.
+
+Every string here is printable; what a format itself gives a meaning to, its writer escapes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from privsweep.table.fill import FilledTable
+from privsweep.interface.printable import printable
+from privsweep.table.fill import FilledTable, Verdict
 from privsweep.table.significance import RULE
 from privsweep.table.spec import RowOrColumn
 
@@ -25,7 +30,7 @@ class Line:
 
     kind: Literal["ours", "printed", "difference"]
     label: str
-    texts: tuple[str, ...]  # a column each
+    texts: tuple[str, ...]  # one for each column
     faint: tuple[bool, ...]  # incomplete or N/A
 
 
@@ -34,59 +39,115 @@ class Band:
     """Columns that stand side by side."""
 
     header: list[str]  # empty above the labels of the lines
-    groups: list[list[Line]]  # a group a row
+    groups: list[list[Line]]  # one for each row
 
 
-def bands(filled: FilledTable, most: int = MOST) -> list[Band]:
-    """The whole table, in as many bands as it takes with ``most`` columns in each."""
+@dataclass(frozen=True)
+class VerdictText:
+    """A claim and whether it holds."""
+
+    id: str
+    holds: bool | None
+    word: str  # of VERDICTS
+    claim: str
+    in_print: str  # of IN_PRINT
+    check: str
+    note: str  # empty where there is none
+
+
+@dataclass(frozen=True)
+class TableText:
+    """The whole table in strings."""
+
+    title: str
+    warning: str | None  # what a reader must know before looking at a number
+    bands: list[Band]
+    verdicts: list[VerdictText]
+    problems: list[str]
+    notes: list[str]  # of the table, then of its rows and columns
+    conditions: list[tuple[str, str]]  # where the numbers come from: name and value
+    command: str
+    legend: str = LEGEND
+
+
+def table_text(filled: FilledTable, most: int = MOST) -> TableText:
+    """The table in as many bands as it takes with ``most`` columns in each."""
     columns = list(filled.table.columns)
     parts = [columns[i : i + most] for i in range(0, len(columns), most)]
-    return [Band(["", *(filled.table.columns[c].label for c in part)], _body(filled, part)) for part in parts]
+    return TableText(
+        title=printable(filled.table.title),
+        warning=_warning(filled),
+        bands=[_band(filled, part) for part in parts],
+        verdicts=[_verdict(verdict) for verdict in filled.verdicts],
+        problems=_printable(filled.problems),
+        notes=_printable(_notes(filled)),
+        conditions=[(printable(name), printable(value)) for name, value in _conditions(filled)],
+        command=printable(filled.command),
+    )
 
 
-def _body(filled: FilledTable, columns: list[str]) -> list[list[Line]]:
+def longest_label(filled: FilledTable) -> int:
+    """Characters of the longest label of a row."""
+    return max(len(_label(row)) for row in filled.table.rows.values())
+
+
+def _printable(texts: Iterable[str]) -> list[str]:
+    return [printable(text) for text in texts]
+
+
+def _band(filled: FilledTable, columns: list[str]) -> Band:
     """A group of lines for each row: ours, and where the paper prints it its numbers and the differences."""
     groups = []
     for r, row in filled.table.rows.items():
         cells = [filled.cells[r, c] for c in columns]
         incomplete = tuple(cell.state != "complete" for cell in cells)
-        group = [Line("ours", label(row), tuple(cell.text for cell in cells), incomplete)]
+        group = [Line("ours", _label(row), tuple(cell.text for cell in cells), incomplete)]
         if any(cell.printed is not None for cell in cells):
-            printed = tuple(cell.printed or "–" for cell in cells)
+            printed = tuple(_printable(cell.printed or "–" for cell in cells))
             group.append(Line("printed", "printed", printed, (False,) * len(cells)))
             differences = tuple(cell.difference_text for cell in cells)
             group.append(Line("difference", "difference", differences, (False,) * len(cells)))
         groups.append(group)
-    return groups
+    return Band(["", *_printable(filled.table.columns[c].label for c in columns)], groups)
 
 
-def label(axis: RowOrColumn) -> str:
-    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[axis.better]
-    median = ", median" if axis.aggregate == "median" else ""
-    return f"{axis.label}{median}{arrow}"
+def _label(row: RowOrColumn) -> str:
+    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[row.better]
+    median = ", median" if row.aggregate == "median" else ""
+    return f"{printable(row.label)}{median}{arrow}"
 
 
-def warning(filled: FilledTable) -> str | None:
-    """What a reader must know before looking at a number."""
+def _warning(filled: FilledTable) -> str | None:
     if filled.scale == "paper":
         return None
-    return f"scale={filled.scale}: amounts of work reduced; these are not the paper's conditions"
+    return f"scale={printable(filled.scale)}: amounts of work reduced; these are not the paper's conditions"
 
 
-def conditions(filled: FilledTable) -> list[tuple[str, str]]:
-    """Where the numbers come from: name and value."""
-    found = [
+def _verdict(verdict: Verdict) -> VerdictText:
+    finding = verdict.finding
+    return VerdictText(
+        id=finding.id,
+        holds=verdict.holds,
+        word=VERDICTS[verdict.holds],
+        claim=printable(finding.claim),
+        in_print=IN_PRINT[verdict.in_print],
+        check=printable(finding.check),
+        note=printable(finding.note or ""),
+    )
+
+
+def _conditions(filled: FilledTable) -> list[tuple[str, str]]:
+    return [
         ("printed in", filled.table.place),
         ("command", filled.command),
         ("scale", filled.scale),
         ("seeds", ", ".join(map(str, filled.table.seeds))),
         ("runs", f"{filled.complete} of {filled.jobs} complete"),
+        *filled.environment.items(),
     ]
-    return found + list(filled.environment.items())
 
 
-def notes(filled: FilledTable) -> list[str]:
-    """The table's notes and those of its rows and columns."""
-    axes = [*filled.table.rows.values(), *filled.table.columns.values()]
+def _notes(filled: FilledTable) -> list[str]:
+    both = [*filled.table.rows.values(), *filled.table.columns.values()]
     rule = [RULE] if any(row.weakened for row in filled.table.rows.values()) else []
-    return [*rule, *filled.table.notes, *(f"{axis.label}: {axis.note}" for axis in axes if axis.note)]
+    return [*rule, *filled.table.notes, *(f"{one.label}: {one.note}" for one in both if one.note)]

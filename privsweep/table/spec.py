@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -91,12 +92,22 @@ class Table(Strict):
         Raises UserError, one line with everything that is wrong.
         """
         try:
-            return cls.model_validate({**config, "figure": figure, "experiment": experiment})
+            table = cls.model_validate({**config, "figure": figure, "experiment": experiment})
         except ValidationError as error:
             wrong = [f"{_place(e['loc'])}: {_plain(e)}" for e in error.errors()]
             raise UserError(f"experiment={experiment}: {'; '.join(wrong)}") from None
-        except UserError as error:  # a check that is no expression
+        except UserError as error:  # a check that is not an expression
             raise UserError(f"experiment={experiment}: table.{error}") from None
+        _ = table.path  # refuses the name before any work
+        return table
+
+    @property
+    def path(self) -> Path:
+        """Where its files go, below the folder of tables. Raises UserError for a name that leads out of that folder."""
+        path = Path(self.experiment)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise UserError(f"experiment={self.experiment}: leads out of the output folder; rename the experiment")
+        return path
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

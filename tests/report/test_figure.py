@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,12 @@ import pytest
 from matplotlib.image import imread
 
 from privsweep.interface.errors import UserError
-from privsweep.report.figure.chart import victims
-from privsweep.report.figure.draw import figure_png
+from privsweep.report.figure.boxes import values_of_victims
+from privsweep.report.figure.kinds import KINDS, figure_png
 from privsweep.report.html import page
 from privsweep.report.write import write
 from privsweep.store.images import load_images, save_images
+from privsweep.table.figure_spec import Figure as FigureSpec
 from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 
@@ -76,8 +77,8 @@ def test_numbers_move_what_is_drawn(tmp_path: Path, kind: str) -> None:
 
 
 def test_boxes_are_over_the_victims_of_all_seeds(tmp_path: Path) -> None:
-    assert sorted(victims(stored(tmp_path, *ALL), "ssim", "plain")) == [0.0, 0.2, 0.5, 0.5]
-    assert len(victims(stored(tmp_path, *ALL[:2]), "ssim", "plain")) == 2
+    assert sorted(values_of_victims(stored(tmp_path, *ALL), "ssim", "plain")) == [0.0, 0.2, 0.5, 0.5]
+    assert len(values_of_victims(stored(tmp_path, *ALL[:2]), "ssim", "plain")) == 2
 
 
 def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
@@ -118,3 +119,11 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str
         table({**CHART, "kind": "lines", **changes})
     assert str(refusal.value).startswith("experiment=my/fig: ")
     assert "\n" not in str(refusal.value)
+
+
+def test_every_kind_that_may_be_asked_for_is_drawn() -> None:
+    asked = {
+        kind for model in get_args(get_args(FigureSpec)[0]) for kind in get_args(model.model_fields["kind"].annotation)
+    }
+    assert asked == set(KINDS)
+    assert {spec["kind"] for spec in SPECS} == asked

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from privsweep.plot.run_pictures import GREY, INK, show_image
-from privsweep.report.figure.frame import AMBER, Frame
+from privsweep.plot.run_pictures import show_image
+from privsweep.plot.style import AMBER, GREY, INK, literal
+from privsweep.report.figure.frame import Frame
 from privsweep.store.images import load_images
 from privsweep.table.figure_spec import Panel, Pictures
 from privsweep.table.fill import FilledTable
@@ -33,7 +33,7 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
         width,
         f"below every reconstruction: {axis.label}; seed {filled.table.seeds[0]}, the first {shown} victims",
     )
-    titles = [fill(panel.title, max(8, int(shown * SIDE / CHARACTER))) for panel in spec.panels]
+    titles = [literal(panel.title, max(8, int(shown * SIDE / CHARACTER))) for panel in spec.panels]
     top = frame.top + 0.3 + 0.16 * max(title.count("\n") for title in titles)
     height = top + down * (SIDE + GAP) + frame.bottom
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
@@ -77,7 +77,7 @@ def _block(
     originals = False
     for line, series in enumerate(panel.series, 1):
         y = top - line * (SIDE + GAP) + GAP
-        text(left + LEFT - 0.08, y - SIDE / 2, fill(series.label, 13), ha="right", va="center")
+        text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 13), ha="right", va="center")
         column = str(series.columns[0])
         stored = _stored(filled, spec, column)
         if stored is None:
