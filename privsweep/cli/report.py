@@ -1,4 +1,4 @@
-"""The ``privsweep-report`` command: tables and a page of everything, from the store; runs nothing."""
+"""The ``privsweep-report`` command: tables and a page of everything, from the store; it runs nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from rich.console import Console
 
 from privsweep.cli import sweep
 from privsweep.interface.errors import UserError
+from privsweep.interface.printable import printable
 from privsweep.report.html import page
-from privsweep.report.write import terminal, write
+from privsweep.report.table_terminal import table_terminal
+from privsweep.report.write import write
 from privsweep.run.compose import CONF
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
-from privsweep.table.fill import Laid, layout
+from privsweep.table.fill import FilledTable, fill_table
 
 _WIDTH = 160  # columns, where the output is no terminal
 _DESCRIPTION = """\
 Lays out a table again from stored runs:  privsweep-report zen/table1 scale=quick
-Without a table, writes report.html, one page of everything in output_dir, self-contained.
-Overrides are those of privsweep (output_dir=..., scale=..., any key) and select the runs that are read."""
+Without a table, writes report.html: one self-contained page of everything in output_dir.
+Overrides are those of privsweep (output_dir=..., scale=..., any key); they select the runs that are read."""
 
 
 def main() -> None:
@@ -36,39 +38,47 @@ def main() -> None:
     given = parser.parse_args()
     tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
     overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, soft_wrap=not sys.stdout.isatty())
+    shown = sys.stdout.isatty()
+    console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, highlight=False, markup=False, emoji=False)
     try:
         if tables:
             codes = [_report(name, overrides, given.config_dir, console) for name in tables]
             sys.exit(max(codes))
-        console.print(f"wrote {everything(overrides, given.config_dir)}", highlight=False, markup=False)
+        _tell(console, everything(overrides, given.config_dir))
     except UserError as error:
-        print(error, file=sys.stderr)
+        for line in str(error).splitlines():
+            print(printable(line), file=sys.stderr)
         sys.exit(2)
 
 
 def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
-    laid, output_dir, absent = lay_out(name, overrides, config_dir)
-    console.print(terminal(laid, console.width))
+    filled, output_dir, absent = lay_out(name, overrides, config_dir)
+    console.print(table_terminal(filled, console.width))
     for line in absent:
-        print(f"left out: {line}", file=sys.stderr)
-    if not laid.complete:
+        print(printable(f"left out: {line}"), file=sys.stderr)
+    if not filled.complete:
         given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
-        print(f"nothing is stored for it in {output_dir}; run: privsweep {given}", file=sys.stderr)
+        print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
         return 1
-    for path in write(laid, output_dir):
-        console.print(f"wrote {path}", highlight=False, markup=False)
-    return 0 if laid.complete == laid.jobs else 1
+    for path in write(filled, output_dir):
+        _tell(console, path)
+    return 0 if filled.complete == filled.jobs else 1
 
 
-def lay_out(name: str, overrides: Sequence[str], config_dir: str | None = None) -> tuple[Laid, Path, Sequence[str]]:
+def _tell(console: Console, path: Path) -> None:
+    console.print(printable(f"wrote {path}"))
+
+
+def lay_out(
+    name: str, overrides: Sequence[str], config_dir: str | None = None
+) -> tuple[FilledTable, Path, Sequence[str]]:
     """A table from the store, the output folder in use, and why cells were left out. Raises UserError."""
     planned = sweep.stored(name, overrides, config_dir)
     assert planned.table is not None
     session = planned.runs[0].spec.session
     folder = Store(session.output_dir).folder
-    laid = layout(planned.table, planned.records(), session.scale, overrides, folder)
-    return laid, session.output_dir, planned.absent
+    filled = fill_table(planned.table, planned.records(), session.scale, overrides, folder)
+    return filled, session.output_dir, planned.absent
 
 
 def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
@@ -89,12 +99,12 @@ def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
     for name in tables_in(CONF, *([Path(config_dir)] if config_dir else [])):
         for scale in wanted or sorted({record["scale"] for record in records}):
             try:
-                laid, *_ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
+                filled, *_ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
             except UserError as error:
                 refused.append(f"{name}: {error}")
                 break
-            if laid.complete:
-                tables.append(laid)
+            if filled.complete:
+                tables.append(filled)
     path = output_dir / "report.html"
     with whole_file(path) as draft:
         draft.write_text(page(records, tables, refused, store.folder), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal."""
+"""What the terminal shows of runs, plans and tables."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from privsweep.cli.sweep import PlannedRun, SweepPlan, swept, without
+from privsweep.interface.printable import printable
 from privsweep.report.summary import summary
-from privsweep.report.write import terminal, write
+from privsweep.report.table_terminal import table_terminal
+from privsweep.report.write import write
 from privsweep.run.outcome import title_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.atomic import whole_file
 from privsweep.store.environment import processor
 from privsweep.store.store import Record, Store
-from privsweep.table.fill import layout
+from privsweep.table.fill import fill_table
 
 WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
-out = Console(width=WIDTH, highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(width=WIDTH, highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 SHOWN = 40  # runs listed by plan=true
 
 
@@ -39,7 +43,7 @@ def start(spec: RunSpec) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
     out.print(f"[bold]{_plain(title_of(spec.choices))}[/], seed {spec.session.seed}", soft_wrap=True)
-    out.print(f"device: {device} ({name}{threads}); scale: {spec.session.scale}", soft_wrap=True)
+    out.print(f"device: {device} ({_plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
         threat = spec.attack.threat
         out.print(
@@ -49,26 +53,27 @@ def start(spec: RunSpec) -> None:
 
 
 def finish(spec: RunSpec, record: Record) -> None:
-    """Utility, metrics and where everything lies."""
+    """Utility, metrics, and where the files are."""
     folder = Store(spec.session.output_dir).folder(record["signature"])
     if record.get("reused"):
-        out.print(f"stored on {record['environment']['date']}; force=true runs it again")
+        out.print(f"stored on {_plain(record['environment']['date'])}; force=true runs it again")
     utility = record["utility"]
     if utility:
-        out.print("utility: " + ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in utility.items()))
+        out.print("utility: " + ", ".join(f"{_name(k)} {v:.1%}" for k, v in utility.items()))
     else:
         out.print("utility: the model was not trained")
     for name, budget in record["privacy"].items():
-        out.print(f"privacy of {name}: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in budget.items()))
+        spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items())
+        out.print(f"privacy of {_plain(name)}: {spent}")
     if record["metrics"]:
         out.print(_metrics(record["metrics"]))
     seconds = record["seconds"]
     spent = ", ".join(
-        f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
+        f"{_name(name)} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
     )
     out.print(f"seconds: {spent}")
-    out.print("written: " + ", ".join(p.name for p in sorted(folder.iterdir())))
-    out.print(f"in {folder}", soft_wrap=True)
+    out.print("written: " + ", ".join(_plain(p.name) for p in sorted(folder.iterdir())))
+    out.print(f"in {_plain(folder)}", soft_wrap=True)
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
@@ -84,7 +89,8 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
         if f"{name}_low" in metrics:
             ends = (_number(metrics[f"{name}_{end}"]) for end in ("low", "high"))
             both = (_number(value), f"[{', '.join(ends)}]")
-        table.add_row(name, *(reversed(both) if name == "iterations_to_zero" else both))
+        numbers = reversed(both) if name == "iterations_to_zero" else both
+        table.add_row(*map(Text, (printable(name), *numbers)))
     return table
 
 
@@ -98,9 +104,8 @@ def plan(planned: SweepPlan) -> None:
     for run in planned.runs[:SHOWN]:
         state = "to run" if run.name in todo else "stored"
         if run.record and run.record["status"] != "complete":
-            state = f"{run.record['status']} before, to run"
-        shown = " ".join(run.overrides)
-        out.print(f"{run.spec.signature}  {state:8}  {_plain(shown)}", soft_wrap=True)
+            state = f"{_plain(run.record['status'])} before, to run"
+        out.print(f"{run.spec.signature}  {state:8}  {_plain(' '.join(run.overrides))}", soft_wrap=True)
     if len(planned.runs) > SHOWN:
         out.print(f"... and {len(planned.runs) - SHOWN} more")
     out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
@@ -114,10 +119,10 @@ def table(planned: SweepPlan) -> int:
     session = planned.runs[0].spec.session
     given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
     folder = Store(session.output_dir).folder
-    laid = layout(planned.table, planned.records(), session.scale, given, folder)
-    out.print(terminal(laid, out.width))
-    if laid.complete:
-        _written(write(laid, session.output_dir))
+    filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
+    out.print(table_terminal(filled, out.width))
+    if filled.complete:
+        _written(write(filled, session.output_dir))
     return 1 if planned.missing else 0
 
 
@@ -136,7 +141,7 @@ def summarise(planned: SweepPlan) -> int:
         if run.record is None or run.record["status"] != "complete":
             reason = run.record.get("error", run.record["status"]) if run.record else "no record"
             err.print(
-                f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(str(reason))}",
+                f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(reason)}",
                 soft_wrap=True,
             )
     return 0 if all(run.record and run.record["status"] == "complete" for run in planned.runs) else 1
@@ -150,9 +155,13 @@ def _absent(run: PlannedRun) -> Record:
 
 
 def _written(paths: list[Path]) -> None:
-    out.print("written: " + ", ".join(str(p) for p in paths), soft_wrap=True)
+    out.print("written: " + ", ".join(map(_plain, paths)), soft_wrap=True)
 
 
-def _plain(text: str) -> str:
-    """Brackets are markup to rich."""
-    return text.replace("[", r"\[")
+def _plain(text: object) -> str:
+    """Text as it is, in one line: to rich brackets are markup, to a terminal some characters are commands."""
+    return escape(printable(str(text)))
+
+
+def _name(key: str) -> str:
+    return _plain(key.replace("_", " "))

@@ -1,31 +1,34 @@
-"""The ROC curve of a membership attack, on logarithmic axes: what counts is few false alarms."""
+"""The ROC curve of a membership attack, on logarithmic axes: what counts are the members found at few false alarms."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from sklearn.metrics import RocCurveDisplay, auc
 
-from privsweep.store.atomic import whole_file
-
-_INK, _GREY, _LINE = "#1c1c1c", "#777777", "#1f5fa8"
+from privsweep.plot.style import BLUE, GREY, INK, literal, plain_axes, save
 
 
-def draw_roc(path: Path, false: np.ndarray, true: np.ndarray, others: int, title: str) -> None:
-    """A PNG of true over false positive rates; below one in ``others`` a rate cannot be measured."""
-    floor = 1 / others
+def draw_roc(path: Path, false: np.ndarray, true: np.ndarray, others: int, title: str) -> Path:
+    """A PNG of true over false positive rates, both from 0 to 1.
+
+    ``others``: how many candidates are no members; a rate below one in ``others`` cannot be measured.
+    """
     figure = Figure(figsize=(4.4, 4.2), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05))
-    axes.plot([floor, 1], [floor, 1], color=_GREY, lw=1, ls=":", label="chance")
-    axes.step(np.maximum(false, floor), np.maximum(true, floor), where="post", color=_LINE, lw=1.6, label="attack")
-    axes.set_xlabel("false positive rate")
-    axes.set_ylabel("true positive rate")
-    axes.set_title(title, fontsize=8, color=_INK, loc="left", wrap=True)
+    RocCurveDisplay(fpr=false, tpr=true, roc_auc=auc(false, true)).plot(
+        axes,
+        name="attack",
+        curve_kwargs={"color": BLUE, "linewidth": 1.6, "drawstyle": "steps-post"},
+        plot_chance_level=True,
+        chance_level_kw={"color": GREY, "linewidth": 1, "linestyle": ":", "label": "chance"},
+    )
+    floor = min(1 / others, 0.1)
+    axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05), aspect="auto")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    axes.set_title(literal(title), fontsize=8, color=INK, loc="left", wrap=True)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
-    FigureCanvasAgg(figure)
-    with whole_file(path) as draft:
-        figure.savefig(draft, format="png")
+    plain_axes(axes)
+    return save(path, figure)

@@ -1,22 +1,19 @@
-"""Pictures: reconstructions beside their originals, and curves."""
+"""The pictures of a run: reconstructions below their originals, and curves over the attack's iterations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from privsweep.store.atomic import whole_file
+from privsweep.plot.style import BLUE, GREY, INK, RULE, literal, plain_axes, save
 
 Array = np.ndarray[Any, Any]
 MOST = 16  # victims in one picture
-INK, GREY, RULE, OURS = "#1c1c1c", "#777777", "#b5b5b5", "#1f5fa8"
 
 
 def reconstructions(
@@ -34,7 +31,7 @@ def reconstructions(
     down = -(-victims // across)
     side = 1.15  # inches an image
     width = max(across * (images * side + 0.15) + 0.85, 4.5)
-    heading = fill(title, int(width * 13)) if title else ""
+    heading = literal(title, int(width * 13)) if title else ""
     top = 0.2 + 0.17 * heading.count("\n") + (0.22 if title else 0)
     height = down * (2 * side + 0.42) + top
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
@@ -54,7 +51,7 @@ def reconstructions(
                     axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
         if victim < len(captions):
             x, y = left + images * side / 2, under - 2 * side - 0.06
-            figure.text(x / width, y / height, captions[victim], fontsize=8, ha="center", va="top", color=INK)
+            figure.text(x / width, y / height, literal(captions[victim]), fontsize=8, ha="center", va="top", color=INK)
     return save(path, figure)
 
 
@@ -85,29 +82,16 @@ def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None =
     figure = Figure(figsize=(6.4, 3.8), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     finite = np.where(np.isfinite(numbers), numbers, np.nan)
-    axes.plot(wide.index, finite, color=OURS, alpha=0.3, linewidth=0.8)
+    axes.plot(wide.index, finite, color=BLUE, alpha=0.3, linewidth=0.8)
     median = np.median(np.where(np.isfinite(numbers), numbers, np.inf), axis=1) if wide.shape[1] else numbers
     axes.plot(wide.index, np.where(np.isfinite(median), median, np.nan), color=INK, linewidth=1.8, label="median")
-    axes.plot([], [], color=OURS, alpha=0.5, linewidth=0.8, label=f"{wide.shape[1]} victims")
+    axes.plot([], [], color=BLUE, alpha=0.5, linewidth=0.8, label=f"{wide.shape[1]} victims")
     if np.nansum(finite > 0) and not np.nansum(finite < 0):
         axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel("iteration")
-    axes.set_ylabel(value.replace("_", " "))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    axes.set_ylabel(literal(value.replace("_", " ")))
+    plain_axes(axes)
     axes.legend(frameon=False, fontsize=8)
     if title:
-        axes.set_title(fill(title, 90), fontsize=9, loc="left", color=INK)
+        axes.set_title(literal(title, 90), fontsize=9, loc="left", color=INK)
     return save(path, figure)
-
-
-def save(path: Path, figure: Figure) -> Path:
-    """A PNG, whole or not at all."""
-    with whole_file(path) as draft, draft.open("wb") as file:
-        png(figure, file)
-    return path
-
-
-def png(figure: Figure, file: IO[bytes]) -> None:
-    FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
-    figure.savefig(file, format="png")

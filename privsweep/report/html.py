@@ -9,52 +9,46 @@ from typing import Any
 
 import jinja2
 
-from privsweep.report.figure.draw import figure_png
-from privsweep.report.text_rows import IN_PRINT, LEGEND, VERDICTS, bands, conditions, notes, warning
-from privsweep.table.fill import Laid, Record
+from privsweep.interface.printable import printable
+from privsweep.report.figure.kinds import figure_png
+from privsweep.report.table_text import LEGEND, table_text
+from privsweep.table.fill import FilledTable, Record
 from privsweep.table.number_format import show
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
-_PICTURES = ("reconstructions.png", "curve.png")
+_PICTURES = ("reconstructions.png", "curve.png", "roc.png")
 
 
 def page(
-    records: Sequence[Record], tables: Sequence[Laid], refused: Sequence[str], folder: Callable[[str], Path]
+    records: Sequence[Record], tables: Sequence[FilledTable], refused: Sequence[str], folder: Callable[[str], Path]
 ) -> str:
     """The page; ``folder`` maps a signature to the folder with the run's pictures.
 
     ``refused``: tables that could not be laid out, a line each.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, finalize=_safe, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     newest = sorted(records, key=lambda r: str(r.get("environment", {}).get("date", "")), reverse=True)
     return template.render(
-        tables=[_table(laid) for laid in tables],
+        tables=[_table(filled) for filled in tables],
         refused=refused,
         runs=[_run(record, folder(record["signature"])) for record in newest],
         legend=LEGEND,
     )
 
 
-def _table(laid: Laid) -> dict[str, Any]:
+def _safe(value: Any) -> Any:
+    """Every string of the template goes through here, and then is escaped."""
+    return printable(value) if type(value) is str else value
+
+
+def _table(filled: FilledTable) -> dict[str, Any]:
     return {
-        "id": laid.table.experiment + ("" if laid.scale == "paper" else f" ({laid.scale})"),
-        "title": laid.table.title,
-        "warning": warning(laid),
-        "bands": bands(laid),
-        "figure": None if (drawn := figure_png(laid)) is None else _source(drawn),
-        "verdicts": [
-            {
-                "word": VERDICTS[v.holds],
-                "claim": v.finding.claim,
-                "check": v.finding.check,
-                "print": IN_PRINT[v.in_print],
-            }
-            for v in laid.verdicts
-        ],
-        "problems": laid.problems,
-        "notes": notes(laid),
-        "conditions": conditions(laid),
+        "id": filled.table.experiment + ("" if filled.scale == "paper" else f" ({filled.scale})"),
+        "text": table_text(filled),
+        "figure": None if (drawn := figure_png(filled)) is None else _source(drawn),
     }
 
 

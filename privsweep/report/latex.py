@@ -2,44 +2,62 @@ r"""A table as a LaTeX fragment: ``\input`` it; needs booktabs, and graphicx to 
 
 from __future__ import annotations
 
-from privsweep.report.text_rows import IN_PRINT, LEGEND, VERDICTS, Band, bands, conditions, warning
-from privsweep.table.fill import Laid
+import re
+
+from privsweep.interface.printable import printable
+from privsweep.report.table_text import Band, TableText, table_text
+from privsweep.table.fill import FilledTable
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
     "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "−": "$-$", "–": "--", "—": "---",
-    "[": "{[}", "]": "{]}",  # brackets after a line end would be its optional argument
+    "[": "{[}", "]": "{]}", "*": "{*}",  # after the end of a line or \item they would be its argument
     "×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "≤": r"$\le$", "≥": r"$\ge$", "ε": r"$\varepsilon$", "δ": r"$\delta$", "σ": r"$\sigma$",
     "µ": r"$\mu$", "μ": r"$\mu$", "·": r"$\cdot$", "…": r"\dots{}", "“": "``", "”": "''", "’": "'",
 }  # fmt: skip
 
 
-def latex(laid: Laid) -> str:
+def latex(filled: FilledTable) -> str:
+    """The table and its findings in a float; its notes follow as text, since they may be longer than a page."""
+    text = table_text(filled)
+    label = "tab:" + re.sub(r"[^A-Za-z0-9._-]+", ":", filled.table.experiment)
     lines = [
-        "% " + _comment(laid.command),
+        f"% {text.command}",
         r"% \usepackage{booktabs,graphicx}",
-        *(f"% {_comment(f'{name}: {value}')}" for name, value in conditions(laid)),
+        *(f"% {name}: {value}" for name, value in text.conditions),
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{escape('. '.join(filter(None, [laid.table.title, warning(laid), LEGEND])))}}}",
-        rf"\label{{tab:{_comment(laid.table.experiment).replace('/', ':')}}}",
+        rf"\caption{{{escape('. '.join(filter(None, [text.title, text.warning, text.legend])))}}}",
+        rf"\label{{{label}}}",
     ]
-    for i, band in enumerate(bands(laid)):
+    for i, band in enumerate(text.bands):
         lines += [r"", r"\medskip"] if i else []
         lines += _tabular(band)
-    if laid.verdicts:
-        lines += [r"", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize", r"\begin{itemize}"]
-        for verdict in laid.verdicts:
-            lines.append(
-                rf"\item \textbf{{{VERDICTS[verdict.holds]}}} (in print: {IN_PRINT[verdict.in_print]}): "
-                rf"{escape(verdict.finding.claim)}"
-            )
-        lines += [r"\end{itemize}", r"\end{minipage}"]
-    return "\n".join([*lines, r"\end{table}", ""])
+    if text.verdicts:
+        lines += [r"", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize"]
+        lines += [*_itemize(_findings(text)), r"\end{minipage}"]
+    lines.append(r"\end{table}")
+    if text.notes:
+        lines += [r"{\footnotesize\noindent", rf"Notes on Table \ref{{{label}}}:"]
+        lines += [*_itemize([escape(note) for note in text.notes]), "}"]
+    return "\n".join([*lines, ""])
 
 
+def _findings(text: TableText) -> list[str]:
+    return [
+        rf"\textbf{{{verdict.word}}} (in print: {verdict.in_print}): {escape(verdict.claim)}"
+        + (f" ({escape(verdict.note)})" if verdict.note else "")
+        for verdict in text.verdicts
+    ]
+
+
+def _itemize(items: list[str]) -> list[str]:
+    return [r"\begin{itemize}", *(rf"\item {item}" for item in items), r"\end{itemize}"]
+
+
+# By hand: pandas' Styler and tabulate cannot set space between groups of lines or shrink a wide table.
 def _tabular(band: Band) -> list[str]:
     lines = [
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
@@ -61,14 +79,10 @@ def _tabular(band: Band) -> list[str]:
 
 
 def escape(text: str) -> str:
-    """Plain text for LaTeX; a character that pdfLaTeX would not know becomes a question mark."""
-    flat = " ".join(text.split())
-    return "".join(_ESCAPES.get(c, c if c.isascii() or (c.isalpha() and ord(c) < 0x180) else "?") for c in flat)
+    """Plain text for LaTeX, in one line; a character that pdfLaTeX would not know becomes a question mark."""
+    known = (_ESCAPES.get(c, c if c.isascii() or (c.isalpha() and ord(c) < 0x180) else "?") for c in printable(text))
+    return "".join(known)
 
 
 def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
-
-
-def _comment(text: str) -> str:
-    return " ".join(text.split())

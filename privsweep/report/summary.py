@@ -1,18 +1,20 @@
-"""What came of an ad hoc sweep: a line for each combination of what was varied, over its seeds."""
+"""The summary of an ad hoc sweep: one line for each combination of the varied values, over its seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from privsweep.interface.printable import printable
 from privsweep.report.markdown import pipe_table
-from privsweep.table.fill import Record, aggregate
+from privsweep.report.table_csv import plain_cell
+from privsweep.table.cells import aggregate
+from privsweep.table.fill import Record
 from privsweep.table.number_format import show
 
 # Those of a sweep's metrics that its summary shows; the records hold the others.
@@ -21,7 +23,7 @@ MAIN = ("mse", "psnr", "ssim", "asr", "recovered", "diverged", "gradient_distanc
 
 @dataclass(frozen=True)
 class Summary:
-    """Texts for people (``head``, ``rows``) and numbers for programs (``frame``)."""
+    """Text for people (``head``, ``rows``) and numbers for programs (``frame``)."""
 
     head: list[str]
     rows: list[list[str]]
@@ -31,14 +33,15 @@ class Summary:
         return pipe_table(self.head, self.rows) + "\n"
 
     def csv(self) -> str:
-        return self.frame.to_csv(index=False)
+        safe = self.frame.map(lambda value: plain_cell(value) if isinstance(value, str) else value)
+        return safe.rename(columns=plain_cell).to_csv(index=False)
 
     def terminal(self) -> RichTable:
         table = RichTable(box=box.SIMPLE_HEAD)
         for name in self.head:
-            table.add_column(Text(name), overflow="fold")
+            table.add_column(Text(printable(name)), overflow="fold")
         for row in self.rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(printable(text)) for text in row))
         return table
 
 
@@ -87,8 +90,4 @@ def _varied(record: Record, key: str) -> str:
         value = record["config"]
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return "" if value is None else str(value)
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else "" if value is None else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -11,25 +11,27 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from privsweep.plot.run_pictures import GREY, INK, save
-from privsweep.report.text_rows import IN_PRINT, LEGEND, VERDICTS, Band, bands, warning
-from privsweep.table.fill import Laid
+from privsweep.plot.style import AMBER, GREY, INK, save
+from privsweep.report.table_text import Band, TableText, table_text
+from privsweep.table.fill import FilledTable
 
 _STEP = 0.235  # inches from line to line of a table
-_COLOURS = {True: "#1b7a3d", False: "#b3261e", None: "#9a6b00"}
+_COLOURS = {True: "#1b7a3d", False: "#b3261e", None: AMBER}
 
 
-def table_picture(path: Path, laid: Laid) -> Path:
-    """A PNG of a table: ours in black, printed numbers and differences below in grey, then the findings."""
-    drawn = [_Drawn(band) for band in bands(laid)]
+def table_png(path: Path, filled: FilledTable) -> Path:
+    """A PNG of a table: ours in black, printed numbers and differences below in grey, then findings and notes."""
+    shown = table_text(filled)
+    drawn = [_Drawn(band) for band in shown.bands]
     width = max(*(sum(band.widths) + 0.4 for band in drawn), 8.0)
-    title = fill(laid.table.title, int((width - 0.4) / 0.1))
-    below = [(text, _COLOURS[v]) for v, text in _verdict_lines(laid, int(width / 0.07))]
-    below += [(text, GREY) for text in (fill(LEGEND, int(width / 0.066)), fill(_source(laid), int(width / 0.066)))]
+    title = fill(shown.title, int((width - 0.4) / 0.1))
+    below = [(_COLOURS[v.holds], line) for v, line in zip(shown.verdicts, _findings(shown), strict=True)]
+    below += [(GREY, shown.legend), *((GREY, f"Note: {note}") for note in shown.notes), (GREY, _source(shown))]
+    below = [(colour, fill(content, int(width / 0.066))) for colour, content in below]
     height = (
         (title.count("\n") + 2.4) * _STEP
         + sum(band.height for band in drawn)
-        + sum(0.18 * (t.count("\n") + 1) + 0.06 for t, _ in below)
+        + sum(0.18 * (t.count("\n") + 1) + 0.06 for _, t in below)
     )
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
 
@@ -44,12 +46,12 @@ def table_picture(path: Path, laid: Laid) -> Path:
     y = height - 0.12
     text(0.2, y, title, fontsize=11, fontweight="bold")
     y -= 0.3 + 0.2 * title.count("\n")
-    if note := warning(laid):
-        text(0.2, y, note, color=_COLOURS[None], fontweight="bold")
+    if shown.warning:
+        text(0.2, y, shown.warning, color=_COLOURS[None], fontweight="bold")
         y -= _STEP
     for band in drawn:
         y = band.draw(y, width, text, rule)
-    for content, colour in below:
+    for colour, content in below:
         text(0.2, y, content, color=colour, fontsize=8, linespacing=1.25)
         y -= 0.18 * (content.count("\n") + 1) + 0.06
     return save(path, figure)
@@ -93,14 +95,13 @@ class _Drawn:
         return y - 0.12
 
 
-def _verdict_lines(laid: Laid, columns: int) -> list[tuple[bool | None, str]]:
+def _findings(shown: TableText) -> list[str]:
     return [
-        (v.holds, fill(f"{VERDICTS[v.holds]}: {v.finding.claim} (in print: {IN_PRINT[v.in_print]})", columns))
-        for v in laid.verdicts
+        f"{v.word}: {v.claim} (in print: {v.in_print})" + (f" ({v.note})" if v.note else "") for v in shown.verdicts
     ]
 
 
-def _source(laid: Laid) -> str:
-    found: Mapping[str, str] = {"device": "", "date": "", **laid.environment}
-    about = [laid.command, f"seeds {', '.join(map(str, laid.table.seeds))}", found["device"], found["date"]]
-    return "; ".join(part for part in about if part)
+def _source(shown: TableText) -> str:
+    about = dict(shown.conditions)
+    parts = [shown.command, f"seeds {about['seeds']}", about.get("device", ""), about.get("date", "")]
+    return "; ".join(part for part in parts if part)

@@ -7,12 +7,20 @@ import statistics
 from collections.abc import Sequence
 
 from privsweep.table.number_format import UNKNOWN, Number
+from privsweep.table.strict import Id, Strict
 
-ERRORS = 2.0  # standard errors that a difference must exceed
+MOST_BY_CHANCE = 2.0  # standard errors; a greater loss counts
 RULE = (
     "Yes: over the seeds, the attack's mean score with the adaptation is worse than without it by more than "
     "twice the standard error of their difference; No: otherwise; undecided below two seeds"
 )
+
+
+class Weakened(Strict):
+    """A row that says whether the attack of the row ``adapted`` is weaker than that of the row ``base``."""
+
+    base: Id
+    adapted: Id
 
 
 def weakens(
@@ -33,4 +41,4 @@ def weakens(
     error = math.sqrt(sum(statistics.variance(side) / len(side) for side in sides))
     if error == 0:
         return float(loss > 0), None
-    return float(loss > ERRORS * error), loss / error
+    return float(loss > MOST_BY_CHANCE * error), loss / error

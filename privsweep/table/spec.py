@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -12,8 +13,10 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from privsweep.interface.errors import UserError
 from privsweep.table.claims import holds
 from privsweep.table.figure_spec import Figure
+from privsweep.table.learning_curve import CurveNumber
 from privsweep.table.number_format import FORMAT, UNKNOWN, Number, parse
-from privsweep.table.strict import Id, Name, Strict
+from privsweep.table.significance import Weakened
+from privsweep.table.strict import Id, Strict
 
 FindingId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]+$")]
 Override = Annotated[str, StringConstraints(pattern=r"^[^=\s][^=\n]*=[^\n]*$")]
@@ -21,46 +24,18 @@ Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$")]
 _ATTACK = re.compile(r"[+~]*attack[.=]")
 
 
-class Learning(Strict):
-    """A number read off ``training.csv``: exactly one of the three.
+class RowOrColumn(Strict):
+    """A row or a column: its label, what it overrides, and the number that it reads from a run.
 
-    ``reach``: rounds until a value is reached; ``reach_share``: until that share of the last value of the
-    column's ``baseline`` is; N/A where it never is. ``spread_of_last``: sample standard deviation over so many
-    last rounds, N/A below two.
-    """
-
-    value: Name  # a column of the file
-    reach: float | None = None
-    reach_share: float | None = None
-    spread_of_last: Annotated[int, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.reach, self.reach_share, self.spread_of_last).count(None) != 2:
-            raise ValueError("give one of reach, reach_share and spread_of_last")
-        return self
-
-
-class Weakened(Strict):
-    """Whether the row ``adapted`` leaves the attack weaker than the row ``base``; see ``table.significance``."""
-
-    base: Id
-    adapted: Id
-
-
-class Axis(Strict):
-    """A row or a column: what it is called, what it sets, and what it reads off a run.
-
-    ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``;
-    ``learning`` a number of the training curve instead; ``weakened``, of a row, a verdict on two others.
-    Over seeds a ``mean`` is N/A as soon as one seed is;
-    a ``median`` takes N/A as infinity.
+    ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``; ``learning`` is
+    a number of the training curve instead; ``weakened``, for rows only, compares two other rows. Over seeds a
+    ``mean`` is N/A as soon as one seed is; a ``median`` counts N/A as infinity.
     """
 
     label: str
     overrides: list[Override] = Field(default_factory=list)
     metric: Metric | None = None
-    learning: Learning | None = None
+    learning: CurveNumber | None = None
     weakened: Weakened | None = None
     baseline: Id | None = None  # of a column: the one that it is measured against
     format: Annotated[str, StringConstraints(pattern=FORMAT)] | None = None  # m:ss, .1f, .3g, .1%
@@ -69,7 +44,7 @@ class Axis(Strict):
     note: str | None = None
 
     @property
-    def reads(self) -> int:
+    def readings(self) -> int:
         """How many numbers it names."""
         return 3 - (self.metric, self.learning, self.weakened).count(None)
 
@@ -98,8 +73,8 @@ class Table(Strict):
 
     title: str
     place: str  # where the numbers are printed
-    rows: Annotated[dict[Id, Axis], Field(min_length=1)]
-    columns: Annotated[dict[Id, Axis], Field(min_length=1)]
+    rows: Annotated[dict[Id, RowOrColumn], Field(min_length=1)]
+    columns: Annotated[dict[Id, RowOrColumn], Field(min_length=1)]
     cells: dict[Id, dict[Id, list[Override]]] = Field(default_factory=dict)  # row, column: what it sets besides
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     printed: dict[Id, dict[Id, str]] = Field(default_factory=dict)
@@ -117,12 +92,22 @@ class Table(Strict):
         Raises UserError, one line with everything that is wrong.
         """
         try:
-            return cls.model_validate({**config, "figure": figure, "experiment": experiment})
+            table = cls.model_validate({**config, "figure": figure, "experiment": experiment})
         except ValidationError as error:
             wrong = [f"{_place(e['loc'])}: {_plain(e)}" for e in error.errors()]
             raise UserError(f"experiment={experiment}: {'; '.join(wrong)}") from None
-        except UserError as error:  # a check that is no expression
+        except UserError as error:  # a check that is not an expression
             raise UserError(f"experiment={experiment}: table.{error}") from None
+        _ = table.path  # refuses the name before any work
+        return table
+
+    @property
+    def path(self) -> Path:
+        """Where its files go, below the folder of tables. Raises UserError for a name that leads out of that folder."""
+        path = Path(self.experiment)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise UserError(f"experiment={self.experiment}: leads out of the output folder; rename the experiment")
+        return path
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -130,19 +115,19 @@ class Table(Strict):
             for r, cells in named.items():
                 for c in cells:
                     if r not in self.rows or c not in self.columns:
-                        raise ValueError(f"{what}.{r}.{c} names no cell; rows and columns must hold it")
+                        raise ValueError(f"{what}.{r}.{c} names no cell; use the ids of rows and columns")
         for kind, ids in (("finding", [f.id for f in self.findings]), ("seed", list(map(str, self.seeds)))):
             if twice := sorted({i for i in ids if ids.count(i) > 1}):
-                raise ValueError(f"{kind} {', '.join(twice)} stands there twice; keep one")
+                raise ValueError(f"{kind} {', '.join(twice)} is given twice; keep one")
         for r, row in self.rows.items():
-            if fault := self._misjudges(r):
+            if fault := self._fault_of_verdict(r):
                 raise ValueError(fault)
             for c, column in self.columns.items():
-                if row.reads + column.reads != 1:
-                    raise ValueError(f"cell {r}, {c} reads no or two metrics; give one to the row or the column")
-                reading = self.reads(r, c).learning
+                if row.readings + column.readings != 1:
+                    raise ValueError(f"cell {r}, {c} must read one number; give its row or its column a metric")
+                reading = self.source(r, c).learning
                 if reading and reading.reach_share is not None and column.baseline not in self.columns:
-                    raise ValueError(f"columns.{c}.baseline={column.baseline}: {r} needs one; name a column")
+                    raise ValueError(f"columns.{c}.baseline={column.baseline}: {r} needs a baseline; name a column")
                 keys = [_key(o) for o in (*self.overrides(r, c), "seed=")]
                 if twice := sorted({k for k in keys if keys.count(k) > 1}):
                     raise ValueError(f"cell {r}, {c} sets {', '.join(twice)} twice; set it in one place")
@@ -151,20 +136,20 @@ class Table(Strict):
         for finding in self.findings:
             verdict = self.in_print(finding)
             if None not in (verdict, finding.holds_in_print) and verdict != finding.holds_in_print:
-                raise ValueError(f"findings.{finding.id}: holds_in_print: the printed numbers say {verdict}")
+                raise ValueError(f"findings.{finding.id}: holds_in_print: the printed numbers give {verdict}")
         return self
 
-    def _misjudges(self, r: str) -> str | None:
-        """Why a row's verdict can't be had, or None."""
+    def _fault_of_verdict(self, r: str) -> str | None:
+        """What keeps a row from comparing two others, or None."""
         judged = self.rows[r].weakened
         for side in (judged.base, judged.adapted) if judged else ():
             if side not in self.rows or self.rows[side].metric is None or self.rows[side].better is None:
-                return f"rows.{r}.weakened: {side} must be a row with a metric and with what is better"
+                return f"rows.{r}.weakened: {side} must be a row that has 'metric' and 'better'"
         return None
 
-    def reads(self, row: str, column: str) -> Axis:
+    def source(self, row: str, column: str) -> RowOrColumn:
         """Whichever of row and column says what a cell shows."""
-        return self.rows[row] if self.rows[row].reads else self.columns[column]
+        return self.rows[row] if self.rows[row].readings else self.columns[column]
 
     def overrides(self, row: str, column: str) -> list[str]:
         """What a cell sets; a row that measures utility alone has no use for the attack that its column names."""

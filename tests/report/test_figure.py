@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,13 @@ import pytest
 from matplotlib.image import imread
 
 from privsweep.interface.errors import UserError
-from privsweep.report.figure.chart import victims
-from privsweep.report.figure.draw import figure_png
+from privsweep.report.figure.boxes import values_of_victims
+from privsweep.report.figure.kinds import KINDS, figure_png
 from privsweep.report.html import page
 from privsweep.report.write import write
 from privsweep.store.images import load_images, save_images
-from privsweep.table.fill import Laid, layout
+from privsweep.table.figure_spec import Figure as FigureSpec
+from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 
 COLUMNS = ("plain", "noisy")
@@ -38,7 +39,7 @@ def table(figure: dict[str, Any] | None) -> Table:
     return Table.from_config(config, "my/fig", figure)
 
 
-def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: str = "quick") -> Laid:
+def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: str = "quick") -> FilledTable:
     """Runs with two victims, three epochs and images."""
     random = np.random.default_rng(0)
     records: dict[str, Any] = {}
@@ -49,7 +50,7 @@ def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: 
         pd.DataFrame({"round": [1, 2, 3], "train_accuracy": random.random(3)}).to_csv(folder / "training.csv")
         save_images(folder, random.random((2, 1, 3, 8, 8)), random.random((2, 1, 3, 8, 8)))
         records[job] = {"signature": job, "status": "complete", "scale": scale, "metrics": {"ssim": number / 10}}
-    return layout(table(figure), records, scale, folder=lambda sign: root / sign)
+    return fill_table(table(figure), records, scale, folder=lambda sign: root / sign)
 
 
 ALL = ("plain-s0", "noisy-s0", "plain-s1", "noisy-s1")
@@ -76,8 +77,8 @@ def test_numbers_move_what_is_drawn(tmp_path: Path, kind: str) -> None:
 
 
 def test_boxes_are_over_the_victims_of_all_seeds(tmp_path: Path) -> None:
-    assert sorted(victims(stored(tmp_path, *ALL), "ssim", "plain")) == [0.0, 0.2, 0.5, 0.5]
-    assert len(victims(stored(tmp_path, *ALL[:2]), "ssim", "plain")) == 2
+    assert sorted(values_of_victims(stored(tmp_path, *ALL), "ssim", "plain")) == [0.0, 0.2, 0.5, 0.5]
+    assert len(values_of_victims(stored(tmp_path, *ALL[:2]), "ssim", "plain")) == 2
 
 
 def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
@@ -91,9 +92,9 @@ def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_the_figure(tmp_path: Path) -> None:
-    laid = stored(tmp_path, *ALL, figure=PICTURES)
-    assert 'alt="figure of my/fig (quick)"' in page([], [laid], [], Path)
-    drawn = figure_png(laid)
+    filled = stored(tmp_path, *ALL, figure=PICTURES)
+    assert 'alt="figure of my/fig (quick)"' in page([], [filled], [], Path)
+    drawn = figure_png(filled)
     assert drawn is not None
     assert imread(io.BytesIO(drawn)).size > 0
     plain = stored(tmp_path, *ALL)
@@ -118,3 +119,11 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str
         table({**CHART, "kind": "lines", **changes})
     assert str(refusal.value).startswith("experiment=my/fig: ")
     assert "\n" not in str(refusal.value)
+
+
+def test_every_kind_that_may_be_asked_for_is_drawn() -> None:
+    asked = {
+        kind for model in get_args(get_args(FigureSpec)[0]) for kind in get_args(model.model_fields["kind"].annotation)
+    }
+    assert asked == set(KINDS)
+    assert {spec["kind"] for spec in SPECS} == asked

@@ -34,7 +34,7 @@ from privsweep.run.compose import CONF, compose, searching
 from privsweep.run.run import check, expose, prior_of, run
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
-from privsweep.table.fill import layout
+from privsweep.table.fill import fill_table
 
 SMALL = [*TINY, "fl_setting.capture.batch_size=1", "fl_setting.labels_known=true"]
 
@@ -215,9 +215,9 @@ def test_every_table_runs_at_smoke_scale(name: str, tmp_path: Path) -> None:
         records[job.name] = None if kind in done else run(least(job.spec))
         done.add(kind)
     store = Store(tmp_path / "out")
-    laid = layout(table, records, "smoke", folder=store.folder)
-    assert not laid.problems
-    names = [path.name for path in write(laid, store.root)]
+    filled = fill_table(table, records, "smoke", folder=store.folder)
+    assert not filled.problems
+    names = [path.name for path in write(filled, store.root)]
     assert any(n.endswith(".figure.png") for n in names) == (table.figure is not None)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import compose, searching
-from privsweep.table.fill import Laid, aggregate, layout
+from privsweep.table.cells import aggregate
+from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.number_format import UNKNOWN, parse, show
 from privsweep.table.significance import weakens
 from privsweep.table.spec import Table
@@ -57,9 +58,9 @@ def record(iterations: float | None, seconds: float = 60.0, **changes: Any) -> d
     }
 
 
-def lay(lenet: list[Any], alexnet: list[Any], **changes: Any) -> Laid:
+def lay(lenet: list[Any], alexnet: list[Any], **changes: Any) -> FilledTable:
     records = {f"lenet-s{s}": r for s, r in enumerate(lenet)} | {f"alexnet-s{s}": r for s, r in enumerate(alexnet)}
-    return layout(Table.from_config(config(**changes)), records, "paper")
+    return fill_table(Table.from_config(config(**changes)), records, "paper")
 
 
 JUDGED = {
@@ -78,29 +79,29 @@ JUDGED = {
 }
 
 
-def judged(base: list[float], batch: list[float], depth: list[float]) -> Laid:
+def judged(base: list[float], batch: list[float], depth: list[float]) -> FilledTable:
     table = Table.from_config(config(**JUDGED))
     values = {"base": base, "adapted.batch": batch, "adapted.depth": depth}
     records = {
         job.id: record(None, metrics={"ssim": values[job.id.rpartition("-s")[0]][int(job.id[-1])]})
         for job in table.jobs()
     }
-    return layout(table, records, "paper")
+    return fill_table(table, records, "paper")
 
 
 def test_a_verdict_is_computed_from_the_runs_without_and_with_and_stands_beside_the_papers() -> None:
-    laid = judged([0.90, 0.92], [0.10, 0.12], [0.89, 0.95])
-    batch, depth = laid.cells["verdict", "batch"], laid.cells["verdict", "depth"]
+    filled = judged([0.90, 0.92], [0.10, 0.12], [0.89, 0.95])
+    batch, depth = filled.cells["verdict", "batch"], filled.cells["verdict", "depth"]
     assert (batch.value, batch.text[:4], batch.difference_text) == (1.0, "Yes ", "agrees")
     assert (depth.value, depth.text[:3], depth.difference_text) == (0.0, "No ", "differs")
-    assert laid.verdicts[0].holds is False
+    assert filled.verdicts[0].holds is False
 
 
 def test_a_verdict_needs_both_sides_and_two_seeds() -> None:
     table = Table.from_config(config(**JUDGED))
-    laid = layout(table, {}, "paper")
-    assert laid.cells["verdict", "batch"].text == "missing"
-    assert laid.verdicts[0].holds is None
+    filled = fill_table(table, {}, "paper")
+    assert filled.cells["verdict", "batch"].text == "missing"
+    assert filled.verdicts[0].holds is None
     assert weakens([0.9], [0.1], True) == (UNKNOWN, None)
     assert weakens([0.9, 0.9], [0.9, 0.9], True)[0] == 0
     assert weakens([5.0, 6.0], [None, None], False)[0] == 1
@@ -121,10 +122,10 @@ def test_cells_that_set_nothing_of_their_own_share_their_run() -> None:
         ({"rowz": {}}, "table.rowz"),
         ({"rows": {}}, "table.rows"),
         ({"seeds": []}, "table.seeds"),
-        ({"seeds": [0, 0]}, "seed 0 stands there twice"),
+        ({"seeds": [0, 0]}, "seed 0 is given twice"),
         ({"seeds": [-1]}, "table.seeds.0"),
         ({"rows": {"A b": {"label": "x", "metric": "mse"}}}, "A b"),
-        ({"rows": {"a": {"label": "x"}}}, "reads no or two metrics"),
+        ({"rows": {"a": {"label": "x"}}}, "must read one number"),
         ({"rows": {"a": {"label": "x", "metric": "mse", "colour": "red"}}}, "colour"),
         ({"rows": {"a": {"label": "x", "metric": "mse", "aggregate": "best"}}}, "aggregate"),
         ({"rows": {"a": {"label": "x", "metric": "mse", "format": "99999f"}}}, "format"),
@@ -143,13 +144,19 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["../table1", "/tmp/table1", "zen/.."])
+def test_a_name_that_leads_out_of_the_output_folder_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"^experiment={name}: leads out of the output folder"):
+        Table.from_config(config(), name)
+
+
 def test_findings_are_checked_when_the_table_is_read() -> None:
     finding = config()["findings"][0]
-    with pytest.raises(UserError, match="finding f1 stands there twice"):
+    with pytest.raises(UserError, match="finding f1 is given twice"):
         Table.from_config(config(findings=[finding, finding]))
     with pytest.raises(UserError, match=r"experiment=table: table\.findings\.f1: .*__import__"):
         Table.from_config(config(findings=[{**finding, "check": "__import__('os')"}]))
-    with pytest.raises(UserError, match="the printed numbers say True"):
+    with pytest.raises(UserError, match="the printed numbers give True"):
         Table.from_config(config(findings=[{**finding, "holds_in_print": False}]))
 
 
@@ -208,24 +215,24 @@ def test_columns_may_name_the_metric() -> None:
     columns = {"ssim": {"label": "SSIM", "metric": "ssim"}, "mse": {"label": "MSE", "metric": "mse"}}
     table = Table.from_config(config(rows=rows, columns=columns, seeds=[0], printed={}, findings=[]))
     (job,) = table.jobs()
-    laid = layout(table, {job.id: record(1.0, metrics={"ssim": 0.5, "mse": 2.0})}, "paper")
-    assert [laid.cells["none", c].value for c in ("ssim", "mse")] == [0.5, 2.0]
+    filled = fill_table(table, {job.id: record(1.0, metrics={"ssim": 0.5, "mse": 2.0})}, "paper")
+    assert [filled.cells["none", c].value for c in ("ssim", "mse")] == [0.5, 2.0]
 
 
 # --- layout ---------------------------------------------------------------------------------------------
 
 
 def test_complete_cells_stand_beside_the_printed_numbers() -> None:
-    laid = lay([record(20, 60), record(31, 90), record(50, 120)], [record(None)] * 3)
-    cell = laid.cells["iterations", "lenet"]
+    filled = lay([record(20, 60), record(31, 90), record(50, 120)], [record(None)] * 3)
+    cell = filled.cells["iterations", "lenet"]
     assert (cell.value, cell.printed, cell.difference, cell.state) == (31.0, "31", 0.0, "complete")
     assert cell.text == "31 [20, 50] (3)"
-    time = laid.cells["time", "lenet"]
+    time = filled.cells["time", "lenet"]
     assert (time.text, time.difference, time.difference_text) == ("1:30 ± 0:30 (3)", -24.0, "-0:24")
-    never = laid.cells["iterations", "alexnet"]
+    never = filled.cells["iterations", "alexnet"]
     assert (never.value, never.text, never.difference) == (None, "N/A (0 of 3)", None)
-    assert [(v.holds, v.in_print) for v in laid.verdicts] == [(True, True)]
-    assert (laid.complete, laid.jobs) == (6, 6)
+    assert [(v.holds, v.in_print) for v in filled.verdicts] == [(True, True)]
+    assert (filled.complete, filled.jobs) == (6, 6)
 
 
 def test_a_median_survives_one_seed_that_never_gets_there_and_a_mean_does_not() -> None:
@@ -242,20 +249,20 @@ def test_a_median_survives_one_seed_that_never_gets_there_and_a_mean_does_not() 
 
 def test_no_mean_over_survivors() -> None:
     failed = {"status": "failed", "error": "MemoryError: too\nlarge"}
-    laid = lay([record(20), failed, record(50)], [failed, None, None])
-    cell = laid.cells["iterations", "lenet"]
+    filled = lay([record(20), failed, record(50)], [failed, None, None])
+    cell = filled.cells["iterations", "lenet"]
     assert (cell.state, cell.value, cell.difference) == ("partial", UNKNOWN, None)
     assert cell.text == "20, 50 (only 2 of 3)"
-    assert laid.cells["iterations", "alexnet"].text == "failed (1 of 3)"
-    assert set(laid.problems) == {f"{job}: failed, MemoryError: too large" for job in ("lenet-s1", "alexnet-s0")}
-    assert laid.verdicts[0].holds is None
+    assert filled.cells["iterations", "alexnet"].text == "failed (1 of 3)"
+    assert set(filled.problems) == {f"{job}: failed, MemoryError: too large" for job in ("lenet-s1", "alexnet-s0")}
+    assert filled.verdicts[0].holds is None
     assert lay([None] * 3, [None] * 3).cells["time", "lenet"].text == "missing"
 
 
 def test_a_metric_that_the_record_lacks_is_reported() -> None:
-    laid = lay([record(1, metrics={})] * 3, [None] * 3)
-    assert laid.cells["iterations", "lenet"].state == "missing"
-    assert laid.problems[0] == "lenet-s0: the record 0123456789ab has no iterations_to_zero"
+    filled = lay([record(1, metrics={})] * 3, [None] * 3)
+    assert filled.cells["iterations", "lenet"].state == "missing"
+    assert filled.problems[0] == "lenet-s0: the record 0123456789ab has no iterations_to_zero"
 
 
 def test_not_a_number_is_not_available() -> None:
@@ -263,15 +270,15 @@ def test_not_a_number_is_not_available() -> None:
 
 
 def test_one_seed_has_no_deviation() -> None:
-    laid = lay([record(20, 61)], [record(None)], seeds=[0])
-    assert laid.cells["time", "lenet"].text == "1:01 (1)"
-    assert laid.cells["iterations", "lenet"].text == "20 (1)"
+    filled = lay([record(20, 61)], [record(None)], seeds=[0])
+    assert filled.cells["time", "lenet"].text == "1:01 (1)"
+    assert filled.cells["iterations", "lenet"].text == "20 (1)"
 
 
 def test_environments_are_told_apart() -> None:
     other = record(31, environment={"device": "cuda", "date": "2025-02-03", "versions": {"torch": "2.6"}})
-    laid = lay([record(20), other, record(50)], [None] * 3)
-    assert laid.environment == {
+    filled = lay([record(20), other, record(50)], [None] * 3)
+    assert filled.environment == {
         "device": "cpu; cuda",
         "date": "2025-01-02 to 2025-02-03",
         "versions": "torch 2.5; torch 2.6",
@@ -281,7 +288,9 @@ def test_environments_are_told_apart() -> None:
 def test_the_command_repeats_what_was_given() -> None:
     table = Table.from_config(config(), "zen/table1")
     given = ["experiment=zen/table1", "scale=quick", "defense=[a,b]"]
-    assert layout(table, {}, "quick", given).command == "privsweep experiment=zen/table1 scale=quick 'defense=[a,b]'"
+    assert (
+        fill_table(table, {}, "quick", given).command == "privsweep experiment=zen/table1 scale=quick 'defense=[a,b]'"
+    )
 
 
 # --- numbers --------------------------------------------------------------------------------------------
@@ -310,8 +319,8 @@ def test_numbers_are_written(value: float | None, form: str | None, text: str) -
 def test_a_share_is_compared_in_points() -> None:
     rows = {"share": {"label": "Share", "metric": "share", "format": ".1%"}}
     table = config(rows=rows, printed={"share": {"lenet": "50.0%"}}, findings=[], seeds=[0])
-    laid = layout(Table.from_config(table), {"lenet-s0": record(0, metrics={"share": 0.525})}, "paper")
-    cell = laid.cells["share", "lenet"]
+    filled = fill_table(Table.from_config(table), {"lenet-s0": record(0, metrics={"share": 0.525})}, "paper")
+    cell = filled.cells["share", "lenet"]
     assert (cell.text, cell.difference_text) == ("52.5% (1)", "+2.5%")
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from privsweep.plot.run_pictures import GREY, INK, show_image
-from privsweep.report.figure.frame import AMBER, Frame
+from privsweep.plot.run_pictures import show_image
+from privsweep.plot.style import AMBER, GREY, INK, literal
+from privsweep.report.figure.frame import Frame
 from privsweep.store.images import load_images
 from privsweep.table.figure_spec import Panel, Pictures
-from privsweep.table.fill import Laid
+from privsweep.table.fill import FilledTable
 from privsweep.table.number_format import in_printed_unit, show
 
 Array = np.ndarray[Any, Any]
@@ -21,17 +21,19 @@ SIDE, GAP, LEFT = 0.78, 0.17, 1.05  # inches: an image, the number below it, the
 CHARACTER = 0.085  # inches, of a title's letter
 
 
-def pictures(laid: Laid, spec: Pictures) -> Figure:
-    """The figure of a laid-out table: a block of pictures a panel, side by side."""
-    shown = min(spec.victims, max((_count(laid, spec, panel) for panel in spec.panels), default=0)) or spec.victims
+def pictures(filled: FilledTable, spec: Pictures) -> Figure:
+    """The figure of a filled table: a block of pictures a panel, side by side."""
+    shown = min(spec.victims, max((_count(filled, spec, panel) for panel in spec.panels), default=0)) or spec.victims
     down = 1 + max(len(panel.series) for panel in spec.panels)
     block = LEFT + shown * SIDE + 0.15
     width = block * len(spec.panels) + 0.1
-    axis = laid.table.rows[spec.row]
+    axis = filled.table.rows[spec.row]
     frame = Frame(
-        laid, width, f"below every reconstruction: {axis.label}; seed {laid.table.seeds[0]}, the first {shown} victims"
+        filled,
+        width,
+        f"below every reconstruction: {axis.label}; seed {filled.table.seeds[0]}, the first {shown} victims",
     )
-    titles = [fill(panel.title, max(8, int(shown * SIDE / CHARACTER))) for panel in spec.panels]
+    titles = [literal(panel.title, max(8, int(shown * SIDE / CHARACTER))) for panel in spec.panels]
     top = frame.top + 0.3 + 0.16 * max(title.count("\n") for title in titles)
     height = top + down * (SIDE + GAP) + frame.bottom
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
@@ -42,21 +44,23 @@ def pictures(laid: Laid, spec: Pictures) -> Figure:
             (left + LEFT) / width, (height - top + 0.06) / height, title,
             fontsize=9, color=INK, va="bottom", fontweight="bold",
         )  # fmt: skip
-        _block(figure, laid, spec, panel, left, height - top, shown)
+        _block(figure, filled, spec, panel, left, height - top, shown)
     return figure
 
 
-def _count(laid: Laid, spec: Pictures, panel: Panel) -> int:
-    stored = [_stored(laid, spec, column) for s in panel.series for column in s.columns if column]
+def _count(filled: FilledTable, spec: Pictures, panel: Panel) -> int:
+    stored = [_stored(filled, spec, column) for s in panel.series for column in s.columns if column]
     return max((len(images[0]) for images in stored if images), default=0)
 
 
-def _stored(laid: Laid, spec: Pictures, column: str) -> tuple[Array, Array] | None:
-    folder = laid.folders.get((spec.row, column, laid.table.seeds[0]))
+def _stored(filled: FilledTable, spec: Pictures, column: str) -> tuple[Array, Array] | None:
+    folder = filled.folders.get((spec.row, column, filled.table.seeds[0]))
     return None if folder is None else load_images(folder)
 
 
-def _block(figure: Figure, laid: Laid, spec: Pictures, panel: Panel, left: float, top: float, shown: int) -> None:
+def _block(
+    figure: Figure, filled: FilledTable, spec: Pictures, panel: Panel, left: float, top: float, shown: int
+) -> None:
     width, height = figure.get_size_inches()
 
     def text(x: float, y: float, content: str, **how: Any) -> None:
@@ -73,9 +77,9 @@ def _block(figure: Figure, laid: Laid, spec: Pictures, panel: Panel, left: float
     originals = False
     for line, series in enumerate(panel.series, 1):
         y = top - line * (SIDE + GAP) + GAP
-        text(left + LEFT - 0.08, y - SIDE / 2, fill(series.label, 13), ha="right", va="center")
+        text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 13), ha="right", va="center")
         column = str(series.columns[0])
-        stored = _stored(laid, spec, column)
+        stored = _stored(filled, spec, column)
         if stored is None:
             text(left + LEFT, y - SIDE / 2, "not stored yet", va="center", color=AMBER)
             continue
@@ -83,13 +87,13 @@ def _block(figure: Figure, laid: Laid, spec: Pictures, panel: Panel, left: float
             text(left + LEFT - 0.08, top - SIDE / 2, "original", ha="right", va="center", color=GREY)
             images(top, stored[0], [])
             originals = True
-        images(y, stored[1], _numbers(laid, spec, column))
+        images(y, stored[1], _numbers(filled, spec, column))
 
 
-def _numbers(laid: Laid, spec: Pictures, column: str) -> list[str]:
+def _numbers(filled: FilledTable, spec: Pictures, column: str) -> list[str]:
     """The row's number for every victim of the first seed."""
-    axis = laid.table.reads(spec.row, column)
-    path = laid.folders[spec.row, column, laid.table.seeds[0]] / "victims.csv"
+    axis = filled.table.source(spec.row, column)
+    path = filled.folders[spec.row, column, filled.table.seeds[0]] / "victims.csv"
     frame = pd.read_csv(path)
     if axis.metric not in frame:
         return []

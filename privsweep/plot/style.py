@@ -1,0 +1,45 @@
+"""What all pictures share: colours, text, axes and how they are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+from typing import IO, Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from privsweep.interface.printable import printable
+from privsweep.store.atomic import whole_file
+
+INK, GREY, RULE, BLUE, AMBER = "#1c1c1c", "#777777", "#b5b5b5", "#1f5fa8", "#9a6b00"
+HUES = (BLUE, "#d1691c", "#2f8f5b", "#8a5fb3", "#b99411", "#c23b78", "#4aa5c9", "#6b6b6b")  # of series, in order
+
+
+def literal(text: str, columns: int | None = None) -> str:
+    """Text that a picture shows as it is: to matplotlib, a pair of dollar signs encloses a formula.
+
+    With ``columns``, broken into lines of at most so many characters.
+    """
+    flat = printable(text)
+    return (flat if columns is None else fill(flat, columns)).replace("$", r"\$")
+
+
+def plain_axes(axes: Any) -> None:
+    """Open above and to the right, with faint lines across."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)
+
+
+def save(path: Path, figure: Figure) -> Path:
+    """A PNG, whole or not at all."""
+    with whole_file(path) as draft, draft.open("wb") as file:
+        png(figure, file)
+    return path
+
+
+def png(figure: Figure, file: IO[bytes]) -> None:
+    FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
+    figure.savefig(file, format="png")

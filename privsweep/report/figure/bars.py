@@ -1,0 +1,25 @@
+"""Bars: means over seeds, whiskers their standard deviation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from privsweep.plot.style import INK
+from privsweep.report.figure.places import Array, chart_over_places, means
+from privsweep.table.figure_spec import Chart, Series
+from privsweep.table.fill import FilledTable
+
+HOW = "bars: mean over seeds; whiskers: sample standard deviation"
+
+
+def bars(filled: FilledTable, spec: Chart) -> Figure:
+    def draw(axes: Axes, series: Series, at: Array, share: float, paint: str) -> Any:
+        values, spread = means(filled, spec, series)
+        return axes.bar(at, np.nan_to_num(values), 0.72 * share, color=paint, yerr=spread,
+                        error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2.5})  # fmt: skip
+
+    return chart_over_places(filled, spec, HOW, draw)

@@ -1,0 +1,50 @@
+"""The kinds of figures that an experiment can ask for, and drawing the one that a table has.
+
+One more kind: its fields in ``table/figure_spec.py``, a file here that draws it, and its entry in ``KINDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from privsweep.plot.style import png, save
+from privsweep.report.figure.bars import bars
+from privsweep.report.figure.boxes import boxes
+from privsweep.report.figure.curves import curves
+from privsweep.report.figure.lines import lines
+from privsweep.report.figure.pictures import pictures
+from privsweep.table.fill import FilledTable
+
+# ``figure.kind`` -> what draws it from the table and the figure's fields.
+KINDS: dict[str, Callable[[FilledTable, Any], Figure]] = {
+    "bars": bars,
+    "lines": lines,
+    "boxes": boxes,
+    "curves": curves,
+    "pictures": pictures,
+}
+
+
+def write_figure(path: Path, filled: FilledTable) -> Path:
+    """Draws the table's figure as a PNG; the table must have one."""
+    return save(path, _draw(filled))
+
+
+def figure_png(filled: FilledTable) -> bytes | None:
+    """The same in memory, or None where the table has no figure."""
+    if filled.table.figure is None:
+        return None
+    out = BytesIO()
+    png(_draw(filled), out)
+    return out.getvalue()
+
+
+def _draw(filled: FilledTable) -> Figure:
+    spec = filled.table.figure
+    assert spec is not None
+    return KINDS[spec.kind](filled, spec)

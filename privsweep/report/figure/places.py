@@ -1,0 +1,78 @@
+"""The x-axis of bars, lines and boxes: places side by side or numbers at their values, with the printed numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from privsweep.plot.style import INK, literal
+from privsweep.report.figure.chart import chart, colour
+from privsweep.table.figure_spec import Chart, Panel, Series
+from privsweep.table.fill import FilledTable
+from privsweep.table.number_format import parse
+
+Array = np.ndarray[Any, Any]
+PRINTED = "as printed"
+# Draws a series at its places, in its share of the room between two of them and in its colour; what it returns
+# stands in the legend, None where nothing is stored.
+DrawSeries = Callable[[Axes, Series, Array, float, str], Any]
+
+
+def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeries) -> Figure:
+    """A chart whose series each have a cell for every entry of ``spec.x``."""
+
+    def panel_of(axes: Axes, panel: Panel) -> Mapping[str, Any]:
+        count = len(panel.series)
+        entries = {}
+        for place, series in enumerate(panel.series):
+            drawn = draw(axes, series, _beside(spec, place, count), 1 / count, colour(series, place))
+            if drawn is not None:
+                entries[series.label] = drawn
+        axes.set_xticks(_ticks(spec), [f"{x:g}" if isinstance(x, float) else literal(str(x)) for x in spec.x])
+        if spec.ylim is not None:
+            axes.set_ylim(*spec.ylim)
+        return {**entries, **_printed(axes, filled, spec, panel)}
+
+    return chart(filled, spec, how, panel_of)
+
+
+def means(filled: FilledTable, spec: Chart, series: Series) -> tuple[Array, Array]:
+    """Means over seeds and their sample standard deviations, a place each; NaN where there is none."""
+    cells = [None if column is None else filled.cells[spec.row, column] for column in series.columns]
+    values = [c.value if c is not None and isinstance(c.value, float) else np.nan for c in cells]
+    spread = [np.nan if c is None or c.std is None else c.std for c in cells]
+    return np.array(values), np.array(spread)
+
+
+def _ticks(spec: Chart) -> Array:
+    """Numbers stand at their values on the axis of ``lines``, words and groups of bars side by side."""
+    numeric = spec.kind == "lines" and all(isinstance(x, float | int) for x in spec.x)
+    return np.array(spec.x, float) if numeric else np.arange(len(spec.x), dtype=float)
+
+
+def _beside(spec: Chart, place: int, count: int) -> Array:
+    """Where a series stands: lines near the ticks, a little apart so that whiskers do not hide each other."""
+    at = _ticks(spec)
+    step = 0.8 / count
+    if spec.kind == "lines":
+        step = 0.02 * float(at[-1] - at[0] if len(at) > 1 else 1)
+    return at + (place - (count - 1) / 2) * step
+
+
+def _printed(axes: Axes, filled: FilledTable, spec: Chart, panel: Panel) -> Mapping[str, Any]:
+    """Marks at the numbers that the paper prints."""
+    where, printed = [], []
+    for place, series in enumerate(panel.series):
+        for x, column in zip(_beside(spec, place, len(panel.series)), series.columns, strict=True):
+            number = parse(filled.table.printed.get(spec.row, {}).get(column or "", ""))
+            if isinstance(number, float):
+                where.append(x)
+                printed.append(number)
+    if not where:
+        return {}
+    marks = axes.scatter(where, printed, marker="D", s=22, color="white", edgecolors=INK, linewidths=1.0, zorder=5)
+    return {PRINTED: marks}

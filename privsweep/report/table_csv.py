@@ -1,0 +1,65 @@
+"""A filled table as CSV for programs: one line for each number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+from privsweep.interface.printable import printable
+from privsweep.table.fill import FilledTable
+from privsweep.table.number_format import UNKNOWN
+
+COLUMNS = (
+    "table",
+    "scale",
+    "row",
+    "column",
+    "kind",
+    "seed",
+    "state",
+    "value",
+    "std",
+    "n",
+    "printed",
+    "difference",
+)
+# What a spreadsheet takes for a formula, unless it is a number or a dash.
+_FORMULA = re.compile(r"(?![-+]?[\d.,:]*([eE][-+]?\d+)?[KM%]?$)[=+\-@＝＋－＠]")
+
+
+def table_csv(filled: FilledTable) -> str:
+    """One line for each number: ``kind`` is ``seed`` for single runs, ``mean`` or ``median`` over all seeds.
+
+    N/A (never reached) is written so; an empty value is not known yet.
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for (row, column), cell in filled.cells.items():
+        about = {"table": plain_cell(filled.table.experiment), "scale": filled.scale, "row": row, "column": column,
+                 "printed": plain_cell(cell.printed or "")}  # fmt: skip
+        for seed in filled.table.seeds if cell.wanted else ():
+            known = seed in cell.values
+            state = "complete" if known else "failed" if seed in cell.failed else "missing"
+            writer.writerow({**about, "kind": "seed", "seed": seed, "state": state,
+                             "value": _number(cell.values[seed]) if known else ""})  # fmt: skip
+        writer.writerow({
+            **about, "kind": filled.table.source(row, column).aggregate, "state": cell.state,
+            "n": len(cell.values),
+            "value": "" if cell.value is UNKNOWN else _number(cell.value),
+            "std": "" if cell.std is None else _number(cell.std),
+            "difference": "" if cell.difference is None else _number(cell.difference),
+        })  # fmt: skip
+    return out.getvalue()
+
+
+def plain_cell(text: str) -> str:
+    """Text for a cell, in one line; an apostrophe before it keeps spreadsheets from running it as a formula."""
+    flat = printable(text)
+    return f"'{flat}" if _FORMULA.match(flat) else flat
+
+
+def _number(value: Any) -> str:
+    return "N/A" if value is None else f"{value:.10g}"

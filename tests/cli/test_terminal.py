@@ -1,0 +1,49 @@
+"""What the terminal shows, of hostile strings too."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from privsweep.cli import terminal
+
+HOSTILE = "\x1b]0;owned\x07 [bold red]x[/] [link=http://example.org]y[/link] \\[b] :warning: \\"
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is printed on either stream, by consoles like those of the command."""
+    out = io.StringIO()
+    for name in ("out", "err"):
+        console = Console(file=out, width=400, highlight=False, emoji=False)
+        monkeypatch.setattr(terminal, name, console)
+    return out
+
+
+def is_safe(written: str) -> bool:
+    return written.isprintable() and all(part in written for part in HOSTILE.split(" ")[1:])
+
+
+def test_a_complaint_is_shown_as_it_is(shown: io.StringIO) -> None:
+    terminal.complain(f"dataset={HOSTILE}: no such choice\nmodel=x: neither")
+    first, second = shown.getvalue().splitlines()
+    assert is_safe(first)
+    assert second == "privsweep: model=x: neither"
+
+
+def test_a_record_is_shown_as_it_is(shown: io.StringIO, tmp_path: Path) -> None:
+    record: dict[str, Any] = {
+        "signature": "0" * 12, "reused": True, "environment": {"date": HOSTILE}, "utility": {HOSTILE: 0.5},
+        "privacy": {HOSTILE: {HOSTILE: 1.0}}, "metrics": {HOSTILE: 0.5}, "seconds": {HOSTILE: 1.0},
+    }  # fmt: skip
+    (tmp_path / "runs" / record["signature"]).mkdir(parents=True)
+    spec: Any = SimpleNamespace(session=SimpleNamespace(output_dir=tmp_path))
+    terminal.finish(spec, record)
+    lines = [line for line in shown.getvalue().splitlines() if "owned" in line]
+    assert len(lines) == 5
+    assert all(is_safe(line) for line in lines)

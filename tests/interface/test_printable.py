@@ -1,0 +1,21 @@
+"""Text that is safe to show."""
+
+import pytest
+
+from privsweep.interface.printable import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("as it is, ± é 语 [bold] $x$", "as it is, ± é 语 [bold] $x$"),
+        ("two\nlines\r\nand\ta tab ", "two lines and a tab"),
+        ("two  spaces", "two  spaces"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\x07\x7f\x9b", r"\x07\x7f\x9b"),
+        ("\u202eturned", r"\u202eturned"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_is_shown(text: str, shown: str) -> None:
+    assert printable(text) == shown
