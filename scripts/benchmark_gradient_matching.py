@@ -7,10 +7,10 @@
 
 Attacks single random images. Measured are (a) a plain loop of torch.autograd and a torch.optim optimiser over
 victims and (b) this package with one victim, or more of them together; for DLG (squared distance, L-BFGS) image
-gradients alone and the whole attack, for IGA (cosine, signed Adam) the whole iteration. They take turns until the
-time is up, so that a busy machine disturbs them alike; shown are medians over the turns, and medians of the ratios
-within a turn. ``--sigma`` adds noise to the captured gradients, which makes them of full rank. ``--ends`` runs IGA
-from the same start in both and shows how near the images come.
+gradients alone and the whole attack, for IGA (cosine, Adam on the gradient's signs) the whole iteration. They take
+turns until the time is up, so that a busy machine disturbs them alike; shown are medians over the turns, and medians
+of the ratios within a turn. ``--sigma`` adds noise to the captured gradients, which makes them of full rank.
+``--ends`` runs IGA from the same start in both and shows how near the images come.
 
 For IGA the floor is stated, too: the matrix products of a forward, a backward and two tangent sweeps at the speed of
 one large product on this machine, or the reading of noisy gradients, whichever takes longer. ``--threads`` matters:
@@ -28,9 +28,9 @@ from collections.abc import Callable, Mapping, Sequence
 from matching_floor import show_floor
 from matching_world import CLASSES, MODELS, World, check, make_world
 from paired_timing import Turn, measure, show
-from privsweep.gradient_inversion.adam import FirstOrder, milestones
-from privsweep.gradient_inversion.lbfgs import LBFGS
-from privsweep.gradient_inversion.objective import Joint
+from privsweep.gradient_inversion.adam import BatchedAdam, milestones
+from privsweep.gradient_inversion.lbfgs import BatchedLBFGS
+from privsweep.gradient_inversion.objective import MatchingObjective
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def gradient_turns(world: World) -> Mapping[str, Turn]:
 
 def attack_turns(world: World, outer: int) -> Mapping[str, Turn]:
     everybody = len(world.images)
-    rule = LBFGS(lr=1.0, inner=INNER, history=100, tolerance_grad=1e-7, tolerance_change=1e-9)
+    rule = BatchedLBFGS(lr=1.0, inner=INNER, history=100, tolerance_grad=1e-7, tolerance_change=1e-9)
     start = torch.cat((world.images.flatten(1), world.logits.flatten(1)), 1)
     turn = itertools.count()
 
@@ -81,7 +81,7 @@ def attack_turns(world: World, outer: int) -> Mapping[str, Turn]:
         return calls
 
     def batched(rows: Tensor) -> int:
-        objective = Joint(world.matcher(rows), tuple(world.images.shape[1:]), CLASSES)
+        objective = MatchingObjective(world.matcher(rows), tuple(world.images.shape[1:]), CLASSES)
         return int(rule.minimise(objective, start[rows], outer).evaluations.sum())
 
     rows = torch.arange(everybody, device=start.device)
@@ -93,7 +93,7 @@ def attack_turns(world: World, outer: int) -> Mapping[str, Turn]:
 
 
 def plain_iga(world: World, victim: int, steps: int) -> Tensor:
-    """The image ``[1, C, H, W]`` where one victim's IGA ends; boxed to [0, 1]."""
+    """The image ``[1, C, H, W]`` where one victim's IGA ends; clamped to [0, 1]."""
     image, _ = world.leaves(victim)
     adam = torch.optim.Adam([image], lr=0.01)
     decay = MultiStepLR(adam, milestones(steps))
@@ -111,10 +111,10 @@ def plain_iga(world: World, victim: int, steps: int) -> Tensor:
 def our_iga(world: World, victims: int) -> Callable[[int], Tensor]:
     """From a number of steps to where the first victims' attacks end, ``[victims, D]``."""
     pixels, shape = world.images[0].numel(), tuple(world.images.shape[1:])
-    box = (world.images.new_zeros(pixels), world.images.new_ones(pixels))
-    rule = FirstOrder(lr=0.01, decay=True, signed=pixels, box=box, keep="last", patience=0)
+    bounds = (world.images.new_zeros(pixels), world.images.new_ones(pixels))
+    rule = BatchedAdam(lr=0.01, decay=True, signed_coordinates=pixels, bounds=bounds, keep="last", patience=0)
     given = one_hot(world.labels[:victims], CLASSES).to(world.images.dtype)
-    objective = Joint(world.matcher(slice(victims)), shape, CLASSES, given, TV)
+    objective = MatchingObjective(world.matcher(slice(victims)), shape, CLASSES, given, TV)
     return lambda steps: rule.minimise(objective, world.images[:victims].flatten(1), steps).x
 
 

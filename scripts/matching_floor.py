@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from matching_world import World
-from privsweep.gradient_inversion.engine.tangent import SMALL
+from privsweep.gradient_inversion.engine.rule_dense import SMALL
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +33,8 @@ def least_work(world: World, noisy: bool) -> Work:
     """
     flop, read = 0.0, 0.0
     layers = [layer for layer in world.model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    for layer, places in zip(layers, _places(world.model, world.images[0], layers), strict=True):
-        product = 2.0 * layer.weight.numel() * places
+    for layer, positions in zip(layers, _positions(world.model, world.images[0], layers), strict=True):
+        product = 2.0 * layer.weight.numel() * positions
         flop += product * (2 if layer is layers[0] else 4)
         if isinstance(layer, nn.Conv2d) or layer.weight.numel() <= SMALL:
             flop += 3 * product
@@ -44,7 +44,7 @@ def least_work(world: World, noisy: bool) -> Work:
     return Work(flop, read)
 
 
-def _places(model: nn.Module, image: Tensor, layers: list[nn.Module]) -> list[int]:
+def _positions(model: nn.Module, image: Tensor, layers: list[nn.Module]) -> list[int]:
     """How often each layer's weight is used in one image."""
     found: list[int] = []
     hooks = [a.register_forward_hook(lambda _, __, out: found.append(out[0, 0].numel())) for a in layers]

@@ -9,7 +9,9 @@ from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.interface.data import Domain, Tensors
 from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
-from privsweep.gradient_inversion.engine.matcher import Matcher, matcher
+from privsweep.gradient_inversion.engine.match import Matcher
+from privsweep.gradient_inversion.engine.matcher import matcher
+from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.interface.randomness import Rng
 
 import torch
@@ -41,7 +43,8 @@ class World:
     def matcher(self, rows: Tensor | slice) -> Matcher:
         weights = {name: w.detach() for name, w in self.model.state_dict().items()}
         target = {name: g[rows] for name, g in self.target.items()}
-        return matcher(self.model, weights, target, self.distance, tuple(self.images.shape[1:]))
+        activations = batch_activations(self.model, tuple(self.images.shape[1:]))
+        return matcher(self.model, weights, target, self.distance, activations)
 
     def leaves(self, victim: int) -> list[Tensor]:
         return [start[victim].clone().requires_grad_(True) for start in (self.images, self.logits)]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from privsweep.attack.base import AttackBase
-from privsweep.gradient_inversion.adam import FirstOrder, recorded
 from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
-from privsweep.gradient_inversion.engine.matcher import Matcher, matcher, numbers_held
-from privsweep.gradient_inversion.engine.memory import footprint
-from privsweep.gradient_inversion.initialisation import Init, bounds, starting_point
+from privsweep.gradient_inversion.engine.match import Matcher
+from privsweep.gradient_inversion.engine.matcher import matcher
+from privsweep.gradient_inversion.engine.memory import BatchActivations, batch_activations, estimate_memory
+from privsweep.gradient_inversion.initialisation import Init, starting_point
 from privsweep.gradient_inversion.label_inference import last_bias, read_labels
-from privsweep.gradient_inversion.lbfgs import LBFGS, Minimum, Progress
-from privsweep.gradient_inversion.model_noise import NoiseStreams, before_noise, noise_shapes
-from privsweep.gradient_inversion.objective import Joint
+from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive, Weight
+from privsweep.gradient_inversion.minimum import Minimum
+from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
+from privsweep.gradient_inversion.objective import MatchingObjective
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
@@ -32,66 +30,46 @@ from privsweep.interface.roles import Bench, View
 from privsweep.model.stochastic import noise_layers
 
 _DISTANCES: dict[str, Distance] = {"squared": Squared(), "cosine": Cosine()}
-_TICK_SECONDS = 1.0
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
 
 
 @component
-class GradientMatching(AttackBase):
-    """Moves random images until the gradient they cause equals the captured one.
+class GradientMatching(Minimisation, AttackBase):
+    """Changes random images until their gradient matches the captured one.
 
     Works on the scale of model inputs. Labels are known, read off the gradient, or probabilities (the softmax of
-    numbers that are optimised together with the images). All victims and restarts run at once. A weight
-    difference is taken for the gradient of one step of SGD, which is exact for one local step.
+    logits that are optimised with the images). All victims and restarts run at once. A weight difference is taken for
+    the gradient of one step of SGD, which is exact for one local step.
 
     The presets are ``dlg`` (Zhu et al., 2019), ``idlg`` (Zhao et al., 2020), ``iga`` (Geiping et al., 2020) and
-    ``cpl`` (Wei et al., 2020), the last two as "PRECODE" (Scheliga et al., 2022, section 4) uses them. Like there,
+    ``cpl`` (Wei et al., 2020), the last two as "PRECODE" (Scheliga et al., 2022, section 4) uses them. As there,
     a stochastic model is attacked through the cross-entropy of its logits, with new noise in every evaluation.
-    An attack that adapts to a defence matches only what the defence leaves: the layers before the noise, the
-    entries that were not pruned; or seeks the noise too (as Balunovic et al., 2022), or averages over draws of it.
+    An attack that adapts to a defence matches only what the defence leaves (the layers before the noise, the entries
+    that were not pruned), optimises the noise too (as Balunovic et al., 2022), or averages over samples of it.
     """
 
     distance: Literal["squared", "cosine"]
     loss: Literal["cross_entropy", "victim"]
-    match: Literal["all", "before_noise"]
-    match_kept: bool
+    match: Literal["all", "deterministic_layers"]
+    only_nonzero: bool
     noise: Literal["fresh", "optimised"]
-    draws: Count
+    noise_samples: Count
     tv_weight: Weight
     label_weight: Weight
     labels: Literal["optimised", "known", "analytic"]
     init: Init
-    optimizer: Literal["lbfgs", "adam"]
-    iterations: Count
-    lr: Positive
-    decay: bool
-    signed: bool
-    boxed: bool
-    keep: Literal["last", "best"]
-    patience: Annotated[int, Field(ge=0)]
-    inner_iterations: Count
-    history: Count
-    tolerance_grad: Weight
-    tolerance_change: Weight
-    restarts: Count
-    zero_below: Positive
+    convergence_threshold: Positive
     memory: ResourceOnly[Positive]  # GiB
 
     observes: ClassVar[type[Update] | None] = Update
 
     def __post_init__(self) -> None:
-        """Raises UserError for settings of Adam that L-BFGS would ignore, and for draws of noise that is not drawn."""
-        if self.draws > 1 and self.noise == "optimised":
-            raise UserError(f"attack.draws={self.draws}: sought noise is not drawn; take attack.noise=fresh or draws=1")
-        if self.optimizer == "lbfgs":
-            plain = {"decay": False, "signed": False, "boxed": False, "keep": "last", "patience": 0}
-            for name, value in plain.items():
-                if getattr(self, name) != value:
-                    given, off = (str(v).lower() for v in (getattr(self, name), value))
-                    raise UserError(f"attack.{name}={given}: is adam's; take attack.optimizer=adam or {name}={off}")
+        """Raises UserError for settings that the others would leave without effect."""
+        super().__post_init__()
+        if self.noise_samples > 1 and self.noise == "optimised":
+            raise UserError(
+                f"attack.noise_samples={self.noise_samples}: optimised noise is not sampled; take attack.noise=fresh "
+                "or noise_samples=1"
+            )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -100,28 +78,26 @@ class GradientMatching(AttackBase):
 
     @property
     def threat(self) -> ThreatModel:
-        noise = self.noise == "optimised" or self.draws > 1
-        adapted = self.match != "all" or self.match_kept or noise or self.loss == "victim"
+        noise = self.noise == "optimised" or self.noise_samples > 1
+        adapted = self.match != "all" or self.only_nonzero or noise or self.loss == "victim"
         return ThreatModel("train", frozenset({"client", "server"}), "white-box", adaptive=adapted)
 
     @property
     def _penalised(self) -> bool:
         return self.tv_weight > 0 or self.label_weight > 0
 
-    @property
-    def _shown(self) -> Sequence[int]:
-        """The iterations on the curve."""
-        return recorded(self.iterations) if self.optimizer == "adam" else range(1, self.iterations + 1)
-
     def refuses(self, view: View) -> str | None:
         return refuses_difference(view)
 
     def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
-        if self.draws > 1 and not noise_layers(model):
-            return f"attack.draws={self.draws}: the model draws no noise; take attack.draws=1, or defense=[precode]"
+        if self.noise_samples > 1 and not noise_layers(model):
+            return (
+                f"attack.noise_samples={self.noise_samples}: the model draws no noise; take attack.noise_samples=1, or "
+                "defense=[precode]"
+            )
         try:
-            if self.match == "before_noise":
-                before_noise(model, {})
+            if self.match == "deterministic_layers":
+                of_deterministic_layers(model, {})
             if self.labels == "analytic":
                 last_bias(model)
         except UserError as error:
@@ -132,13 +108,17 @@ class GradientMatching(AttackBase):
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
         target = captured_gradient(seen, known)
         labels = self._labels(target, seen, known, rng)
+        activations = batch_activations(known.model, (seen.examples, *known.domain.shape))
         victims = len(next(iter(target.values())))
-        size = self._at_once(target, seen.examples, known)
+        size = self._victims_at_once(target, activations, known.domain, bench)
 
         def attack(part: slice) -> Tensors:
             chunk = {name: g[part].to(bench.device) for name, g in target.items()}
             given = None if labels is None else labels[part].to(bench.device)
-            return self._attack(chunk, given, seen, known, bench, rng, range(part.start, part.stop))
+            rngs = [
+                rng.child("victim", v, "restart", r) for v in range(part.start, part.stop) for r in range(self.restarts)
+            ]
+            return self._attack(chunk, given, seen, known, activations, bench, rngs)
 
         found = dict(bench.chunks("gradient_matching", "victims", victims, size, attack))
         return Reconstruction(
@@ -146,7 +126,7 @@ class GradientMatching(AttackBase):
             diverged=found.pop("diverged"),
             labels=found.pop("labels"),
             curve={
-                "iteration": torch.tensor(self._shown),
+                "iteration": torch.tensor(self.curve_iterations),
                 "objective" if self._penalised else "gradient_distance": found.pop("curve"),
             },
             diagnostics=found,
@@ -166,94 +146,75 @@ class GradientMatching(AttackBase):
         labels: Tensor | None,
         seen: Update,
         known: Knowledge,
+        activations: BatchActivations,
         bench: Bench,
-        rng: Rng,
-        victims: range,
+        rngs: list[Rng],
     ) -> dict[str, Tensor]:
+        """The victims of one chunk; ``rngs``: one for every restart of every victim, in order."""
         domain, model = known.domain, known.model
         assert domain is not None
         assert model is not None
         model = model.to(bench.device)
-        matched = target if self.match == "all" else before_noise(model, target)
-        shape = (seen.examples, *domain.shape)
-        match = self._matcher(model, matched, shape, seen, known)
-        rngs = [rng.child("victim", v, "restart", r) for v in victims for r in range(self.restarts)]
-        rows = torch.arange(len(victims), device=bench.device).repeat_interleave(self.restarts)
+        matched = target if self.match == "all" else of_deterministic_layers(model, target)
+        match = self._matcher(model, matched, activations, seen, known)
+        like = next(iter(matched.values()))
+        rows = torch.arange(len(like), device=bench.device).repeat_interleave(self.restarts)
         if self.restarts > 1:
             match = match.take(rows)
-        like = next(iter(matched.values()))
         given = None if labels is None else one_hot(labels[rows], domain.classes).to(like.dtype)
         shapes = noise_shapes(model, seen.examples)
-        sought = shapes if self.noise == "optimised" else {}
+        optimised = shapes if self.noise == "optimised" else {}
         logits = seen.examples * domain.classes if labels is None else 0
-        begin = [starting_point(self.init, domain, seen.examples, logits, sought, r) for r in rngs]
-        start = torch.stack(begin).to(like)
-        fresh = NoiseStreams(shapes, rngs, start[:0]) if shapes and not sought else None
-        objective = Joint(match, shape, domain.classes, given, self.tv_weight, fresh, sought, self.draws)
-        end = self._minimise(objective, start, domain, bench)
-        if fresh is not None:  # how far the streams went depends on who else was in the batch
+        starts = [starting_point(self.init, domain, seen.examples, logits, optimised, r) for r in rngs]
+        start = torch.stack(starts).to(like)
+        fresh = NoiseStreams(shapes, rngs, start[:0]) if shapes and not optimised else None
+        shape = (seen.examples, *domain.shape)
+        objective = MatchingObjective(
+            match, shape, domain.classes, given, self.tv_weight, fresh, optimised, self.noise_samples
+        )
+        end = self.minimise(objective, start, domain, bench)
+        if fresh is not None:  # how far the streams went depends on the other victims in the batch
             objective.fresh = NoiseStreams(shapes, [r.child("verdict") for r in rngs], start[:0])
-        return self._best(end, objective, labels, sum(g[0].numel() for g in matched.values()))
+        return self._answer(end, objective, labels, sum(g[0].numel() for g in matched.values()))
 
     def _matcher(
-        self, model: nn.Sequential, target: Tensors, shape: tuple[int, ...], seen: Update, known: Knowledge
+        self, model: nn.Sequential, target: Tensors, activations: BatchActivations, seen: Update, known: Knowledge
     ) -> Matcher:
         device = next(iter(target.values())).device
         weights = {name: w.to(device) for name, w in seen.weights.items()}
         loss = cross_entropy if self.loss == "cross_entropy" else known.loss
         distance = _DISTANCES[self.distance]
-        return matcher(model, weights, target, distance, shape, loss, self.label_weight, self.match_kept)
+        return matcher(model, weights, target, distance, activations, loss, self.label_weight, self.only_nonzero)
 
-    def _minimise(self, objective: Joint, start: Tensor, domain: Domain, bench: Bench) -> Minimum:
-        progress = self._progress(bench)
-        if self.optimizer == "lbfgs":
-            rule = LBFGS(self.lr, self.inner_iterations, self.history, self.tolerance_grad, self.tolerance_change)
-            return rule.minimise(objective, start, self.iterations, progress)
-        pixels = objective.sizes[0]
-        box = bounds(domain, objective.shape, start) if self.boxed else None
-        adam = FirstOrder(self.lr, self.decay, pixels if self.signed else 0, box, self.keep, self.patience)
-        return adam.minimise(objective, start, self.iterations, progress)
-
-    def _best(self, end: Minimum, objective: Joint, labels: Tensor | None, parameters: int) -> dict[str, Tensor]:
-        """Of every victim's restarts the one of least final distance; a diverged one only if all diverged."""
+    def _answer(
+        self, end: Minimum, objective: MatchingObjective, labels: Tensor | None, parameters: int
+    ) -> dict[str, Tensor]:
+        """The best restart of every victim, with its diagnostics."""
         distance = objective.evaluate(end.x).distance if self._penalised else end.value
-        by_restart = distance.view(-1, self.restarts)
-        diverged = end.diverged.view_as(by_restart)
-        worst = torch.where(diverged & ~diverged.all(1, keepdim=True), torch.inf, by_restart)
-        restart = worst.nan_to_num(torch.inf, torch.inf).argmin(1)
+        restart = self.best_restart(distance, end.diverged)
         rows = torch.arange(len(restart), device=restart.device) * self.restarts + restart
-        parts = objective.split(end.x[rows])
+        unknowns = objective.split(end.x[rows])
         curve, distance = end.curve[rows], distance[rows]
-        below = curve < self.zero_below
-        first = torch.tensor(self._shown, dtype=curve.dtype, device=curve.device)[below.int().argmax(1)]
+        converged = curve < self.convergence_threshold
+        iteration = torch.tensor(self.curve_iterations, dtype=curve.dtype, device=curve.device)
+        first = iteration[converged.int().argmax(1)]
         return {
-            "images": parts.images,
-            "labels": parts.logits.argmax(2) if labels is None else labels,
+            "images": unknowns.images,
+            "labels": unknowns.logits.argmax(2) if labels is None else labels,
             "diverged": end.diverged[rows],
             "curve": curve,
             "gradient_distance": distance,
             "gradient_mse": distance / parameters,
-            "iterations_to_zero": torch.where(below.any(1), first, torch.inf),
-            "evaluations": end.evaluations.view_as(by_restart).sum(1),
+            "iterations_to_zero": torch.where(converged.any(1), first, torch.inf),
+            "evaluations": end.evaluations.view(-1, self.restarts).sum(1),
             "restart": restart,
         }
 
-    def _progress(self, bench: Bench) -> Progress:
-        spoke = time.monotonic()
-
-        def progress(done: float, value: Tensor) -> None:
-            nonlocal spoke
-            if time.monotonic() - spoke >= _TICK_SECONDS:
-                spoke = time.monotonic()
-                bench.tick(int(done), self.iterations, gradient_distance=value.nanmedian().item())
-
-        return progress
-
-    def _at_once(self, target: Tensors, examples: int, known: Knowledge) -> int:
-        """Victims that fit the memory: the history, the gradients with their residuals, activations and patches."""
-        shape = (examples, *known.domain.shape)
-        dimension = prod(shape) + examples * known.domain.classes
-        held = numbers_held(target, self.restarts > 1, self.match_kept) + footprint(known.model, shape).numbers
-        history = self.history if self.optimizer == "lbfgs" else 0
-        numbers = self.restarts * (2 * history * dimension + 2 * history**2 + 40 * dimension + held)
-        return max(1, int(self.memory * 2**30 / (4 * numbers)))
+    def _victims_at_once(self, target: Tensors, activations: BatchActivations, domain: Domain, bench: Bench) -> int:
+        """As many as fit ``memory``."""
+        unknowns = activations.examples * (prod(domain.shape) + domain.classes)
+        moved = next(iter(target.values())).device != bench.device
+        estimate = estimate_memory(
+            target, activations, unknowns, self.history_kept, self.restarts, self.only_nonzero, moved
+        )
+        return estimate.victims_within(self.memory)

@@ -13,7 +13,8 @@ from privsweep.interface.data import Loss
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
-from privsweep.model.variational_bottleneck import Bottleneck, Output
+from privsweep.model.stochastic import LinearBesideLossTerm
+from privsweep.model.variational_bottleneck import Bottleneck
 
 
 @component
@@ -47,7 +48,8 @@ class Precode(Defense):
             )
         with seeded(rng):
             bottleneck = Bottleneck(last.in_features, self.k)
-        return nn.Sequential(OrderedDict([*layers[:-1], ("bottleneck", bottleneck), ("output", Output(last))]))
+        replaced = [("bottleneck", bottleneck), ("output", LinearBesideLossTerm(last))]
+        return nn.Sequential(OrderedDict([*layers[:-1], *replaced]))
 
     def loss(self, loss: Loss) -> Loss:
         return lambda outputs, y: loss(outputs[:, :-1], y) + self.beta * outputs[:, -1].mean()

@@ -1,7 +1,7 @@
 """Adam for many independent problems at once, each with its own best iterate and stop.
 
-An iteration costs one evaluation and a few passes over the iterates, in place. The host looks only now and then:
-at who is finished, and at how far things are.
+An iteration costs one evaluation and a few passes over the iterates, in place. The host synchronises only now and
+then, to see which problems are finished and to report progress.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.lbfgs import Minimum, Objective, Progress
+from privsweep.gradient_inversion.minimum import Minimum, Objective, Progress
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Kingma and Ba, 2015, algorithm 1
 _LOOK_EVERY = 50  # evaluations between two looks: one host synchronisation each
@@ -25,59 +25,59 @@ def milestones(iterations: int) -> tuple[int, int, int]:
     return int(iterations // 2.667), int(iterations // 1.6), int(iterations // 1.142)
 
 
-def recorded(iterations: int) -> list[int]:
-    """The counts of finished iterations that the curve shows: at most some hundreds, the last among them."""
+def recorded_iterations(iterations: int) -> list[int]:
+    """The iterations that the curve shows, by their count: a few hundred at most, the last among them."""
     every = -(-iterations // _CURVE_POINTS)
     return sorted({*range(every, iterations + 1, every), iterations})
 
 
 @dataclass(frozen=True)
-class FirstOrder:
+class BatchedAdam:
     """Adam with fixed steps (Kingma and Ba, 2015), as Geiping et al. (2020) use it.
 
-    The first ``signed`` coordinates of a gradient are replaced by their signs before Adam sees them. After every
-    step the iterate is clamped to ``box``, lower and upper bounds ``[D]``. A problem whose objective has not
-    decreased in ``patience`` evaluations stops where it is; 0 never stops.
+    The first ``signed_coordinates`` coordinates of a gradient are replaced by their signs before Adam sees them.
+    After every step the iterate is clamped to ``bounds``, lower and upper, ``[D]`` each. A problem whose objective
+    has not decreased in ``patience`` evaluations stops where it is; 0 never stops.
     """
 
     lr: float
     decay: bool  # at the milestones
-    signed: int
-    box: tuple[Tensor, Tensor] | None
+    signed_coordinates: int
+    bounds: tuple[Tensor, Tensor] | None
     keep: Literal["last", "best"]  # the iterate to return: where it ended, or where its objective was least
     patience: int
 
     def minimise(
         self, objective: Objective, start: Tensor, iterations: int, progress: Progress | None = None
     ) -> Minimum:
-        """Run every problem from ``start`` ``[V, D]``; the curve has the columns that ``recorded`` names."""
-        run = _Run(self, start, iterations)
+        """Run every problem from ``start`` ``[V, D]``; the curve has the columns that ``recorded_iterations`` names."""
+        state = _State(self, start, iterations)
         shrinks = milestones(iterations) if self.decay else ()
         for done in range(iterations + 1):
-            value, gradient = objective(run.x)
-            run.judge(value, gradient, done)
+            value, gradient = objective(state.x)
+            state.judge(value, gradient, done)
             if done == iterations:
                 break
-            run.step(gradient, done, self.lr * 0.1 ** sum(m <= done for m in shrinks))
+            state.step(gradient, done, self.lr * 0.1 ** sum(m <= done for m in shrinks))
             if (done + 1) % _LOOK_EVERY:
                 continue
-            live = run.live.nonzero().squeeze(1)
+            live = state.live.nonzero().squeeze(1)
             if progress is not None:
-                progress(done + 1, run.settle().value)
+                progress(done + 1, state.settle().value)
             if not len(live):
                 break
-            if len(live) < _WORTH_COMPACTING * len(run.live):
+            if len(live) < _WORTH_COMPACTING * len(state.live):
                 objective = objective.take(live)
-                run.take(live)
-        return run.minimum()
+                state.take(live)
+        return state.minimum()
 
 
-class _Run:
+class _State:
     """All state; ``rows`` says which problems are still in the batch, ``report`` holds them all."""
 
-    def __init__(self, rule: FirstOrder, start: Tensor, iterations: int):
+    def __init__(self, rule: BatchedAdam, start: Tensor, iterations: int):
         self.rule = rule
-        self.x, self.kept = start.clone(), start.clone()
+        self.x, self.result = start.clone(), start.clone()
         self.mean, self.square = torch.zeros_like(start), torch.zeros_like(start)
         victims, device = len(start), start.device
         self.rows = torch.arange(victims, device=device)
@@ -86,7 +86,7 @@ class _Run:
         self.value, self.least = (start.new_full((victims,), torch.inf) for _ in range(2))
         self.since = torch.zeros(victims, dtype=torch.int64, device=device)  # evaluations without a decrease
         self.evaluations = torch.zeros_like(self.since)
-        self.column = {done: i for i, done in enumerate(recorded(iterations))}
+        self.column = {done: i for i, done in enumerate(recorded_iterations(iterations))}
         self.report = Minimum(
             x=start.clone(),
             value=self.value.clone(),
@@ -98,13 +98,25 @@ class _Run:
     def settle(self) -> Minimum:
         """The report, with those still in the batch as they stand."""
         report, rows = self.report, self.rows
-        report.x[rows], report.value[rows] = self.kept, self.value
+        report.x[rows], report.value[rows] = self.result, self.value
         report.diverged[rows], report.evaluations[rows] = self.broken, self.evaluations
         return report
 
     def take(self, keep: Tensor) -> None:
         self.settle()
-        for name in ("x", "kept", "mean", "square", "rows", "live", "broken", "value", "least", "since", "evaluations"):
+        for name in (
+            "x",
+            "result",
+            "mean",
+            "square",
+            "value",
+            "least",
+            "rows",
+            "live",
+            "broken",
+            "since",
+            "evaluations",
+        ):
             setattr(self, name, getattr(self, name)[keep])
 
     def minimum(self) -> Minimum:
@@ -124,7 +136,7 @@ class _Run:
         self.least = torch.where(better, value, self.least)
         self.since = torch.where(better, 0, self.since + 1)
         chosen = better if self.rule.keep == "best" else self.live
-        self.kept = torch.where(chosen[:, None], self.x, self.kept)
+        self.result = torch.where(chosen[:, None], self.x, self.result)
         self.value = torch.where(chosen, value, self.value)
         if done in self.column:
             shown = torch.where(self.live, value, self.value)
@@ -136,11 +148,11 @@ class _Run:
         """One iteration of Adam for every live problem."""
         rule, (first, second) = self.rule, _BETAS
         gradient = gradient.nan_to_num(0, 0, 0)  # of problems that broke off
-        gradient[:, : rule.signed].sign_()
+        gradient[:, : rule.signed_coordinates].sign_()
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         scale = self.square.sqrt().div_((1 - second ** (done + 1)) ** 0.5).add_(_EPSILON)
         moved = self.x.addcdiv(self.mean, scale, value=-lr / (1 - first ** (done + 1)))
-        if rule.box is not None:
-            moved.clamp_(*rule.box)
+        if rule.bounds is not None:
+            moved.clamp_(*rule.bounds)
         self.x = torch.where(self.live[:, None], moved, self.x)

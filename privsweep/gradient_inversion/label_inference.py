@@ -9,8 +9,7 @@ from torch.func import functional_call
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.model.stochastic import draw, forward
-from privsweep.model.variational_bottleneck import Output
+from privsweep.model.stochastic import LinearBesideLossTerm, draw, forward
 
 PROBES = 256  # random inputs that tell a network's average answer
 
@@ -67,7 +66,7 @@ def last_bias(model: nn.Module) -> str:
     names = [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear | Output) and layer.bias is not None
+        if isinstance(layer, nn.Linear | LinearBesideLossTerm) and layer.bias is not None
     ]
     if not names:
         raise UserError("attack.labels=analytic: the model has no linear layer with a bias; take labels=optimised")

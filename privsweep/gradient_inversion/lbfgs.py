@@ -9,47 +9,21 @@ outer iterations; a problem that is finished is taken out of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from privsweep.gradient_inversion.lbfgs_history import Curvature
+from privsweep.gradient_inversion.minimum import Minimum, Objective, Progress
 
 _LEAST_CURVATURE = 1e-10  # pairs with a smaller <s, y> are not stored, as in torch.optim.LBFGS
 _CHECK_EVERY = 10  # evaluations between two looks at who is finished: one host synchronisation each
 _WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
 
-Progress = Callable[[float, Tensor], None]  # (mean count of finished outer iterations, objectives [V])
-
-
-class Objective(Protocol):
-    """``V`` problems of dimension ``D``."""
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Values ``[V]`` and gradients ``[V, D]`` at ``x`` ``[V, D]``."""
-        ...
-
-    def take(self, rows: Tensor) -> Objective:
-        """The same for the problems ``rows`` only."""
-        ...
-
 
 @dataclass(frozen=True)
-class Minimum:
-    """Where every problem ended."""
-
-    x: Tensor  # [V, D] the last iterate whose value and gradient were finite
-    value: Tensor  # [V] the objective there
-    diverged: Tensor  # bool [V]: broke off at a value or gradient that is not finite
-    evaluations: Tensor  # int64 [V]
-    curve: Tensor  # [V, outer] objective after each outer iteration; NaN from where the problem diverged
-
-
-@dataclass(frozen=True)
-class LBFGS:
+class BatchedLBFGS:
     """The step is ``lr`` times the direction, the very first ``lr * min(1, 1 / |g|_1)``.
 
     An outer iteration ends when the largest move of a coordinate is at most ``tolerance_change``, the
@@ -66,27 +40,27 @@ class LBFGS:
 
     def minimise(self, objective: Objective, start: Tensor, outer: int, progress: Progress | None = None) -> Minimum:
         """Run every problem from ``start`` ``[V, D]`` for ``outer`` outer iterations at most."""
-        run = _Run(self, start, outer)
+        state = _State(self, start, outer)
         evaluation = 0
         while True:
-            run.advance(*objective(run.x))
+            state.advance(*objective(state.x))
             evaluation += 1
             if evaluation % _CHECK_EVERY:
                 continue
-            live = run.live.nonzero().squeeze(1)
+            live = state.live.nonzero().squeeze(1)
             if progress is not None:
-                progress(run.mean_outer(), run.report.value)
+                progress(state.mean_outer(), state.report.value)
             if not len(live):
-                return run.minimum()
-            if len(live) < _WORTH_COMPACTING * len(run.live):
+                return state.report
+            if len(live) < _WORTH_COMPACTING * len(state.live):
                 objective = objective.take(live)
-                run.take(live)
+                state.take(live)
 
 
-class _Run:
+class _State:
     """All state; ``rows`` says which problems are still in the batch, ``report`` holds them all."""
 
-    def __init__(self, rule: LBFGS, start: Tensor, outer: int):
+    def __init__(self, rule: BatchedLBFGS, start: Tensor, outer: int):
         self.rule, self.limit = rule, outer
         self.first = True
         self.x = start.clone()
@@ -145,9 +119,6 @@ class _Run:
 
     def mean_outer(self) -> float:
         return self.outer_of_all.double().mean().item()
-
-    def minimum(self) -> Minimum:
-        return self.report
 
     def _record(self, value: Tensor, finite: Tensor) -> None:
         """Count the evaluation and keep the iterate, if it is finite."""

@@ -1,4 +1,4 @@
-"""The noise that an attacker draws for the stochastic layers of the network it attacks."""
+"""The noise that an attacker draws for the stochastic layers of the attacked network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import noise_layers
 
-_AHEAD = 32  # evaluations drawn for at once
+_AHEAD = 32  # evaluations whose noise is drawn at once
 
 
 def noise_shapes(model: nn.Module, batch: int) -> dict[str, tuple[int, ...]]:
@@ -20,16 +20,16 @@ def noise_shapes(model: nn.Module, batch: int) -> dict[str, tuple[int, ...]]:
     return {name: (batch, *layer.noise_shape) for name, layer in noise_layers(model).items()}
 
 
-def before_noise(model: nn.Sequential, gradients: Tensors) -> dict[str, Tensor]:
-    """The gradients of the layers before the first that draws noise: what is left to an attacker who knows of it.
+def of_deterministic_layers(model: nn.Sequential, gradients: Tensors) -> dict[str, Tensor]:
+    """The gradients of the layers before the first that draws noise, the only ones that noise leaves deterministic.
 
-    PRECODE's authors leave out the same in a later work (Scheliga et al., arXiv 2309.04515).
+    PRECODE's authors leave out the other layers in later work (Scheliga et al., arXiv 2309.04515).
     Raises UserError for a deterministic model.
     """
     noisy = noise_layers(model)
     if not noisy:
         raise UserError(
-            "attack.match=before_noise: the model draws no noise; take attack.match=all, or defense=[precode]"
+            "attack.match=deterministic_layers: the model draws no noise; take attack.match=all, or defense=[precode]"
         )
     first = next(iter(noisy)).partition(".")[0]
     names = [name for name, _ in model.named_children()]
@@ -38,7 +38,7 @@ def before_noise(model: nn.Sequential, gradients: Tensors) -> dict[str, Tensor]:
 
 
 class NoiseStreams:
-    """Fresh standard normal noise for every evaluation; each victim has a stream of its own, held throughout."""
+    """Fresh standard normal noise for every evaluation, from a stream per victim that lasts through the attack."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], rngs: Sequence[Rng], like: Tensor):
         """``rngs``: one a victim; ``like`` gives dtype and device."""
@@ -49,7 +49,7 @@ class NoiseStreams:
         self.next = _AHEAD
 
     def take(self, rows: Tensor) -> NoiseStreams:
-        """The streams of the victims ``rows``, each once, where they stand."""
+        """The streams of the victims ``rows``, each once, in their present state."""
         part = NoiseStreams(self.shapes, (), self.like)
         part.generators = [self.generators[r] for r in rows.tolist()]
         part.ahead, part.next = {name: drawn[:, rows] for name, drawn in self.ahead.items()}, self.next

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.engine.matcher import Matcher
-from privsweep.gradient_inversion.engine.tangent import Match
+from privsweep.gradient_inversion.engine.match import Match, Matcher
 from privsweep.gradient_inversion.model_noise import NoiseStreams
 from privsweep.interface.data import Tensors
 
@@ -23,7 +22,7 @@ class Evaluation(NamedTuple):
     distance: Tensor  # [V] between the gradients alone
 
 
-class Parts(NamedTuple):
+class Unknowns(NamedTuple):
     """What a point stands for."""
 
     images: Tensor  # [V, B, C, H, W]
@@ -31,14 +30,14 @@ class Parts(NamedTuple):
     noise: Tensors  # name -> [V, B, ...]; empty where it is not sought
 
 
-class Joint:
-    """Images, then the logits of their labels unless ``given``, then the noise that is sought with them.
+class MatchingObjective:
+    """A point is the images, then the logits of their labels unless ``given``, then the noise that is optimised too.
 
     ``shape``: ``(B, C, H, W)``. ``given``: label probabilities ``[V, B, K]``. ``tv_weight`` times the total
-    variation of the images on the model's scale is added. ``fresh`` noise is drawn in every evaluation, ``draws``
-    times, and the mean counts: expectation over transformation (Athalye et al., 2018), here over the noise of a
-    stochastic layer. Noise of the shapes ``sought`` is part of the point. Stochastic layers with neither are
-    without noise.
+    variation of the images on the model's scale is added. Every evaluation draws ``fresh`` noise ``noise_samples``
+    times and takes the mean: expectation over transformation (Athalye et al., 2018), here over the noise of stochastic
+    layers. Noise of the shapes ``optimised`` is part of the point. Without either, stochastic layers are without
+    noise.
     """
 
     def __init__(
@@ -49,26 +48,35 @@ class Joint:
         given: Tensor | None = None,
         tv_weight: float = 0.0,
         fresh: NoiseStreams | None = None,
-        sought: Mapping[str, tuple[int, ...]] | None = None,
-        draws: int = 1,
+        optimised: Mapping[str, tuple[int, ...]] | None = None,
+        noise_samples: int = 1,
     ):
         self.match, self.shape, self.classes = match, shape, classes
         self.given, self.tv_weight, self.fresh = given, tv_weight, fresh
-        self.sought, self.draws = dict(sought or {}), draws
-        self.sizes = [prod(shape), 0 if given is not None else shape[0] * classes, *map(prod, self.sought.values())]
+        self.optimised, self.noise_samples = dict(optimised or {}), noise_samples
+        logits = 0 if given is not None else shape[0] * classes
+        self.sizes = [prod(shape), logits, *map(prod, self.optimised.values())]
 
-    def take(self, rows: Tensor) -> Joint:
+    def take(self, rows: Tensor) -> MatchingObjective:
         given = None if self.given is None else self.given[rows]
         fresh = None if self.fresh is None else self.fresh.take(rows)
-        match = self.match.take(rows)
-        return Joint(match, self.shape, self.classes, given, self.tv_weight, fresh, self.sought, self.draws)
+        return MatchingObjective(
+            self.match.take(rows),
+            self.shape,
+            self.classes,
+            given,
+            self.tv_weight,
+            fresh,
+            self.optimised,
+            self.noise_samples,
+        )
 
-    def split(self, x: Tensor) -> Parts:
+    def split(self, x: Tensor) -> Unknowns:
         images, logits, *noise = x.split(self.sizes, 1)
         if self.given is None:
             logits = logits.reshape(-1, self.shape[0], self.classes)
-        shaped = zip(self.sought.items(), noise, strict=True)
-        return Parts(images.reshape(-1, *self.shape), logits, {n: part.reshape(-1, *s) for (n, s), part in shaped})
+        shaped = zip(self.optimised.items(), noise, strict=True)
+        return Unknowns(images.reshape(-1, *self.shape), logits, {n: part.reshape(-1, *s) for (n, s), part in shaped})
 
     def evaluate(self, x: Tensor) -> Evaluation:
         images, logits, noise = self.split(x)
@@ -81,13 +89,13 @@ class Joint:
         if self.given is None:
             along = (probabilities * by_probability).sum(2, keepdim=True)
             gradients.append((probabilities * (by_probability - along)).flatten(1))
-        gradients += [by_noise[name].flatten(1) for name in self.sought]
+        gradients += [by_noise[name].flatten(1) for name in self.optimised]
         return Evaluation(value, gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1), distance)
 
     def _match(self, images: Tensor, probabilities: Tensor, noise: Tensors) -> Match:
         if self.fresh is None:
             return self.match(images, probabilities, noise or None)
-        each = [self.match(images, probabilities, self.fresh.draw())[:4] for _ in range(self.draws)]
+        each = [self.match(images, probabilities, self.fresh.draw())[:4] for _ in range(self.noise_samples)]
         distance, by_image, by_probability, penalty = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
         return Match(distance, by_image, by_probability, penalty, {})
 

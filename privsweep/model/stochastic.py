@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import linear
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
@@ -23,6 +26,41 @@ class Stochastic(nn.Module):
         super().__init__()
         self.noise_shape = noise_shape
         self.register_buffer("noise", torch.zeros(noise_shape), persistent=False)
+
+
+class Reparametrised(Stochastic):
+    """A stochastic layer that samples a code between an encoder and a decoder.
+
+    ``encoder`` gives the code's mean and the raw values of its deviation, ``[B, 2k]``; ``decoder`` takes the sample
+    ``mean + deviation(raw) * noise``, ``[B, k]``. ``forward`` computes just that, and may append one column to the
+    output: a term of the loss, which ``LinearBesideLossTerm`` hands on. Either of the two may be an ``nn.Identity``
+    or an ``nn.Sequential`` of named layers. Gradient matching differentiates such layers by hand.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    @abstractmethod
+    def deviation(self, raw: Tensor) -> Tensor:
+        """The standard deviation, of the shape of ``raw``, element by element."""
+
+    @abstractmethod
+    def deviation_derivatives(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """The first and the second derivative of ``deviation``."""
+
+
+class LinearBesideLossTerm(nn.Module):
+    """A linear layer on all columns but the last, which it hands on as it is: a term of the loss, no logit.
+
+    Not an ``nn.Linear``: what holds for one does not hold for the last column.
+    """
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((linear(x[..., :-1], self.weight, self.bias), x[..., -1:]), -1)
 
 
 def noise_layers(model: nn.Module) -> dict[str, Stochastic]:

@@ -1,4 +1,4 @@
-"""The layers of PRECODE's variational bottleneck, which the defence inserts and gradient matching sees through."""
+"""PRECODE's variational bottleneck: features replaced by a decoded random code."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import softplus
 
-from privsweep.model.stochastic import Stochastic
+from privsweep.model.stochastic import Reparametrised
 
 
-class Bottleneck(Stochastic):
+class Bottleneck(Reparametrised):
     """Features ``[B, n]`` to decoded ones beside the divergence in bits, ``[B, n + 1]``; noise ``[B, k]``.
 
     Without noise the code is its mean.
     """
+
+    encoder: nn.Linear
+    decoder: nn.Linear
 
     def __init__(self, features: int, k: int):
         super().__init__(k)
         self.encoder = nn.Linear(features, 2 * k)
         self.decoder = nn.Linear(k, features)
 
+    def deviation(self, raw: Tensor) -> Tensor:
+        return softplus(raw)
+
+    def deviation_derivatives(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        first = torch.sigmoid(raw)
+        return first, first * (1 - first)
+
     def forward(self, x: Tensor) -> Tensor:
         mu, raw = self.encoder(x).chunk(2, -1)
-        sigma = softplus(raw)
+        sigma = self.deviation(raw)
         # softplus underflows where a diverging attack looks, and the logarithm must stay finite there
         log_sigma = sigma.clamp_min(torch.finfo(sigma.dtype).tiny).log()
         nats = -0.5 * (1 + 2 * log_sigma - mu.square() - sigma.square()).sum(-1, keepdim=True)
         return torch.cat((self.decoder(mu + sigma * self.noise), nats / math.log(2)), -1)
-
-
-class Output(nn.Module):
-    """A linear layer that hands on the last column as it is; not an ``nn.Linear``, whose rules do not hold."""
-
-    def __init__(self, layer: nn.Linear):
-        super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat((linear(x[..., :-1], self.weight, self.bias), x[..., -1:]), -1)

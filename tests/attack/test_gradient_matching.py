@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import privsweep.attack.gradient_matching as module
 from privsweep.attack.gradient_matching import GradientMatching
+from privsweep.gradient_inversion import minimise
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -19,11 +19,11 @@ from tests.tiny import Bench, capture, fedavg, real_data
 
 DOMAIN = Domain((1, 8, 8), 4, (0.0,), (1.0,))
 DLG = {
-    "distance": "squared", "loss": "cross_entropy", "match": "all", "match_kept": False, "noise": "fresh", "draws": 1,
-    "tv_weight": 0.0, "label_weight": 0.0, "labels": "optimised", "init": "normal", "optimizer": "lbfgs",
-    "iterations": 60, "lr": 1.0, "decay": False, "signed": False, "boxed": False, "keep": "last", "patience": 0,
-    "inner_iterations": 20, "history": 100, "tolerance_grad": 1e-7, "tolerance_change": 1e-9,
-    "restarts": 1, "zero_below": 5e-5, "memory": 1.0,
+    "distance": "squared", "loss": "cross_entropy", "match": "all", "only_nonzero": False, "noise": "fresh",
+    "noise_samples": 1, "tv_weight": 0.0, "label_weight": 0.0, "labels": "optimised", "init": "normal",
+    "optimizer": "lbfgs", "iterations": 60, "lr": 1.0, "decay": False, "sign_gradient": False, "clamp_pixels": False,
+    "keep": "last", "patience": 0, "inner_iterations": 20, "history": 100, "tolerance_grad": 1e-7,
+    "tolerance_change": 1e-9, "restarts": 1, "convergence_threshold": 5e-5, "memory": 1.0,
 }  # fmt: skip
 LENET = ConvNet(
     width=12, layers=(1, 1, 1), depth=3, kernel=5, pool_after=(1, 2), pooling="stride", norm="none", fc=(),
@@ -163,7 +163,7 @@ def test_a_layer_without_a_rule_is_attacked_too(world):
 
 
 def test_progress_is_told(world, monkeypatch):
-    monkeypatch.setattr(module, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(minimise, "_TICK_SECONDS", 0.0)
     bench = Bench()
     world.attacked(dlg(iterations=3), bench)
     assert bench.ticks

@@ -166,7 +166,7 @@ def test_labels_that_are_not_granted_are_refused_with_a_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"signed": True}, {"boxed": True}, {"decay": True}, {"keep": "best"}, {"patience": 5}]
+    "changes", [{"sign_gradient": True}, {"clamp_pixels": True}, {"decay": True}, {"keep": "best"}, {"patience": 5}]
 )
 def test_what_only_adam_does_is_refused_with_lbfgs(changes: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"attack\.optimizer=adam"):
@@ -205,7 +205,7 @@ def test_patience_ends_a_hopeless_search(data: Data) -> None:
 @pytest.mark.parametrize("init", ["normal", "uniform", "patch"])
 def test_starts_are_what_they_are_called(data: Data, init: str) -> None:
     out = exposed(data, LENET)
-    start = attacked(preset("cpl", iterations=1, lr=1e-9, boxed=False, init=init), out).images
+    start = attacked(preset("cpl", iterations=1, lr=1e-9, clamp_pixels=False, init=init), out).images
     quarters = start.unflatten(-1, (2, 4)).unflatten(-3, (2, 4))
     same = torch.allclose(quarters[..., 0, :, 0, :], quarters[..., 1, :, 1, :], atol=1e-6)
     assert same == (init == "patch")
@@ -219,17 +219,20 @@ class TestAdaptive:
         out = exposed(data, model, PRECODE)
         plain, adaptive = (
             score(attacked(preset("iga", iterations=300, match=match), out), out.truth, data.domain, "precode", 0.6)[0]
-            for match in ("all", "before_noise")
+            for match in ("all", "deterministic_layers")
         )
         assert adaptive["ssim"] >= plain["ssim"]  # type: ignore[operator]
 
     def test_a_model_without_noise_is_refused(self, data: Data) -> None:
         model = exposed(data, SMLP).known.model
         assert model is not None
-        for remedy, changes in {"match=all": {"match": "before_noise"}, "draws=1": {"draws": 2}}.items():
+        for remedy, changes in {
+            "match=all": {"match": "deterministic_layers"},
+            "noise_samples=1": {"noise_samples": 2},
+        }.items():
             assert remedy in (preset("iga", **changes).fits(model, data.domain, None) or "")
 
-    def test_noise_can_be_sought_with_the_images(self, data: Data) -> None:
+    def test_noise_can_be_optimised_with_the_images(self, data: Data) -> None:
         out = exposed(data, SMLP, PRECODE)
         short, long = (
             attacked(preset("iga", iterations=n, noise="optimised"), out).diagnostics["gradient_distance"]
@@ -237,16 +240,18 @@ class TestAdaptive:
         )
         assert (long < short).all()
 
-    def test_sought_noise_is_not_drawn(self) -> None:
+    def test_optimised_noise_is_not_sampled(self) -> None:
         with pytest.raises(UserError, match="noise=fresh"):
-            preset("iga", noise="optimised", draws=2)
+            preset("iga", noise="optimised", noise_samples=2)
 
-    def test_several_draws_of_noise_hold_the_objective_steadier(self, data: Data) -> None:
+    def test_several_samples_of_noise_hold_the_objective_steadier(self, data: Data) -> None:
         """At a point that stands still, for the least possible step, the objective moves with the noise alone."""
         out = exposed(data, SMLP, PRECODE)
         one, many = (
-            attacked(preset("iga", iterations=40, lr=1e-9, draws=d, boxed=False), out).curve["objective"].std(1)
-            for d in (1, 8)
+            attacked(preset("iga", iterations=40, lr=1e-9, noise_samples=n, clamp_pixels=False), out)
+            .curve["objective"]
+            .std(1)
+            for n in (1, 8)
         )
         assert (many < one / 2).all()
 
@@ -255,13 +260,19 @@ class TestAdaptive:
         out = exposed(data, LENET, pruned)
         iga = preset("cpl", iterations=150, lr=0.05)
         every, kept = (
-            attacked(replace(iga, match_kept=k), out).diagnostics["gradient_distance"] for k in (False, True)
+            attacked(replace(iga, only_nonzero=k), out).diagnostics["gradient_distance"] for k in (False, True)
         )
         assert (kept < every).all()
 
     def test_the_record_says_so(self) -> None:
         assert not preset("iga").threat.adaptive
-        adapted = {"match": "before_noise", "match_kept": True, "noise": "optimised", "draws": 2, "loss": "victim"}
+        adapted = {
+            "match": "deterministic_layers",
+            "only_nonzero": True,
+            "noise": "optimised",
+            "noise_samples": 2,
+            "loss": "victim",
+        }
         for name, value in adapted.items():
             assert preset("iga", **{name: value}).threat.adaptive
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.adam import FirstOrder, milestones, recorded
+from privsweep.gradient_inversion.adam import BatchedAdam, milestones, recorded_iterations
 
 
 class Bowl:
@@ -34,9 +34,9 @@ class Bowl:
         return value, 2 * self.curvature * off
 
 
-def rule(**changes) -> FirstOrder:
-    values = {"lr": 0.1, "decay": False, "signed": 0, "box": None, "keep": "last", "patience": 0}
-    return FirstOrder(**{**values, **changes})
+def rule(**changes) -> BatchedAdam:
+    values = {"lr": 0.1, "decay": False, "signed_coordinates": 0, "bounds": None, "keep": "last", "patience": 0}
+    return BatchedAdam(**{**values, **changes})
 
 
 def plain(bowl: Bowl, start: Tensor, iterations: int, lr: float, decay: bool, signed: int, box) -> Tensor:
@@ -61,13 +61,13 @@ def plain(bowl: Bowl, start: Tensor, iterations: int, lr: float, decay: bool, si
 BOX = (torch.full((5,), -0.3, dtype=torch.float64), torch.full((5,), 0.4, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("box", [None, BOX], ids=["free", "boxed"])
+@pytest.mark.parametrize("box", [None, BOX], ids=["free", "bounded"])
 @pytest.mark.parametrize("signed", [0, 3, 5])
 @pytest.mark.parametrize("decay", [False, True])
 def test_every_iterate_is_that_of_pytorchs_adam(decay, signed, box):
     bowl, start = Bowl(3), torch.zeros(3, 5, dtype=torch.float64)
     for iterations in (1, 7, 60):
-        end = rule(decay=decay, signed=signed, box=box).minimise(bowl, start, iterations)
+        end = rule(decay=decay, signed_coordinates=signed, bounds=box).minimise(bowl, start, iterations)
         torch.testing.assert_close(end.x, plain(bowl, start, iterations, 0.1, decay, signed, box))
         torch.testing.assert_close(end.value, bowl(end.x)[0])
         assert end.evaluations.tolist() == [iterations + 1] * 3
@@ -81,9 +81,9 @@ def test_the_step_shrinks_where_the_reference_shrinks_it():
 def test_the_curve_holds_the_values_after_those_iterations():
     bowl, start = Bowl(2), torch.zeros(2, 5, dtype=torch.float64)
     end = rule().minimise(bowl, start, 40)
-    assert recorded(40) == list(range(1, 41))
-    assert len(recorded(7000)) <= 301
-    assert recorded(7000)[-1] == 7000
+    assert recorded_iterations(40) == list(range(1, 41))
+    assert len(recorded_iterations(7000)) <= 301
+    assert recorded_iterations(7000)[-1] == 7000
     for column in (0, 17, 39):
         shorter = rule().minimise(bowl, start, column + 1)
         torch.testing.assert_close(end.curve[:, column], shorter.value)

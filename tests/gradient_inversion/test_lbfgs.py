@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.lbfgs import LBFGS, Minimum
+from privsweep.gradient_inversion.lbfgs import BatchedLBFGS
+from privsweep.gradient_inversion.minimum import Minimum
 
 DIM = 40
 
@@ -40,13 +41,13 @@ def valleys(count: int = 6) -> tuple[Valleys, Tensor]:
     return Valleys(steep, ripple), start
 
 
-def rule(**changes) -> LBFGS:
-    return LBFGS(
+def rule(**changes) -> BatchedLBFGS:
+    return BatchedLBFGS(
         **({"lr": 1.0, "inner": 20, "history": 100, "tolerance_grad": 1e-7, "tolerance_change": 1e-9} | changes)
     )
 
 
-def single(problem: Valleys, start: Tensor, rule: LBFGS, outer: int) -> tuple[Tensor, list[float], int]:
+def single(problem: Valleys, start: Tensor, rule: BatchedLBFGS, outer: int) -> tuple[Tensor, list[float], int]:
     """torch.optim.LBFGS: the last iterate, the objective after every outer iteration, calls of the closure."""
     x = start.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS(
@@ -75,7 +76,7 @@ def single(problem: Valleys, start: Tensor, rule: LBFGS, outer: int) -> tuple[Te
     return x.detach(), curve, calls
 
 
-def agree(found: Minimum, problem: Valleys, start: Tensor, settings: LBFGS, outer: int) -> None:
+def agree(found: Minimum, problem: Valleys, start: Tensor, settings: BatchedLBFGS, outer: int) -> None:
     for v in range(len(start)):
         rows = torch.tensor([v])
         x, curve, _ = single(problem.take(rows), start[v], settings, outer)

@@ -12,15 +12,16 @@ from privsweep.defense.precode import Precode
 from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.distance import Cosine, Squared
 from privsweep.gradient_inversion.engine.matcher import matcher
+from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
-from privsweep.gradient_inversion.model_noise import NoiseStreams, before_noise, noise_shapes
-from privsweep.gradient_inversion.objective import Joint, add_total_variation
+from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
+from privsweep.gradient_inversion.objective import MatchingObjective, add_total_variation
 from privsweep.interface.data import Domain
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.resnet import ResNet
-from privsweep.model.stochastic import draw
+from privsweep.model.stochastic import Reparametrised, draw
 from privsweep.training.local import gradient
 
 DOMAIN = Domain((2, 8, 8), 3, (0.0,) * 2, (1.0,) * 2)
@@ -42,6 +43,34 @@ PLAIN = {
 OURS = {"squared": Squared(), "cosine": Cosine()}
 
 
+class Scattered(Reparametrised):
+    """A stochastic layer of a user's: no encoder, a deviation that is an exponential, two layers to decode."""
+
+    def __init__(self, features: int):
+        super().__init__(features // 2)
+        self.encoder = nn.Identity()
+        self.decoder = nn.Sequential(OrderedDict(first=nn.Linear(features // 2, 5), act=nn.Tanh()))
+
+    def deviation(self, raw: Tensor) -> Tensor:
+        return (0.1 * raw).exp()
+
+    def deviation_derivatives(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.1 * self.deviation(raw), 0.01 * self.deviation(raw)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, raw = x.chunk(2, 1)
+        return self.decoder(mean + self.deviation(raw) * self.noise)
+
+
+class UsersOwn:
+    """With that layer between linear ones."""
+
+    def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
+        body = {"flatten": nn.Flatten(), "fc": nn.Linear(128, 8), "scattered": Scattered(8)}
+        with seeded(rng):
+            return nn.Sequential(OrderedDict(**body, output=nn.Linear(5, domain.classes)))
+
+
 class Unusual:
     """With a layer that has no rule."""
 
@@ -51,7 +80,7 @@ class Unusual:
             return nn.Sequential(OrderedDict(**body, flatten=nn.Flatten(), output=nn.Linear(144, domain.classes)))
 
 
-MODELS = ARCHITECTURES | {"unusual": Unusual()}
+MODELS = ARCHITECTURES | {"unusual": Unusual(), "users_own": UsersOwn()}
 
 
 class World:
@@ -82,9 +111,12 @@ class World:
 
     def matcher(self, distance: str, **changes):
         target = changes.pop("target", self.target)
-        return matcher(self.model, self.weights, target, OURS[distance], tuple(self.images.shape[1:]), **changes)
+        activations = batch_activations(self.model, tuple(self.images.shape[1:]))
+        return matcher(self.model, self.weights, target, OURS[distance], activations, **changes)
 
-    def plain(self, v: int, x: Tensor, y: Tensor, noise, distance: str, tv=0.0, label=0.0, kept=False, names=None):
+    def plain(
+        self, v: int, x: Tensor, y: Tensor, noise, distance: str, tv=0.0, label=0.0, only_nonzero=False, names=None
+    ):
         outputs = functional_call(self.model, {n: e[v] for n, e in noise.items()}, (x,))[:, :3]
         parameters = {n: p for n, p in self.model.named_parameters() if names is None or n in names}
         own = torch.autograd.grad(
@@ -92,19 +124,19 @@ class World:
         )
         mine = torch.cat([g.flatten() for g in own])
         goal = torch.cat([self.target[n][v].flatten() for n in parameters])
-        if kept:
+        if only_nonzero:
             mine = mine * (goal != 0)
         down, right = (x.diff(dim=d).abs().mean() for d in (-2, -1))
         return PLAIN[distance](mine, goal) + tv * (down + right) + label * (outputs.softmax(1) - y).square().sum()
 
     def agrees(self, ours, distance: str, noise=None, **terms) -> bool:
         """Values and every derivative, victim by victim."""
-        objective = Joint(ours, self.images.shape[1:], 3, tv_weight=terms.get("tv", 0.0))
+        objective = MatchingObjective(ours, self.images.shape[1:], 3, tv_weight=terms.get("tv", 0.0))
         logits = 0.5 * self.given
         point = torch.cat((self.images.flatten(1), logits.flatten(1)), 1)
         if noise is not None:
-            sought = noise_shapes(self.model, self.batch)
-            objective = Joint(ours, self.images.shape[1:], 3, None, terms.get("tv", 0.0), None, sought)
+            optimised = noise_shapes(self.model, self.batch)
+            objective = MatchingObjective(ours, self.images.shape[1:], 3, None, terms.get("tv", 0.0), None, optimised)
             point = torch.cat((point, *(e.flatten(1) for e in noise.values())), 1)
         value, slope = objective(point)
         for v in range(VICTIMS):
@@ -140,7 +172,7 @@ def test_perturbed_gradients_equal_autograd(name, distance, changes):
 @pytest.mark.parametrize("name", ["lenet", "wide", "group", "unusual"])
 def test_only_what_pruning_left_is_matched_on_request(name, distance):
     world = World(name, 2, pruned=0.5)
-    assert world.agrees(world.matcher(distance, kept=True), distance, kept=True)
+    assert world.agrees(world.matcher(distance, only_nonzero=True), distance, only_nonzero=True)
 
 
 class TestStochastic:
@@ -153,9 +185,16 @@ class TestStochastic:
         assert isinstance(ours, AutogradMatcher if name == "unusual" else TangentMatcher)
         assert world.agrees(ours, distance, world.noise, tv=0.2, label=0.3)
 
+    @pytest.mark.parametrize("distance", OURS)
+    def test_another_sampling_layer_takes_part_by_what_it_says_of_itself(self, distance):
+        world = World("users_own", 2)
+        ours = world.matcher(distance)
+        assert isinstance(ours, TangentMatcher)
+        assert world.agrees(ours, distance, world.noise)
+
     def test_layers_that_are_left_out_pull_nowhere(self):
         world = World("mlp", 2, precode=True)
-        names = list(before_noise(world.model, world.target))
+        names = list(of_deterministic_layers(world.model, world.target))
         assert names == [f"fc{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
         ours = world.matcher("cosine", target={n: world.target[n] for n in names})
         assert isinstance(ours, TangentMatcher)
@@ -180,20 +219,22 @@ class TestStochastic:
 
 
 @pytest.mark.parametrize("name", ["mlp", "group"])
-def test_several_draws_are_the_mean_of_that_many_evaluations(name):
+def test_several_noise_samples_are_the_mean_of_that_many_evaluations(name):
     world = World(name, 2, precode=True)
     victims = [Rng(0).child("victim", v) for v in range(len(world.images))]
     shapes = noise_shapes(world.model, 2)
 
-    def joint(draws: int) -> Joint:
+    def objective(samples: int) -> MatchingObjective:
         streams = NoiseStreams(shapes, victims, world.images[:0])
-        return Joint(world.matcher("cosine"), world.images.shape[1:], 10, world.given, 0.1, streams, draws=draws)
+        return MatchingObjective(
+            world.matcher("cosine"), world.images.shape[1:], 10, world.given, 0.1, streams, noise_samples=samples
+        )
 
-    x, one = world.images.flatten(1), joint(1)
+    x, one = world.images.flatten(1), objective(1)
     each = [one.evaluate(x) for _ in range(4)]
     assert (each[0].value != each[1].value).all()
-    four = joint(4)
-    for together in (four.evaluate(x), joint(4).take(torch.arange(len(x))).evaluate(x)):
+    four = objective(4)
+    for together in (four.evaluate(x), objective(4).take(torch.arange(len(x))).evaluate(x)):
         for got, parts in zip(together, zip(*each, strict=True), strict=True):
             torch.testing.assert_close(got, torch.stack(parts).mean(0))
 
@@ -235,7 +276,7 @@ class TestCosine:
         n = torch.tensor([4.0, 0.0])
         r, h = (scale - 1) ** 2 * n, (scale - 1) * n
         assert torch.equal(Cosine().value(r, h, n), torch.ones(2))
-        assert all(torch.equal(s, torch.zeros(2)) for s in Cosine().slopes(r, h, n))
+        assert all(torch.equal(s, torch.zeros(2)) for s in Cosine().derivatives(r, h, n))
 
     @pytest.mark.parametrize("turn", [1.0, -1.0, 0.2])
     def test_opposite_gradients_are_at_distance_two(self, turn):

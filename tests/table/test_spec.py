@@ -201,7 +201,7 @@ def test_a_row_of_utility_leaves_out_the_attack_of_its_column() -> None:
     }
     columns = {
         "plain": {"label": "Plain", "overrides": ["model=smlp"]},
-        "aware": {"label": "Aware", "overrides": ["model=smlp", "attack.match=before_noise"]},
+        "aware": {"label": "Aware", "overrides": ["model=smlp", "attack.match=deterministic_layers"]},
         "exact": {"label": "Exact", "overrides": ["model=smlp", "attack=analytic"]},
     }
     table = Table.from_config(config(rows=rows, columns=columns, seeds=[0], printed={}, findings=[]))

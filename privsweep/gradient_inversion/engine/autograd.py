@@ -1,8 +1,7 @@
 """Gradient matching of any network by differentiating twice, one victim after the other.
 
-Not through ``torch.func.vmap``: the second derivative of batch, instance and layer normalisation comes out
-wrong under it, without an error (seen with PyTorch 2.15), and a residual network is four times slower on
-the CPU.
+``torch.func.vmap`` is not used: under it the second derivative of batch, instance and layer normalisation is wrong
+without an error (as of PyTorch 2.15), and a residual network is four times slower on the CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch.func import functional_call, replace_all_batch_norm_modules_
 from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.engine.distance import Distance
-from privsweep.gradient_inversion.engine.tangent import Match
+from privsweep.gradient_inversion.engine.match import Match
 from privsweep.interface.data import Loss, Tensors
 
 
@@ -33,10 +32,10 @@ class AutogradMatcher:
         distance: Distance,
         loss: Loss,
         label_weight: float = 0.0,
-        kept: bool = False,
+        only_nonzero: bool = False,
     ):
         self.distance, self.loss, self.target = distance, loss, dict(target)
-        self.label_weight, self.kept = label_weight, kept
+        self.label_weight, self.only_nonzero = label_weight, only_nonzero
         self.model = copy.deepcopy(model).requires_grad_(False)
         for layer in self.model.modules():
             if layer.training and isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -45,15 +44,12 @@ class AutogradMatcher:
         self.weights = {name: w for name, w in weights.items() if name in stored}
 
     def take(self, rows: Tensor) -> AutogradMatcher:
-        """The same for the victims ``rows`` only; a victim may be taken several times."""
         target = {name: g[rows] for name, g in self.target.items()}
-        return AutogradMatcher(self.model, self.weights, target, self.distance, self.loss, self.label_weight, self.kept)
+        return AutogradMatcher(
+            self.model, self.weights, target, self.distance, self.loss, self.label_weight, self.only_nonzero
+        )
 
     def __call__(self, images: Tensor, probabilities: Tensor, noise: Tensors | None = None) -> Match:
-        """``images`` ``[V, B, C, H, W]`` as fed to the model, ``probabilities`` ``[V, B, K]``.
-
-        ``noise`` ``[V, B, ...]`` for every stochastic layer; None is no noise.
-        """
         drawn = noise or {}
         each = [
             self._match(v, images[v], probabilities[v], {name: n[v] for name, n in drawn.items()})
@@ -74,16 +70,17 @@ class AutogradMatcher:
         logits = outputs[:, : y.shape[1]]
         value = self.loss(logits if self.loss is cross_entropy else outputs, y)
         own = torch.autograd.grad(value, list(parameters.values()), create_graph=True)
-        r = h = n = x.new_zeros((), dtype=torch.float64)
-        for g, goals in zip(own, self.target.values(), strict=True):
-            goal = goals[victim]
-            e = (g - goal) * (goal != 0) if self.kept else g - goal
-            products = (e.square(), e * goal, goal.square())
-            r, h, n = (s + p.sum(dtype=torch.float64) for s, p in zip((r, h, n), products, strict=True))
-        distance = self.distance.value(r, h, n).to(x.dtype)
+        residual_squared = residual_dot_target = target_squared = x.new_zeros((), dtype=torch.float64)
+        for g, captured in zip(own, self.target.values(), strict=True):
+            target = captured[victim]
+            residual = (g - target) * (target != 0) if self.only_nonzero else g - target
+            residual_squared = residual_squared + residual.square().sum(dtype=torch.float64)
+            residual_dot_target = residual_dot_target + (residual * target).sum(dtype=torch.float64)
+            target_squared = target_squared + target.square().sum(dtype=torch.float64)
+        distance = self.distance.value(residual_squared, residual_dot_target, target_squared).to(x.dtype)
         penalty = self.label_weight * (logits.softmax(1) - y).square().sum()
         leaves = (x, y, *drawn.values())
-        # Dropout only compares its noise, which has no derivative: zeros.
+        # Dropout only compares its noise with a threshold: the derivative is zero.
         by_image, by_probability, *by_noise = torch.autograd.grad(distance + penalty, leaves, materialize_grads=True)
         named = dict(zip(drawn, by_noise, strict=True))
         return Match(distance.detach(), by_image, by_probability, penalty.detach(), named)

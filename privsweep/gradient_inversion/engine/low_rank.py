@@ -1,7 +1,7 @@
-"""Captured gradients of weights as matrices that are only multiplied with, thin where they are exactly of low rank.
+"""Captured gradients of weights as matrices that are only multiplied with, factorised where they are of low rank.
 
-A weight's gradient is a sum of outer products, one an image for a dense layer and one an image and place for a
-convolution, so an undefended one has their number as its rank at most. Its right factor spans the layer's inputs:
+A weight's gradient is a sum of outer products: for a dense layer one per image, for a convolution one per image and
+position. Their number therefore bounds the rank of an undefended gradient. Its right factor spans the layer's inputs:
 for a dense first layer the images themselves, which is the analytic attack on such layers.
 """
 
@@ -13,15 +13,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from privsweep.gradient_inversion.engine.distance import squared_norm
+
 _SPARE = 2  # columns beyond the rank, so that the random sketch misses nothing
-_SLICE = 2**24  # matrix entries in float64 at once
+SLICE = 2**24  # entries factorised at once, in float64: 128 MiB, which malloc gives back; of 16 MiB it kept gigabytes
 
 
 class Matrices(Protocol):
     """``G`` of every victim, ``[V, outputs, inputs]``."""
 
     @property
-    def norm2(self) -> Tensor:
+    def squared_norm(self) -> Tensor:
         """Squared Frobenius norms ``[V]``, float64."""
         ...
 
@@ -29,11 +31,11 @@ class Matrices(Protocol):
         """Victims."""
         ...
 
-    def through(self, a: Tensor) -> Tensor:
+    def times(self, a: Tensor) -> Tensor:
         """``G a`` for inputs ``[V, n, inputs]``: ``[V, n, outputs]``; float64."""
         ...
 
-    def back(self, d: Tensor) -> Tensor:
+    def transposed_times(self, d: Tensor) -> Tensor:
         """``G^T d`` for output gradients ``[V, n, outputs]``: ``[V, n, inputs]``; float64."""
         ...
 
@@ -46,39 +48,45 @@ class Factors:
 
     left: Tensor  # [V, outputs, k], orthonormal columns
     right: Tensor  # [V, inputs, k]
-    norm2: Tensor
+    squared_norm: Tensor
 
     def __len__(self) -> int:
         return len(self.left)
 
-    def through(self, a: Tensor) -> Tensor:
+    def times(self, a: Tensor) -> Tensor:
         return (a @ self.right) @ self.left.mT
 
-    def back(self, d: Tensor) -> Tensor:
+    def transposed_times(self, d: Tensor) -> Tensor:
         return (d @ self.left) @ self.right.mT
 
     def take(self, rows: Tensor) -> Factors:
-        return Factors(self.left[rows], self.right[rows], self.norm2[rows])
+        return Factors(self.left[rows], self.right[rows], self.squared_norm[rows])
 
 
 @dataclass(frozen=True)
 class Whole:
-    """Of full rank, as noise makes them: each is read twice an evaluation and never copied."""
+    """Of full rank, as noise makes them: every evaluation reads each of them twice and copies none."""
 
     matrices: Tensor
-    norm2: Tensor
+    squared_norm: Tensor
 
     def __len__(self) -> int:
         return len(self.matrices)
 
-    def through(self, a: Tensor) -> Tensor:
+    def times(self, a: Tensor) -> Tensor:
         return (a.to(self.matrices.dtype) @ self.matrices.mT).double()
 
-    def back(self, d: Tensor) -> Tensor:
+    def transposed_times(self, d: Tensor) -> Tensor:
         return (d.to(self.matrices.dtype) @ self.matrices).double()
 
     def take(self, rows: Tensor) -> Whole:
-        return Whole(self.matrices[rows], self.norm2[rows])
+        return Whole(self.matrices[rows], self.squared_norm[rows])
+
+
+def low_rank_or_whole(gradient: Tensor, rank: int) -> Matrices:
+    """Captured gradients ``[V, outputs, inputs]``, as factors if all victims' are exactly of that rank."""
+    factors = factorise(gradient, rank)
+    return Whole(gradient, squared_norm(gradient)) if factors is None else factors
 
 
 def factorise(matrices: Tensor, rank: int) -> Factors | None:
@@ -94,7 +102,7 @@ def factorise(matrices: Tensor, rank: int) -> Factors | None:
     sketch = torch.randn(inputs, k, generator=generator, dtype=torch.float64).to(matrices.device)
     rounding = 16 * torch.finfo(matrices.dtype).eps
     parts = []
-    for matrix in matrices.split(max(1, _SLICE // (outputs * inputs))):
+    for matrix in matrices.split(max(1, SLICE // (outputs * inputs))):
         matrix = matrix.double()
         left, _ = torch.linalg.qr(matrix @ sketch)
         right = matrix.mT @ left

@@ -1,4 +1,8 @@
-"""What a network's layers hold of a batch."""
+"""How much memory gradient matching takes, and how many victims at once fit a budget.
+
+An estimate in bytes, held against measured memory by ``tests/gradient_inversion/engine/test_memory.py``. It is too
+high for convolutions that go without patches or residuals (a ResNet18 takes a quarter of it).
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,38 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-_KEPT = 6  # values, slopes and derivatives of every output that the four sweeps of gradient matching keep
+from privsweep.gradient_inversion.engine.low_rank import SLICE
+from privsweep.gradient_inversion.engine.rule_dense import SMALL
+from privsweep.interface.data import Tensors
+
+# Both were found by measuring peak memory on the CPU; an accelerator's allocator may round differently.
+_PER_OUTPUT = 6  # copies of a layer's output: its value, derivatives and tangents in the four sweeps (LeNet: 4 to 5)
+_PER_UNKNOWN = 40  # vectors as long as the unknowns: iterates, gradients, temporaries (26 to 32 in Adam, 46 in L-BFGS)
 
 
 @dataclass(frozen=True)
-class Footprint:
-    """Of one batch in the sweeps of gradient matching."""
+class BatchActivations:
+    """What the layers of a network hold of one victim's batch in the sweeps of gradient matching."""
 
-    places: Mapping[str, int]  # of every convolution by name: how often its weight is used
-    numbers: int  # activations with what is kept beside them, and patches with their columns
+    examples: int
+    positions: Mapping[str, int]  # of every convolution by name: how many its window takes in the batch
+    elements: int  # outputs with what is kept beside them, and patches with their columns
 
 
-def footprint(model: nn.Module, shape: tuple[int, ...]) -> Footprint:
-    """``shape`` ``(B, C, H, W)``. Black images pass a copy in eval mode, where ``model`` is: not on the meta device,
-    for a network of a user's may read values."""
+def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivations:
+    """``shape``: ``(B, C, H, W)``. Black images pass a copy of the model in eval mode, on the model's device: not on
+    the meta device, for a user's network may read values."""
     part = deepcopy(model).eval()
-    places: dict[str, int] = {}
-    numbers = 0
+    positions: dict[str, int] = {}
+    elements = 0
 
     def count(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal numbers
-            numbers += _KEPT * output.numel()
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal elements
+            elements += _PER_OUTPUT * output.numel()
             if isinstance(layer, nn.Conv2d):
-                places[name] = output.numel() // output.shape[1]
-                numbers += 2 * places[name] * layer.in_channels * prod(layer.kernel_size)
+                positions[name] = output.numel() // output.shape[1]
+                elements += 2 * positions[name] * layer.in_channels * prod(layer.kernel_size)
 
         return hook
 
@@ -43,4 +54,43 @@ def footprint(model: nn.Module, shape: tuple[int, ...]) -> Footprint:
             layer.register_forward_hook(count(name, layer))
     with torch.no_grad():
         part(next(part.parameters()).new_zeros(shape))
-    return Footprint(places, numbers)
+    return BatchActivations(shape[0], positions, elements)
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes, besides the captured gradients where they lie already."""
+
+    per_victim: int
+    factorised: int  # per victim, in float64 and for a moment, until ``SLICE`` entries are reached
+
+    def of(self, victims: int) -> int:
+        """At the peak: either while captured gradients are factorised, before the search, or during the search."""
+        return max(victims * self.per_victim, min(victims * self.factorised, max(self.factorised, 3 * 8 * SLICE)))
+
+    def victims_within(self, gibibytes: float) -> int:
+        """How many can be attacked at once; at least one."""
+        return max(1, int(gibibytes * 2**30 / self.per_victim))
+
+
+def estimate_memory(
+    target: Tensors,
+    activations: BatchActivations,
+    unknowns: int,
+    history: int,
+    restarts: int,
+    only_nonzero: bool,
+    moved: bool,
+) -> MemoryEstimate:
+    """``target``: captured gradients ``[V, ...]``, ``moved`` to another device for the attack. ``unknowns``: numbers
+    that are searched for in one start. ``history``: pairs of vectors that L-BFGS keeps, 0 for Adam."""
+    numel = {name: g[0].numel() for name, g in target.items()}
+    wide = {name for name, g in target.items() if g.dim() == 3 and numel[name] > SMALL and not only_nonzero}
+    # A wide dense layer forms no residual. Other layers hold a residual, a direction and temporaries.
+    copies = {name: int(restarts > 1) if name in wide else 4 for name in numel}
+    matched = sum(copies[name] * n for name, n in numel.items())
+    curvature = 2 * history * unknowns + 2 * history**2  # the triangle is in float64
+    each = restarts * (curvature + _PER_UNKNOWN * unknowns + matched + activations.elements)
+    size = next(iter(target.values())).element_size()
+    per_victim = size * (each + (sum(numel.values()) if moved else 0))
+    return MemoryEstimate(per_victim, 3 * 8 * max((numel[name] for name in wide), default=0))

@@ -1,7 +1,8 @@
 """How layers without captured gradients take part in the four sweeps of gradient matching.
 
-The sweeps are forward, backward, tangent forward and tangent backward (see ``tangent_matching``). A rule
-keeps what later sweeps need of the sweep before. Activations are ``[V * B, ...]``.
+The sweeps are forward, backward, tangent forward and tangent backward (see ``tangent``). A rule keeps what later
+sweeps need from earlier ones. Activations are ``[V * B, ...]``; ``a`` is a layer's input, ``d`` the gradient of the
+loss with respect to its output, ``t`` and ``dt`` are their tangents.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, linear, softplus
+from torch.nn.functional import avg_pool2d
+
+from privsweep.model.stochastic import Reparametrised
 
 
 class Rule(ABC):
@@ -74,7 +77,7 @@ class GlobalAveragePool(Linear):
 
 
 class MaxPool(Rule):
-    """The maximum's place is constant almost everywhere, so its tangent is the tangent at that place."""
+    """The position of the maximum is constant almost everywhere, so its tangent is the tangent there."""
 
     def __init__(self, layer: nn.MaxPool2d):
         self.window = (_pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation))
@@ -82,14 +85,14 @@ class MaxPool(Rule):
 
     def forward(self, a: Tensor) -> Tensor:
         self.a = a
-        out, self.place = torch.ops.aten.max_pool2d_with_indices(a, *self.window, self.ceil_mode)
+        out, self.position = torch.ops.aten.max_pool2d_with_indices(a, *self.window, self.ceil_mode)
         return out
 
     def backward(self, d: Tensor) -> Tensor:
-        return torch.ops.aten.max_pool2d_with_indices_backward(d, self.a, *self.window, self.ceil_mode, self.place)
+        return torch.ops.aten.max_pool2d_with_indices_backward(d, self.a, *self.window, self.ceil_mode, self.position)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        return t.flatten(2).gather(2, self.place.flatten(2)).view(self.place.shape)
+        return t.flatten(2).gather(2, self.position.flatten(2)).view(self.position.shape)
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
         return self.backward(dt)
@@ -100,59 +103,59 @@ class Activation(Rule):
 
     @abstractmethod
     def forward(self, a: Tensor) -> Tensor:
-        """Sets ``slope``, the first derivative."""
+        """Sets ``derivative``, the first derivative."""
 
     @abstractmethod
-    def bend(self) -> Tensor | None:
+    def second_derivative(self) -> Tensor | None:
         """The second derivative, or None where it is zero almost everywhere."""
 
-    slope: Tensor
+    derivative: Tensor
 
     def backward(self, d: Tensor) -> Tensor:
         self.d = d
-        return d * self.slope
+        return d * self.derivative
 
     def tangent_forward(self, t: Tensor) -> Tensor:
         self.t = t
-        return t * self.slope
+        return t * self.derivative
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        bend = self.bend()
-        dt = dt * self.slope
-        return dt if bend is None else dt.addcmul_(self.d * self.t, bend)
+        second = self.second_derivative()
+        dt = dt * self.derivative
+        return dt if second is None else dt.addcmul_(self.d * self.t, second)
 
 
 class Sigmoid(Activation):
     def forward(self, a: Tensor) -> Tensor:
         self.out = torch.sigmoid(a)
-        self.slope = self.out * (1 - self.out)
+        self.derivative = self.out * (1 - self.out)
         return self.out
 
-    def bend(self) -> Tensor:
-        return self.slope * (1 - 2 * self.out)
+    def second_derivative(self) -> Tensor:
+        return self.derivative * (1 - 2 * self.out)
 
 
 class Tanh(Activation):
     def forward(self, a: Tensor) -> Tensor:
         self.out = torch.tanh(a)
-        self.slope = 1 - self.out.square()
+        self.derivative = 1 - self.out.square()
         return self.out
 
-    def bend(self) -> Tensor:
-        return -2 * self.out * self.slope
+    def second_derivative(self) -> Tensor:
+        return -2 * self.out * self.derivative
 
 
 class ReLU(Activation):
     def forward(self, a: Tensor) -> Tensor:
-        self.slope = (a > 0).to(a.dtype)
-        return a * self.slope
+        self.derivative = (a > 0).to(a.dtype)
+        return a * self.derivative
 
-    def bend(self) -> None:
+    def second_derivative(self) -> None:
         return None
 
 
-class Sampling(Rule):
-    """A code drawn from its mean and raw deviation, ``mu + softplus(raw) * noise``; ``[n, 2k]`` to ``[n, k]``.
+class Reparametrisation(Rule):
+    """The sample that a stochastic layer draws, ``mean + deviation(raw) * noise``; ``[n, 2k]`` to ``[n, k]``.
 
     ``noise`` is ``[n, k]``. The noise moves the loss too: ``by_noise``, after the sweeps, is the derivative of the
     distance with respect to it.
@@ -161,45 +164,29 @@ class Sampling(Rule):
     noise: Tensor
     by_noise: Tensor
 
+    def __init__(self, layer: Reparametrised):
+        self.layer = layer
+
     def forward(self, a: Tensor) -> Tensor:
-        mu, raw = a.chunk(2, 1)
-        self.deviation, self.slope = softplus(raw), torch.sigmoid(raw)
-        return mu + self.deviation * self.noise
+        mean, raw = a.chunk(2, 1)
+        self.deviation = self.layer.deviation(raw)
+        self.derivative, self.second = self.layer.deviation_derivatives(raw)
+        return mean + self.deviation * self.noise
 
     def backward(self, d: Tensor) -> Tensor:
         self.d = d
-        return torch.cat((d, d * self.noise * self.slope), 1)
+        return torch.cat((d, d * self.noise * self.derivative), 1)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
         by_mean, self.t = t.chunk(2, 1)
-        return by_mean + self.t * self.noise * self.slope
+        return by_mean + self.t * self.noise * self.derivative
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        self.by_noise = dt * self.deviation + self.d * self.slope * self.t
-        bend = self.slope * (1 - self.slope)
-        return torch.cat((dt, self.noise * (dt * self.slope + self.d * self.t * bend)), 1)
+        self.by_noise = dt * self.deviation + self.d * self.derivative * self.t
+        return torch.cat((dt, self.noise * (dt * self.derivative + self.d * self.t * self.second)), 1)
 
 
-class UnmatchedLinear(Rule):
-    """``nn.Linear`` whose captured gradient is left out of the distance."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None):
-        self.weight, self.bias = weight, bias
-
-    def forward(self, a: Tensor) -> Tensor:
-        return linear(a, self.weight, self.bias)
-
-    def backward(self, d: Tensor) -> Tensor:
-        return d @ self.weight
-
-    def tangent_forward(self, t: Tensor) -> Tensor:
-        return t @ self.weight.mT
-
-    def tangent_backward(self, dt: Tensor) -> Tensor:
-        return dt @ self.weight
-
-
-def plain_rule(layer: nn.Module) -> Rule | None:
+def parameterless_rule(layer: nn.Module) -> Rule | None:
     """The rule of a layer without parameters, None where there is none."""
     match layer:
         case nn.Sigmoid():

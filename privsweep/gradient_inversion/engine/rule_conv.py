@@ -1,4 +1,4 @@
-"""How convolutions take part in gradient matching (see ``weight_rules``)."""
+"""How convolutions take part in gradient matching (see ``rule_dense``), and which rule a convolution gets."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import conv2d, fold, pad
 
-from privsweep.gradient_inversion.engine.low_rank import Matrices
+from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
 from privsweep.gradient_inversion.engine.rule_dense import Dense, Gram
+from privsweep.interface.data import Tensors
+
+# THRESHOLDS
+_MANY_PATCH_ENTRIES = 2**18
+_DEEP = 8
+_FEW = 4
 
 
 @dataclass(frozen=True)
-class Sliding:
-    """How a convolution's window moves.
+class Window:
+    """How a convolution's window moves over an image.
 
-    A patch under it, and so a row of the weight's gradient, is ordered ``kh, kw, C``, which gathers the fastest;
-    columns that are to be summed back into an image have PyTorch's order ``C, kh, kw``.
+    The patch that it covers, and so a row of the weight's gradient, is ordered ``kh, kw, C``, which is the fastest to
+    gather; columns that are to be summed back into an image have PyTorch's order ``C, kh, kw``.
     """
 
     kernel: tuple[int, int]
@@ -27,14 +33,14 @@ class Sliding:
     padding: tuple[int, int]
 
     def patches(self, a: Tensor, victims: int) -> Tensor:
-        """Of ``[V * B, C, H, W]``: ``[V, n, kh * kw * C]``, one for each of the n places in a victim's images."""
+        """Of ``[V * B, C, H, W]``: ``[V, n, kh * kw * C]``, one for each of the n positions in a victim's images."""
         (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
         framed = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
         windows = framed.unfold(1, kh, sh).unfold(2, kw, sw)  # [V * B, h, w, C, kh, kw]
         return windows.permute(0, 1, 2, 4, 5, 3).reshape(victims, -1, kh * kw * a.shape[1])
 
     def sum_columns(self, columns: Tensor, size: tuple[int, int]) -> Tensor:
-        """Images ``[V * B, C, *size]`` from ``[V * B, C * kh * kw, places]``."""
+        """Images ``[V * B, C, *size]`` from ``[V * B, C * kh * kw, positions]``."""
         return fold(columns, size, self.kernel, 1, self.padding, self.stride)
 
     def convolve(self, a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -68,41 +74,41 @@ class DenseConv(Dense):
         bias: Tensor | None,
         target: Tensor,
         target_bias: Tensor | None,
-        sliding: Sliding,
-        kept: bool = False,
+        window: Window,
+        only_nonzero: bool = False,
     ):
-        super().__init__(weight, bias, target, target_bias, kept)
-        self.sliding = sliding
+        super().__init__(weight, bias, target, target_bias, only_nonzero)
+        self.window = window
 
     def take(self, rows: Tensor) -> Self:
-        return type(self)(self.weight, self.bias, *self._goals(rows), self.sliding, self.kept)
+        return type(self)(self.weight, self.bias, *self._targets(rows), self.window, self.only_nonzero)
 
 
-class Conv(DenseConv):
-    """``nn.Conv2d`` as a matrix product with image patches, one a row."""
+class PatchConv(DenseConv):
+    """``nn.Conv2d`` as a matrix product with image patches, one per row."""
 
     def forward(self, a: Tensor) -> Tensor:
         self.input = a
-        out = self.sliding.convolve(a, self.weight, self.bias)
+        out = self.window.convolve(a, self.weight, self.bias)
         self.output = out.shape
-        self.a = self.sliding.patches(a, self.victims)
+        self.a = self.window.patches(a, self.victims)
         return out
 
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
         by_victim = d.reshape(self.victims, -1, d.shape[1], d[0, 0].numel()).transpose(1, 2)
-        return self._residual(by_victim.flatten(2), overlap)
+        return self._residual(by_victim.flatten(2), with_dot)
 
     def backward(self, d: Tensor) -> Tensor:
-        return self.sliding.pull_back(d, self.input, self.weight)
+        return self.window.pull_back(d, self.input, self.weight)
 
-    def start_tangent(self) -> Tensor:
+    def direction_times_input(self) -> Tensor:
         n, _, height, width = self.output
         by_victim = self._tangent().unflatten(2, (n // self.victims, height, width))
         return by_victim.transpose(1, 2).reshape(self.output)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        moved = self.sliding.convolve(t, self.weight)
-        return moved.add_(self.start_tangent())
+        moved = self.window.convolve(t, self.weight)
+        return moved.add_(self.direction_times_input())
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
         _, inputs, height, width = self.input.shape
@@ -110,88 +116,109 @@ class Conv(DenseConv):
         v = self.v.view(-1, outputs, kh * kw, inputs).transpose(2, 3).flatten(2)
         along = torch.bmm(v.mT, self.d).unflatten(2, (-1, dt[0, 0].numel())).transpose(1, 2).flatten(0, 1)
         columns = along.baddbmm_(self.weight.flatten(1).mT.expand(len(dt), -1, -1), dt.flatten(2))
-        return self.sliding.sum_columns(columns, (height, width))
+        return self.window.sum_columns(columns, (height, width))
 
 
-class LargeConv(DenseConv):
-    """``nn.Conv2d`` on so much a victim that its residual and direction are convolutions, one victim after the other.
+class VictimwiseConv(DenseConv):
+    """``nn.Conv2d`` without patches: residual and direction are convolutions, one victim after the other.
 
-    There are no patches. Captured gradients are ``[V, outputs, C * kh * kw]``.
+    Captured gradients are ``[V, outputs, C * kh * kw]``.
     """
 
     def forward(self, a: Tensor) -> Tensor:
         self.a = a
-        return self.sliding.convolve(a, self.weight, self.bias)
+        return self.window.convolve(a, self.weight, self.bias)
 
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
         self.d = d
-        each = [self.sliding.by_weight(d_v, a_v, self.weight) for d_v, a_v in self._each(d, self.a)]
-        e = torch.stack(each).flatten(2).sub_(self.target)
-        return self._compare(e, d.unflatten(0, (self.victims, -1)), (1, 3, 4), overlap)
+        each = [self.window.by_weight(d_v, a_v, self.weight) for d_v, a_v in self._each(d, self.a)]
+        residual = torch.stack(each).flatten(2).sub_(self.target)
+        return self._compare(residual, d.unflatten(0, (self.victims, -1)), (1, 3, 4), with_dot)
 
     def _each(self, *batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Victim by victim."""
         return zip(*(batch.chunk(self.victims) for batch in batches), strict=True)
 
     def backward(self, d: Tensor) -> Tensor:
-        return self.sliding.pull_back(d, self.a, self.weight)
+        return self.window.pull_back(d, self.a, self.weight)
 
-    def start_tangent(self) -> Tensor:
+    def direction_times_input(self) -> Tensor:
         biases: Sequence[Tensor | None] = [None] * self.victims if self.target_bias is None else list(self.v_bias)
         return torch.cat(
             [
-                self.sliding.convolve(a, v.view_as(self.weight), b)
+                self.window.convolve(a, v.view_as(self.weight), b)
                 for (a,), v, b in zip(self._each(self.a), self.v, biases, strict=True)
             ]
         )
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        return self.sliding.convolve(t, self.weight).add_(self.start_tangent())
+        return self.window.convolve(t, self.weight).add_(self.direction_times_input())
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
         along = [
-            self.sliding.pull_back(d, a, v.view_as(self.weight))
+            self.window.pull_back(d, a, v.view_as(self.weight))
             for (d, a), v in zip(self._each(self.d, self.a), self.v, strict=True)
         ]
-        return torch.cat(along).add_(self.sliding.pull_back(dt, self.a, self.weight))
+        return torch.cat(along).add_(self.window.pull_back(dt, self.a, self.weight))
 
 
 class GramConv(Gram):
-    """``nn.Conv2d`` with few places in an image: the patches under them, one a row, are far fewer than filters."""
+    """``nn.Conv2d`` with few positions in an image: their patches, one per row, are far fewer than the filters."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, target: Matrices, target_bias: Tensor | None, sliding: Sliding
+        self, weight: Tensor, bias: Tensor | None, target: Matrices, target_bias: Tensor | None, window: Window
     ):
         super().__init__(weight, bias, target, target_bias)
-        self.sliding = sliding
+        self.window = window
 
     def forward(self, a: Tensor) -> Tensor:
         self.input = a
-        out = self.sliding.convolve(a, self.weight, self.bias)
+        out = self.window.convolve(a, self.weight, self.bias)
         self.output = out.shape
-        self.a = self.sliding.patches(a, self.victims).double()
+        self.a = self.window.patches(a, self.victims).double()
         return out
 
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        by_place = d.flatten(2).mT.reshape(self.victims, -1, d.shape[1])
-        return self._residual(by_place.double(), overlap)
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+        by_position = d.flatten(2).mT.reshape(self.victims, -1, d.shape[1])
+        return self._residual(by_position.double(), with_dot)
 
     def backward(self, d: Tensor) -> Tensor:
-        return self.sliding.pull_back(d, self.input, self.weight)
+        return self.window.pull_back(d, self.input, self.weight)
 
-    def start_tangent(self) -> Tensor:
+    def direction_times_input(self) -> Tensor:
         n, outputs, height, width = self.output
         return self.v_a.view(n, height * width, outputs).mT.reshape(self.output)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        moved = self.sliding.convolve(t, self.weight)
-        return moved.add_(self.start_tangent())
+        moved = self.window.convolve(t, self.weight)
+        return moved.add_(self.direction_times_input())
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
         n, inputs, height, width = self.input.shape
         columns = self.v_d.view(n, dt[0, 0].numel(), -1, inputs).permute(0, 3, 2, 1).flatten(1, 2)
-        along = self.sliding.sum_columns(columns, (height, width))
-        return along.add_(self.sliding.pull_back(dt, self.input, self.weight))
+        along = self.window.sum_columns(columns, (height, width))
+        return along.add_(self.window.pull_back(dt, self.input, self.weight))
 
     def take(self, rows: Tensor) -> GramConv:
-        return GramConv(self.weight, self.bias, *self._goals(rows), self.sliding)
+        return GramConv(self.weight, self.bias, *self._targets(rows), self.window)
+
+
+def conv_rule(
+    name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors, positions: int, only_nonzero: bool
+) -> PatchConv | GramConv | VictimwiseConv | None:
+    """The fastest rule for the convolution ``name``, whose window takes ``positions`` in a victim's batch.
+
+    None for a convolution that is grouped, dilated or padded by anything but zeros, or whose gradient is not matched.
+    """
+    plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1)
+    if not plain or isinstance(layer.padding, str) or f"{name}.weight" not in target:
+        return None
+    weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+    captured, captured_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
+    window = Window(layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+    outputs, inputs = weight.shape[0], weight[0].numel()
+    if not only_nonzero and _FEW * positions <= min(outputs, inputs):
+        return GramConv(weight, bias, low_rank_or_whole(window.rows(captured), positions), captured_bias, window)
+    if positions * inputs >= _MANY_PATCH_ENTRIES and weight.shape[1] >= _DEEP:
+        return VictimwiseConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
+    return PatchConv(weight, bias, window.rows(captured), captured_bias, window, only_nonzero)

@@ -1,8 +1,8 @@
-"""How layers with parameters take part in gradient matching: they hold the captured gradient's share.
+"""How layers with weights take part in gradient matching, and which rule a linear layer gets.
 
-Per victim, ``g`` is the gradient of the loss, ``G`` the captured one, ``e = g - G`` the residual. Layers
-report ``<e, e>`` and ``<e, G>`` and then act with the constant direction ``v = p e + q G`` as if it were
-their weight. Shapes: activations ``[V * B, ...]``, ``p`` and ``q`` ``[V]``.
+Per victim, ``g`` is the gradient of the loss with respect to the layer's parameters, ``G`` the captured one (the
+target), ``e = g - G`` the residual. Layers report ``<e, e>`` and ``<e, G>`` and then act with the constant direction
+``v = residual_factor e + target_factor G`` as if it were their weight. The factors are ``[V]``.
 """
 
 from __future__ import annotations
@@ -13,28 +13,33 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from privsweep.gradient_inversion.engine.low_rank import Matrices
+from privsweep.gradient_inversion.engine.distance import residual_products
+from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
 from privsweep.gradient_inversion.engine.rule_activation import Rule
+from privsweep.interface.data import Tensors
 
-_COPIED = 2**17  # entries of a victim up to which all are added in float64
+SMALL = 2**12  # THRESHOLD
 
 
 class WeightRule(Rule):
-    """A layer with a weight and a bias. ``observe`` comes before ``backward``, ``steer`` before the tangents."""
+    """A layer with a weight and a bias.
+
+    ``compare_with_target`` is called before ``backward``, ``set_direction`` before the tangent sweeps.
+    """
 
     victims: int
 
     @abstractmethod
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
         """Take the gradient with respect to the output; return ``<e, e>`` and, if asked, ``<e, G>``, ``[V]``."""
 
     @abstractmethod
-    def steer(self, p: Tensor, q: Tensor | None) -> None:
-        """Fix the direction v."""
+    def set_direction(self, residual_factor: Tensor, target_factor: Tensor | None) -> None:
+        """Fix the direction v; ``target_factor`` None is zero."""
 
     @abstractmethod
-    def start_tangent(self) -> Tensor:
-        """``v a``: the tangent that this layer adds to its output."""
+    def direction_times_input(self) -> Tensor:
+        """``v a``: what the movement of this layer's weight along v adds to the tangent of its output."""
 
     @abstractmethod
     def take(self, rows: Tensor) -> WeightRule:
@@ -45,43 +50,49 @@ class Dense(WeightRule):
     """A layer whose residual is formed, victim by victim, as one matrix ``[V, outputs, inputs]`` and a bias.
 
     Subclasses lay activations out as matrices: inputs ``[V, n, inputs]``, outputs ``[V, outputs, n]``. With
-    ``kept`` the residual counts only where the captured gradient is not zero.
+    ``only_nonzero`` the residual counts only where the captured gradient is not zero.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, target: Tensor, target_bias: Tensor | None, kept: bool = False
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        target_bias: Tensor | None,
+        only_nonzero: bool = False,
     ):
         self.weight, self.bias = weight, bias
-        self.target, self.target_bias, self.kept = target, target_bias, kept
+        self.target, self.target_bias, self.only_nonzero = target, target_bias, only_nonzero
         self.victims = len(target)
 
     a: Tensor  # inputs as matrices
     d: Tensor  # output gradients as matrices
 
-    def _residual(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        """``d`` ``[V, outputs, n]``; the result is that of ``observe``."""
+    def _residual(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+        """``d`` ``[V, outputs, n]``; the result is that of ``compare_with_target``."""
         self.d = d
-        return self._compare(torch.baddbmm(self.target, d, self.a, beta=-1), d, 2, overlap)
+        return self._compare(torch.baddbmm(self.target, d, self.a, beta=-1), d, 2, with_dot)
 
     def _compare(
-        self, e: Tensor, d: Tensor, over: int | tuple[int, ...], overlap: bool
+        self, residual: Tensor, d: Tensor, over: int | tuple[int, ...], with_dot: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Take the weight's residual ``e``, and the bias's, whose gradient is ``d`` summed ``over`` dimensions."""
-        self.e = self._counted(e, self.target)
-        r, h = inner_products(self.e, self.target, overlap)
+        """Take the weight's residual, and the bias's, whose gradient is ``d`` summed ``over`` dimensions."""
+        self.residual = self._masked(residual, self.target)
+        squared, dot = residual_products(self.residual, self.target, with_dot)
         if self.target_bias is not None:
-            self.e_bias = self._counted(d.sum(over) - self.target_bias, self.target_bias)
-            more_r, more_h = inner_products(self.e_bias, self.target_bias, overlap)
-            r, h = r + more_r, None if h is None or more_h is None else h + more_h
-        return r, h
+            self.residual_bias = self._masked(d.sum(over) - self.target_bias, self.target_bias)
+            squared_bias, dot_bias = residual_products(self.residual_bias, self.target_bias, with_dot)
+            squared = squared + squared_bias
+            dot = None if dot is None or dot_bias is None else dot + dot_bias
+        return squared, dot
 
-    def _counted(self, e: Tensor, goal: Tensor) -> Tensor:
-        return e.masked_fill_(goal == 0, 0) if self.kept else e
+    def _masked(self, residual: Tensor, target: Tensor) -> Tensor:
+        return residual.masked_fill_(target == 0, 0) if self.only_nonzero else residual
 
-    def steer(self, p: Tensor, q: Tensor | None) -> None:
-        self.v = combine(p, q, self.e, self.target)
+    def set_direction(self, residual_factor: Tensor, target_factor: Tensor | None) -> None:
+        self.v = direction(residual_factor, target_factor, self.residual, self.target)
         if self.target_bias is not None:
-            self.v_bias = combine(p, q, self.e_bias, self.target_bias)
+            self.v_bias = direction(residual_factor, target_factor, self.residual_bias, self.target_bias)
 
     def _tangent(self) -> Tensor:
         """``v a`` as ``[V, outputs, n]``."""
@@ -89,7 +100,7 @@ class Dense(WeightRule):
             return torch.bmm(self.v, self.a.mT)
         return torch.baddbmm(self.v_bias[:, :, None], self.v, self.a.mT)
 
-    def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _targets(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.target[rows], None if self.target_bias is None else self.target_bias[rows]
 
 
@@ -100,32 +111,32 @@ class DenseLinear(Dense):
         self.a = a.reshape(self.victims, -1, a.shape[1])
         return linear(a, self.weight, self.bias)
 
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        return self._residual(d.view(self.victims, -1, d.shape[1]).mT, overlap)
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+        return self._residual(d.view(self.victims, -1, d.shape[1]).mT, with_dot)
 
     def backward(self, d: Tensor) -> Tensor:
         return d @ self.weight
 
-    def start_tangent(self) -> Tensor:
+    def direction_times_input(self) -> Tensor:
         return self._tangent().mT.reshape(-1, self.weight.shape[0])
 
     def tangent_forward(self, t: Tensor) -> Tensor:
-        return torch.addmm(self.start_tangent(), t, self.weight.mT)
+        return torch.addmm(self.direction_times_input(), t, self.weight.mT)
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
         return torch.addmm(torch.bmm(self.d.mT, self.v).flatten(0, 1), dt, self.weight)
 
     def take(self, rows: Tensor) -> DenseLinear:
-        return DenseLinear(self.weight, self.bias, *self._goals(rows), self.kept)
+        return DenseLinear(self.weight, self.bias, *self._targets(rows), self.only_nonzero)
 
 
 class Gram(WeightRule):
-    """A layer without any matrix of the weight's size a victim but the captured gradient itself.
+    """A layer that keeps no matrix of the weight's size for a victim, except the captured gradient itself.
 
-    A gradient is the sum of the outer products of output gradient and input over images and places, so inner
-    products of residuals are small Gram matrices, and those with G need only ``G a`` and ``G^T d``. They cancel near
-    zero: they are formed in float64. Subclasses lay activations out: inputs ``[V, n, inputs]``, outputs
-    ``[V, n, outputs]``.
+    A gradient is the sum of the outer products of output gradient and input over images and positions, so inner
+    products of residuals follow from small Gram matrices, and those with G need only ``G a`` and ``G^T d``. They
+    cancel near zero and are therefore formed in float64. Subclasses lay activations out as inputs
+    ``[V, n, inputs]`` and outputs ``[V, n, outputs]``.
     """
 
     a: Tensor  # inputs, float64
@@ -135,33 +146,33 @@ class Gram(WeightRule):
         self.target, self.target_bias = target, target_bias
         self.victims = len(target)
 
-    def _residual(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        """``d`` ``[V, n, outputs]``, float64; the result is that of ``observe``."""
+    def _residual(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+        """``d`` ``[V, n, outputs]``, float64; the result is that of ``compare_with_target``."""
         self.d = d
         self.gram_a, self.gram_d = self.a @ self.a.mT, d @ d.mT
-        self.goal_a, self.goal_d = self.target.through(self.a), self.target.back(d)
-        product = (self.goal_a * d).sum((1, 2))  # <g, G>
+        self.target_a, self.target_d = self.target.times(self.a), self.target.transposed_times(d)
+        product = (self.target_a * d).sum((1, 2))  # <g, G>
         # rounding must not make a squared norm negative
-        r = ((self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + self.target.norm2).clamp(min=0)
-        h = product - self.target.norm2
+        squared = ((self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + self.target.squared_norm).clamp(min=0)
+        dot = product - self.target.squared_norm
         if self.target_bias is not None:
-            self.e_bias = d.sum(1) - self.target_bias
-            r = r + self.e_bias.square().sum(1)
-            h = h + (self.e_bias * self.target_bias).sum(1)
-        return r, h if overlap else None
+            self.residual_bias = d.sum(1) - self.target_bias
+            squared = squared + self.residual_bias.square().sum(1)
+            dot = dot + (self.residual_bias * self.target_bias).sum(1)
+        return squared, dot if with_dot else None
 
     v_a: Tensor  # v a, [V, n, outputs]
     v_d: Tensor  # v^T d, [V, n, inputs]
 
-    def steer(self, p: Tensor, q: Tensor | None) -> None:
+    def set_direction(self, residual_factor: Tensor, target_factor: Tensor | None) -> None:
         dtype = self.weight.dtype
-        v_a = combine(p, q, self.gram_a @ self.d - self.goal_a, self.goal_a)
-        v_d = combine(p, q, self.gram_d @ self.a - self.goal_d, self.goal_d)
+        v_a = direction(residual_factor, target_factor, self.gram_a @ self.d - self.target_a, self.target_a)
+        v_d = direction(residual_factor, target_factor, self.gram_d @ self.a - self.target_d, self.target_d)
         if self.target_bias is not None:
-            v_a = v_a + combine(p, q, self.e_bias, self.target_bias)[:, None]
+            v_a = v_a + direction(residual_factor, target_factor, self.residual_bias, self.target_bias)[:, None]
         self.v_a, self.v_d = v_a.to(dtype), v_d.to(dtype)
 
-    def _goals(self, rows: Tensor) -> tuple[Matrices, Tensor | None]:
+    def _targets(self, rows: Tensor) -> tuple[Matrices, Tensor | None]:
         return self.target.take(rows), None if self.target_bias is None else self.target_bias[rows]
 
 
@@ -172,13 +183,13 @@ class GramLinear(Gram):
         self.a = a.double().view(self.victims, -1, a.shape[1])
         return linear(a, self.weight, self.bias)
 
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-        return self._residual(d.double().view(self.victims, -1, d.shape[1]), overlap)
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+        return self._residual(d.double().view(self.victims, -1, d.shape[1]), with_dot)
 
     def backward(self, d: Tensor) -> Tensor:
         return d @ self.weight
 
-    def start_tangent(self) -> Tensor:
+    def direction_times_input(self) -> Tensor:
         return self.v_a.flatten(0, 1)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
@@ -188,29 +199,41 @@ class GramLinear(Gram):
         return torch.addmm(self.v_d.flatten(0, 1), dt, self.weight)
 
     def take(self, rows: Tensor) -> GramLinear:
-        return GramLinear(self.weight, self.bias, *self._goals(rows))
+        return GramLinear(self.weight, self.bias, *self._targets(rows))
 
 
-def squared_norm(goal: Tensor) -> Tensor:
-    """Of every victim's ``[V, ...]``, float64 ``[V]``. Large ones are not copied: only their rows add in float64."""
-    if goal.dim() < 3 or goal[0].numel() <= _COPIED:
-        return torch.linalg.vector_norm(goal.flatten(1), dim=1, dtype=torch.float64).square()
-    return torch.linalg.vector_norm(goal.flatten(2), dim=2).double().square().sum(1)
+class UnmatchedLinear(Rule):
+    """``nn.Linear`` whose captured gradient is left out of the distance."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight, self.bias = weight, bias
+
+    def forward(self, a: Tensor) -> Tensor:
+        return linear(a, self.weight, self.bias)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return d @ self.weight
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        return t @ self.weight.mT
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        return dt @ self.weight
 
 
-def inner_products(e: Tensor, goal: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
-    """``<e, e>`` and, if asked, ``<e, G>``, ``[V]``.
-
-    With the overlap ``|g|^2`` is asked for too, a difference of these sums, which float64 keeps when g is small.
-    """
-    e, goal = e.flatten(1), goal.flatten(1)
-    if not overlap:
-        return e.square().sum(1), None
-    return squared_norm(e), (e * goal).sum(1, dtype=torch.float64)
+def direction(residual_factor: Tensor, target_factor: Tensor | None, residual: Tensor, target: Tensor) -> Tensor:
+    """``residual_factor e + target_factor G``."""
+    shape = (-1, *[1] * (residual.dim() - 1))
+    v = residual_factor.view(shape) * residual
+    return v if target_factor is None else v + target_factor.view(shape) * target
 
 
-def combine(p: Tensor, q: Tensor | None, e: Tensor, goal: Tensor) -> Tensor:
-    """``p e + q G`` with a factor a victim."""
-    shape = (-1, *[1] * (e.dim() - 1))
-    v = p.view(shape) * e
-    return v if q is None else v + q.view(shape) * goal
+def linear_rule(name: str, weights: Tensors, target: Tensors, images: int, only_nonzero: bool) -> Rule:
+    """The fastest rule for the linear layer ``name``, for ``images`` in a victim's batch."""
+    weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+    if f"{name}.weight" not in target:
+        return UnmatchedLinear(weight, bias)
+    captured, captured_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
+    if only_nonzero or weight.numel() <= SMALL:
+        return DenseLinear(weight, bias, captured, captured_bias, only_nonzero)
+    return GramLinear(weight, bias, low_rank_or_whole(captured, images), captured_bias)

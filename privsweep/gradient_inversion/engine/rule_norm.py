@@ -1,4 +1,4 @@
-"""How normalisation takes part in gradient matching (see ``weight_rules``).
+"""How normalisation takes part in gradient matching (see ``rule_dense``).
 
 ``y = weight x + bias`` with ``x = N(a)``. Where N subtracts the mean and divides by the deviation of a group of m
 numbers, its derivative is the symmetric ``N' t = (t - mean t - x mean(x t)) / deviation``.
@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from privsweep.gradient_inversion.engine.rule_dense import WeightRule, combine, inner_products
+from privsweep.gradient_inversion.engine.distance import residual_products
+from privsweep.gradient_inversion.engine.rule_dense import WeightRule, direction
 from privsweep.interface.data import Tensors
 
 
@@ -22,16 +23,16 @@ class Statistics(ABC):
     def normalise(self, a: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def slope(self, t: Tensor) -> Tensor:
+    def derivative_times(self, t: Tensor) -> Tensor:
         """``N' t`` at the point normalised last."""
 
     @abstractmethod
-    def bend(self, u: Tensor, t: Tensor) -> Tensor | None:
-        """The derivative of ``<u, N' t>`` with respect to that point; None where it is zero."""
+    def second_derivative(self, u: Tensor, t: Tensor) -> Tensor | None:
+        """The derivative of ``<u, N' t>`` with respect to that point; None if it is zero."""
 
 
 class Running(Statistics):
-    """Statistics that were gathered before: ``mean`` and ``var`` ``[C]``."""
+    """The running statistics of training: ``mean`` and ``var`` ``[C]``."""
 
     def __init__(self, mean: Tensor, var: Tensor, eps: float):
         self.mean, self.inverse = (t[:, None, None] for t in (mean, (var + eps).rsqrt()))
@@ -39,10 +40,10 @@ class Running(Statistics):
     def normalise(self, a: Tensor) -> Tensor:
         return (a - self.mean) * self.inverse
 
-    def slope(self, t: Tensor) -> Tensor:
+    def derivative_times(self, t: Tensor) -> Tensor:
         return t * self.inverse
 
-    def bend(self, u: Tensor, t: Tensor) -> None:
+    def second_derivative(self, u: Tensor, t: Tensor) -> None:
         return None
 
 
@@ -68,17 +69,17 @@ class Own(Statistics):
         self.x = (grouped - mean) * self.inverse
         return self.x.view(a.shape)
 
-    def slope(self, t: Tensor) -> Tensor:
-        return self._slope(self._grouped(t)).view(t.shape)
+    def derivative_times(self, t: Tensor) -> Tensor:
+        return self._derivative_times(self._grouped(t)).view(t.shape)
 
-    def _slope(self, t: Tensor) -> Tensor:
+    def _derivative_times(self, t: Tensor) -> Tensor:
         return (t - self._mean(t) - self.x * self._mean(self.x * t)) * self.inverse
 
-    def bend(self, u: Tensor, t: Tensor) -> Tensor:
+    def second_derivative(self, u: Tensor, t: Tensor) -> Tensor:
         shape, u, t = t.shape, self._grouped(u), self._grouped(t)
         by_u, by_t = self._mean(self.x * u), self._mean(self.x * t)
         product = (self._mean(u * t) - self._mean(u) * self._mean(t) - by_u * by_t) * self.inverse
-        turned = product * self.x + by_t * self._slope(u) + by_u * self._slope(t)
+        turned = product * self.x + by_t * self._derivative_times(u) + by_u * self._derivative_times(t)
         return (turned * -self.inverse).view(shape)
 
 
@@ -92,10 +93,10 @@ class Normalisation(WeightRule):
         target: Tensor,
         target_bias: Tensor,
         statistics: Statistics,
-        kept: bool = False,
+        only_nonzero: bool = False,
     ):
         self.weight, self.bias = weight, bias
-        self.target, self.target_bias, self.kept = target, target_bias, kept
+        self.target, self.target_bias, self.only_nonzero = target, target_bias, only_nonzero
         self.statistics, self.victims = statistics, len(target)
         self.scale, self.offset = weight[:, None, None], bias[:, None, None]
 
@@ -103,52 +104,53 @@ class Normalisation(WeightRule):
         self.x = self.statistics.normalise(a)
         return torch.addcmul(self.offset, self.x, self.scale)
 
-    def observe(self, d: Tensor, overlap: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
         self.d = d
-        self.e = self._counted(self._by_victim(d * self.x) - self.target, self.target)
-        self.e_bias = self._counted(self._by_victim(d) - self.target_bias, self.target_bias)
-        goal = torch.cat((self.target, self.target_bias), 1)
-        return inner_products(torch.cat((self.e, self.e_bias), 1), goal, overlap)
+        self.residual = self._masked(self._by_victim(d * self.x) - self.target, self.target)
+        self.residual_bias = self._masked(self._by_victim(d) - self.target_bias, self.target_bias)
+        target = torch.cat((self.target, self.target_bias), 1)
+        return residual_products(torch.cat((self.residual, self.residual_bias), 1), target, with_dot)
 
     def _by_victim(self, t: Tensor) -> Tensor:
         return t.sum((2, 3)).view(self.victims, -1, t.shape[1]).sum(1)
 
-    def _counted(self, e: Tensor, goal: Tensor) -> Tensor:
-        return e.masked_fill_(goal == 0, 0) if self.kept else e
+    def _masked(self, residual: Tensor, target: Tensor) -> Tensor:
+        return residual.masked_fill_(target == 0, 0) if self.only_nonzero else residual
 
     def backward(self, d: Tensor) -> Tensor:
-        return self.statistics.slope(d * self.scale)
+        return self.statistics.derivative_times(d * self.scale)
 
-    def steer(self, p: Tensor, q: Tensor | None) -> None:
+    def set_direction(self, residual_factor: Tensor, target_factor: Tensor | None) -> None:
         each = len(self.d) // self.victims
-        v, v_bias = combine(p, q, self.e, self.target), combine(p, q, self.e_bias, self.target_bias)
+        v = direction(residual_factor, target_factor, self.residual, self.target)
+        v_bias = direction(residual_factor, target_factor, self.residual_bias, self.target_bias)
         self.v, self.v_bias = (t.repeat_interleave(each, 0)[:, :, None, None] for t in (v, v_bias))
 
-    def start_tangent(self) -> Tensor:
+    def direction_times_input(self) -> Tensor:
         self.t = torch.zeros_like(self.x)
         return torch.addcmul(self.v_bias, self.x, self.v)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
         self.t = t
-        return torch.addcmul(self.v_bias, self.x, self.v).addcmul_(self.statistics.slope(t), self.scale)
+        return torch.addcmul(self.v_bias, self.x, self.v).addcmul_(self.statistics.derivative_times(t), self.scale)
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        moved = self.statistics.slope(torch.addcmul(dt * self.scale, self.d, self.v))
-        turned = self.statistics.bend(self.d * self.scale, self.t)
+        moved = self.statistics.derivative_times(torch.addcmul(dt * self.scale, self.d, self.v))
+        turned = self.statistics.second_derivative(self.d * self.scale, self.t)
         return moved if turned is None else moved.add_(turned)
 
     def take(self, rows: Tensor) -> Normalisation:
         statistics = self.statistics
         if isinstance(statistics, Own):
             statistics = Own(len(rows), statistics.groups, statistics.eps)
-        goals = self.target[rows], self.target_bias[rows]
-        return Normalisation(self.weight, self.bias, *goals, statistics, self.kept)
+        targets = self.target[rows], self.target_bias[rows]
+        return Normalisation(self.weight, self.bias, *targets, statistics, self.only_nonzero)
 
 
 def norm_rule(
-    name: str, layer: nn.BatchNorm2d | nn.GroupNorm, weights: Tensors, target: Tensors, kept: bool
+    name: str, layer: nn.BatchNorm2d | nn.GroupNorm, weights: Tensors, target: Tensors, only_nonzero: bool
 ) -> Normalisation | None:
-    """None where the layer has no parameters, or their gradients are not matched."""
+    """None if the layer has no parameters, or their gradients are not matched."""
     weight, bias = f"{name}.weight", f"{name}.bias"
     if weight not in target or bias not in target:
         return None
@@ -160,4 +162,4 @@ def norm_rule(
         statistics = Own(victims, None, layer.eps)
     else:
         statistics = Running(weights[f"{name}.running_mean"], weights[f"{name}.running_var"], layer.eps)
-    return Normalisation(weights[weight], weights[bias], target[weight], target[bias], statistics, kept)
+    return Normalisation(weights[weight], weights[bias], target[weight], target[bias], statistics, only_nonzero)

@@ -1,7 +1,7 @@
-"""How two paths that are added up take part in gradient matching (see ``layer_rules``).
+"""How two paths whose outputs are added take part in gradient matching (see ``rule_activation``).
 
-On the list of rules the branch comes first and the shortcut after it. Each sweep passes them in that order or in
-reverse, and these three hand over what the other path needs.
+In the list of rules the branch comes first and the shortcut after it. Each sweep visits them in that order or in
+reverse, and these three rules hand over what the other path needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from privsweep.gradient_inversion.engine.rule_activation import Linear
 class Fork(Linear):
     """Where the paths part: before the branch."""
 
-    value: Tensor  # of the sweep under way
+    value: Tensor  # in the current sweep
     other: Swap
 
     def forward(self, a: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ class Swap(Linear):
 
 
 class Join(Linear):
-    """Where the paths are added up: after the shortcut."""
+    """Where the paths are added: after the shortcut."""
 
-    value: Tensor  # of the sweep under way
+    value: Tensor  # in the current sweep
     other: Swap
 
     def forward(self, a: Tensor) -> Tensor:

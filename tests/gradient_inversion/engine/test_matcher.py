@@ -9,8 +9,9 @@ from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.distance import Squared
 from privsweep.gradient_inversion.engine.low_rank import Factors, Whole, factorise
 from privsweep.gradient_inversion.engine.matcher import matcher
-from privsweep.gradient_inversion.engine.rule_activation import plain_rule
-from privsweep.gradient_inversion.engine.rule_conv import Conv, GramConv, LargeConv
+from privsweep.gradient_inversion.engine.memory import batch_activations
+from privsweep.gradient_inversion.engine.rule_activation import parameterless_rule
+from privsweep.gradient_inversion.engine.rule_conv import GramConv, PatchConv, VictimwiseConv
 from privsweep.gradient_inversion.engine.rule_dense import GramLinear
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
 from privsweep.interface.data import Domain
@@ -30,7 +31,7 @@ class Projected:
     def value(self, r: Tensor, h: Tensor, n: Tensor) -> Tensor:
         return r + 0.3 * (h / n + 2) ** 2
 
-    def slopes(self, r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+    def derivatives(self, r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(r), 0.6 * (h / n + 2) / n
 
 
@@ -60,7 +61,7 @@ LAYERS = {
     "conv_stride": convolution(stride=2),
     "conv_uneven": convolution(kernel_size=(3, 2), stride=(2, 1), padding=(0, 1)),
     "conv_no_bias": convolution(bias=False),
-    "conv_few_places": stack(
+    "conv_few_positions": stack(
         nn.Conv2d(2, 20, (4, 3), (4, 5), (1, 2)),
         nn.Tanh(),
         nn.Conv2d(20, 48, 2, bias=False),
@@ -127,7 +128,8 @@ class World:
 
     def matcher(self, distance=None, **changes):
         distance = distance or Squared()
-        return matcher(self.model, self.weights, self.target, distance, tuple(self.images.shape[1:]), **changes)
+        activations = batch_activations(self.model, tuple(self.images.shape[1:]))
+        return matcher(self.model, self.weights, self.target, distance, activations, **changes)
 
     def expected(self, distance) -> list[tuple[Tensor, Tensor, Tensor]]:
         """One victim at a time, differentiated twice."""
@@ -209,6 +211,22 @@ def test_what_has_no_rule_falls_back(layers):
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
+class Reversed(nn.Sequential):
+    """Children whose names do not say in which order they act."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in reversed(self):
+            x = layer(x)
+        return x
+
+
+def test_a_network_that_is_no_plain_sequence_falls_back():
+    world = World(Reversed(nn.Linear(5, 3), nn.Tanh(), nn.Linear(162, 5), nn.Flatten()), 2)
+    match = world.matcher()
+    assert isinstance(match, AutogradMatcher)
+    assert agrees(world, match(world.images, world.probabilities), Squared())
+
+
 @pytest.mark.parametrize("layers", ["max_pool", "residual_projected"])
 @pytest.mark.parametrize("fast", [True, False])
 def test_victims_are_taken_in_any_order_and_number(fast, layers):
@@ -222,7 +240,7 @@ def test_victims_are_taken_in_any_order_and_number(fast, layers):
 
 @pytest.mark.parametrize("layer", [nn.GELU(), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(2), nn.Flatten(2)])
 def test_layers_without_a_rule_are_known(layer):
-    assert plain_rule(layer) is None
+    assert parameterless_rule(layer) is None
 
 
 @pytest.mark.parametrize("changes", [{"dilation": 2}, {"padding": "same"}, {"padding_mode": "circular"}, {"groups": 2}])
@@ -233,12 +251,12 @@ def test_unusual_convolutions_fall_back(changes):
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
-class TestFewPlaces:
-    """Convolutions with fewer places than filters, whose residuals are never formed."""
+class TestFewPositions:
+    """Convolutions with fewer positions than filters, whose residuals are never formed."""
 
     @pytest.mark.parametrize("sigma", [0, 1e-3])
     def test_clean_and_noisy_gradients_are_exact(self, sigma):
-        world = World(LAYERS["conv_few_places"], 1)
+        world = World(LAYERS["conv_few_positions"], 1)
         world.target = {name: g + sigma * torch.randn_like(g) for name, g in world.target.items()}
         match = world.matcher(Projected())
         matrices = [type(r.target) for r in match.rules if isinstance(r, GramConv)]
@@ -246,7 +264,7 @@ class TestFewPlaces:
         assert agrees(world, match(world.images, world.probabilities), Projected())
 
     def test_victims_can_be_taken(self):
-        world = World(LAYERS["conv_few_places"], 2)
+        world = World(LAYERS["conv_few_positions"], 2)
         match, rows = world.matcher(), torch.tensor([2, 0, 2])
         part = match.take(rows)(world.images[rows], world.probabilities[rows])
         whole = match(world.images, world.probabilities)
@@ -261,23 +279,23 @@ class TestMuchWork:
         deep = (nn.Conv2d(8, 8, (5, 4), (2, 1), (2, 1)), nn.Tanh(), nn.Conv2d(8, 9, 3, bias=False), nn.Sigmoid())
         return World(stack(first, nn.Tanh(), *deep, nn.Flatten(), nn.LazyLinear(3)), 3)
 
-    @pytest.mark.parametrize("kept", [False, True])
+    @pytest.mark.parametrize("only_nonzero", [False, True])
     @pytest.mark.parametrize("distance", [Squared(), Projected()], ids=["squared", "projected"])
-    def test_they_equal_the_others(self, distance, kept, monkeypatch):
+    def test_they_equal_the_others(self, distance, only_nonzero, monkeypatch):
         world = self.world()
-        world.target = {name: g * (torch.rand_like(g) < 0.5 if kept else 1) for name, g in world.target.items()}
+        world.target = {name: g * (torch.rand_like(g) < 0.5 if only_nonzero else 1) for name, g in world.target.items()}
         rows = torch.tensor([2, 0, 2])
         found = {}
-        for kind, least in ((Conv, 2**30), (LargeConv, 1)):
-            monkeypatch.setattr("privsweep.gradient_inversion.engine.tangent._LARGE", least)
-            match = world.matcher(distance, kept=kept)
+        for kind, least in ((PatchConv, 2**30), (VictimwiseConv, 1)):
+            monkeypatch.setattr("privsweep.gradient_inversion.engine.rule_conv._MANY_PATCH_ENTRIES", least)
+            match = world.matcher(distance, only_nonzero=only_nonzero)
             assert sum(type(rule) is kind for rule in match.rules) >= 2
             found[kind] = (
                 match(world.images, world.probabilities),
                 match.take(rows)(world.images[rows], world.probabilities[rows]),
             )
-        assert kept or agrees(world, found[LargeConv][0], distance)
-        for one, other in zip(found[Conv], found[LargeConv], strict=True):
+        assert only_nonzero or agrees(world, found[VictimwiseConv][0], distance)
+        for one, other in zip(found[PatchConv], found[VictimwiseConv], strict=True):
             assert all(close(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
@@ -296,7 +314,7 @@ class TestWideLinear:
         assert [type(r.target) for r in match.rules if isinstance(r, GramLinear)] == [Factors, Factors]
         assert agrees(world, match(world.images, world.probabilities), distance)
 
-    def test_a_noisy_gradient_is_kept_whole(self):
+    def test_a_noisy_gradient_is_only_nonzero_whole(self):
         world = self.world(1)
         world.target = {name: g + 1e-3 * torch.randn_like(g) for name, g in world.target.items()}
         match = world.matcher()
@@ -309,7 +327,7 @@ class TestWideLinear:
         factors = factorise(matrices, 3)
         assert factors is not None
         assert close(factors.left @ factors.right.mT, matrices, 1e-13)
-        assert close(factors.norm2, matrices.square().sum((1, 2)), 1e-13)
+        assert close(factors.squared_norm, matrices.square().sum((1, 2)), 1e-13)
         assert factorise(matrices, 0) is None
 
 
@@ -328,6 +346,7 @@ def test_the_distance_of_the_true_images_is_zero_to_rounding_in_float32(name):
     names = list(world.target)
     target = {n: torch.stack(g) for n, g in zip(names, zip(*grads, strict=True), strict=True)}
     norm2 = sum(g.flatten(1).square().sum(1) for g in target.values())
-    match = matcher(world.model, weights, target, Squared(), tuple(truth.shape[1:]))
+    activations = batch_activations(world.model, tuple(truth.shape[1:]))
+    match = matcher(world.model, weights, target, Squared(), activations)
     assert isinstance(match, TangentMatcher)
     assert (match(truth, one_hot).distance <= 1e-12 * norm2).all()

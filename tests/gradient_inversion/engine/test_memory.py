@@ -1,24 +1,131 @@
-"""What a network holds of a batch."""
+"""What gradient matching is estimated to hold, counted by hand and against measured memory."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
-from privsweep.gradient_inversion.engine.memory import footprint
+from privsweep.gradient_inversion.engine.memory import MemoryEstimate, batch_activations, estimate_memory
 from privsweep.model.residual import Residual
 
+GIB = 2**30
 
-def test_places_and_numbers_are_counted_by_hand():
+
+def test_positions_and_elements_are_counted_by_hand():
     model = nn.Sequential(nn.Conv2d(2, 5, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)).double()
-    found = footprint(model, (2, 2, 8, 8))
-    assert found.places == {"0": 2 * 4 * 4}
+    found = batch_activations(model, (2, 2, 8, 8))
+    assert found.examples == 2
+    assert found.positions == {"0": 2 * 4 * 4}
     outputs = 2 * (5 * 16 + 5 * 16 + 80 + 3)
-    assert found.numbers == 6 * outputs + 2 * 2 * 16 * 2 * 9
+    assert found.elements == 6 * outputs + 2 * 2 * 16 * 2 * 9
     assert next(model.parameters()).device.type == "cpu"
 
 
 def test_layers_within_blocks_are_found_by_their_path():
     conv = nn.Conv2d(2, 2, 3, padding=1)
     model = nn.Sequential(Residual(nn.Sequential(conv), nn.Sequential()))
-    assert footprint(model, (1, 2, 4, 4)).places == {"0.branch.0": 16}
+    assert batch_activations(model, (1, 2, 4, 4)).positions == {"0.branch.0": 16}
     x = torch.rand(1, 2, 4, 4)
     assert torch.equal(model(x), conv(x) + x)
+
+
+class TestEstimate:
+    """Of a wide linear layer, whose residual is never formed, and a bias."""
+
+    def estimate(self, **changes) -> MemoryEstimate:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 100))
+        target = {"1.weight": torch.zeros(3, 100, 64), "1.bias": torch.zeros(3, 100)}
+        values = {"unknowns": 64, "history": 0, "restarts": 1, "only_nonzero": False, "moved": False}
+        return estimate_memory(target, batch_activations(model, (1, 1, 8, 8)), **{**values, **changes})
+
+    def test_what_takes_more_is_estimated_at_more(self):
+        least = self.estimate().per_victim
+        assert self.estimate(history=10).per_victim == least + 4 * (2 * 10 * 64 + 2 * 10**2)
+        assert self.estimate(moved=True).per_victim == least + 4 * 6500
+        assert self.estimate(only_nonzero=True).per_victim == least + 4 * 4 * 6400
+        assert self.estimate(restarts=3).per_victim == 3 * (least + 4 * 6400)
+
+    def test_victims_fit_the_budget_and_there_is_always_one(self):
+        estimate = MemoryEstimate(per_victim=2**20, factorised=0)
+        assert estimate.victims_within(1.0) == 1024
+        assert estimate.of(1024) == GIB
+        assert estimate.victims_within(1e-6) == 1
+
+    def test_factorising_takes_float64_copies_up_to_a_limit(self):
+        estimate = self.estimate()
+        assert estimate.of(1) == 3 * 8 * 6400
+        assert MemoryEstimate(1, 24 * 2**20).of(10**6) == 24 * 2**24
+
+
+MEASURE = """
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from attack.test_gradient_matching import dlg
+from privsweep.gradient_inversion.engine.memory import MemoryEstimate
+from privsweep.interface.data import Domain
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Update
+from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
+from tiny import Bench
+
+torch.set_num_threads(1)
+network, search, victims = sys.argv[1], sys.argv[2], int(sys.argv[3])
+domain = Domain((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3)
+networks = {
+    "lenet": ConvNet(
+        width=12, layers=(1, 1, 1), depth=3, kernel=5, pool_after=(1, 2), pooling="stride", norm="none", fc=(),
+        fc_width=None, activation="sigmoid", init="default", init_bound=0.5,
+    ),
+    "mlp": MLP(width=128, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
+}
+searches = {
+    "adam": {"optimizer": "adam", "iterations": 5, "tv_weight": 1e-6, "clamp_pixels": True},
+    "lbfgs": {"optimizer": "lbfgs", "iterations": 6},
+}
+attack = dlg(**searches[search])
+model = networks[network].build(domain, Rng(0)).eval()
+estimates = []
+within = MemoryEstimate.victims_within
+MemoryEstimate.victims_within = lambda self, budget: estimates.append(self) or 10**9
+
+
+def attacked(victims):
+    target = {n: torch.empty(victims, *p.shape) for n, p in model.named_parameters()}
+    for v in range(victims):
+        x, y = torch.rand(1, *domain.shape), torch.randint(10, (1,))
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        for goal, g in zip(target.values(), torch.autograd.grad(loss, list(model.parameters())), strict=True):
+            goal[v] = g
+    seen = Update({n: w.detach() for n, w in model.state_dict().items()}, target, "gradient", 1, 1)
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    attack(seen, Knowledge(model=model, loss=None, domain=domain), {}, Bench(), Rng(0))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+attacked(1)  # code and libraries come into memory
+growth = attacked(victims)
+print(growth, estimates[-1].of(victims))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("network", "search", "victims"),
+    [("lenet", "adam", 250), ("lenet", "lbfgs", 50), ("mlp", "adam", 100), ("mlp", "lbfgs", 120)],
+)
+def test_the_estimate_is_within_a_factor_of_two_of_measured_memory(network, search, victims):
+    arguments = [sys.executable, "-c", MEASURE, network, search, str(victims)]
+    paths = [path for path in sys.path if path]
+    tests = Path(__file__).parents[2]
+    environment = {"PYTHONPATH": ":".join([str(tests), *paths]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=tests, check=False)
+    assert done.returncode == 0, done.stderr
+    measured, estimated = map(int, done.stdout.split())
+    assert 0.5 <= measured / estimated <= 2, f"measured {measured / GIB:.3f} GiB, estimated {estimated / GIB:.3f} GiB"

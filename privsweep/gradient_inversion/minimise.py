@@ -1,0 +1,104 @@
+"""The choice and the run of a minimiser, and the best of the random starts that every victim gets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from privsweep.gradient_inversion.adam import BatchedAdam, recorded_iterations
+from privsweep.gradient_inversion.initialisation import bounds
+from privsweep.gradient_inversion.lbfgs import BatchedLBFGS
+from privsweep.gradient_inversion.minimum import Minimum, Progress
+from privsweep.gradient_inversion.objective import MatchingObjective
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain
+from privsweep.interface.errors import UserError
+from privsweep.interface.roles import Bench
+
+_TICK_SECONDS = 1.0
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+@component
+class Minimisation:
+    """How an attack minimises its objective; ``conf/attack/iga.yaml`` says what each setting means."""
+
+    optimizer: Literal["lbfgs", "adam"]
+    iterations: Count
+    lr: Positive
+    decay: bool
+    sign_gradient: bool
+    clamp_pixels: bool
+    keep: Literal["last", "best"]
+    patience: Annotated[int, Field(ge=0)]
+    inner_iterations: Count
+    history: Count
+    tolerance_grad: Weight
+    tolerance_change: Weight
+    restarts: Count
+
+    def __post_init__(self) -> None:
+        """Raises UserError for settings of Adam that L-BFGS would ignore."""
+        if self.optimizer == "lbfgs":
+            off = {"decay": False, "sign_gradient": False, "clamp_pixels": False, "keep": "last", "patience": 0}
+            for name, value in off.items():
+                if getattr(self, name) != value:
+                    given, neutral = (str(v).lower() for v in (getattr(self, name), value))
+                    raise UserError(
+                        f"attack.{name}={given}: works with adam only; take attack.optimizer=adam or {name}={neutral}"
+                    )
+
+    @property
+    def history_kept(self) -> int:
+        """Pairs of vectors that the minimiser holds of its past."""
+        return self.history if self.optimizer == "lbfgs" else 0
+
+    @property
+    def curve_iterations(self) -> Sequence[int]:
+        """The iterations that the curve shows."""
+        return recorded_iterations(self.iterations) if self.optimizer == "adam" else range(1, self.iterations + 1)
+
+    def minimise(self, objective: MatchingObjective, start: Tensor, domain: Domain, bench: Bench) -> Minimum:
+        """From every ``start`` ``[V * restarts, D]``. Reports progress about once a second."""
+        return self._minimiser(objective, start, domain).minimise(
+            objective, start, self.iterations, _progress(bench, self.iterations)
+        )
+
+    def _minimiser(self, objective: MatchingObjective, start: Tensor, domain: Domain) -> BatchedLBFGS | BatchedAdam:
+        if self.optimizer == "lbfgs":
+            return BatchedLBFGS(
+                self.lr, self.inner_iterations, self.history, self.tolerance_grad, self.tolerance_change
+            )
+        box = bounds(domain, objective.shape, start) if self.clamp_pixels else None
+        signed = objective.sizes[0] if self.sign_gradient else 0  # of the images alone
+        return BatchedAdam(self.lr, self.decay, signed, box, self.keep, self.patience)
+
+    def best_restart(self, distance: Tensor, diverged: Tensor) -> Tensor:
+        """Of every victim's restarts the one of least distance ``[V * restarts]``: int64 ``[V]`` from 0.
+
+        A diverged one is taken only if all have diverged.
+        """
+        diverged = diverged.view(-1, self.restarts)
+        eligible = ~diverged | diverged.all(1, keepdim=True)
+        distance = torch.where(eligible, distance.view_as(diverged), torch.inf)
+        return distance.nan_to_num(torch.inf, torch.inf).argmin(1)
+
+
+def _progress(bench: Bench, iterations: int) -> Progress:
+    last = time.monotonic()
+
+    def progress(done: float, value: Tensor) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _TICK_SECONDS:
+            last = time.monotonic()
+            bench.tick(int(done), iterations, gradient_distance=value.nanmedian().item())
+
+    return progress
