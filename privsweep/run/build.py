@@ -8,14 +8,19 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import ValidationError
+from typing_extensions import get_protocol_members
 
 from privsweep.defense.stack import Stack
+from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
+from privsweep.interface.roles import Attack, Setting
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
 from privsweep.run.trust import check_component
+
+ROLES = {"dataset": Dataset, "prior": Dataset, "model": Architecture, "fl_setting": Setting, "attack": Attack}
 
 
 def build(composed: Composition, fetch: bool = False) -> RunSpec:
@@ -29,7 +34,9 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
     def make(key: str, node: Any) -> Any:
         try:
             check_component(key, node)
-            return instantiate(node, _convert_="all")
+            made = instantiate(node, _convert_="all")
+            complaints.extend(_lacking(key, node, made))
+            return made
         except UserError as error:
             complaints.append(str(error))
         except InstantiationException as error:
@@ -61,6 +68,15 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
         raise UserError("\n".join(refusal))
     session.resolve_device()
     return spec
+
+
+def _lacking(key: str, node: Any, made: Any) -> list[str]:
+    """What a component of the user's own misses of its role."""
+    role = ROLES.get(key)
+    missing = sorted(m for m in get_protocol_members(role) if not hasattr(made, m)) if role else []
+    if not missing:
+        return []
+    return [f"{key}={node.get('_target_')}: has no {', '.join(missing)}; a {role.__name__} needs them"]  # type: ignore[union-attr]
 
 
 def _complaints(key: str, node: Any, error: InstantiationException) -> list[str]:

@@ -64,3 +64,11 @@ def test_sequences_of_tokens(run: Any) -> None:
     assert record["metrics"]["token_accuracy"] == 1
     assert record["metrics"]["exact"] == 1
     assert record["utility"]["test_accuracy"] > 0
+
+
+def test_a_component_that_lacks_part_of_its_role_is_refused(
+    privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRIVSWEEP_TRUST", "extensions")
+    assert privsweep("--config-dir", str(EXTENSIONS / "conf"), "dataset=incomplete", tiny=False) == 2
+    assert "has no files, prior_size; a Dataset needs them" in " ".join(capsys.readouterr().err.split())
