@@ -24,7 +24,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.records import System
 from privsweep.store.atomic import read_json, whole_file, whole_folder, write_json
 
-SCHEMA = 1  # raised when a record or a trained system of the same configuration would come out differently
+SCHEMA = 2  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +16,12 @@ Partition = Literal["iid", "disjoint", "dirichlet"]
 ATTEMPTS = 100
 
 
-def partition(labels: Tensor, classes: int, clients: int, how: Partition, alpha: float, rng: Rng) -> list[Tensor]:
+@lru_cache(maxsize=8)  # a run asks for it when it is checked, planned, trained and exposed
+def partition(labels: Tensor, classes: int, clients: int, how: Partition, alpha: float, rng: Rng) -> tuple[Tensor, ...]:
     """Positions of every client's examples; each example belongs to exactly one client.
 
     ``iid`` is an equal random split. ``disjoint`` gives each client labels that no other has (Zen,
-    section 4.2): ten labels over three clients are 4, 3 and 3. ``dirichlet`` draws each label's shares
+    section 4.2): ten labels over three clients are 4, 3 and 3. ``dirichlet`` draws each label's proportions
     from Dirichlet(alpha) (Hsu et al., 2019), again until nobody is left with nothing.
 
     Raises UserError where the examples or the labels do not go round.
@@ -30,13 +33,13 @@ def partition(labels: Tensor, classes: int, clients: int, how: Partition, alpha:
         )
     labels = labels.cpu()
     if how == "iid":
-        return [part.sort().values for part in rng.permutation(len(labels)).tensor_split(clients)]
+        return tuple(part.sort().values for part in rng.permutation(len(labels)).tensor_split(clients))
     if how == "disjoint":
-        return _disjoint(labels, clients, rng)
+        return tuple(_disjoint(labels, clients, rng))
     for attempt in range(ATTEMPTS):
         parts = _dirichlet(labels, classes, clients, alpha, rng.child("attempt", attempt))
         if min(len(p) for p in parts) > 0:
-            return parts
+            return tuple(parts)
     raise UserError(
         f"fl_setting.dirichlet_alpha={alpha}: in {ATTEMPTS} draws some client of {clients} got no example; "
         "take a larger alpha or fewer clients"
@@ -60,9 +63,8 @@ def _dirichlet(labels: Tensor, classes: int, clients: int, alpha: float, rng: Rn
         own = (labels == label).nonzero().flatten()
         draw = rng.child("label", label)
         own = own[draw.permutation(len(own))]
-        # The generator has no gamma draws of its own; _sample_dirichlet is what torch.distributions calls.
-        shares = torch._sample_dirichlet(torch.full((clients,), alpha), draw.child("shares").generator())
-        cuts = (shares.cumsum(0)[:-1] * len(own)).round().long()
+        proportions = np.random.default_rng(draw.child("proportions").key()).dirichlet([alpha] * clients)
+        cuts = (torch.from_numpy(proportions).cumsum(0)[:-1] * len(own)).round().long()
         for client, part in enumerate(own.tensor_split(cuts.tolist())):
             parts[client].append(part)
     return [torch.cat(p).sort().values for p in parts]
