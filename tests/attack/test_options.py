@@ -1,0 +1,107 @@
+"""Every value that an attack's options can take runs, or is refused in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import torch
+from tiny import TINY, Bench
+
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Predictions, Reconstruction, Scores
+from privsweep.run.build import build
+from privsweep.run.compose import CONF, compose, searching
+from privsweep.run.run import check, expose, prior_of
+from privsweep.run.run_spec import RunSpec
+
+CHOICES = sorted(p.stem for p in (CONF / "attack").glob("*.yaml"))
+FITTING = {
+    "analytic": ["model=smlp"],
+    "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+}
+BLACK_BOX = ["dataset.prior_size=100", "dataset.train_size=40", "dataset.test_size=40", "fl_setting.candidates=20"]
+SHORT = ["fl_setting.rounds=1", "fl_setting.local_epochs=1", "fl_setting.victims=2"]
+
+
+def composed(name: str, *more: str) -> RunSpec:
+    with searching(None):
+        observes = build_class(name).observes
+        given = FITTING.get(name, BLACK_BOX if observes is Predictions else ["fl_setting.labels_known=true"])
+        set_ = {o.partition("=")[0] for o in (*given, *more)}
+        small = [o for o in (*TINY, *SHORT) if o.partition("=")[0] not in set_]
+        return build(compose([*small, f"attack={name}", *given, *more]))
+
+
+def build_class(name: str) -> Any:
+    module, _, cls = compose([f"attack={name}"]).config["attack"]["_target_"].rpartition(".")
+    return getattr(__import__(module, fromlist=[cls]), cls)
+
+
+def values(hint: Any) -> Iterator[str]:
+    """The values of an option that has a few: literals, truth values, and null where it may be."""
+    if hint is bool:
+        yield from ("true", "false")
+    elif get_origin(hint) is Literal:
+        yield from map(str, get_args(hint))
+    elif get_origin(hint) is not None:
+        for part in get_args(hint):
+            yield from values(part)
+    elif hint is type(None):
+        yield "null"
+
+
+def variants() -> list[tuple[str, str]]:
+    """Attack and override; presets of one class by the optimiser that they take."""
+    found, met = [], set()
+    with searching(None):
+        for name in CHOICES:
+            cls = build_class(name)
+            config = compose([f"attack={name}"]).config["attack"]
+            kind = (cls, config.get("optimizer"), config.get("online"))
+            if kind in met:
+                continue
+            met.add(kind)
+            hints = get_type_hints(cls)
+            for field in dataclasses.fields(cls):
+                found += [(name, f"attack.{field.name}={value}") for value in values(hints[field.name])]
+    return found
+
+
+VARIANTS = variants()
+
+
+def test_none_is_lost() -> None:
+    assert len(VARIANTS) >= 70
+    assert ("cpl", "attack.match=deterministic_layers") in VARIANTS
+    assert ("lira_online", "attack.variance=record") in VARIANTS
+    assert ("shadow_membership", "attack.classifier=logistic") in VARIANTS
+    assert ("dlg", "attack.labels=analytic") in VARIANTS
+
+
+@pytest.mark.parametrize(("name", "override"), VARIANTS, ids=lambda x: x)
+def test_it_runs_or_is_refused_in_one_line(name: str, override: str) -> None:
+    rng, bench, refusal = Rng(0), Bench(), ""
+    try:
+        spec = composed(name, override)
+        data = spec.dataset.load(rng.child("dataset"))
+        prior = prior_of(spec, data, rng)
+        check(spec, data, prior, rng)
+    except UserError as error:
+        refusal = str(error)
+    if refusal:
+        assert len(refusal.splitlines()) == 1
+        assert "attack" in refusal
+        return
+    system = spec.training_setting().train(data, spec.model, spec.defense, rng, bench)
+    assert spec.view is not None
+    out = expose(spec, spec.view, system, data, prior, spec.defense, rng)
+    prepared = spec.attack.prepare(out.known.only(spec.attack.prepares_from), bench, rng)
+    guess = spec.attack(out.seen, out.known, prepared, bench, rng)
+    assert isinstance(guess, Reconstruction | Scores)
+    made = guess.images if isinstance(guess, Reconstruction) else guess.decisions.double()
+    assert torch.isfinite(made).all()
