@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from tiny import TINY, Bench
 
 from privsweep.cli import main as cli
@@ -51,16 +49,7 @@ def privsweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Privsweep:
 
     def call(*arguments: str, tiny: bool = True) -> int:
         given: Sequence[str] = [*arguments, *(a for a in TINY if tiny and a.partition("=")[0] not in _keys(arguments))]
-        monkeypatch.setattr(sys, "argv", ["privsweep", *given])
-        GlobalHydra.instance().clear()
-        cli._outcome.clear()
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        finally:
-            GlobalHydra.instance().clear()
-        return 0
+        return cli.main(given)
 
     return call
 

@@ -1,27 +1,25 @@
-"""Sweeps: a table's cells or an ad hoc product become Hydra jobs; what is stored is not run again."""
+"""Sweeps: a table's cells or an ad hoc product become runs, checked before anything starts; what is stored stays."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override
 
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import build
-from privsweep.run.compose import Composition, compose, searching
+from privsweep.run.compose import Composition, compose, parse, searching
 from privsweep.run.run import check, prior_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import at_hand
 from privsweep.store.store import Record, Store, signature
 from privsweep.table.spec import Job, Table
 
-DEFENSE_PARAMETER = re.compile(r"\+{0,2}defense\.(\w+)\.")
-ATTACK_PARAMETER = re.compile(r"\+{0,2}attack\.")
+CELLS_SET = ("dataset", "prior", "model", "fl_setting", "attack", "defense", "metrics", "seed", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,12 @@ class PlannedRun:
     record: Record | None  # what the store has: complete, failed or nothing
 
     @property
+    def complete(self) -> bool:
+        return self.record is not None and self.record["status"] == "complete"
+
+    @property
     def missing(self) -> bool:
-        return self.spec.session.force or self.record is None or self.record["status"] != "complete"
+        return self.spec.session.force or not self.complete
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class SweepPlan:
 
     runs: list[PlannedRun]
     table: Table | None = None
-    name: str = ""  # of the spec, such as zen/table1
-    overrides: tuple[str, ...] = ()
+    name: str = ""  # of the table, such as zen/table1
+    typed: tuple[Override, ...] = ()  # on the command line
+    hydra: Mapping[str, Any] = field(default_factory=dict)  # Hydra's own part of the first composition
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
 
     @property
@@ -60,39 +63,46 @@ class SweepPlan:
             seen.add(key)
         return sorted(todo, key=lambda run: rank[run.name])
 
+    @property
+    def swept(self) -> list[str]:
+        """The keys that take several values."""
+        return [key_of(o) for o in self.typed if o.is_sweep_override()]
+
+    def typed_but(self, *keys: str) -> list[str]:
+        """What was typed, but for ``keys``."""
+        return [str(o.input_line) for o in self.typed if key_of(o) not in keys]
+
+    def for_hydra(self, cells: Collection[str]) -> list[str]:
+        """What Hydra's sweeper is given: what was typed, and the cells to run of a table.
+
+        Without the defences' parameters then, for only cells have the defences; jobs know what their cell sets.
+        """
+        if not cells:
+            return self.typed_but()
+        return [*(str(o.input_line) for o in self.typed if not _of_cells(o)), f"cell={','.join(cells)}"]
+
     def records(self) -> dict[str, Record | None]:
         return {run.name: run.record for run in self.runs}
 
+    def looked_up(self) -> SweepPlan:
+        """With the records that the store has by now."""
+        return replace(self, runs=[replace(run, record=_record(run.spec)) for run in self.runs])
 
-def expand(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+
+def key_of(override: Override) -> str:
+    """What is overridden, such as ``attack.iterations``, ``model`` or ``dataset@prior``."""
+    return override.get_key_element().lstrip("+~")
+
+
+def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
     """The product of the swept values, in the order of Hydra's basic sweeper."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
     product: list[tuple[str, ...]] = [()]
-    for text, override in zip(overrides, parsed, strict=True):
+    for override in typed:
+        values = [str(override.input_line)]
         if override.is_sweep_override():
-            key = override.get_key_element()
-            values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            values = [text]
+            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         product = [(*done, value) for done in product for value in values]
     return product
-
-
-def _compose_first(overrides: Sequence[str], extra: Sequence[str] = ()) -> Composition:
-    """Without defences' parameters where there is an spec: which cells have the defence is not known yet."""
-    has_experiment = any(o.startswith("experiment=") for o in overrides)
-    return compose([o for o in overrides if not (has_experiment and DEFENSE_PARAMETER.match(o))], extra)
-
-
-def swept(overrides: Sequence[str]) -> list[str]:
-    """The keys that take several values."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [o.get_key_element().lstrip("+~") for o in parsed if o.is_sweep_override()]
-
-
-def without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """The overrides but for those of ``keys``."""
-    return [o for o in overrides if o.lstrip("+").partition("=")[0] not in keys]
 
 
 def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> SweepPlan:
@@ -101,35 +111,43 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
     Where nothing will be run, nothing is downloaded either, and a table does without the cells whose dataset is not
     there and was never seen, unless that leaves none.
     """
-    try:
-        combinations = expand(overrides) if multirun else [tuple(overrides)]
-    except HydraException as error:
-        raise UserError(f"{error}".splitlines()[0]) from error
-    with searching(config_dir) as extra:
-        first = _compose_first(combinations[0], extra)
+    with searching(config_dir):
+        typed = tuple(parse(overrides))
+        combinations = expand(typed) if multirun else [tuple(overrides)]
+        first = compose(without_parameters(combinations[0]))
         running = running and first.config["plan"] is not True
         if first.config.get("table"):
             if len(combinations) > 1:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
-            return _table_plan(first, overrides, extra, running)
-        rest = (compose(c, extra) for c in combinations[1:])
+            return _table_plan(first, typed, running)
+        if first.overrides != combinations[0]:  # an experiment, but no table
+            first = compose(combinations[0])
+        rest = (compose(combination) for combination in combinations[1:])
         runs = [_planned(str(n), composed, running) for n, composed in enumerate([first, *rest])]
-    return SweepPlan(runs, overrides=tuple(overrides))
+    return SweepPlan(runs, typed=typed, hydra=first.hydra)
 
 
-def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str], running: bool) -> SweepPlan:
+def without_parameters(overrides: Sequence[str]) -> list[str]:
+    """Without defences' parameters where there is an experiment: which cells have the defence is not known yet."""
+    parsed = parse(overrides)
+    if not any(key_of(o) == "experiment" for o in parsed):
+        return list(overrides)
+    return [str(o.input_line) for o in parsed if not key_of(o).startswith("defense.")]
+
+
+def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -> SweepPlan:
     name = base.choices.get("experiment") or "table"
     table = Table.from_config(base.config["table"], name, base.config.get("figure"))
-    mine = {o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
-    clash = sorted(mine & table.keys())
+    clash = sorted({key_of(o) for o in typed} & table.keys())
     if clash:
         raise UserError(f"{clash[0]}: rows and columns of the table set it, so it cannot be overridden; leave it out")
     wanted = table.chosen(base.config.get("only"))
+    cells = Cells(base, [o for o in typed if key_of(o) != "cell"])
     runs, refused = [], []
     for job in table.jobs():
         chosen = any(column in wanted for _, column, _ in job.cells)
         try:
-            run = _planned(job.id, compose_cell(overrides, job, extra), chosen and running)
+            run = _planned(job.id, cells.compose(job), chosen and running)
         except AbsentError as error:
             if chosen and running:
                 raise
@@ -140,45 +158,61 @@ def _table_plan(base: Composition, overrides: Sequence[str], extra: Sequence[str
     if not runs and refused:
         raise refused[0]
     absent = dict.fromkeys(str(error.__cause__) for error in refused)
-    return SweepPlan(runs, table, name, tuple(overrides), tuple(absent))
+    return SweepPlan(runs, table, name, typed, base.hydra, tuple(absent))
 
 
-def compose_cell(overrides: Sequence[str], job: Job, extra: Sequence[str] = ()) -> Composition:
-    """The spec, the command line and the cell.
+@dataclass(frozen=True)
+class Cells:
+    """Composes the cells of a table."""
 
-    A defence's parameter applies where the defence is present, an attack's where the cell's attack has it.
-    """
-    given = without(overrides, ["cell"])
-    theirs = [o for o in given if ATTACK_PARAMETER.match(o)]
-    if theirs and any(o.startswith("attack=") for o in job.overrides):
-        others = [o for o in (*given, *job.overrides) if o not in theirs and not DEFENSE_PARAMETER.match(o)]
-        known = compose(others, extra).config["attack"]
-        given = [o for o in given if o not in theirs or re.split(r"[.=]", o)[1] in known]
-    typed = [*given, *job.overrides]
-    special = [o for o in typed if DEFENSE_PARAMETER.match(o)]
-    plain = [o for o in typed if o not in special]
-    if not special:
-        return compose(plain, extra)
-    chosen = [o.partition("=")[2] for o in plain if o.startswith("defense=")]
-    present = re.findall(r"\w+", chosen[-1]) if chosen else compose(plain, extra).config["defense"] or {}
-    apply = [o for o in special if DEFENSE_PARAMETER.match(o)[1] in present]  # type: ignore[index]
-    return compose([*plain, *apply], extra)
+    base: Composition  # the experiment and what was typed, without any cell
+    typed: Sequence[Override]
+    parameters: dict[str, set[str]] = field(default_factory=dict)  # of the attacks that cells choose
+
+    def compose(self, job: Job) -> Composition:
+        """A cell is the experiment file, what was typed, and what its row, column and seed set, in that order.
+
+        Of these, a defence's parameter applies where the cell has the defence, and what was typed for an attack
+        where the attack that the cell chooses has the parameter.
+        """
+        own = parse(job.overrides)
+        for override in own:
+            if key_of(override).partition("@")[2] not in ("", "prior") or _group(override) not in CELLS_SET:
+                raise UserError(f"{override.input_line}: a cell sets only {', '.join(CELLS_SET)}; type it instead")
+        given = [*self.typed, *own]
+        defenses = next((o.value() for o in reversed(given) if key_of(o) == "defense"), self.base.config["defense"])
+        present = [defenses] if isinstance(defenses, str) else defenses or []
+        given = [o for o in given if not _parameter(o, "defense") or _parameter(o, "defense") in present]  # type: ignore[operator]
+        attack = next((o for o in reversed(own) if key_of(o) == "attack"), None)
+        if attack and any(_parameter(o, "attack") for o in self.typed):
+            known = self._parameters(str(attack.input_line))
+            given = [o for o in given if o in own or not (p := _parameter(o, "attack")) or p in known]
+        return compose([str(o.input_line) for o in given])
+
+    def _parameters(self, attack: str) -> set[str]:
+        """What the attack that an override chooses can be given."""
+        if attack not in self.parameters:
+            plain = [str(o.input_line) for o in self.typed if _group(o) not in ("attack", "defense")]
+            self.parameters[attack] = {*compose([*plain, attack]).config["attack"]}
+        return self.parameters[attack]
 
 
-def acceptable(arguments: Sequence[str]) -> list[str]:
-    """Hydra composes the experiment without any cell, where a defence's parameter must be forced in."""
-    return [f"++{a.lstrip('+')}" if DEFENSE_PARAMETER.match(a) else a for a in arguments]
+def _group(override: Override) -> str:
+    return override.key_or_group.partition(".")[0]
 
 
-def compose_named_cell(overrides: Sequence[str], cell: str) -> Composition:
-    """In a Hydra job: the composition of one cell of the experiment that ``overrides`` name."""
-    base = _compose_first(without(overrides, ["cell"]))
-    if not base.config.get("table"):
-        raise UserError(f"cell={cell}: there is no table; cells belong to experiment=...")
-    jobs = {job.id: job for job in Table.from_config(base.config["table"]).jobs()}
-    if cell not in jobs:
-        raise UserError(f"cell={cell}: the table has no such cell; plan=true lists them")
-    return compose_cell(overrides, jobs[cell])
+def _parameter(override: Override, group: str) -> str | None:
+    """``iterations`` of ``attack.iterations``, the defence's name of ``defense.<name>.sigma``; of others None."""
+    first, *rest = override.key_or_group.split(".")
+    return rest[0] if rest and first == group else None
+
+
+def _of_cells(override: Override) -> bool:
+    return key_of(override) == "cell" or _parameter(override, "defense") is not None
+
+
+def _record(spec: RunSpec) -> Record | None:
+    return Store(spec.session.output_dir).record(spec.signature)
 
 
 def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
@@ -187,8 +221,7 @@ def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
         raise type(error)("\n".join(prefix + line for line in str(error).splitlines())) from error
-    record = Store(spec.session.output_dir).record(spec.signature)
-    return PlannedRun(name, composed.overrides, spec, record)
+    return PlannedRun(name, composed.overrides, spec, _record(spec))
 
 
 def check_data(planned: SweepPlan) -> None:

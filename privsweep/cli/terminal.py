@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from privsweep.cli.sweep import PlannedRun, SweepPlan, swept, without
+from privsweep.cli.sweep import PlannedRun, SweepPlan
 from privsweep.interface.printable import printable
 from privsweep.report.summary import summary
 from privsweep.report.table_terminal import table_terminal
@@ -117,7 +117,7 @@ def table(planned: SweepPlan) -> int:
     """Lays a table out, writes it and shows it; the exit code."""
     assert planned.table is not None
     session = planned.runs[0].spec.session
-    given = without(planned.overrides, ["experiment", "scale", "force", "cell"])
+    given = planned.typed_but("experiment", "scale", "force", "cell")
     folder = Store(session.output_dir).folder
     filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
     out.print(table_terminal(filled, out.width))
@@ -129,7 +129,7 @@ def table(planned: SweepPlan) -> int:
 def summarise(planned: SweepPlan) -> int:
     """The summary of an ad hoc sweep, mean and standard deviation over seeds; the exit code."""
     session = planned.runs[0].spec.session
-    made = summary([run.record or _absent(run) for run in planned.runs], swept(planned.overrides))
+    made = summary([run.record or _absent(run) for run in planned.runs], planned.swept)
     out.print(made.terminal())
     stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
@@ -138,13 +138,13 @@ def summarise(planned: SweepPlan) -> int:
             draft.write_text(text)
     _written(paths)
     for run in planned.runs:
-        if run.record is None or run.record["status"] != "complete":
+        if not run.complete:
             reason = run.record.get("error", run.record["status"]) if run.record else "no record"
             err.print(
                 f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(reason)}",
                 soft_wrap=True,
             )
-    return 0 if all(run.record and run.record["status"] == "complete" for run in planned.runs) else 1
+    return 0 if all(run.complete for run in planned.runs) else 1
 
 
 def _absent(run: PlannedRun) -> Record:

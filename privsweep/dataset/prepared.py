@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from privsweep.dataset.base import Shaping
 from privsweep.dataset.download import absent, prepared
@@ -17,7 +20,7 @@ from privsweep.interface.randomness import Rng
 class Prepared(Shaping):
     """``data_dir/name.npz``; a published dataset is downloaded when its file is missing."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # of a file in data_dir
     data_dir: Path
 
     def files(self) -> DataFiles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.interface.errors import UserError
-from privsweep.run.trust import check_hydra
+from privsweep.run.checked_loader import CheckedLoader, without_environment
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
@@ -43,28 +50,60 @@ class Composition:
     config: dict[str, Any]  # resolved, without Hydra's part
     choices: dict[str, Any]  # group -> choice, as composed
     overrides: tuple[str, ...]
+    hydra: dict[str, Any]  # Hydra's own part, resolved for a run that is no job of a sweep
 
 
 @contextmanager
-def searching(config_dir: str | None) -> Iterator[list[str]]:
-    """Hydra's search path, outside of a Hydra job; yields the overrides that add the user's ``--config-dir``."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+def searching(config_dir: str | None) -> Iterator[Hydra]:
+    """Hydra, searching the built-in configuration and the user's ``--config-dir``. Raises UserError."""
+    version.setbase("1.3")
+    path = create_config_search_path(str(CONF))
+    if config_dir:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
+        own = f"file://{Path(config_dir).resolve()}"
+        path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
+    current = GlobalHydra.instance()
+    before = current.hydra
+    current.hydra = Hydra("privsweep", CheckedLoader(path, OmegaConf.load(CONF / "config.yaml").output_dir))
+    try:
+        yield current.hydra
+    finally:
+        current.hydra = before
 
 
-def compose(overrides: Sequence[str], extra: Sequence[str] = ()) -> Composition:
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """What each override sets, as Hydra understands it; in ``searching`` or in a Hydra job. Raises UserError."""
+    try:
+        return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UserError(f"{error}".splitlines()[0]) from error
+
+
+def compose(overrides: Sequence[str]) -> Composition:
     """Composes; to be called in ``searching`` or in a Hydra job. Raises UserError."""
     try:
-        cfg = hydra.compose("config", overrides=[*overrides, *extra], return_hydra_config=True)
-        check_hydra(OmegaConf.to_container(cfg.hydra, resolve=False), overrides)  # type: ignore[arg-type]
-        choices = {str(k): _choice(v) for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-        OmegaConf.set_struct(cfg, False)
-        del cfg["hydra"]
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        cfg = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+        return composition(cfg, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, overrides)) from error
-    return Composition(config=config, choices=choices, overrides=tuple(overrides))  # type: ignore[arg-type]
+
+
+def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
+    """What Hydra composed, as plain data; its own part included."""
+    choices = {str(k): _choice(v) for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+    for group, choice in choices.items():
+        for name in choice if isinstance(choice, list) else [choice]:
+            if name is not None and not _is_name(str(name)):
+                raise UserError(f"{group}={name}: leaves its folder, or is no name; choose one that --help lists")
+    with open_dict(cfg):
+        own = cfg.hydra
+        own.job.num, own.job.id, own.runtime.output_dir = 0, "0", os.path.abspath(own.run.dir)
+        with without_environment():
+            hydras = OmegaConf.to_container(own, resolve=True)
+            del cfg["hydra"]
+            config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    return Composition(config, choices, tuple(overrides), hydras)  # type: ignore[arg-type]
 
 
 def _choice(value: Any) -> Any:
@@ -74,6 +113,11 @@ def _choice(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("["):
         return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
     return value
+
+
+def _is_name(text: str) -> bool:
+    """Whether it names a file below its group's folder, such as zen/table1."""
+    return all(re.fullmatch(r"\w[\w.+-]*", part) for part in text.split("/"))
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
@@ -98,8 +142,9 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if key and ("struct" in text or "not in" in text):
         return f"{key[1]}: no such key; {_nearest(key[1])}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = f"{key[1]}: " if key and key[1] not in lines[0] else ""
-    return f"{named}{lines[0]}; see privsweep --help and privsweep --cfg job"
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    named = f"{key[1]}: " if key and key[1] not in said else ""
+    return f"{named}{said}; see privsweep --help and privsweep --cfg job"
 
 
 def _nearest(key: str) -> str:

@@ -19,8 +19,8 @@ def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
 
     ``config_dir`` holds choices of your own. Raises UserError.
     """
-    with searching(config_dir) as extra:
-        return build(_compose(overrides, extra))
+    with searching(config_dir):
+        return build(_compose(overrides), fetch=True)
 
 
 def execute(spec: RunSpec) -> Record:

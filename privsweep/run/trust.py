@@ -1,8 +1,8 @@
-"""A configuration from a stranger runs no code.
+"""A configuration from a stranger runs no code: which classes it may name.
 
-``_target_`` may name only classes defined in privsweep, or in packages that the user's own environment
-trusts by name: ``PRIVSWEEP_TRUST=my_package,other``. Hydra itself builds callbacks, launchers and logging
-from the configuration, so its part is checked before Hydra sees it.
+``_target_`` may name only components defined in privsweep, or classes defined in packages that the user's own
+environment trusts by name: ``PRIVSWEEP_TRUST=my_package,other``. What matters is where a class was defined, not
+the path by which it was reached: ``privsweep.store.store.torch.load`` is none of ours.
 """
 
 from __future__ import annotations
@@ -12,81 +12,71 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from pydantic.dataclasses import is_pydantic_dataclass
+
 from privsweep.interface.errors import UserError
 
-HYDRA = ("hydra._internal", "hydra_plugins", "privsweep")
-LOGGING = frozenset(
-    {"logging.StreamHandler", "logging.FileHandler", "colorlog.ColoredFormatter", "logging.NullHandler"}
-)
-SHELL = ("setup", "python", "additional_parameters", "srun_args", "comment", "dependency")
+INSTANTIATION = ("_args_", "_partial_", "_recursive_", "_convert_")  # Hydra's words beside _target_
 
 
 def trusted() -> tuple[str, ...]:
-    """Top-level packages whose classes a configuration may name."""
+    """Packages whose classes a configuration may name."""
     return ("privsweep", *(name for name in os.environ.get("PRIVSWEEP_TRUST", "").split(",") if name))
 
 
-def _under(target: str, roots: Sequence[str]) -> bool:
-    return any(target == root or target.startswith(f"{root}.") for root in roots)
-
-
 def check_target(key: str, target: Any) -> None:
-    """Raises UserError unless ``target`` is a class defined in a trusted package."""
+    """Raises UserError unless ``target`` is a component of privsweep or a class defined in a trusted package."""
     roots = trusted()
     if not isinstance(target, str) or not _under(target, roots):
         raise UserError(
             f"{key}._target_={target}: only classes of {', '.join(roots)} may be named; to trust a package of "
             "your own, set PRIVSWEEP_TRUST=its_name"
         )
+    found = class_of(key, target, roots)
+    if _under(found.__module__, roots[:1]) and not is_pydantic_dataclass(found):
+        raise UserError(f"{key}._target_={target}: is no component; name a class that is decorated as one")
+
+
+def class_of(key: str, target: str, roots: Sequence[str]) -> type:
+    """The class that ``target`` names. Raises UserError unless it was defined under ``roots``."""
+    if not _under(target, roots):
+        raise UserError(f"{key}._target_={target}: only classes of {', '.join(roots)} may be named; remove it")
     module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{key}._target_={target}: cannot be imported ({error}); mend the name") from error
+        raise UserError(f"{key}._target_={target}: cannot be imported ({error}); correct the name") from error
     if not isinstance(found, type) or not _under(found.__module__, roots):
         raise UserError(f"{key}._target_={target}: is no class defined in {', '.join(roots)}; name the class itself")
+    return found
 
 
 def check_component(key: str, node: Any) -> None:
-    """Checks every ``_target_`` of a group's configuration; Hydra's other instantiation keys are refused."""
-    for path, mapping in _mappings(node, key):
-        for word in ("_args_", "_partial_", "_recursive_", "_convert_"):
-            if word in mapping:
-                raise UserError(f"{path}.{word}: is not used here; remove it")
-        if "_target_" in mapping:
-            check_target(path, mapping["_target_"])
+    """Checks every ``_target_`` of a group's resolved configuration; raises UserError.
+
+    Hydra's other instantiation keys are refused, and text that would be interpolated a second time.
+    """
+    for path, value in walk(node, key):
+        if isinstance(value, str) and "${" in value:
+            raise UserError(f"{path}={value}: an escaped interpolation is not used here; write the value itself")
+        if isinstance(value, Mapping):
+            for word in INSTANTIATION:
+                if word in value:
+                    raise UserError(f"{path}.{word}: is not used here; remove it")
+            if "_target_" in value:
+                check_target(path, value["_target_"])
 
 
-def check_hydra(node: Mapping[str, Any], typed: Sequence[str]) -> None:
-    """Checks Hydra's own part; ``typed`` are the overrides of the command line, which the user answers for."""
-    for path, mapping in _mappings(node, "hydra"):
-        target = mapping.get("_target_")
-        if target is not None and not _under(str(target), HYDRA):
-            raise UserError(f"{path}._target_={target}: not one of Hydra's or privsweep's; remove it")
-        if path.startswith(("hydra.job_logging", "hydra.hydra_logging")):
-            for word in ("()", "class"):
-                if word in mapping and mapping[word] not in LOGGING:
-                    raise UserError(f"{path}.{word}={mapping[word]}: not a known log handler; remove it")
-            for key, value in mapping.items():
-                if isinstance(value, str) and value.startswith(("ext://", "cfg://")) and value not in STREAMS:
-                    raise UserError(f"{path}.{key}={value}: may not be looked up; remove it")
-    for word in SHELL:
-        value = (node.get("launcher") or {}).get(word)
-        if value and not any(o.lstrip("+").startswith(f"hydra.launcher.{word}=") for o in typed):
-            raise UserError(
-                f"hydra.launcher.{word}={value}: runs in a shell, so it is taken from the command line only; "
-                f"type hydra.launcher.{word}=..."
-            )
-
-
-STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})
-
-
-def _mappings(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """A nested configuration and everything in it, each with its dotted path."""
+    yield path, node
     if isinstance(node, Mapping):
-        yield path, node
         for key, value in node.items():
-            yield from _mappings(value, f"{path}.{key}")
+            yield from walk(value, f"{path}.{key}")
     elif isinstance(node, list | tuple):
         for number, value in enumerate(node):
-            yield from _mappings(value, f"{path}[{number}]")
+            yield from walk(value, f"{path}[{number}]")
+
+
+def _under(name: str, roots: Sequence[str]) -> bool:
+    return any(name == root or name.startswith(f"{root}.") for root in roots)

@@ -1,0 +1,100 @@
+"""Runs what was planned: one run here, a sweep's through Hydra's sweeper and whatever launcher is chosen."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log, env_override
+from omegaconf import DictConfig, OmegaConf
+
+from privsweep.cli import terminal
+from privsweep.cli.sweep import SweepPlan
+from privsweep.interface.errors import UserError
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
+from privsweep.run.run import run
+from privsweep.run.run_spec import RunSpec
+from privsweep.store.store import check_writable
+
+log = logging.getLogger(__name__)
+FAILED = 1  # exit code
+
+
+def single(planned: SweepPlan) -> int:
+    """The one run of a plan; the exit code. Raises UserError."""
+    [only] = planned.runs
+    if planned.hydra["callbacks"]:
+        raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
+    check_writable(only.spec.session.output_dir)
+    with _logging(planned.hydra):
+        try:
+            _execute(only.spec)
+        except UserError as error:
+            log.error("%s", error)
+            raise
+        except Exception as error:
+            log.exception("the run failed")
+            terminal.complain(f"{type(error).__name__}: {error}")
+            traceback.print_exception(error)
+            return FAILED
+    return 0
+
+
+def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
+    """Runs what is missing of a table, or an ad hoc sweep; why jobs were refused, one line each.
+
+    A launcher that loses a job raises; what the others filed is kept, and the caller looks it up.
+    """
+    cells = {run.name: run.overrides for run in planned.missing} if planned.table else {}
+    check_writable(planned.runs[0].spec.session.output_dir)
+    with searching(config_dir) as hydra:
+        try:
+            batches = hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            log.exception("the launcher gave up")
+            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            return [
+                f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
+            ]
+    return [done.return_value for batch in batches for done in batch if done.return_value]
+
+
+def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> str | None:
+    """One job of Hydra's, in this process or on a node of a cluster; why it was refused, or None.
+
+    ``cells`` are the overrides of a table's cells by name. Failures are filed in the store, not raised.
+    """
+    try:
+        _execute(build(compose(cells.get(str(cfg.cell), HydraConfig.get().overrides.task)), fetch=True))
+    except UserError as error:
+        log.error("%s", error)
+        return str(error)
+    except Exception as error:
+        if type(error).__module__.startswith("submitit"):  # a time limit: the launcher must see it
+            raise
+        log.exception("the run failed")
+    return None
+
+
+def _execute(spec: RunSpec) -> None:
+    terminal.start(spec)
+    terminal.finish(spec, run(spec))
+
+
+@contextmanager
+def _logging(hydra: Mapping[str, Any]) -> Iterator[None]:
+    """As in a job of Hydra's: a log file in a folder of its own, which keeps tracebacks, and the variables set."""
+    Path(hydra["runtime"]["output_dir"]).mkdir(parents=True, exist_ok=True)
+    own = OmegaConf.create({"logging": hydra["job_logging"], "verbose": hydra["verbose"]})
+    configure_log(own.logging, own.verbose)
+    with env_override(hydra["job"]["env_set"]):
+        yield

@@ -1,0 +1,133 @@
+"""Hydra's loader of configurations, with a check: in whatever process Hydra composes, nothing else is handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.resolvers import oc
+
+from privsweep.interface.errors import UserError
+from privsweep.run.hydra_settings import check_hydra, inside
+
+# What only a job learns: while the rest is resolved, these stand in its place.
+NUMBER, ID, FOLDER = 918273645, "<hydra.job.id>", "<hydra.runtime.output_dir>"
+LATE = {str(NUMBER): "${hydra.job.num}", ID: "${hydra.job.id}", FOLDER: "${hydra.runtime.output_dir}"}
+
+
+class CheckedLoader(ConfigLoaderImpl):
+    """Launchers carry it to their jobs, so that a job on a cluster checks what it composes there, too.
+
+    ``output_dir`` is where results go when the command line does not say otherwise.
+    """
+
+    def __init__(self, config_search_path: ConfigSearchPath, output_dir: str):
+        super().__init__(config_search_path)
+        self.output_dir = output_dir
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """As Hydra does, and raises UserError for what could run code or write elsewhere."""
+        with without_environment():
+            try:
+                cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+            except KeyError as error:
+                raise UserError(f"hydra.job.env_copy={error.args[0]}: is not set here; set it first") from error
+            settle(cfg, OverridesParser.create().parse_overrides(overrides), self.output_dir)
+        return cfg
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """A job's configuration; its folder lies in that of the sweep, whose name tells when it began."""
+        cfg = super().load_sweep_config(master_config, sweep_overrides)
+        cfg.hydra.sweep.dir = master_config.hydra.sweep.dir
+        return cfg
+
+
+def settle(cfg: DictConfig, overrides: Sequence[Override], output_dir: str) -> None:
+    """Resolves Hydra's part of ``cfg`` in place and checks it; raises UserError.
+
+    What is checked is what Hydra will use: no interpolation stays behind that a job could resolve to something else.
+    """
+    if OmegaConf.is_interpolation(cfg, "hydra"):
+        raise UserError("hydra: is an interpolation; write the values themselves")
+    typed = {key for o in overrides if not o.is_sweep_override() for key in _keys(o.key_or_group, o.value())}
+    own = cfg.hydra
+    for kind, given in (("hydra", own.overrides.hydra), ("task", own.overrides.task)):
+        if list(given) != [o.input_line for o in overrides if o.is_hydra_override() == (kind == "hydra")]:
+            raise UserError(f"hydra.overrides.{kind}: is Hydra's own note; remove it")
+    output_dir = _output_dir(cfg, typed, output_dir)
+    with open_dict(own):
+        own.job.num, own.job.id, own.runtime.output_dir = NUMBER, ID, FOLDER
+        resolved: Any = OmegaConf.to_container(own, resolve=True)
+        own.job.num, own.job.id, own.runtime.output_dir = "???", "???", "???"
+        check_hydra(resolved, typed, output_dir, FOLDER)
+        _freeze(own, resolved)
+
+
+def _output_dir(cfg: DictConfig, typed: set[str], default: str) -> str:
+    """The folder of results. Raises UserError where a file of the configuration names one elsewhere."""
+    given = str(OmegaConf.select(cfg, "output_dir", default=default))
+    if not given.isprintable() or "${" in given:
+        raise UserError(f"output_dir={given!r}: is no name of a folder; choose another")
+    if "output_dir" in typed:
+        return given
+    if not inside(given, default):
+        raise UserError(f"output_dir={given}: leaves the output folder {default}; type it to write elsewhere")
+    return default
+
+
+def _keys(path: str, value: Any) -> Iterator[str]:
+    """The dotted keys that an override sets."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _keys(f"{path}.{key}", inner)
+    else:
+        yield path
+
+
+def _freeze(node: Any, resolved: Any) -> None:
+    keys: Any = node.keys() if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        if OmegaConf.is_interpolation(node, key):
+            node[key] = _late(resolved[key])
+        elif not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig | ListConfig):
+            _freeze(node[key], resolved[key])
+
+
+def _late(value: Any) -> Any:
+    """With what a job learns as references again."""
+    if isinstance(value, Mapping):
+        return {key: _late(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_late(inner) for inner in value]
+    text = str(value)
+    for name, reference in LATE.items():
+        text = text.replace(name, reference)
+    return value if text == str(value) else text
+
+
+@contextmanager
+def without_environment() -> Iterator[None]:
+    """Variables of the environment hold secrets, and configurations end up in records: they are not read."""
+    OmegaConf.register_new_resolver("oc.env", _refuse_environment, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def _refuse_environment(name: str, default: Any = None) -> NoReturn:
+    raise UserError(f"${{oc.env:{name}}}: a configuration reads no environment; type the value, as in key=${name}")

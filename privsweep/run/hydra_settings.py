@@ -1,0 +1,169 @@
+"""A configuration from a stranger runs no code: Hydra's own part, from which Hydra builds before any of ours runs.
+
+What was typed on the command line is the user's own. What comes from a file is judged, resolved, by lists of what is
+known to be harmless; classes and control characters are judged whoever set them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+
+from privsweep.interface.errors import UserError
+from privsweep.run.trust import INSTANTIATION, class_of, trusted, walk
+
+SHIPPED = (  # where the classes are defined that Hydra and its launchers of ours ship
+    "hydra._internal.core_plugins",
+    "hydra.experimental.callbacks",
+    "hydra_plugins.hydra_submitit_launcher",
+    "hydra_plugins.hydra_joblib_launcher",
+)
+LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or reaches no shell
+    {"partition", "qos", "constraint", "gres", "account", "exclude", "mem_per_gpu", "mem_per_cpu", "name"}
+    | {"submitit_folder", "backend", "prefer", "require", "pre_dispatch", "batch_size", "max_nbytes"}
+    | {"mmap_mode", "temp_folder"}
+)
+LOGGING = {  # section of a logging configuration: its keys
+    "formatters": frozenset({"format", "datefmt", "()", "class", "log_colors"}),
+    "handlers": frozenset({"class", "formatter", "level", "stream", "filename", "mode", "delay", "encoding"}),
+    "loggers": frozenset({"level", "handlers", "propagate"}),
+}
+LOGGING_REST = frozenset({"version", "root", "disable_existing_loggers"})
+LOGGING_CLASSES = frozenset(
+    {"logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "colorlog.ColoredFormatter"}
+)
+STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})
+NOT_FROM_FILES = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # Hydra writes them itself
+
+
+def check_hydra(node: Mapping[str, Any], typed: Collection[str], output_dir: str, job_folder: str) -> None:
+    """Checks Hydra's resolved part; raises UserError.
+
+    ``typed`` are the dotted keys that the command line sets, ``output_dir`` is the folder that files may not leave,
+    and ``job_folder`` stands in the place of what a job learns only when it runs, its own folder.
+    """
+    first = ("hydra.job.", "hydra.launcher.")  # what other texts repeat
+    for path, value in sorted(walk(node, "hydra"), key=lambda found: not found[0].startswith(first)):
+        if not path.startswith(NOT_FROM_FILES):
+            _check_text(path, value)
+    _check_launcher(node.get("launcher") or {}, typed)
+    _check_job(node.get("job") or {}, typed)
+    for section in ("hydra_logging", "job_logging"):
+        _check_logging(f"hydra.{section}", node.get(section) or {})
+    if node.get("mode") is not None:
+        raise UserError(f"hydra.mode={node['mode']}: is not used here; -m sweeps, and without it there is one run")
+    for key in set(node["sweep"]) - {"dir", "subdir"}:  # such as submitit's mode, for chmod
+        if f"hydra.sweep.{key}" not in typed:
+            raise UserError(f"hydra.sweep.{key}={node['sweep'][key]}: is taken from the command line only; type it")
+    if (node.get("sweeper") or {}).get("params"):
+        raise UserError("hydra.sweeper.params: is not used here; type what is swept as key=a,b")
+    _check_folders(node, typed, output_dir, job_folder)
+
+
+def _check_text(path: str, value: Any) -> None:
+    """No text that ends a line, and no class but those that Hydra, its launchers or trusted packages define."""
+    if isinstance(value, str):
+        kept = value.replace("\n", "") if path.startswith(("hydra.help.", "hydra.hydra_help.")) else value
+        if not kept.isprintable():
+            raise UserError(f"{path}={value!r}: has a line break or another control character; remove it")
+        if "${" in value:
+            raise UserError(f"{path}={value}: an escaped interpolation is not used here; write the value itself")
+    if not isinstance(value, Mapping):
+        return
+    for key in value:
+        if not str(key).isprintable():
+            raise UserError(f"{path}.{key!r}: has a line break or another control character; remove it")
+        if key in INSTANTIATION:
+            raise UserError(f"{path}.{key}: is not used here; remove it")
+    if "_target_" in value:
+        kinds: dict[str, type] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
+        kind = Callback if path.rpartition(".")[0] == "hydra.callbacks" else kinds.get(path)
+        target = str(value["_target_"])
+        if kind is None or not issubclass(class_of(path, target, (*SHIPPED, *trusted())), kind):
+            raise UserError(f"{path}._target_={target}: Hydra builds no such class here; remove it")
+
+
+def _check_launcher(launcher: Mapping[str, Any], typed: Collection[str]) -> None:
+    for word, value in launcher.items():
+        path = f"hydra.launcher.{word}"
+        harmless = not value or isinstance(value, int | float) or word == "_target_"
+        if not (harmless or (word in LAUNCHER_TEXTS and isinstance(value, str)) or _was_typed(path, value, typed)):
+            raise UserError(
+                f"{path}={value}: may reach a shell, so it is taken from the command line only; type {path}=..."
+            )
+
+
+def _check_job(job: Mapping[str, Any], typed: Collection[str]) -> None:
+    if job.get("chdir"):
+        raise UserError("hydra.job.chdir=true: paths start where the command is typed; leave it out")
+    copied = job.get("env_copy") or []
+    if copied and not _was_typed("hydra.job.env_copy", copied, typed):
+        raise UserError(f"hydra.job.env_copy={copied}: is taken from the command line only; type it, or remove it")
+    for name, value in (job.get("env_set") or {}).items():
+        path = f"hydra.job.env_set.{name}"
+        if name not in copied and not _was_typed(path, value, typed):
+            raise UserError(f"{path}={value}: is taken from the command line only; type it, or remove it")
+
+
+def _check_logging(path: str, logging: Mapping[str, Any]) -> None:
+    for section in logging:
+        if section not in LOGGING and section not in LOGGING_REST:
+            raise UserError(f"{path}.{section}: is not used here; remove it")
+    parts = [(f"{path}.root", logging.get("root") or {}, LOGGING["loggers"])]
+    for section, known in LOGGING.items():
+        parts += [(f"{path}.{section}.{k}", v or {}, known) for k, v in (logging.get(section) or {}).items()]
+    for place, part, known in parts:
+        for key, value in part.items():
+            if key not in known:
+                raise UserError(f"{place}.{key}: is not used here; remove it")
+            if key in ("()", "class") and value not in LOGGING_CLASSES:
+                raise UserError(f"{place}.{key}={value}: not a known log handler; remove it")
+    for place, value in walk(logging, path):
+        if isinstance(value, str) and value.startswith(("ext://", "cfg://")) and value not in STREAMS:
+            raise UserError(f"{place}={value}: may not be looked up; remove it")
+
+
+def _check_folders(node: Mapping[str, Any], typed: Collection[str], output_dir: str, job_folder: str) -> None:
+    """Whatever a file says where to write lies in the output folder, or in a folder that was typed."""
+    run, sweep = node["run"]["dir"], node["sweep"]["dir"]
+    job = os.path.join(sweep, str(node["sweep"]["subdir"]))
+    folders = [output_dir]
+    folders += [folder for key, folder in (("hydra.run.dir", run), ("hydra.sweep.dir", sweep)) if key in typed]
+    for key, place in _places(node, run, sweep, job):
+        for own in (run, job):
+            written = str(place).replace(job_folder, own)
+            if key not in typed and not any(inside(written, folder) for folder in folders):
+                raise UserError(f"{key}={written}: leaves the output folder {output_dir}; type it to write elsewhere")
+
+
+def _places(node: Mapping[str, Any], run: str, sweep: str, job: str) -> Iterator[tuple[str, str]]:
+    """What is written by Hydra and its launchers: the key, and the path."""
+    yield "hydra.run.dir", run
+    yield "hydra.sweep.dir", sweep
+    yield "hydra.sweep.subdir", job
+    for own in (run, job):
+        yield "hydra.output_subdir", os.path.join(own, node.get("output_subdir") or "")
+    for word in ("submitit_folder", "temp_folder"):
+        if (node.get("launcher") or {}).get(word):
+            yield f"hydra.launcher.{word}", node["launcher"][word]
+    for section in ("hydra_logging", "job_logging"):
+        for name, handler in ((node.get(section) or {}).get("handlers") or {}).items():
+            if (handler or {}).get("filename"):
+                yield f"hydra.{section}.handlers.{name}.filename", handler["filename"]
+
+
+def inside(path: str, folder: str) -> bool:
+    """Whether ``path`` is ``folder`` or lies in it."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
+
+def _was_typed(path: str, value: Any, typed: Collection[str]) -> bool:
+    if isinstance(value, Mapping) and value:
+        return all(_was_typed(f"{path}.{key}", inner, typed) for key, inner in value.items())
+    return path in typed
