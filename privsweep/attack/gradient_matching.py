@@ -116,7 +116,7 @@ class GradientMatching(AttackBase):
     def refuses(self, setting: Setting) -> str | None:
         return refuses_difference(setting)
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if self.draws > 1 and not noise_layers(model):
             return f"attack.draws={self.draws}: the model draws no noise; take attack.draws=1, or defense=[precode]"
         try:
@@ -200,7 +200,7 @@ class GradientMatching(AttackBase):
         return self._best(end, objective, labels, sum(g[0].numel() for g in matched.values()))
 
     def _matcher(
-        self, model: nn.Sequential, target: Tensors, shape: tuple[int, ...], seen: Update, known: Knowledge
+        self, model: nn.Module, target: Tensors, shape: tuple[int, ...], seen: Update, known: Knowledge
     ) -> Matcher:
         device = next(iter(target.values())).device
         weights = {name: w.to(device) for name, w in seen.weights.items()}

@@ -57,7 +57,7 @@ class Stack(Defense):
     def _rngs(self, rng: Rng) -> list[tuple[Defense, Rng]]:
         return [(d, rng.child(name)) for name, d in self.defenses.items()]
 
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+    def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         for d, own in self._rngs(rng):
             model = d.model(model, own)
         return model

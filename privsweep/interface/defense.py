@@ -55,7 +55,7 @@ class Defense:
         """What a whole training costs of a privacy budget, by name; nothing where there is no guarantee."""
         return {}
 
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+    def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         return model
 
     def loss(self, loss: Loss) -> Loss:

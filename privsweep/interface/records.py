@@ -63,7 +63,7 @@ class Recipe:
 class Knowledge:
     """What the adversary knows besides; None means that it is not granted."""
 
-    model: nn.Sequential | None = None  # in the mode (train or eval) of the clients; of split learning, their part
+    model: nn.Module | None = None  # in the mode (train or eval) of the clients; of split learning, their part
     loss: Loss | None = None
     domain: Domain | None = None
     labels: Tensor | None = None  # int64 [V, N]

@@ -89,7 +89,7 @@ class Setting(Protocol):
         """Rounds (epochs, of central training) from the first to the last."""
         ...
 
-    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
+    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
         """The freshly initialised model with the defence's layers, on the data's device."""
         ...
 
@@ -117,7 +117,7 @@ class Attack(Protocol):
         """Why this attack cannot work on that setting and what to change, or None."""
         ...
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         """Why this attack cannot work on that model and those data, in words that name a remedy, or None."""
         ...
 

@@ -19,6 +19,7 @@ from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.records import Predictions
 from privsweep.interface.roles import Attack, Setting
+from privsweep.model.checkpoint import FromCheckpoint, split_weights
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.trust import check_component
@@ -141,7 +142,11 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
             complaints.extend(_lines(key, error))
         return None
 
-    parts: dict[str, Any] = {key: make(key, config[key]) if config.get(key) is not None else None for key in GROUPS}
+    plain, checkpoint = split_weights(config.get("model"))
+    nodes = {**config, "model": plain}
+    parts: dict[str, Any] = {key: make(key, nodes[key]) if nodes.get(key) is not None else None for key in GROUPS}
+    if checkpoint is not None:
+        parts["model"] = FromCheckpoint(parts["model"], checkpoint)
     defenses = {name: make(f"defense.{name}", node) for name, node in (config["defense"] or {}).items()}
     scoring = make("metrics", {"_target_": "privsweep.run.build.Scoring", **config["metrics"]})
     names = [f.name for f in dataclasses.fields(Session)]  # type: ignore[arg-type]
@@ -188,6 +193,8 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
         if kept[key] is not None:
             places = {k: v for k, v in kept[key].items() if k not in ("data_dir", "path")}
             kept[key] = {**places, "fingerprint": checksums.of(parts[key], fetch)}
+    if isinstance(parts["model"], FromCheckpoint):
+        kept["model"] = {**kept["model"], "weights": checksums.of(parts["model"].checkpoint, fetch)}
     # A dictionary is unordered once it is JSON with sorted keys, and the order of defences matters.
     kept["defense_order"] = list(kept["defense"])
     return kept

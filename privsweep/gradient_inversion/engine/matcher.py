@@ -22,7 +22,7 @@ class Matcher(Protocol):
 
 
 def matcher(
-    model: nn.Sequential,
+    model: nn.Module,
     weights: Tensors,
     target: Tensors,
     distance: Distance,
@@ -37,8 +37,8 @@ def matcher(
     name, each of a batch of ``shape`` ``(B, C, H, W)``; a parameter that is missing there is not matched, and with
     ``kept`` neither is an entry that is zero. All must be of one dtype, which the images follow. ``label_weight``
     times the squared distance between prediction and label is added, as a penalty. Cross-entropy reads as many
-    outputs as there are classes, any other ``loss`` reads them all. A network with a layer that has no rule, or a
-    loss other than cross-entropy, is differentiated twice.
+    outputs as there are classes, any other ``loss`` reads them all. A network with a layer that has no rule, one
+    that is no sequence of layers, or a loss other than cross-entropy, is differentiated twice.
     """
     target = {name: target[name] for name, _ in model.named_parameters() if name in target}
     if loss is cross_entropy:

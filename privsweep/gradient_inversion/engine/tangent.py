@@ -26,6 +26,7 @@ from privsweep.gradient_inversion.engine.rule_norm import norm_rule
 from privsweep.gradient_inversion.engine.rule_residual import Fork, Join, Swap
 from privsweep.interface.data import Tensors
 from privsweep.model.residual import Residual
+from privsweep.model.sequence import is_sequence
 from privsweep.model.variational_bottleneck import Bottleneck, Output
 
 SMALL = 2**12  # entries of a dense layer's weight up to which the plain residual is the faster
@@ -130,7 +131,7 @@ class TangentMatcher:
 
 
 def tangent_matcher(
-    model: nn.Sequential,
+    model: nn.Module,
     weights: Tensors,
     target: Tensors,
     distance: Distance,
@@ -138,7 +139,12 @@ def tangent_matcher(
     label_weight: float = 0.0,
     kept: bool = False,
 ) -> TangentMatcher | None:
-    """None where a layer has no rule. See ``privsweep.gradient_inversion.engine.matcher.matcher``."""
+    """None where a layer has no rule, or the network is no sequence of layers.
+
+    See ``privsweep.gradient_inversion.engine.matcher.matcher``.
+    """
+    if not is_sequence(model):
+        return None
     places = footprint(model, shape).places
     rules: list[Rule] = []
     sampling: dict[str, Sampling] = {}
