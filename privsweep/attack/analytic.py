@@ -42,7 +42,7 @@ class Analytic(AttackBase):
     def refuses(self, view: View) -> str | None:
         return refuses_difference(view)
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if _first_linear(model) is None:
             return "attack=analytic: the first layer with weights must be linear with a bias; take model=smlp or dmlp"
         return None

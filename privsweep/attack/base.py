@@ -20,7 +20,7 @@ class AttackBase:
     def refuses(self, view: View) -> str | None:
         return None
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         return None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:

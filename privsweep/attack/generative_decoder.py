@@ -47,7 +47,7 @@ class GenerativeDecoder:
     def refuses(self, view: View) -> str | None:
         return None
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if prior is None or not len(prior):
             return "the decoder needs images of its own; hold some out: dataset.prior_size=1000"
         if prior.images.shape[1:] != domain.shape:
@@ -100,7 +100,7 @@ class _Source:
     Where the client's part is in train mode, an image's depend on what else is in the batch, and are made anew.
     """
 
-    def __init__(self, part: nn.Sequential, prior: ImageSet, domain: Domain, memory: float, rng: Rng):
+    def __init__(self, part: nn.Module, prior: ImageSet, domain: Domain, memory: float, rng: Rng):
         self.part, self.prior, self.domain, self.rng = part, prior, domain, rng
         self.served = 0
         self.kept: Tensor | None = None

@@ -89,7 +89,7 @@ class GradientMatching(Minimisation, AttackBase):
     def refuses(self, view: View) -> str | None:
         return refuses_difference(view)
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if self.noise_samples > 1 and not noise_layers(model):
             return (
                 f"attack.noise_samples={self.noise_samples}: the model draws no noise; take attack.noise_samples=1, or "
@@ -178,7 +178,7 @@ class GradientMatching(Minimisation, AttackBase):
         return self._answer(end, objective, labels, sum(g[0].numel() for g in matched.values()))
 
     def _matcher(
-        self, model: nn.Sequential, target: Tensors, activations: BatchActivations, seen: Update, known: Knowledge
+        self, model: nn.Module, target: Tensors, activations: BatchActivations, seen: Update, known: Knowledge
     ) -> Matcher:
         device = next(iter(target.values())).device
         weights = {name: w.to(device) for name, w in seen.weights.items()}

@@ -28,7 +28,7 @@ class LossThreshold(AttackBase):
     needs: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "prior"})
     threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         return unfit(prior, domain, 1, "attack=loss_threshold", "")
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:

@@ -26,7 +26,7 @@ class PriorMean(AttackBase):
     needs: ClassVar[frozenset[str]] = frozenset({"domain", "prior"})
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if prior is None or not len(prior):
             return "the mean image is that of the adversary's own data; hold some out: dataset.prior_size=1000"
         return None

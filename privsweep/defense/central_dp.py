@@ -73,7 +73,7 @@ class CentralDp(Defense):
             self.accountant, self.noise_multiplier, releases, self.delta, "max_update_norm", self.max_update_norm
         )
 
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+    def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         refuse_batch_normalisation("central_dp", model)
         return model
 

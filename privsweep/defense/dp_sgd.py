@@ -72,7 +72,7 @@ class DpSgd(Defense):
     def acts_at(self) -> frozenset[str]:
         return super().acts_at() - (frozenset() if self.poisson else {"sample"})
 
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+    def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         refuse_batch_normalisation("dp_sgd", model)
         return model
 

@@ -13,6 +13,7 @@ from privsweep.interface.data import Loss
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import LinearBesideLossTerm
 from privsweep.model.variational_bottleneck import Bottleneck
 
@@ -34,11 +35,16 @@ class Precode(Defense):
     k: Annotated[int, Field(ge=1)]
     beta: Annotated[float, Field(ge=0)]
 
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+    def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         """Shares its layers with ``model``; the new ones are PyTorch's default, drawn from ``rng``.
 
-        Raises UserError where the last layer is not a linear one named ``output``.
+        Raises UserError where the model is no sequence of layers that ends in a linear one named ``output``.
         """
+        if not is_sequence(model):
+            raise UserError(
+                "defense=precode: goes before the last layer of a sequence, and the model is none; choose another "
+                "model, such as model=lenet, or leave precode out"
+            )
         layers = list(model.named_children())
         name, last = layers[-1] if layers else ("nothing", model)
         if name != "output" or type(last) is not nn.Linear:

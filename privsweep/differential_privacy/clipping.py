@@ -28,7 +28,7 @@ def refuse_batch_normalisation(defense: str, model: nn.Module) -> None:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise UserError(
                 f"defense={defense}: layer {name} normalises over the batch, so that no bound holds for one example; "
-                "take model.norm=group"
+                "take model.norm=group, or a model without it"
             )
 
 

@@ -46,7 +46,7 @@ class Federation(Protocol):
         """How one client trains, from the first round to the last."""
         ...
 
-    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
+    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
         """The freshly initialised model with the defence's layers, on the data's device."""
         ...
 

@@ -79,7 +79,7 @@ class TrainingSetting(ABC):
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum)
 
-    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Sequential:
+    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
         """The freshly initialised model with the defence's layers, on the data's device."""
         net = defense.model(model.build(data.domain, rng.child("init")), rng.child("defense"))
         return net.to(data.train.labels.device)

@@ -15,7 +15,7 @@ PROBES = 256  # random inputs that tell a network's average answer
 
 
 def read_labels(
-    model: nn.Sequential, weights: Tensors, gradient: Tensors, domain: Domain, examples: int, rng: Rng
+    model: nn.Module, weights: Tensors, gradient: Tensors, domain: Domain, examples: int, rng: Rng
 ) -> Tensor:
     """The labels behind every captured gradient, int64 ``[V, N]``, sorted.
 
@@ -41,7 +41,7 @@ def read_labels(
     return torch.stack([classes.repeat_interleave(row) for row in whole])
 
 
-def label_images(model: nn.Sequential, weights: Tensors, gradient: Tensors, images: Tensor) -> Tensor:
+def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: Tensor) -> Tensor:
     """Which label belongs to which image, for images ``[V, N, C, H, W]`` that are known well; int64 ``[V, N]``.
 
     The gradient of the last weight is ``errors^T features``; with the features of the images known, least squares
@@ -63,17 +63,15 @@ def label_images(model: nn.Sequential, weights: Tensors, gradient: Tensors, imag
 
 def last_bias(model: nn.Module) -> str:
     """The name of the output layer's bias."""
-    names = [
-        name
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear | LinearBesideLossTerm) and layer.bias is not None
-    ]
-    if not names:
-        raise UserError("attack.labels=analytic: the model has no linear layer with a bias; take labels=optimised")
-    return f"{names[-1]}.bias"
+    linear = [m for m in model.named_modules() if isinstance(m[1], nn.Linear | LinearBesideLossTerm)]
+    if not linear or linear[-1][1].bias is None:
+        raise UserError(
+            "attack.labels=analytic: the model does not end in a linear layer with a bias; take labels=optimised"
+        )
+    return f"{linear[-1][0]}.bias"
 
 
-def _mean_softmax(model: nn.Sequential, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:
+def _mean_softmax(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:
     """The network's average answer to inputs that know nothing, ``[K]``."""
     device = next(iter(weights.values())).device
     x = rng.child("probes").normal(PROBES, *domain.shape).to(device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
+from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import noise_layers
 
 _AHEAD = 32  # evaluations whose noise is drawn at once
@@ -20,16 +21,21 @@ def noise_shapes(model: nn.Module, batch: int) -> dict[str, tuple[int, ...]]:
     return {name: (batch, *layer.noise_shape) for name, layer in noise_layers(model).items()}
 
 
-def of_deterministic_layers(model: nn.Sequential, gradients: Tensors) -> dict[str, Tensor]:
+def of_deterministic_layers(model: nn.Module, gradients: Tensors) -> dict[str, Tensor]:
     """The gradients of the layers before the first that draws noise, the only ones that noise leaves deterministic.
 
     PRECODE's authors leave out the other layers in later work (Scheliga et al., arXiv 2309.04515).
-    Raises UserError for a deterministic model.
+    Raises UserError for a deterministic model, and for one that is not a sequence of layers.
     """
     noisy = noise_layers(model)
     if not noisy:
         raise UserError(
             "attack.match=deterministic_layers: the model draws no noise; take attack.match=all, or defense=[precode]"
+        )
+    if not is_sequence(model):
+        raise UserError(
+            "attack.match=deterministic_layers: the model is not a sequence of layers, so none is known to precede the "
+            "noise; take attack.match=all"
         )
     first = next(iter(noisy)).partition(".")[0]
     names = [name for name, _ in model.named_children()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol
+from typing import Generic, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -141,29 +141,34 @@ class Data(Generic[E, D]):
 
 @dataclass(frozen=True)
 class DataFiles:
-    """The files that a dataset is read from."""
+    """The files that a dataset, or a checkpoint, is read from."""
 
     name: str  # that the last checksum is known by where the files are gone: dataset=mnist
     place: str  # absolute
     state: str | None  # digest of names, sizes and times of all files; None: they are not there
     changed_ns: int  # modification time of the youngest file, in nanoseconds since 1970
-    absent: str  # why the dataset cannot be read without a download, in one line that names a remedy
+    absent: str  # why nothing can be read without a download, in one line that names a remedy
 
 
-class Dataset(Protocol):
+@runtime_checkable
+class Contents(Protocol):
+    """What is read from files and told apart by their contents, wherever they lie."""
+
+    def files(self) -> DataFiles | None:
+        """Which files there are, as they are now; None where none are needed. Reads none, and fetches none."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A checksum of the contents, which enters every signature; missing files of published datasets are fetched."""
+        ...
+
+
+class Dataset(Contents, Protocol):
     """A choice of the ``dataset`` group."""
 
     @property
     def prior_size(self) -> int:
         """Training images held out for the adversary."""
-        ...
-
-    def files(self) -> DataFiles | None:
-        """Which files hold the dataset, as they are now; None where there are none. Reads none, and fetches none."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A checksum of the contents, which enters every signature; missing files are fetched."""
         ...
 
     def load(self, rng: Rng) -> Data:
@@ -174,8 +179,8 @@ class Dataset(Protocol):
 class Architecture(Protocol):
     """A choice of the ``model`` group."""
 
-    def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
-        """A freshly initialised network of named layers, so that it can be cut at any of them.
+    def build(self, domain: Domain, rng: Rng) -> nn.Module:
+        """A freshly initialised network with named children. Where it is to be cut, it must be an ``nn.Sequential``.
 
         Raises UserError where the architecture does not fit the domain.
         """

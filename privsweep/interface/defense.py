@@ -68,7 +68,7 @@ class Defense:
         return {}
 
     @point
-    def model(self, model: nn.Sequential, rng: Rng) -> nn.Sequential:
+    def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         return model
 
     @point

@@ -78,7 +78,7 @@ class Knowledge:
     No tensor here depends on the victims, apart from ``labels`` and ``candidates``.
     """
 
-    model: nn.Sequential  # in the mode (train or eval) of the clients; of split learning, their part
+    model: nn.Module  # in the mode (train or eval) of the clients; of split learning, their part
     loss: Loss
     domain: Domain
     labels: Tensor  # int64 [V, N]

@@ -113,7 +113,7 @@ class Attack(Protocol):
         """Why this attack cannot work on what that view exposes and what to change, or None."""
         ...
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         """Why this attack cannot work on that model and those data, in words that name a remedy, or None."""
         ...
 

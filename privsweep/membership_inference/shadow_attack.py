@@ -61,7 +61,7 @@ class ShadowAttack:
     def refuses(self, view: View) -> str | None:
         return None
 
-    def fits(self, model: nn.Sequential, domain: Domain, prior: ImageSet | None) -> str | None:
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if self.shadow != "target":
             self.shadow.build(domain, Rng(0))  # refuses a domain that it does not fit
         half = None if prior is None else len(prior) // 2

@@ -11,14 +11,15 @@ from privsweep.model.stochastic import Stochastic
 
 
 class Dropout(Stochastic):
-    """In training drops each of ``features`` inputs with probability ``p`` and scales the rest by ``1 / (1 - p)``.
+    """In training drops each of an example's inputs with probability ``p`` and scales the rest by ``1 / (1 - p)``.
 
     An input is kept where its noise lies above the normal distribution's quantile of ``p``. The identity in
-    evaluation, and without noise.
+    evaluation, and without noise. ``features``: how many inputs an example has, or the shape of its noise; inputs that
+    share a number are dropped together.
     """
 
-    def __init__(self, features: int, p: float):
-        super().__init__(features)
+    def __init__(self, features: int | tuple[int, ...], p: float):
+        super().__init__(*((features,) if isinstance(features, int) else features))
         self.p = p
         self.quantile = NormalDist().inv_cdf(p)
 

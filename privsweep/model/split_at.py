@@ -5,16 +5,22 @@ from __future__ import annotations
 from torch import nn
 
 from privsweep.interface.errors import UserError
+from privsweep.model.sequence import is_sequence
 
 
-def cut(model: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
+def cut(model: nn.Module, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
     """The layers up to and including ``layer``, and those after it.
 
     Both parts keep the layers' names and share their parameters with ``model``; ``tail(head(x))`` is
     ``model(x)``. After the last layer the tail is empty and hands its input on.
 
-    Raises UserError where ``model`` has no layer of that name.
+    Raises UserError where ``model`` is no sequence of layers, or has none of that name.
     """
+    if not is_sequence(model):
+        raise UserError(
+            f"fl_setting.cut={layer}: the model is no sequence of layers, so that it cannot be cut; take another, such "
+            "as model=lenet or model=resnet18"
+        )
     names = [name for name, _ in model.named_children()]
     if layer not in names:
         raise UserError(

@@ -14,6 +14,7 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting
+from privsweep.model.checkpoint import FromCheckpoint, split_weights
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.identity import identity_of
@@ -45,7 +46,11 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
             complaints.extend(_lines(key, error))
         return None
 
-    parts: dict[str, Any] = {key: make(key, config[key]) if config.get(key) is not None else None for key in GROUPS}
+    plain, checkpoint = split_weights(config.get("model"))
+    nodes = {**config, "model": plain}
+    parts: dict[str, Any] = {key: make(key, nodes[key]) if nodes.get(key) is not None else None for key in GROUPS}
+    if checkpoint is not None:
+        parts["model"] = FromCheckpoint(parts["model"], checkpoint)
     defenses = {name: make(f"defense.{name}", node) for name, node in (config["defense"] or {}).items()}
     scoring = make("metrics", {"_target_": "privsweep.run.run_spec.Scoring", **config["metrics"]})
     names = [f.name for f in dataclasses.fields(Session)]  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from privsweep.interface.errors import AbsentError
+from privsweep.model.checkpoint import FromCheckpoint
 from privsweep.run.run_spec import GROUPS, less
 from privsweep.store.checksums import Checksums
 from privsweep.store.store import Store, signature
@@ -34,6 +35,8 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
         if kept[key] is not None:
             places = {k: v for k, v in kept[key].items() if k not in ("data_dir", "path")}
             kept[key] = {**places, "fingerprint": checksums.of(parts[key], fetch)}
+    if isinstance(parts["model"], FromCheckpoint):
+        kept["model"] = {**kept["model"], "weights": checksums.of(parts["model"].checkpoint, fetch)}
     # A dictionary is unordered once it is JSON with sorted keys, and the order of defences matters.
     kept["defense_order"] = list(kept["defense"])
     return kept

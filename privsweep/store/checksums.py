@@ -1,4 +1,4 @@
-"""The checksums of datasets, kept beside the records: files are read once, and records are found without them."""
+"""The checksums of datasets and checkpoints: files are read once, and records are found without them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from privsweep.interface.data import DataFiles, Dataset
+from privsweep.interface.data import Contents, DataFiles
 from privsweep.interface.errors import AbsentError
 from privsweep.store.atomic import read_json, write_json
 from privsweep.store.store import Store
@@ -21,15 +21,15 @@ class Checksums:
     def __init__(self, root: Path):
         self.root = root
 
-    def of(self, dataset: Dataset, fetch: bool) -> str:
-        """The checksum of the dataset's contents. Files whose sizes and times are known are not read again.
+    def of(self, source: Contents, fetch: bool) -> str:
+        """The checksum of what ``source`` reads. Files whose sizes and times are known are not read again.
 
         Where the files are not there, they are downloaded with ``fetch``, or else the last checksum of that name
         stands for them. Raises AbsentError where the download fails, or no checksum is known.
         """
-        files = dataset.files()
+        files = source.files()
         if files is None:
-            return dataset.fingerprint()
+            return source.fingerprint()
         notes = self._read()
         last = notes["last"].get(files.name)
         if files.state is None and not fetch:
@@ -38,8 +38,8 @@ class Checksums:
             return last
         if last and notes["places"].get(files.place) == {"state": files.state, "checksum": last}:
             return last
-        checksum = dataset.fingerprint()
-        self._note(dataset.files() if files.state is None else files, checksum)
+        checksum = source.fingerprint()
+        self._note(source.files() if files.state is None else files, checksum)
         return checksum
 
     def _note(self, files: DataFiles | None, checksum: str) -> None:
@@ -67,7 +67,7 @@ class Checksums:
         return {"places": places, "last": {k: v for k, v in last.items() if isinstance(v, str)}}
 
 
-def at_hand(dataset: Dataset) -> bool:
-    """Whether the dataset can be loaded without a download."""
-    files = dataset.files()
+def at_hand(source: Contents) -> bool:
+    """Whether it can be read without a download."""
+    files = source.files()
     return files is None or files.state is not None

@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from privsweep.interface.data import Contents
+
 
 def checksum_of(value: Any) -> str:
-    """Twelve hexadecimal digits of tensors, modules (layers, mode, weights), dataclasses and plain values."""
+    """Twelve hexadecimal digits of tensors, modules (layers, mode, weights), dataclasses, files and plain values."""
     digest = hashlib.sha256()
     _feed(digest, value)
     return digest.hexdigest()[:12]
@@ -25,6 +27,8 @@ def _feed(digest: Any, value: Any) -> None:
         for name, tensor in value.state_dict().items():
             digest.update(name.encode())
             _feed(digest, tensor)
+    elif isinstance(value, Contents):  # of a file counts what is in it, not where it lies
+        digest.update(value.fingerprint().encode())
     elif dataclasses.is_dataclass(value):
         digest.update(type(value).__qualname__.encode())
         for field in dataclasses.fields(value):

@@ -6,6 +6,7 @@ A shadow's weights depend on its own stream and records only: to rounding they a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.roles import Bench
 from privsweep.model.dropout import Dropout
+from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import draw, noise_layers
 from privsweep.training.local import LocalSchedule
 
@@ -60,7 +62,7 @@ def train_shadows(
 
 
 def train_stack(
-    nets: Sequence[nn.Sequential],
+    nets: Sequence[nn.Module],
     pool: ImageSet,
     index: Tensor,
     domain: Domain,
@@ -101,7 +103,7 @@ def train_stack(
     return {name: w.detach() for name, w in weights.items()}
 
 
-def stacked_forward(net: nn.Sequential, weights: Tensors, noise: Tensors, x: Tensor) -> Tensor:
+def stacked_forward(net: nn.Module, weights: Tensors, noise: Tensors, x: Tensor) -> Tensor:
     """Outputs ``[K, B, ...]`` of K replicas on inputs ``[K, B, C, H, W]``, each with its own weights and noise."""
     if len(x) == 1:
         return functional_call(net, {n: w[0] for n, w in {**weights, **noise}.items()}, (x[0],))[None]
@@ -121,16 +123,16 @@ def stacked_forward(net: nn.Sequential, weights: Tensors, noise: Tensors, x: Ten
     return x
 
 
-def is_dense(net: nn.Sequential) -> bool:
-    """Whether all layers are those of a multilayer perceptron."""
-    return all(
+def is_dense(net: nn.Module) -> bool:
+    """Whether it is a sequence of layers, all of which are those of a multilayer perceptron."""
+    return is_sequence(net) and all(
         isinstance(layer, (nn.Flatten, Dropout, *_ELEMENTWISE))
         or (isinstance(layer, nn.Linear) and layer.bias is not None)
         for layer in net
     )
 
 
-def at_once(net: nn.Sequential, domain: Domain, batch: int, memory: float, device: torch.device) -> int:
+def at_once(net: nn.Module, domain: Domain, batch: int, memory: float, device: torch.device) -> int:
     """Shadows to train together, at least one."""
     noise = noise_layers(net)
     if any(name not in noise for name, _ in net.named_buffers()):
@@ -147,22 +149,24 @@ def at_once(net: nn.Sequential, domain: Domain, batch: int, memory: float, devic
     return small if is_dense(net) and small >= _CPU_LEAST else 1
 
 
-def _activations(net: nn.Sequential, domain: Domain) -> list[int]:
-    """Numbers that every layer's forward pass leaves behind of one example, after its input."""
-    was = net.training
+def _activations(net: nn.Module, domain: Domain) -> list[int]:
+    """Numbers that the forward pass of every layer without others inside leaves behind of one example, and its input's.
+
+    Zeros pass a copy of the network on the CPU, in eval mode.
+    """
+    part = deepcopy(net).eval()
     x = torch.zeros(1, *domain.shape, dtype=next(net.parameters()).dtype)
     sizes = [x.numel()]
-    net.eval()
+    for layer in part.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(lambda _, given, output: sizes.append(output.numel()))
     with torch.no_grad():
-        for layer in net:
-            x = layer(x)
-            sizes.append(x.numel())
-    net.train(was)
+        part(x)
     return sizes
 
 
 @torch.no_grad()
-def answers(net: nn.Sequential, weights: Tensors, records: ImageSet, domain: Domain) -> Tensor:
+def answers(net: nn.Module, weights: Tensors, records: ImageSet, domain: Domain) -> Tensor:
     """Probabilities ``[K, n, classes]`` that replicas of ``net`` with ``weights`` ``[K, ...]`` give ``records``."""
     net = net.to(records.labels.device).eval()
     replicas = len(next(iter(weights.values())))

@@ -11,6 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, replace_all_batch_norm_modules_
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.engine.distance import Distance
@@ -66,7 +67,8 @@ class AutogradMatcher:
         y = probabilities.detach().requires_grad_(True)
         parameters = {name: self.weights[name].detach().requires_grad_(True) for name in self.target}
         drawn = {name: n.detach().requires_grad_(True) for name, n in noise.items()}
-        outputs = functional_call(self.model, {**self.weights, **parameters, **drawn}, (x,))
+        with sdpa_kernel(SDPBackend.MATH):  # of attention; the fused kernels cannot be differentiated twice
+            outputs = functional_call(self.model, {**self.weights, **parameters, **drawn}, (x,))
         logits = outputs[:, : y.shape[1]]
         value = self.loss(logits if self.loss is cross_entropy else outputs, y)
         own = torch.autograd.grad(value, list(parameters.values()), create_graph=True)

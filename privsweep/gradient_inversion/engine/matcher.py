@@ -14,7 +14,7 @@ from privsweep.interface.data import Loss, Tensors
 
 
 def matcher(
-    model: nn.Sequential,
+    model: nn.Module,
     weights: Tensors,
     target: Tensors,
     distance: Distance,
@@ -30,7 +30,7 @@ def matcher(
     that is zero. All must be of one dtype, which the images follow. ``activations``: of ``model`` for such a batch.
     ``label_weight`` times the squared distance between prediction and label is added, as a penalty. Cross-entropy
     reads as many outputs as there are classes, any other ``loss`` reads them all. A network with a layer that has no
-    rule, or a loss other than cross-entropy, is differentiated twice.
+    rule or that is not a sequence of layers, or a loss other than cross-entropy, is differentiated twice.
     """
     target = {name: target[name] for name, _ in model.named_parameters() if name in target}
     if loss is cross_entropy:

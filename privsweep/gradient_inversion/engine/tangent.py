@@ -25,6 +25,7 @@ from privsweep.gradient_inversion.engine.rule_norm import norm_rule
 from privsweep.gradient_inversion.engine.rule_residual import Fork, Join, Swap
 from privsweep.interface.data import Tensors
 from privsweep.model.residual import Residual
+from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import LinearBesideLossTerm, Reparametrised
 
 
@@ -111,7 +112,7 @@ class TangentMatcher:
 
 
 def tangent_matcher(
-    model: nn.Sequential,
+    model: nn.Module,
     weights: Tensors,
     target: Tensors,
     distance: Distance,
@@ -119,7 +120,12 @@ def tangent_matcher(
     label_weight: float = 0.0,
     only_nonzero: bool = False,
 ) -> TangentMatcher | None:
-    """None if some layer has no rule. See ``privsweep.gradient_inversion.engine.matcher.matcher``."""
+    """None if some layer has no rule, or the network is not a sequence of layers.
+
+    See ``privsweep.gradient_inversion.engine.matcher.matcher``.
+    """
+    if not is_sequence(model):
+        return None
     rules: list[Rule] = []
     samples: dict[str, Reparametrisation] = {}
     flat = False
