@@ -1,4 +1,4 @@
-"""The gradient behind a captured update: itself, or what a weight difference says of it."""
+"""The gradient behind a captured update: the update itself, or a weight difference rescaled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from privsweep.interface.roles import Setting
 
 
 def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
-    """Gradients ``[V, ...]`` by parameter name. A difference is taken for equal steps of SGD: exact for one step.
+    """Gradients ``[V, ...]`` by parameter name. A difference is treated as equal steps of SGD: exact for one step.
 
     Raises UserError for the weight difference of clients that do not use plain SGD.
     """
@@ -18,8 +18,8 @@ def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
     recipe = known.recipe
     if recipe is None:
         raise UserError(
-            "attack: a weight difference tells a gradient only with the clients' learning rate, which this setting "
-            "does not grant; take fl_setting.capture.what=gradient"
+            "attack: a gradient follows from a weight difference only with the clients' learning rate, which this "
+            "setting does not grant; take fl_setting.capture.what=gradient"
         )
     if recipe.optimizer != "sgd":
         raise UserError(_no_gradient(recipe.optimizer))
@@ -28,7 +28,7 @@ def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
 
 
 def refuses_difference(setting: Setting) -> str | None:
-    """Why no gradient can be told from what that setting exposes, or None."""
+    """Why no gradient follows from what that setting exposes, or None."""
     capture, optimizer = getattr(setting, "capture", None), getattr(setting, "optimizer", "sgd")
     if getattr(capture, "what", "gradient") == "difference" and optimizer != "sgd":
         return _no_gradient(optimizer)
@@ -37,6 +37,6 @@ def refuses_difference(setting: Setting) -> str | None:
 
 def _no_gradient(optimizer: str) -> str:
     return (
-        f"fl_setting.capture.what=difference: with fl_setting.optimizer={optimizer} a weight difference is no "
-        "multiple of a gradient; take fl_setting.capture.what=gradient or fl_setting.optimizer=sgd"
+        f"fl_setting.capture.what=difference: with fl_setting.optimizer={optimizer} a weight difference is "
+        "not a multiple of a gradient; take fl_setting.capture.what=gradient or fl_setting.optimizer=sgd"
     )
