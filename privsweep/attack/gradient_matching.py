@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import prod
 from typing import ClassVar, Literal
 
@@ -57,7 +58,6 @@ class GradientMatching(Minimisation, AttackBase):
     label_weight: Weight
     labels: Literal["optimised", "known", "analytic"]
     init: Init
-    convergence_threshold: Positive
     memory: ResourceOnly[Positive]  # GiB
 
     observes: ClassVar[type[Update] | None] = Update
@@ -66,10 +66,8 @@ class GradientMatching(Minimisation, AttackBase):
         """Raises UserError for settings that the others would leave without effect."""
         super().__post_init__()
         if self.noise_samples > 1 and self.noise == "optimised":
-            raise UserError(
-                f"attack.noise_samples={self.noise_samples}: optimised noise is not sampled; take attack.noise=fresh "
-                "or noise_samples=1"
-            )
+            given = f"attack.noise_samples={self.noise_samples}"
+            raise UserError(f"{given}: optimised noise is not sampled; take attack.noise=fresh or noise_samples=1")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -91,10 +89,8 @@ class GradientMatching(Minimisation, AttackBase):
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if self.noise_samples > 1 and not noise_layers(model):
-            return (
-                f"attack.noise_samples={self.noise_samples}: the model draws no noise; take attack.noise_samples=1, or "
-                "defense=[precode]"
-            )
+            given = f"attack.noise_samples={self.noise_samples}"
+            return f"{given}: the model draws no noise; take attack.noise_samples=1, or defense=[precode]"
         try:
             if self.match == "deterministic_layers":
                 of_deterministic_layers(model, {})
@@ -115,9 +111,8 @@ class GradientMatching(Minimisation, AttackBase):
         def attack(part: slice) -> Tensors:
             chunk = {name: g[part].to(bench.device) for name, g in target.items()}
             given = None if labels is None else labels[part].to(bench.device)
-            rngs = [
-                rng.child("victim", v, "restart", r) for v in range(part.start, part.stop) for r in range(self.restarts)
-            ]
+            starts = product(range(part.start, part.stop), range(self.restarts))
+            rngs = [rng.child("victim", v, "restart", r) for v, r in starts]
             return self._attack(chunk, given, seen, known, activations, bench, rngs)
 
         found = dict(bench.chunks("gradient_matching", "victims", victims, size, attack))
@@ -168,10 +163,9 @@ class GradientMatching(Minimisation, AttackBase):
         starts = [starting_point(self.init, domain, seen.examples, logits, optimised, r) for r in rngs]
         start = torch.stack(starts).to(like)
         fresh = NoiseStreams(shapes, rngs, start[:0]) if shapes and not optimised else None
-        shape = (seen.examples, *domain.shape)
-        objective = MatchingObjective(
-            match, shape, domain.classes, given, self.tv_weight, fresh, optimised, self.noise_samples
-        )
+        shape, classes = (seen.examples, *domain.shape), domain.classes
+        noise = (fresh, optimised, self.noise_samples)
+        objective = MatchingObjective(match, shape, classes, given, self.tv_weight, *noise)
         end = self.minimise(objective, start, domain, bench)
         if fresh is not None:  # how far the streams went depends on the other victims in the batch
             objective.fresh = NoiseStreams(shapes, [r.child("verdict") for r in rngs], start[:0])
@@ -189,32 +183,14 @@ class GradientMatching(Minimisation, AttackBase):
     def _answer(
         self, end: Minimum, objective: MatchingObjective, labels: Tensor | None, parameters: int
     ) -> dict[str, Tensor]:
-        """The best restart of every victim, with its diagnostics."""
         distance = objective.evaluate(end.x).distance if self._penalised else end.value
-        restart = self.best_restart(distance, end.diverged)
-        rows = torch.arange(len(restart), device=restart.device) * self.restarts + restart
+        rows, report = self.best_restarts(end, distance, parameters)
         unknowns = objective.split(end.x[rows])
-        curve, distance = end.curve[rows], distance[rows]
-        converged = curve < self.convergence_threshold
-        iteration = torch.tensor(self.curve_iterations, dtype=curve.dtype, device=curve.device)
-        first = iteration[converged.int().argmax(1)]
-        return {
-            "images": unknowns.images,
-            "labels": unknowns.logits.argmax(2) if labels is None else labels,
-            "diverged": end.diverged[rows],
-            "curve": curve,
-            "gradient_distance": distance,
-            "gradient_mse": distance / parameters,
-            "iterations_to_zero": torch.where(converged.any(1), first, torch.inf),
-            "evaluations": end.evaluations.view(-1, self.restarts).sum(1),
-            "restart": restart,
-        }
+        found = unknowns.logits.argmax(2) if labels is None else labels
+        return {"images": unknowns.images, "labels": found, **report}
 
     def _victims_at_once(self, target: Tensors, activations: BatchActivations, domain: Domain, bench: Bench) -> int:
-        """As many as fit ``memory``."""
         unknowns = activations.examples * (prod(domain.shape) + domain.classes)
-        moved = next(iter(target.values())).device != bench.device
-        estimate = estimate_memory(
-            target, activations, unknowns, self.history_kept, self.restarts, self.only_nonzero, moved
-        )
-        return estimate.victims_within(self.memory)
+        moved = next(iter(target.values())).device.type != bench.device.type
+        options = (self.pairs_kept, self.restarts, self.only_nonzero, moved)
+        return estimate_memory(target, activations, unknowns, *options).victims_within(self.memory)

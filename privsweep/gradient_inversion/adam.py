@@ -15,7 +15,7 @@ from torch import Tensor
 from privsweep.gradient_inversion.minimum import Minimum, Objective, Progress
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Kingma and Ba, 2015, algorithm 1
-_LOOK_EVERY = 50  # evaluations between two looks: one host synchronisation each
+_CHECK_EVERY = 50  # evaluations between two checks of what is finished: one host synchronisation each
 _WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
 _CURVE_POINTS = 300
 
@@ -59,7 +59,7 @@ class BatchedAdam:
             if done == iterations:
                 break
             state.step(gradient, done, self.lr * 0.1 ** sum(m <= done for m in shrinks))
-            if (done + 1) % _LOOK_EVERY:
+            if (done + 1) % _CHECK_EVERY:
                 continue
             live = state.live.nonzero().squeeze(1)
             if progress is not None:
@@ -127,7 +127,7 @@ class _State:
         return report
 
     def judge(self, value: Tensor, gradient: Tensor, done: int) -> None:
-        """Take note of the point just evaluated, and of who stops at it."""
+        """Record the point just evaluated, and which problems stop there."""
         finite = value.isfinite() & gradient.sum(1).isfinite()
         self.evaluations += self.live
         self.broken |= self.live & ~finite

@@ -1,4 +1,4 @@
-"""Where the search for images begins, and the bounds it keeps to."""
+"""Where the search for images starts, and the bounds that it keeps to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Init = Literal["normal", "uniform", "patch"]
 def starting_point(
     init: Init, domain: Domain, batch: int, logits: int, noise: Mapping[str, tuple[int, ...]], rng: Rng
 ) -> Tensor:
-    """Images on the scale of model inputs, flat; after them ``logits`` standard normal numbers, then ``noise``.
+    """Flat images on the scale of model inputs, then ``logits`` standard normal numbers, then ``noise``.
 
     normal: standard normal inputs. uniform: uniform pixels. patch: uniform pixels of one quarter, random for every
     image, repeated in all four (Wei et al., "A Framework for Evaluating Gradient Leakage Attacks", 2020, section 4).
@@ -36,7 +36,7 @@ def starting_point(
 
 
 def bounds(domain: Domain, shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the largest images ``shape``, flat, and no bounds on what follows them; ``[D]`` each.
+    """The smallest and the largest images ``shape``, flat, and no bounds on what follows them; ``[D]`` each.
 
     ``like`` ``[V, D]`` gives length, dtype and device.
     """

@@ -11,7 +11,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import LinearBesideLossTerm, draw, forward
 
-PROBES = 256  # random inputs that tell a network's average answer
+PROBES = 256  # random inputs to estimate a network's average output from
 
 
 def read_labels(
@@ -22,10 +22,10 @@ def read_labels(
     The gradient of the last bias is the mean over the batch of softmax minus one-hot. For one example only the
     label's entry is negative (iDLG: Zhao et al., 2020, section 3). For more, class c occurs
     ``N * (mean softmax_c - gradient_c)`` times; the mean softmax is estimated on Gaussian inputs, and the counts
-    are rounded to add up to N by largest remainders. It is exact as far as the network answers alike to all
-    inputs, as an untrained one does.
+    are rounded to add up to N by largest remainders. The result is exact if the network's outputs hardly depend on
+    its inputs, as those of an untrained one.
 
-    Raises UserError where the model does not end in a linear layer with a bias.
+    Raises UserError if the model does not end in a linear layer with a bias.
     """
     bias = last_bias(model)
     observed = gradient[bias][:, : domain.classes]
@@ -42,7 +42,7 @@ def read_labels(
 
 
 def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: Tensor) -> Tensor:
-    """Which label belongs to which image, for images ``[V, N, C, H, W]`` that are known well; int64 ``[V, N]``.
+    """Which label belongs to which image, for accurately known images ``[V, N, C, H, W]``; int64 ``[V, N]``.
 
     The gradient of the last weight is ``errors^T features``; with the features of the images known, least squares
     gives every image's own error, whose smallest entry is the label's.
@@ -72,7 +72,7 @@ def last_bias(model: nn.Module) -> str:
 
 
 def _mean_softmax(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:
-    """The network's average answer to inputs that know nothing, ``[K]``."""
+    """The network's average prediction for random inputs, ``[K]``."""
     device = next(iter(weights.values())).device
     x = rng.child("probes").normal(PROBES, *domain.shape).to(device)
     noise = draw(model, PROBES, rng.child("noise"), device)

@@ -1,10 +1,10 @@
 """L-BFGS with fixed steps for many independent problems at once, each with its own history, step and stop.
 
-The behaviour is that of ``torch.optim.LBFGS`` without line search, called again and again. There the outer
-calls and their inner iterations are bookkeeping over one continuous sequence of iterates: a call ends after
-``inner`` iterations or when a tolerance fires, and the next goes on from the same point with the same
-history. So every evaluation here advances every live problem by one iteration, whatever its own count of
-outer iterations; a problem that is finished is taken out of the batch.
+It behaves as repeated calls of ``torch.optim.LBFGS`` without line search. There the outer calls and their inner
+iterations only divide one continuous sequence of iterates: a call ends after ``inner`` iterations or when a tolerance
+is met, and the next one goes on from the same point with the same history. So every evaluation here advances every
+live problem by one iteration, whatever its own count of outer iterations; a problem that is finished leaves the
+batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from privsweep.gradient_inversion.lbfgs_history import Curvature
 from privsweep.gradient_inversion.minimum import Minimum, Objective, Progress
 
 _LEAST_CURVATURE = 1e-10  # pairs with a smaller <s, y> are not stored, as in torch.optim.LBFGS
-_CHECK_EVERY = 10  # evaluations between two looks at who is finished: one host synchronisation each
+_CHECK_EVERY = 10  # evaluations between two checks of what is finished: one host synchronisation each
 _WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
 
 
@@ -28,8 +28,8 @@ class BatchedLBFGS:
 
     An outer iteration ends when the largest move of a coordinate is at most ``tolerance_change``, the
     objective changes by less than that, or the largest entry of the gradient is at most ``tolerance_grad``.
-    In the last case, and where the slope along the direction is above ``-tolerance_change``, all further
-    outer iterations would stand still, and the problem is finished.
+    In the last case, and if the slope along the direction is above ``-tolerance_change``, all further outer
+    iterations would stay where they are, and the problem is finished.
     """
 
     lr: float

@@ -1,7 +1,7 @@
 """The curvature pairs of L-BFGS for many independent problems, and the quasi-Newton direction they give.
 
-The two-loop recursion (Nocedal and Wright, algorithm 7.4) is a pair of triangular solves in disguise. With
-``S`` and ``Y`` the pairs from old to new, ``R`` the upper triangle of ``S^T Y`` and ``D`` its diagonal, the
+The two-loop recursion (Nocedal and Wright, algorithm 7.4) amounts to a pair of triangular solves. With ``S`` and
+``Y`` the pairs from old to new, ``R`` the upper triangle of ``S^T Y`` and ``D`` its diagonal, the
 first loop solves ``R a = S^T g`` and the second ``R^T c = D a - Y^T r``, where ``r = gamma (g - Y a)``; the
 result is ``r + S c``. So one iteration of all problems is four batched products with the history and two
 small solves, instead of four kernels a pair.

@@ -44,6 +44,7 @@ class Minimisation:
     tolerance_grad: Weight
     tolerance_change: Weight
     restarts: Count
+    convergence_threshold: Positive
 
     def __post_init__(self) -> None:
         """Raises UserError for settings of Adam that L-BFGS would ignore."""
@@ -57,8 +58,8 @@ class Minimisation:
                     )
 
     @property
-    def history_kept(self) -> int:
-        """Pairs of vectors that the minimiser holds of its past."""
+    def pairs_kept(self) -> int:
+        """Pairs of vectors that L-BFGS keeps; Adam keeps none."""
         return self.history if self.optimizer == "lbfgs" else 0
 
     @property
@@ -68,9 +69,8 @@ class Minimisation:
 
     def minimise(self, objective: MatchingObjective, start: Tensor, domain: Domain, bench: Bench) -> Minimum:
         """From every ``start`` ``[V * restarts, D]``. Reports progress about once a second."""
-        return self._minimiser(objective, start, domain).minimise(
-            objective, start, self.iterations, _progress(bench, self.iterations)
-        )
+        minimiser = self._minimiser(objective, start, domain)
+        return minimiser.minimise(objective, start, self.iterations, _progress(bench, self.iterations))
 
     def _minimiser(self, objective: MatchingObjective, start: Tensor, domain: Domain) -> BatchedLBFGS | BatchedAdam:
         if self.optimizer == "lbfgs":
@@ -81,15 +81,29 @@ class Minimisation:
         signed = objective.sizes[0] if self.sign_gradient else 0  # of the images alone
         return BatchedAdam(self.lr, self.decay, signed, box, self.keep, self.patience)
 
-    def best_restart(self, distance: Tensor, diverged: Tensor) -> Tensor:
-        """Of every victim's restarts the one of least distance ``[V * restarts]``: int64 ``[V]`` from 0.
+    def best_restarts(self, end: Minimum, distance: Tensor, parameters: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of every victim's restarts the one of least ``distance``; a diverged one only if all have diverged.
 
-        A diverged one is taken only if all have diverged.
+        ``end`` and ``distance`` are ``[V * restarts]``. Returns the rows of those ``[V]``, and what is reported of
+        them. ``parameters``: of the matched gradient.
         """
-        diverged = diverged.view(-1, self.restarts)
+        diverged = end.diverged.view(-1, self.restarts)
         eligible = ~diverged | diverged.all(1, keepdim=True)
-        distance = torch.where(eligible, distance.view_as(diverged), torch.inf)
-        return distance.nan_to_num(torch.inf, torch.inf).argmin(1)
+        ranked = torch.where(eligible, distance.view_as(diverged), torch.inf).nan_to_num(torch.inf, torch.inf)
+        restart = ranked.argmin(1)
+        rows = torch.arange(len(restart), device=restart.device) * self.restarts + restart
+        curve, distance = end.curve[rows], distance[rows]
+        converged = curve < self.convergence_threshold
+        shown = torch.tensor(self.curve_iterations, dtype=curve.dtype, device=curve.device)
+        return rows, {
+            "diverged": end.diverged[rows],
+            "curve": curve,
+            "gradient_distance": distance,
+            "gradient_mse": distance / parameters,
+            "iterations_to_zero": torch.where(converged.any(1), shown[converged.int().argmax(1)], torch.inf),
+            "evaluations": end.evaluations.view_as(diverged).sum(1),
+            "restart": restart,
+        }
 
 
 def _progress(bench: Bench, iterations: int) -> Progress:

@@ -1,4 +1,4 @@
-"""The gradient behind a captured update: itself, or what a weight difference says of it."""
+"""The gradient behind a captured update: the update itself, or a weight difference rescaled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from privsweep.interface.roles import View
 
 
 def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
-    """Gradients ``[V, ...]`` by parameter name. A difference is taken for equal steps of SGD: exact for one step.
+    """Gradients ``[V, ...]`` by parameter name. A difference is treated as equal steps of SGD: exact for one step.
 
     Needs the ``recipe`` for a difference. Raises UserError for that of clients that do not use SGD.
     """
@@ -31,7 +31,7 @@ def _gradients_moved(recipe: Recipe) -> float:
 
 
 def refuses_difference(view: View) -> str | None:
-    """Why no gradient can be told from what that view exposes, or None."""
+    """Why no gradient follows from what that view exposes, or None."""
     if isinstance(view, UpdateView) and view.capture.what == "difference":
         optimizer = view.federation.local_schedule().optimizer.name
         return None if optimizer == "sgd" else _no_gradient(optimizer)
@@ -40,6 +40,6 @@ def refuses_difference(view: View) -> str | None:
 
 def _no_gradient(optimizer: str) -> str:
     return (
-        f"fl_setting.capture.what=difference: with fl_setting.optimizer={optimizer} a weight difference is no "
-        "multiple of a gradient; take fl_setting.capture.what=gradient or fl_setting.optimizer=sgd"
+        f"fl_setting.capture.what=difference: with fl_setting.optimizer={optimizer} a weight difference is "
+        "not a multiple of a gradient; take fl_setting.capture.what=gradient or fl_setting.optimizer=sgd"
     )

@@ -287,7 +287,7 @@ class TestMuchWork:
         rows = torch.tensor([2, 0, 2])
         found = {}
         for kind, least in ((PatchConv, 2**30), (VictimwiseConv, 1)):
-            monkeypatch.setattr("privsweep.gradient_inversion.engine.rule_conv._MANY_PATCH_ENTRIES", least)
+            monkeypatch.setattr("privsweep.gradient_inversion.engine.rule_conv.MANY_PATCH_ENTRIES", least)
             match = world.matcher(distance, only_nonzero=only_nonzero)
             assert sum(type(rule) is kind for rule in match.rules) >= 2
             found[kind] = (
