@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from sklearn.metrics import RocCurveDisplay, auc
 
 from privsweep.plot.style import BLUE, GREY, INK, literal, plain_axes, save
@@ -27,6 +28,8 @@ def draw_roc(path: Path, false: np.ndarray, true: np.ndarray, others: int, title
     )
     floor = min(1 / others, 0.1)
     axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05), aspect="auto")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())  # within few decades its labels would overlap
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
     axes.set_title(literal(title), fontsize=8, color=INK, loc="left", wrap=True)
     axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -22,14 +22,14 @@ def reconstructions(
     """A PNG with every victim's original images above their reconstructions; the first sixteen victims.
 
     ``originals``, ``guesses``: ``[V, N, C, H, W]`` in [0, 1] (values outside are clipped), ``C`` 1 or 3; of
-    ``N`` images at most four are shown. ``captions``: a text a victim, such as its SSIM.
+    ``N`` images at most four are shown. ``captions``: a text for each victim, such as its SSIM.
     """
     if originals.shape != guesses.shape:
         raise ValueError(f"originals {originals.shape} and reconstructions {guesses.shape} differ in shape")
     victims, images = min(MOST, len(originals)), min(4, originals.shape[1])
     across = max(1, min(victims, 8 // images))
     down = -(-victims // across)
-    side = 1.15  # inches an image
+    side = 1.15  # inches per image
     width = max(across * (images * side + 0.15) + 0.85, 4.5)
     heading = literal(title, int(width * 13)) if title else ""
     top = 0.2 + 0.17 * heading.count("\n") + (0.22 if title else 0)
@@ -70,7 +70,7 @@ def show_image(axes: Any, image: Array) -> None:
 
 
 def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None = None) -> Path:
-    """A PNG of ``value`` against the iteration: a thin line a victim, and the median over victims.
+    """A PNG of ``value`` against the iteration: a thin line per victim, and the median over victims.
 
     ``frame`` has the columns ``victim``, ``iteration`` and ``value`` (by default its next column). A victim
     whose values are not finite ends its line and counts as infinite in the median.

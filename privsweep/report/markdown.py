@@ -10,7 +10,7 @@ from privsweep.report.table_text import VerdictText, table_text
 from privsweep.table.fill import FilledTable
 
 _MARKS = {True: "[x]", False: "[ ]", None: "[?]"}
-# What begins an escape, code, a table's cell, HTML, a link or its target; other marks change the look alone.
+# What begins an escape, code, a table's cell, HTML, a link or its target; other marks only change the look.
 _SPECIAL = re.compile(r"[\\`|]|<(?=[A-Za-z/!?])|(?<=\])[(:]")
 
 

@@ -15,7 +15,7 @@ from privsweep.plot.style import AMBER, GREY, INK, save
 from privsweep.report.table_text import Band, TableText, table_text
 from privsweep.table.fill import FilledTable
 
-_STEP = 0.235  # inches from line to line of a table
+_STEP = 0.235  # inches between the lines of a table
 _COLOURS = {True: "#1b7a3d", False: "#b3261e", None: AMBER}
 
 
@@ -58,7 +58,7 @@ def table_png(path: Path, filled: FilledTable) -> Path:
 
 
 class _Drawn:
-    """One band of a table: what it measures in inches, and where its texts go."""
+    """One band of a table: its size in inches, and the places of its texts."""
 
     def __init__(self, band: Band):
         self.head = [fill(text, 16) for text in band.header]

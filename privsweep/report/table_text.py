@@ -19,7 +19,7 @@ VERDICTS = {True: "held", False: "not held", None: "undecided"}
 IN_PRINT = {True: "held", False: "not held", None: "no number"}
 LEGEND = (
     "Ours: mean ± sample standard deviation (number of seeds), or median [lowest, highest] (number of "
-    "seeds). N/A (k of n): k of n seeds got there. A cell with missing runs has no mean. "
+    "seeds). N/A (k of n): k of n seeds reached it. A cell with missing runs has no mean. "
     "–: the paper prints no number."
 )
 
@@ -48,9 +48,9 @@ class VerdictText:
 
     id: str
     holds: bool | None
-    word: str  # of VERDICTS
+    word: str  # one of VERDICTS
     claim: str
-    in_print: str  # of IN_PRINT
+    in_print: str  # one of IN_PRINT
     check: str
     note: str  # empty where there is none
 

@@ -13,7 +13,7 @@ Hue = Annotated[int, Field(ge=0, le=7)]
 
 
 class Series(Strict):
-    """What has one colour and one entry in the legend: a chart's column a place on the x-axis, null for a gap."""
+    """What has one colour and one entry in the legend. In a chart it has one column per place, null for a gap."""
 
     label: str
     columns: Annotated[list[Id | None], Field(min_length=1)]
@@ -29,11 +29,11 @@ class Panel(Strict):
 
 
 class _Figure(Strict):
-    row: Id  # of the table: what is drawn, and so whose runs
+    row: Id  # of the table: the numbers that are drawn, and the runs behind them
     panels: Annotated[list[Panel], Field(min_length=1)]
 
     def places(self) -> int:
-        """Columns that a series has."""
+        """How many columns a series has."""
         return 1
 
     def columns(self) -> Iterator[Id]:
@@ -50,7 +50,7 @@ class _Figure(Strict):
             for s, series in enumerate(panel.series):
                 where = f"figure.panels.{p}.series.{s}.columns"
                 if len(series.columns) != self.places():
-                    return f"{where}: are {len(series.columns)}, and must be {self.places()}"
+                    return f"{where}: are {len(series.columns)}, but must be {self.places()}"
                 if strange := [c for c in series.columns if c is not None and c not in columns]:
                     return f"{where}: the table has no column {strange[0]}; there are {', '.join(columns)}"
         return None
@@ -68,14 +68,14 @@ class Chart(_Figure):
     x: Annotated[list[str | float], Field(min_length=1)]
     xlabel: str
     ylabel: str
-    ylim: tuple[float, float] | None = Field(default=None, strict=False)  # null: what the numbers need
+    ylim: tuple[float, float] | None = Field(default=None, strict=False)  # null: as the numbers require
 
     def places(self) -> int:
         return len(self.x)
 
 
 class Curves(_Figure):
-    """A column of ``training.csv`` by round (an epoch, of central training): mean, lowest and highest over seeds."""
+    """A column of ``training.csv`` by round (in central training, by epoch): mean, lowest and highest over seeds."""
 
     kind: Literal["curves"]
     value: Name
@@ -85,13 +85,13 @@ class Curves(_Figure):
 
 
 class Pictures(_Figure):
-    """Originals on top, below them the same victims' reconstructions, a line a series; of the first seed.
+    """Originals on top, below them the same victims' reconstructions, one line per series, all of the first seed.
 
     Below every reconstruction stands the row's number for that victim, from ``victims.csv``.
     """
 
     kind: Literal["pictures"]
-    victims: Annotated[int, Field(ge=1, le=32)]  # the first ones, of each the first image
+    victims: Annotated[int, Field(ge=1, le=32)]  # the first so many, and the first image of each
 
 
 Figure = Annotated[Chart | Curves | Pictures, Field(discriminator="kind")]

@@ -30,14 +30,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class FilledTable:
-    """A table with everything that its writers need."""
+    """A table with its numbers: everything that the writers need."""
 
     table: Table
     scale: str
     overrides: tuple[str, ...]  # from the command line, for every cell; those that change numbers
     cells: Mapping[tuple[str, str], Cell]
     verdicts: tuple[Verdict, ...]
-    problems: tuple[str, ...]  # runs that failed or lack a metric, a line each
+    problems: tuple[str, ...]  # runs that failed or lack a metric, one line each
     environment: Mapping[str, str]  # every value that occurs among the runs
     complete: int
     jobs: int

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Unknown(Enum):
-    """What is not known (a run is missing, a text is no number), as against None: known to be N/A."""
+    """What is not known (a run is missing, a text is not a number), as against None: known to be N/A."""
 
     UNKNOWN = "unknown"
 

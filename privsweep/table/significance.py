@@ -12,7 +12,7 @@ from privsweep.table.strict import Id, Strict
 MOST_BY_CHANCE = 2.0  # standard errors; a greater loss counts
 RULE = (
     "Yes: over the seeds, the attack's mean score with the adaptation is worse than without it by more than "
-    "twice the standard error of their difference; No: otherwise; undecided below two seeds"
+    "twice the standard error of their difference; No: otherwise; undecided with fewer than two seeds"
 )
 
 

@@ -37,15 +37,15 @@ class RowOrColumn(Strict):
     metric: Metric | None = None
     learning: CurveNumber | None = None
     weakened: Weakened | None = None
-    baseline: Id | None = None  # of a column: the one that it is measured against
+    baseline: Id | None = None  # of a column: the column that it is measured against
     format: Annotated[str, StringConstraints(pattern=FORMAT)] | None = None  # m:ss, .1f, .3g, .1%
     aggregate: Literal["mean", "median"] = "mean"
-    better: Literal["lower", "higher"] | None = None  # for the attack
+    better: Literal["lower", "higher"] | None = None  # from the attacker's view
     note: str | None = None
 
     @property
     def readings(self) -> int:
-        """How many numbers it names."""
+        """How many numbers it reads."""
         return 3 - (self.metric, self.learning, self.weakened).count(None)
 
 
@@ -75,12 +75,12 @@ class Table(Strict):
     place: str  # where the numbers are printed
     rows: Annotated[dict[Id, RowOrColumn], Field(min_length=1)]
     columns: Annotated[dict[Id, RowOrColumn], Field(min_length=1)]
-    cells: dict[Id, dict[Id, list[Override]]] = Field(default_factory=dict)  # row, column: what it sets besides
+    cells: dict[Id, dict[Id, list[Override]]] = Field(default_factory=dict)  # row -> column -> overrides
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     printed: dict[Id, dict[Id, str]] = Field(default_factory=dict)
     findings: list[Finding] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
-    figure: Figure | None = None  # drawn beside it
+    figure: Figure | None = None  # drawn from the same runs
     experiment: str = "table"  # its name on the command line, such as zen/table1
 
     @classmethod
@@ -152,7 +152,7 @@ class Table(Strict):
         return self.rows[row] if self.rows[row].readings else self.columns[column]
 
     def overrides(self, row: str, column: str) -> list[str]:
-        """What a cell sets; a row that measures utility alone has no use for the attack that its column names."""
+        """What a cell overrides; a row with ``attack=none`` ignores the attack that its column names."""
         own, across = self.columns[column].overrides, self.rows[row].overrides
         if "attack=none" in across:
             own = [o for o in own if not _ATTACK.match(o)]
@@ -169,7 +169,7 @@ class Table(Strict):
         return self.holds(finding, {(r, c): parse(t) for r, cells in self.printed.items() for c, t in cells.items()})
 
     def chosen(self, only: Sequence[str] | None) -> set[str]:
-        """The columns to run. Raises UserError where ``only`` names one that is not there."""
+        """The columns to run. Raises UserError where ``only`` names one that does not exist."""
         if only is None:
             return {*self.columns}
         if isinstance(only, str) or (strange := [c for c in only if c not in self.columns]):

@@ -1,4 +1,4 @@
-"""What the parts of an experiment file have in common: checked field by field, nothing converted or ignored."""
+"""The base of all parts of an experiment file: checked field by field, nothing converted or ignored."""
 
 from __future__ import annotations
 

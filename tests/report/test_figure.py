@@ -106,7 +106,7 @@ def test_the_page_shows_the_figure(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"row": "mse"}, r"figure\.row=mse: the table has no such row; there are ssim"),
-        ({"x": ["a", "b"]}, r"figure\.panels\.0\.series\.0\.columns: are 1, and must be 2"),
+        ({"x": ["a", "b"]}, r"figure\.panels\.0\.series\.0\.columns: are 1, but must be 2"),
         ({"kind": "pie"}, "figure.*pie"),
         ({"colour": "red"}, r"figure\.colour"),
         ({"panels": []}, r"figure\.panels"),

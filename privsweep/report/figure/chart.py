@@ -14,7 +14,7 @@ from privsweep.report.figure.frame import Frame
 from privsweep.table.figure_spec import Chart, Curves, Panel, Series
 from privsweep.table.fill import FilledTable
 
-DrawPanel = Callable[[Axes, Panel], Mapping[str, Any]]  # returns what stands in the legend: label -> artist
+DrawPanel = Callable[[Axes, Panel], Mapping[str, Any]]  # returns the entries of the legend: label -> artist
 
 
 def chart(filled: FilledTable, spec: Chart | Curves, how: str, draw: DrawPanel) -> Figure:
@@ -28,7 +28,7 @@ def chart(filled: FilledTable, spec: Chart | Curves, how: str, draw: DrawPanel) 
     columns = len(labels) + 1 if len(labels) <= 5 else 2
     width = max(3.9 * across, 6.4)
     frame = Frame(filled, width, how)
-    below = frame.bottom + 0.12 + 0.19 * -(-len(labels) // columns)  # the legend has its place there
+    below = frame.bottom + 0.12 + 0.19 * -(-len(labels) // columns)  # where the legend goes
     height = 2.9 + frame.top + below
     inside = (0, below / height, 1, 1 - (frame.top + below) / height)
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, rect=inside)

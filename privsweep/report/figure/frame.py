@@ -1,4 +1,4 @@
-"""What stands around every figure of an experiment: its title, a warning, and small print on where it comes from."""
+"""The text around every figure of an experiment: its title, a warning, and where it comes from in small print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of figures that an experiment can ask for, and drawing the one that a table has.
+"""The kinds of figures that an experiment can ask for, and how they are drawn.
 
 One more kind: its fields in ``table/figure_spec.py``, a file here that draws it, and its entry in ``KINDS``.
 """

@@ -1,4 +1,4 @@
-"""Originals and, defence by defence, what an attack makes of them."""
+"""Pictures: originals and, series by series, what an attack reconstructs of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from privsweep.table.number_format import in_printed_unit, show
 
 Array = np.ndarray[Any, Any]
 SIDE, GAP, LEFT = 0.78, 0.17, 1.05  # inches: an image, the number below it, the names
-CHARACTER = 0.085  # inches, of a title's letter
+CHARACTER = 0.085  # inches, the width of a letter in a title
 
 
 def pictures(filled: FilledTable, spec: Pictures) -> Figure:
-    """The figure of a filled table: a block of pictures a panel, side by side."""
+    """The figure of a filled table: a block of pictures for each panel, side by side."""
     shown = min(spec.victims, max((_count(filled, spec, panel) for panel in spec.panels), default=0)) or spec.victims
     down = 1 + max(len(panel.series) for panel in spec.panels)
     block = LEFT + shown * SIDE + 0.15

@@ -17,8 +17,8 @@ from privsweep.table.number_format import parse
 
 Array = np.ndarray[Any, Any]
 PRINTED = "as printed"
-# Draws a series at its places, in its share of the room between two of them and in its colour; what it returns
-# stands in the legend, None where nothing is stored.
+# Draws a series at its places, in its share of the space between two of them and in its colour; what it returns
+# goes into the legend, None where nothing is stored.
 DrawSeries = Callable[[Axes, Series, Array, float, str], Any]
 
 
@@ -41,7 +41,7 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
 
 
 def means(filled: FilledTable, spec: Chart, series: Series) -> tuple[Array, Array]:
-    """Means over seeds and their sample standard deviations, a place each; NaN where there is none."""
+    """Means over seeds and their sample standard deviations, one for each place; NaN where there is none."""
     cells = [None if column is None else filled.cells[spec.row, column] for column in series.columns]
     values = [c.value if c is not None and isinstance(c.value, float) else np.nan for c in cells]
     spread = [np.nan if c is None or c.std is None else c.std for c in cells]
