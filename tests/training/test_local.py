@@ -33,8 +33,8 @@ class _Double:
     def __init__(self, data: Data):
         self.domain = data.domain
 
-    def inputs(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.domain.inputs(pixels.double())
+    def inputs_of(self, examples: ImageSet, index: torch.Tensor) -> torch.Tensor:
+        return self.domain.inputs(examples.pixels(index).double())
 
 
 def test_a_plan_counts_steps_over_epochs() -> None:
