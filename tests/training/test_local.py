@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Data, Tensors
+from privsweep.interface.data import Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.model.convnet import ConvNet
