@@ -1,0 +1,38 @@
+"""Verdicts on whether an attack is weakened."""
+
+from __future__ import annotations
+
+from table_world import JUDGED, config, record
+
+from privsweep.table.fill import FilledTable, fill_table
+from privsweep.table.number_format import UNKNOWN
+from privsweep.table.significance import weakens
+from privsweep.table.spec import Table
+
+
+def judged(base: list[float], batch: list[float], depth: list[float]) -> FilledTable:
+    table = Table.from_config(config(**JUDGED))
+    values = {"base": base, "adapted.batch": batch, "adapted.depth": depth}
+    records = {
+        job.id: record(None, metrics={"ssim": values[job.id.rpartition("-s")[0]][int(job.id[-1])]})
+        for job in table.jobs()
+    }
+    return fill_table(table, records, "paper")
+
+
+def test_a_verdict_is_computed_from_the_runs_without_and_with_and_stands_beside_the_papers() -> None:
+    filled = judged([0.90, 0.92], [0.10, 0.12], [0.89, 0.95])
+    batch, depth = filled.cells["verdict", "batch"], filled.cells["verdict", "depth"]
+    assert (batch.value, batch.text[:4], batch.difference_text) == (1.0, "Yes ", "agrees")
+    assert (depth.value, depth.text[:3], depth.difference_text) == (0.0, "No ", "differs")
+    assert filled.verdicts[0].holds is False
+
+
+def test_a_verdict_needs_both_sides_and_two_seeds() -> None:
+    table = Table.from_config(config(**JUDGED))
+    filled = fill_table(table, {}, "paper")
+    assert filled.cells["verdict", "batch"].text == "missing"
+    assert filled.verdicts[0].holds is None
+    assert weakens([0.9], [0.1], True) == (UNKNOWN, None)
+    assert weakens([0.9, 0.9], [0.9, 0.9], True)[0] == 0
+    assert weakens([5.0, 6.0], [None, None], False)[0] == 1
