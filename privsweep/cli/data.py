@@ -16,6 +16,7 @@ from privsweep.dataset.image_tree import decode, scan
 from privsweep.dataset.npz_format import Arrays, read, write
 from privsweep.dataset.sources import BY_HAND, OFFICIAL
 from privsweep.interface.errors import UserError
+from privsweep.interface.printable import printable
 
 NAMES = (*OFFICIAL, *BY_HAND)
 DATA_DIR = "data"  # as in conf/config.yaml
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.source is not None and (len(names) != 1 or names[0] not in BY_HAND):
             raise UserError(f"--from={options.source}: goes with one name that has no download: {', '.join(BY_HAND)}")
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     if not names:
         return _list(data_dir)
@@ -101,10 +102,11 @@ def _prepare(name: str, data_dir: Path, source: Path | None) -> bool:
             print(f"{name}: downloading", file=sys.stderr)
         arrays = read(prepared(name, data_dir), f"dataset={name}: {path}")
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return False
     except OSError as error:
-        print(f"dataset={name}: {path} cannot be written ({error.strerror}); set data_dir", file=sys.stderr)
+        reason = f"dataset={name}: {path} cannot be written ({error.strerror}); set data_dir"
+        print(printable(reason), file=sys.stderr)
         return False
     _say(name, f"{path}  {'there' if there else 'written'}  {_summary(arrays, path)}")
     return True

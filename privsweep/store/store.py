@@ -54,10 +54,12 @@ class Store:
             if path.is_file():
                 try:
                     record: Record = read_json(path)
-                except ValueError:  # not by our hand: set aside, so that the run is done again
-                    path.rename(path.with_suffix(".corrupt"))
-                    continue
-                return record
+                except ValueError:
+                    record = {}
+                if isinstance(record, dict) and record.get("signature") == sign:
+                    return record
+                # spoilt, or of another run: set aside, so that this one is done again
+                path.rename(path.with_suffix(".corrupt"))
         return None
 
     def complete(self, sign: str) -> Record | None:

@@ -68,16 +68,26 @@ def test_a_corrupt_system_is_set_aside_and_made_again(tmp_path: Path) -> None:
     assert len(list((tmp_path / "systems").glob("*.corrupt"))) == 1
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"signature": "../../elsewhere", "status": "complete"}'])
+def test_a_record_that_is_spoilt_or_of_another_run_is_set_aside(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "runs" / "abc" / "record.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert Store(tmp_path).records() == []
+    assert [p.name for p in path.parent.iterdir()] == ["record.corrupt"]
+
+
 def test_a_failure_is_noted_until_the_next_success(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.fail("abc", {"status": "failed", "error": "out of memory"})
-    assert store.record("abc") == {"status": "failed", "error": "out of memory"}
+    record = {"signature": "abc", "status": "failed", "error": "out of memory"}
+    store.fail("abc", record)
+    assert store.record("abc") == record
     assert store.complete("abc") is None
     with store.writing("abc") as folder:
-        write_json(folder / "record.json", {"status": "complete"})
-    assert store.complete("abc") == {"status": "complete"}
+        write_json(folder / "record.json", {"signature": "abc", "status": "complete"})
+    assert store.complete("abc") == {"signature": "abc", "status": "complete"}
     assert not list((tmp_path / "failed").iterdir())
-    assert store.records() == [{"status": "complete"}]
+    assert store.records() == [{"signature": "abc", "status": "complete"}]
 
 
 def test_a_record_spoilt_by_hand_counts_as_absent(tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_sigkill_in_the_middle_of_writing_leaves_no_record(tmp_path: Path) -> No
             "while True:\n"
             "    with store.writing(f'r{n}') as folder:\n"
             "        (folder / 'victims.csv').write_text('x' * 100_000)\n"
-            "        write_json(folder / 'record.json', {'status': 'complete', 'n': list(range(20_000))})\n"
+            "        write_json(folder / 'record.json', {'signature': f'r{n}', 'status': 'complete', 'n': list(range(20_000))})\n"
             "    n += 1\n",
             str(tmp_path),
         ],
