@@ -109,7 +109,8 @@ def test_sigkill_in_the_middle_of_writing_leaves_no_record(tmp_path: Path) -> No
             "while True:\n"
             "    with store.writing(f'r{n}') as folder:\n"
             "        (folder / 'victims.csv').write_text('x' * 100_000)\n"
-            "        write_json(folder / 'record.json', {'signature': f'r{n}', 'status': 'complete', 'n': list(range(20_000))})\n"
+            "        record = {'signature': f'r{n}', 'status': 'complete', 'n': list(range(20_000))}\n"
+            "        write_json(folder / 'record.json', record)\n"
             "    n += 1\n",
             str(tmp_path),
         ],
