@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from privsweep.cli.sweep import PlannedRun, SweepPlan
@@ -52,23 +53,23 @@ def finish(spec: RunSpec, record: Record) -> None:
     """Utility, metrics and where everything lies."""
     folder = Store(spec.session.output_dir).folder(record["signature"])
     if record.get("reused"):
-        out.print(f"stored on {record['environment']['date']}; force=true runs it again")
+        out.print(f"stored on {_plain(record['environment']['date'])}; force=true runs it again")
     utility = record["utility"]
     if utility:
-        out.print("utility: " + ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in utility.items()))
+        out.print("utility: " + ", ".join(f"{_words(k)} {v:.1%}" for k, v in utility.items()))
     else:
         out.print("utility: the model was not trained")
     for name, budget in record["privacy"].items():
-        out.print(f"privacy of {name}: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in budget.items()))
+        out.print(f"privacy of {_plain(name)}: " + ", ".join(f"{_words(k)} {v:.4g}" for k, v in budget.items()))
     if record["metrics"]:
         out.print(_metrics(record["metrics"]))
     seconds = record["seconds"]
     spent = ", ".join(
-        f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
+        f"{_plain(name)} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
     )
     out.print(f"seconds: {spent}")
-    out.print("written: " + ", ".join(p.name for p in sorted(folder.iterdir())))
-    out.print(f"in {folder}", soft_wrap=True)
+    out.print("written: " + ", ".join(_plain(p.name) for p in sorted(folder.iterdir())))
+    out.print(f"in {_plain(str(folder))}", soft_wrap=True)
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
@@ -84,7 +85,7 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
         if f"{name}_low" in metrics:
             ends = (_number(metrics[f"{name}_{end}"]) for end in ("low", "high"))
             both = (_number(value), f"[{', '.join(ends)}]")
-        table.add_row(name, *(reversed(both) if name == "iterations_to_zero" else both))
+        table.add_row(_plain(name), *(reversed(both) if name == "iterations_to_zero" else both))
     return table
 
 
@@ -98,7 +99,7 @@ def plan(planned: SweepPlan) -> None:
     for run in planned.runs[:SHOWN]:
         state = "to run" if run.name in todo else "stored"
         if run.record and run.record["status"] != "complete":
-            state = f"{run.record['status']} before, to run"
+            state = _plain(f"{run.record['status']} before, to run")
         shown = " ".join(run.overrides)
         out.print(f"{run.spec.signature}  {state:8}  {_plain(shown)}", soft_wrap=True)
     if len(planned.runs) > SHOWN:
@@ -148,10 +149,14 @@ def _absent(run: PlannedRun) -> Record:
 
 
 def _written(paths: list[Path]) -> None:
-    out.print("written: " + ", ".join(str(p) for p in paths), soft_wrap=True)
+    out.print("written: " + ", ".join(_plain(str(p)) for p in paths), soft_wrap=True)
+
+
+def _words(name: str) -> str:
+    return _plain(name.replace("_", " "))
 
 
 def _plain(text: str) -> str:
     """Brackets are markup to rich, and control characters are commands to a terminal."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown.replace("[", r"\[")
+    return escape(shown)
