@@ -20,7 +20,6 @@ from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.run import run
-from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import check_writable
 
 log = logging.getLogger(__name__)
@@ -29,13 +28,14 @@ FAILED = 1  # exit code
 
 def single(planned: SweepPlan) -> int:
     """The one run of a plan; the exit code. Raises UserError."""
-    [only] = planned.runs
+    [spec] = [one.spec for one in planned.runs]
     if planned.hydra["callbacks"]:
         raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
-    check_writable(only.spec.session.output_dir)
+    check_writable(spec.session.output_dir)
     with _logging(planned.hydra):
         try:
-            _execute(only.spec)
+            terminal.start(spec)
+            terminal.finish(spec, run(spec))
         except UserError as error:
             log.error("%s", error)
             raise
@@ -52,7 +52,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
 
     A launcher that loses a job raises; what the others filed is kept, and the caller looks it up.
     """
-    cells = {run.name: run.overrides for run in planned.missing} if planned.table else {}
+    cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     check_writable(planned.runs[0].spec.session.output_dir)
     with searching(config_dir) as hydra:
         try:
@@ -74,7 +74,9 @@ def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> str | None:
     ``cells`` are the overrides of a table's cells by name. Failures are filed in the store, not raised.
     """
     try:
-        _execute(build(compose(cells.get(str(cfg.cell), HydraConfig.get().overrides.task)), fetch=True))
+        spec = build(compose(cells.get(str(cfg.cell), HydraConfig.get().overrides.task)), fetch=True)
+        terminal.start(spec)
+        terminal.finish(spec, run(spec))
     except UserError as error:
         log.error("%s", error)
         return str(error)
@@ -83,11 +85,6 @@ def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> str | None:
             raise
         log.exception("the run failed")
     return None
-
-
-def _execute(spec: RunSpec) -> None:
-    terminal.start(spec)
-    terminal.finish(spec, run(spec))
 
 
 @contextmanager

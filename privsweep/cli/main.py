@@ -17,16 +17,33 @@ REFUSED = 2  # exit code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; without ``arguments``, those of the shell count.
+    """Entry point: plans the run, the sweep or the table, then runs what is not stored.
 
-    Exit codes: 0 all done, 1 something failed or is missing, 2 the request was refused.
+    Without ``arguments``, those of the shell count. Exit codes: 0 all done, 1 something failed or is missing, 2 the
+    request was refused.
     """
     parser = get_args_parser()
     args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
     try:
         if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
             return _show(args, parser)
-        return _run(args)
+        from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
+
+        _no_strange_flags(args)
+        planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+        many = args.multirun or planned.table is not None
+        if many:
+            sweep.check_data(planned)
+        if planned.runs[0].spec.session.plan:
+            terminal.plan(planned)
+            return 0
+        if not many:
+            return jobs.single(planned)
+        if planned.missing:
+            for complaint in jobs.launch(planned, args.config_dir):
+                terminal.complain(complaint)
+            planned = planned.looked_up()
+        return terminal.table(planned) if planned.table else terminal.summarise(planned)
     except UserError as error:
         from privsweep.cli.terminal import complain
 
@@ -51,27 +68,6 @@ def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(explain(error, args.overrides)) from error
     return 0
-
-
-def _run(args: argparse.Namespace) -> int:
-    """A run, a sweep or a table: composed and checked first, then run as far as it is not stored."""
-    from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
-
-    _no_strange_flags(args)
-    planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
-    many = args.multirun or planned.table is not None
-    if many:
-        sweep.check_data(planned)
-    if planned.runs[0].spec.session.plan:
-        terminal.plan(planned)
-        return 0
-    if not many:
-        return jobs.single(planned)
-    if planned.missing:
-        for complaint in jobs.launch(planned, args.config_dir):
-            terminal.complain(complaint)
-        planned = planned.looked_up()
-    return terminal.table(planned) if planned.table else terminal.summarise(planned)
 
 
 def _no_strange_flags(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
+from privsweep.cli.cells import Cells, key_of, of_cells, without_parameters
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
@@ -17,9 +18,7 @@ from privsweep.run.run import check, prior_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import at_hand
 from privsweep.store.store import Record, Store, signature
-from privsweep.table.spec import Job, Table
-
-CELLS_SET = ("dataset", "prior", "model", "fl_setting", "attack", "defense", "metrics", "seed", "device", "threads")
+from privsweep.table.spec import Table
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class SweepPlan:
         """
         if not cells:
             return self.typed_but()
-        return [*(str(o.input_line) for o in self.typed if not _of_cells(o)), f"cell={','.join(cells)}"]
+        return [*(str(o.input_line) for o in self.typed if not of_cells(o)), f"cell={','.join(cells)}"]
 
     def records(self) -> dict[str, Record | None]:
         return {run.name: run.record for run in self.runs}
@@ -87,11 +86,6 @@ class SweepPlan:
     def looked_up(self) -> SweepPlan:
         """With the records that the store has by now."""
         return replace(self, runs=[replace(run, record=_record(run.spec)) for run in self.runs])
-
-
-def key_of(override: Override) -> str:
-    """What is overridden, such as ``attack.iterations``, ``model`` or ``dataset@prior``."""
-    return override.get_key_element().lstrip("+~")
 
 
 def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
@@ -127,14 +121,6 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
     return SweepPlan(runs, typed=typed, hydra=first.hydra)
 
 
-def without_parameters(overrides: Sequence[str]) -> list[str]:
-    """Without defences' parameters where there is an experiment: which cells have the defence is not known yet."""
-    parsed = parse(overrides)
-    if not any(key_of(o) == "experiment" for o in parsed):
-        return list(overrides)
-    return [str(o.input_line) for o in parsed if not key_of(o).startswith("defense.")]
-
-
 def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -> SweepPlan:
     name = base.choices.get("experiment") or "table"
     table = Table.from_config(base.config["table"], name, base.config.get("figure"))
@@ -159,56 +145,6 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
         raise refused[0]
     absent = dict.fromkeys(str(error.__cause__) for error in refused)
     return SweepPlan(runs, table, name, typed, base.hydra, tuple(absent))
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Composes the cells of a table."""
-
-    base: Composition  # the experiment and what was typed, without any cell
-    typed: Sequence[Override]
-    parameters: dict[str, set[str]] = field(default_factory=dict)  # of the attacks that cells choose
-
-    def compose(self, job: Job) -> Composition:
-        """A cell is the experiment file, what was typed, and what its row, column and seed set, in that order.
-
-        Of these, a defence's parameter applies where the cell has the defence, and what was typed for an attack
-        where the attack that the cell chooses has the parameter.
-        """
-        own = parse(job.overrides)
-        for override in own:
-            if key_of(override).partition("@")[2] not in ("", "prior") or _group(override) not in CELLS_SET:
-                raise UserError(f"{override.input_line}: a cell sets only {', '.join(CELLS_SET)}; type it instead")
-        given = [*self.typed, *own]
-        defenses = next((o.value() for o in reversed(given) if key_of(o) == "defense"), self.base.config["defense"])
-        present = [defenses] if isinstance(defenses, str) else defenses or []
-        given = [o for o in given if not _parameter(o, "defense") or _parameter(o, "defense") in present]  # type: ignore[operator]
-        attack = next((o for o in reversed(own) if key_of(o) == "attack"), None)
-        if attack and any(_parameter(o, "attack") for o in self.typed):
-            known = self._parameters(str(attack.input_line))
-            given = [o for o in given if o in own or not (p := _parameter(o, "attack")) or p in known]
-        return compose([str(o.input_line) for o in given])
-
-    def _parameters(self, attack: str) -> set[str]:
-        """What the attack that an override chooses can be given."""
-        if attack not in self.parameters:
-            plain = [str(o.input_line) for o in self.typed if _group(o) not in ("attack", "defense")]
-            self.parameters[attack] = {*compose([*plain, attack]).config["attack"]}
-        return self.parameters[attack]
-
-
-def _group(override: Override) -> str:
-    return override.key_or_group.partition(".")[0]
-
-
-def _parameter(override: Override, group: str) -> str | None:
-    """``iterations`` of ``attack.iterations``, the defence's name of ``defense.<name>.sigma``; of others None."""
-    first, *rest = override.key_or_group.split(".")
-    return rest[0] if rest and first == group else None
-
-
-def _of_cells(override: Override) -> bool:
-    return key_of(override) == "cell" or _parameter(override, "defense") is not None
 
 
 def _record(spec: RunSpec) -> Record | None:

@@ -83,6 +83,6 @@ def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal[
         except ValueError as error:  # batch normalisation of a single value
             raise UserError(
                 f"fl_setting.capture.batch_size={batch_size}: the model cannot be trained on so few images of this "
-                f"size ({error}); take more, fl_setting.capture.mode=eval, or a model that normalises no batch, as with "
+                f"size ({error}); take more, fl_setting.capture.mode=eval, or "
                 "model.norm=group"
             ) from error

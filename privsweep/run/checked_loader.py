@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -46,7 +47,8 @@ class CheckedLoader(ConfigLoaderImpl):
                 cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
             except KeyError as error:
                 raise UserError(f"hydra.job.env_copy={error.args[0]}: is not set here; set it first") from error
-            settle(cfg, OverridesParser.create().parse_overrides(overrides), self.output_dir)
+            output_dir = self.output_dir if config_name else os.curdir  # --hydra-help composes no more than Hydra's own
+            settle(cfg, OverridesParser.create().parse_overrides(overrides), output_dir)
         return cfg
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:

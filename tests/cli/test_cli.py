@@ -220,6 +220,68 @@ def test_a_killed_run_goes_on_from_its_chunks_and_counts_nothing_half(tmp_path: 
     assert resumed["metrics"] == whole["metrics"]
 
 
+def test_hydras_own_flags_stay(privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, word in (
+        (["--hydra-help"], "== Flags =="),
+        (["--cfg", "job", "attack=blind"], "privsweep.attack.blind.Blind"),
+        (["--cfg", "hydra", "--package", "hydra.run", "--resolve"], "dir: outputs/logs/"),
+        (["--info", "searchpath"], "hydra.conf"),
+    ):
+        assert privsweep(*flags, tiny=False) == 0
+        assert word in capsys.readouterr().out
+    assert privsweep("--cfg", "job", "attack=blnd") == 2
+    assert "did you mean blind?" in capsys.readouterr().err
+    assert privsweep("--resolve") == 2
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_single_run_is_composed_and_built_once_and_its_log_keeps_a_traceback(
+    tmp_path: Path, privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from privsweep.attack.blind import Blind
+    from privsweep.cli import sweep
+
+    counts = {"compose": 0, "build": 0}
+    for name in counts:
+        original = getattr(sweep, name)
+
+        def counting(*arguments: Any, name: str = name, original: Any = original) -> Any:
+            counts[name] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(sweep, name, counting)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Blind, "__call__", broken)
+    assert privsweep("attack=blind") == 1
+    assert counts == {"compose": 1, "build": 1}
+    [log] = tmp_path.glob("outputs/logs/*/privsweep.log")
+    assert "RuntimeError: out of memory" in log.read_text()
+    assert "Traceback" in log.read_text()
+
+
+def test_a_job_composes_and_builds_once(
+    privsweep: Privsweep, table: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from privsweep.cli import jobs
+
+    composed: list[list[str]] = []
+    original = jobs.compose
+    monkeypatch.setattr(jobs, "compose", lambda overrides: composed.append(list(overrides)) or original(overrides))
+    assert privsweep(*table, "defense.noisy_gradients.sigma=0.5") == 0
+    assert len(composed) == 6
+    sigma = [o for o in composed if "defense.noisy_gradients.sigma=0.5" in o]
+    assert len(sigma) == 2
+    assert all("defense=[noisy_gradients]" in o for o in sigma)
+
+
+def test_control_characters_do_not_reach_the_terminal(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert privsweep("attack=\x1b[31mred") == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_help_is_for_people(tmp_path: Path) -> None:
     shown = subprocess.run(command("--help"), cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     for word in ("dataset: ", "cifar10", "experiment=zen/table1", "--cfg job", "tab completion"):

@@ -1,0 +1,77 @@
+"""How a cell of a table is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hydra.core.override_parser.types import Override
+
+from privsweep.interface.errors import UserError
+from privsweep.run.compose import Composition, compose, parse
+from privsweep.table.spec import Job
+
+CELLS_SET = ("dataset", "prior", "model", "fl_setting", "attack", "defense", "metrics", "seed", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Composes the cells of a table."""
+
+    base: Composition  # the experiment and what was typed, without any cell
+    typed: Sequence[Override]
+    parameters: dict[str, set[str]] = field(default_factory=dict)  # of the attacks that cells choose
+
+    def compose(self, job: Job) -> Composition:
+        """A cell is the experiment file, then what was typed, then what its row, column and seed set, of which a
+        defence's parameter counts where the cell has the defence, and an attack's that was typed where the cell keeps
+        the experiment's attack or chooses one that has it.
+        """
+        own = parse(job.overrides)
+        for override in own:
+            if key_of(override).partition("@")[2] not in ("", "prior") or _group(override) not in CELLS_SET:
+                raise UserError(f"{override.input_line}: a cell sets only {', '.join(CELLS_SET)}; type it instead")
+        given = [*self.typed, *own]
+        defenses = next((o.value() for o in reversed(given) if key_of(o) == "defense"), self.base.config["defense"])
+        present = [defenses] if isinstance(defenses, str) else defenses or []
+        given = [o for o in given if not _parameter(o, "defense") or _parameter(o, "defense") in present]  # type: ignore[operator]
+        attack = next((o for o in reversed(own) if key_of(o) == "attack"), None)
+        if attack and any(_parameter(o, "attack") for o in self.typed):
+            known = self._parameters(str(attack.input_line))
+            given = [o for o in given if o in own or not (p := _parameter(o, "attack")) or p in known]
+        return compose([str(o.input_line) for o in given])
+
+    def _parameters(self, attack: str) -> set[str]:
+        """What the attack that an override chooses can be given."""
+        if attack not in self.parameters:
+            plain = [str(o.input_line) for o in self.typed if _group(o) not in ("attack", "defense")]
+            self.parameters[attack] = {*compose([*plain, attack]).config["attack"]}
+        return self.parameters[attack]
+
+
+def _group(override: Override) -> str:
+    return override.key_or_group.partition(".")[0]
+
+
+def _parameter(override: Override, group: str) -> str | None:
+    """``iterations`` of ``attack.iterations``, the defence's name of ``defense.<name>.sigma``; of others None."""
+    first, *rest = override.key_or_group.split(".")
+    return rest[0] if rest and first == group else None
+
+
+def key_of(override: Override) -> str:
+    """What is overridden, such as ``attack.iterations``, ``model`` or ``dataset@prior``."""
+    return override.get_key_element().lstrip("+~")
+
+
+def without_parameters(overrides: Sequence[str]) -> list[str]:
+    """Without defences' parameters where there is an experiment: which cells have the defence is not known yet."""
+    parsed = parse(overrides)
+    if not any(key_of(o) == "experiment" for o in parsed):
+        return list(overrides)
+    return [str(o.input_line) for o in parsed if not key_of(o).startswith("defense.")]
+
+
+def of_cells(override: Override) -> bool:
+    """Whether only a cell can be told: its name, and the parameters of its defences."""
+    return key_of(override) == "cell" or _parameter(override, "defense") is not None
