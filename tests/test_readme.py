@@ -1,0 +1,126 @@
+"""What the README says is true of the code: its status table, links, map of the house, commands and examples."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Privsweep
+
+from privsweep.cli import data as privsweep_data
+from privsweep.cli.sweep import plan
+from privsweep.run.compose import CONF
+from privsweep.store.checksums import FILE
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "scripts/README.md", *sorted(ROOT.glob("outputs/paper/*/README.md"))]
+
+
+def fenced(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_status_table_is_what_the_script_prints() -> None:
+    path = ROOT / "scripts/status_table.py"
+    spec = importlib.util.spec_from_file_location("status_table", path)
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    table = script.status_table()
+    assert table.count("\n") > 30
+    assert script.with_table(README, table) == README, "run: python scripts/status_table.py --write"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8").replace("]\n(", "]("))
+    assert page.parent.name == "scripts" or links
+    for link in links:
+        path, _, heading = link.partition("#")
+        found = page.parent / path
+        assert found.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {title.lower().replace(" ", "-") for title in titles}, link
+
+
+def test_the_map_of_the_house_names_what_is_there() -> None:
+    lines = [line for line in section("A map of the house").splitlines() if line.startswith("|")][2:]
+    assert len(lines) > 12
+    for line in lines:
+        paths = re.findall(r"`([\w./]+/[\w./]*)`", line)
+        assert paths, line
+        for path in paths:
+            assert (ROOT / path).exists(), path
+
+
+def commands() -> list[str]:
+    """Every ``privsweep`` command of README.md that needs no component of the reader's own."""
+    lines = [line.partition("  #")[0].strip() for block in fenced("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("privsweep ")]
+
+
+def test_commands_are_found() -> None:
+    assert len(commands()) > 14
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_compose(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run is composed, built and checked, at the smallest scale, with checksums in the place of absent data."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    own = [f"dataset={name}" for name in privsweep_data.NAMES] + ["dataset.path=mine.npz", "dataset.path=xrays"]
+    known = {"places": {}, "last": dict.fromkeys(own, "0" * 16) | {"dataset=cifar10": "1" * 16}}
+    (tmp_path / "outputs" / FILE).write_text(json.dumps(known))
+    _, *arguments = shlex.split(command)
+    overrides = [a for a in arguments if a != "-m" and not a.startswith("scale=")]
+    planned = plan([*overrides, "scale=smoke"], None, "-m" in arguments, running=False)
+    assert planned.runs
+    assert not planned.absent
+
+
+def test_reported_tables_exist() -> None:
+    named = re.findall(r"`?(?:privsweep-report |experiment=)?((?:zen|precode)/[a-z]+\w*)\b", README)
+    assert len(named) > 10
+    for name in set(named):
+        assert (CONF / "experiment" / f"{name}.yaml").exists() or (CONF / "experiment" / f"{name}a.yaml").exists(), name
+
+
+def test_components_of_ones_own_are_two_files_each(
+    privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for block in fenced("python") + fenced("yaml"):
+        named = re.search(r"^# (my_\S+)$", block, re.MULTILINE)
+        if named:
+            path = tmp_path / named[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PRIVSWEEP_TRUST", "my_attacks,my_defenses,my_models")
+    brought = ["attack=mean", "defense=[clip]", "model=linear"]
+    assert privsweep("--config-dir", str(tmp_path / "my_conf"), *brought, "scale=smoke", tiny=False) == 0
+    [record] = tmp_path.glob("outputs/runs/*/record.json")
+    choices = json.loads(record.read_text())["choices"]
+    assert (choices["attack"], choices["defense"], choices["model"]) == ("mean", ["clip"], "linear")
+
+
+def test_privsweep_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    [example] = [block for block in fenced("python") if block.startswith("import privsweep")]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    records = list(tmp_path.glob("outputs/runs/*/record.json"))
+    said = capsys.readouterr().out
+    assert len(records) == 4
+    assert all(path.parent.name in said for path in records)
+    assert "gradient_quantization" in said
