@@ -12,7 +12,7 @@ from tiny import TINY, Bench
 
 from privsweep.cli import main as cli
 from privsweep.dataset.digits import Digits
-from privsweep.dataset.npz_format import Arrays, check, write
+from privsweep.dataset.npz_format import Arrays, validated, write
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
 from privsweep.model.convnet import ConvNet
@@ -79,7 +79,7 @@ def members() -> Callable[..., Members]:
 
 @pytest.fixture
 def arrays() -> Callable[..., Arrays]:
-    return lambda **sizes: check(make_members(**sizes), "tiny")
+    return lambda **sizes: validated(make_members(**sizes), "tiny")
 
 
 @pytest.fixture

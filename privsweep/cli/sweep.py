@@ -14,7 +14,7 @@ from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import build
 from privsweep.run.compose import Composition, compose, parse, searching
-from privsweep.run.run import check, prior_of
+from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import at_hand
 from privsweep.store.store import Record, Store, signature
@@ -181,7 +181,7 @@ def check_data(planned: SweepPlan) -> None:
         try:
             if own not in priors:
                 priors[own] = prior_of(spec, loaded[key], rng)
-            check(spec, loaded[key], priors[own], rng)
+            check_with_data(spec, loaded[key], priors[own], rng)
         except UserError as error:
             raise UserError(f"{' '.join(run.overrides)}: {error}") from error
 

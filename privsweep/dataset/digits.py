@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 
 from privsweep.dataset.base import Shaping
-from privsweep.dataset.npz_format import Arrays, check, checksum, held_out
+from privsweep.dataset.npz_format import Arrays, checksum, held_out, validated
 from privsweep.interface.component import component
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
@@ -45,4 +45,4 @@ def _members() -> dict[str, np.ndarray]:
 
 def digits() -> Arrays:
     """All images, split."""
-    return check(_members(), "dataset=digits")
+    return validated(_members(), "dataset=digits")

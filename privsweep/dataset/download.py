@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from privsweep.dataset.npz_format import check, reason, write
+from privsweep.dataset.npz_format import reason, validated, write
 from privsweep.dataset.sources import BY_HAND, OFFICIAL
 from privsweep.interface.errors import AbsentError
 
@@ -65,7 +65,7 @@ def _fetch(name: str, path: Path) -> None:
         contextlib.redirect_stdout(sys.stderr),
     ):
         members = OFFICIAL[name].load(Path(folder))
-        check(members, f"dataset={name}: the download")
+        validated(members, f"dataset={name}: the download")
         write(path, members)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from privsweep.dataset.npz_format import Arrays, check, checksum, held_out
+from privsweep.dataset.npz_format import Arrays, checksum, held_out, validated
 from privsweep.dataset.pixels import Channels
 from privsweep.interface.errors import AbsentError, UserError
 
@@ -120,7 +120,7 @@ def decode(tree: Tree, side: int | None, channels: Channels, what: str) -> Array
         "test_images": np.stack(images[n:]),
         "test_labels": _labels(tree.test),
     }
-    return check(members, what)
+    return validated(members, what)
 
 
 def _labels(files: Sequence[tuple[Path, int]]) -> np.ndarray:

@@ -40,7 +40,7 @@ class Arrays:
         return self.train_labels.ndim == 2
 
 
-def check(members: Members, what: str) -> Arrays:
+def validated(members: Members, what: str) -> Arrays:
     """The dataset in ``members``; raises UserError, opening with ``what``, where it breaks the format."""
     missing = [name for name in MEMBERS if name not in members]
     if missing:
@@ -126,7 +126,7 @@ def read(path: Path, what: str) -> Arrays:
         zlib.error,
     ) as error:
         raise UserError(f"{what}: cannot be read as .npz ({reason(error)}); replace the file") from error
-    return check(members, what)
+    return validated(members, what)
 
 
 def write(path: Path, members: Members) -> None:

@@ -85,7 +85,7 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
     with clock("load"):
         data = spec.dataset.load(rng.child("dataset")).to(device)
         prior = prior_of(spec, data, rng)
-    check(spec, data, prior, rng)
+    check_with_data(spec, data, prior, rng)
     schedule = setting.schedule(data, rng)
     defense = spec.defense.bind(schedule)
     with clock("train"), bench.phase("training"):
@@ -94,7 +94,7 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
     guess: Guess | None = None
     if spec.view is not None:
         with clock("expose"):
-            exposure = expose(spec, spec.view, system, data, prior, defense, rng)
+            exposure = exposure_for(spec, spec.view, system, data, prior, defense, rng)
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
@@ -110,7 +110,7 @@ def train(spec: RunSpec, data: Data, rng: Rng, bench: Workbench) -> System:
     return setting.train(data, spec.model, defense, rng, bench)
 
 
-def expose(
+def exposure_for(
     spec: RunSpec, view: View, system: System, data: Data, prior: ImageSet | None, defense: Defense, rng: Rng
 ) -> Exposure:
     """What the attack sees of the system, and what it asks to know besides: its own data, if it uses any, among it."""
@@ -153,7 +153,7 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
     return prior.train.to(data.train.labels.device)
 
 
-def check(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
+def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
     """What can be refused only once the data's shape is known; raises UserError before any work."""
     if data.multilabel:
         raise UserError(

@@ -15,7 +15,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Predictions, Reconstruction, Scores
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
-from privsweep.run.run import check, expose, prior_of
+from privsweep.run.run import check_with_data, exposure_for, prior_of
 from privsweep.run.run_spec import RunSpec
 
 CHOICES = sorted(p.stem for p in (CONF / "attack").glob("*.yaml"))
@@ -90,7 +90,7 @@ def test_it_runs_or_is_refused_in_one_line(name: str, override: str) -> None:
         spec = composed(name, override)
         data = spec.dataset.load(rng.child("dataset"))
         prior = prior_of(spec, data, rng)
-        check(spec, data, prior, rng)
+        check_with_data(spec, data, prior, rng)
     except UserError as error:
         refusal = str(error)
     if refusal:
@@ -99,7 +99,7 @@ def test_it_runs_or_is_refused_in_one_line(name: str, override: str) -> None:
         return
     system = spec.training_setting().train(data, spec.model, spec.defense, rng, bench)
     assert spec.view is not None
-    out = expose(spec, spec.view, system, data, prior, spec.defense, rng)
+    out = exposure_for(spec, spec.view, system, data, prior, spec.defense, rng)
     prepared = spec.attack.prepare(out.known.only(spec.attack.prepares_from), bench, rng)
     guess = spec.attack(out.seen, out.known, prepared, bench, rng)
     assert isinstance(guess, Reconstruction | Scores)

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from privsweep.dataset.base import Shaping
-from privsweep.dataset.npz_format import check
+from privsweep.dataset.npz_format import validated
 from privsweep.interface.data import ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -113,7 +113,7 @@ def test_several_labels_an_image(plain, members):
     values = members()
     for split in ("train", "test"):
         values[f"{split}_labels"] = (values[f"{split}_labels"] == [[0, 1, 2]]).astype("uint8")
-    data = Shaping(**plain).shape("chest", check(values, "chest"), Rng(0))
+    data = Shaping(**plain).shape("chest", validated(values, "chest"), Rng(0))
     assert data.multilabel
     assert data.train.labels.shape == (40, 3)
     assert data.domain.classes == 3

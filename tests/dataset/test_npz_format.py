@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from privsweep.dataset.npz_format import check, held_out, npz_checksum, read, write
+from privsweep.dataset.npz_format import held_out, npz_checksum, read, validated, write
 from privsweep.interface.errors import UserError
 
 
@@ -21,19 +21,19 @@ def test_written_members_are_read_back(npz, members):
 
 
 def test_colour_images_keep_three_channels_last(members):
-    assert check(members(size=(6, 5, 3)), "tiny").train_images.shape == (40, 6, 5, 3)
+    assert validated(members(size=(6, 5, 3)), "tiny").train_images.shape == (40, 6, 5, 3)
 
 
 def test_several_columns_of_labels_are_multilabel(members):
     values = members()
     values["train_labels"] = np.eye(14, dtype=np.uint8)[np.arange(40) % 14]
     values["test_labels"] = np.zeros((12, 14), dtype=np.uint8)
-    got = check(values, "tiny")
+    got = validated(values, "tiny")
     assert (got.classes, got.multilabel, got.train_labels.shape) == (14, True, (40, 14))
 
 
 def test_a_validation_split_is_not_looked_at(members):
-    assert check({**members(), "val_images": np.array(["no image"])}, "tiny").classes == 4
+    assert validated({**members(), "val_images": np.array(["no image"])}, "tiny").classes == 4
 
 
 def drop(name):
@@ -70,7 +70,7 @@ def test_what_breaks_the_format_is_named(members, spoil, says):
     values = members()
     spoil(values)
     with pytest.raises(UserError, match=f"^tiny: .*{says}") as error:
-        check(values, "tiny")
+        validated(values, "tiny")
     assert "\n" not in str(error.value)
 
 

@@ -21,7 +21,6 @@ import pytest
 from torchvision import datasets
 
 from privsweep.dataset.download import prepared
-from privsweep.dataset.npz_format import check
 from privsweep.dataset.sources import BY_HAND, OFFICIAL
 from privsweep.interface.errors import UserError
 
@@ -109,7 +108,7 @@ def test_emnist_letters_are_upright_and_count_from_zero(site, into, monkeypatch)
     np.testing.assert_array_equal(got["train_images"], upright)
     np.testing.assert_array_equal(got["test_images"], upright)
     assert got["train_labels"][:, 0].tolist() == list(range(26))
-    assert check(got, "emnist").classes == 26
+    assert validated(got, "emnist").classes == 26
 
 
 def _cifar(site: Site, monkeypatch, cls, batches: dict[str, dict], meta: dict) -> None:
@@ -192,7 +191,7 @@ def test_medmnist_archives(site, into, monkeypatch, members, name, size, labels)
     assert got.keys() == published.keys()
     for key, array in published.items():
         np.testing.assert_array_equal(got[key], array)
-    assert check(got, name).multilabel == (labels > 1)
+    assert validated(got, name).multilabel == (labels > 1)
 
 
 def test_a_file_that_is_not_the_publishers_is_refused(site, into, monkeypatch, members):

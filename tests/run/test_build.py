@@ -10,7 +10,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import check, run, train
+from privsweep.run.run import check_with_data, run, train
 from privsweep.run.run_spec import RunSpec
 
 BASE = ["dataset.train_size=60", "dataset.test_size=20", "model.width=3", "attack=blind", "scale=smoke"]
@@ -134,7 +134,7 @@ def test_cuda_without_cuda_is_refused() -> None:
 )
 def test_what_does_not_fit_the_data_is_refused_before_training(overrides: list[str], words: str, data: Data) -> None:
     with pytest.raises(UserError, match=words):
-        check(made(*overrides), data, None, Rng(0))
+        check_with_data(made(*overrides), data, None, Rng(0))
 
 
 def test_the_order_of_defences_is_the_order_given() -> None:

@@ -31,7 +31,7 @@ from privsweep.interface.records import (
 from privsweep.report.write import write
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
-from privsweep.run.run import check, expose, prior_of, run
+from privsweep.run.run import check_with_data, exposure_for, prior_of, run
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
@@ -87,11 +87,11 @@ def exposed(spec: RunSpec) -> Exposure:
     rng = Rng(0)
     data = spec.dataset.load(rng.child("dataset"))
     prior = prior_of(spec, data, rng)
-    check(spec, data, prior, rng)
+    check_with_data(spec, data, prior, rng)
     defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
     system = spec.training_setting().train(data, spec.model, defense, rng, Bench())
     assert spec.view is not None
-    return expose(spec, spec.view, system, data, prior, defense, rng)
+    return exposure_for(spec, spec.view, system, data, prior, defense, rng)
 
 
 def attacked(spec: RunSpec, out: Exposure) -> Guess:
