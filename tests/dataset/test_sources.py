@@ -21,6 +21,7 @@ import pytest
 from torchvision import datasets
 
 from privsweep.dataset.download import prepared
+from privsweep.dataset.npz_format import validated
 from privsweep.dataset.sources import BY_HAND, OFFICIAL
 from privsweep.interface.errors import UserError
 
