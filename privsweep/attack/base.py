@@ -1,4 +1,4 @@
-"""What attacks share that prepare nothing and work on any model."""
+"""The base class of attacks that prepare nothing and work on any model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control that knows nothing: what an attack scores without looking."""
+"""A control that ignores what it sees: the score of a reconstruction without any information."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control that knows nothing: what membership inference scores without looking."""
+"""A control that ignores the answers: the score of membership inference without any information."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generative decoder: a network, trained on data of one's own, from activations back to images."""
+"""The generative decoder: a network from activations back to images, trained on the adversary's own data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control that knows the adversary's own data only: their mean image, whoever the victim is."""
+"""A control that knows only the adversary's own data: it answers with their mean image."""
 
 from __future__ import annotations
 

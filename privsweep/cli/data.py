@@ -1,4 +1,4 @@
-"""The command ``privsweep-data``: prepares datasets where there is a network, for machines without one."""
+"""The ``privsweep-data`` command: downloads datasets where there is a network, for machines without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs what was planned: one run here, a sweep's through Hydra's sweeper and whatever launcher is chosen."""
+"""Runs what was planned: a single run in this process, a sweep through Hydra's sweeper and the chosen launcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``privsweep`` command: plans and checks everything, runs what is missing, shows what came of it."""
+"""The ``privsweep`` command: plans and checks everything, runs what is missing, shows the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``privsweep-report`` command: tables and a page of everything, from the store; it runs nothing."""
+"""The ``privsweep-report`` command: tables, and one page of everything, from stored runs; it runs nothing."""
 
 from __future__ import annotations
 

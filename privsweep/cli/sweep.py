@@ -1,4 +1,4 @@
-"""Sweeps: a table's cells or an ad hoc product become runs, checked before anything starts; what is stored stays."""
+"""Sweeps: a table's cells or an ad hoc product become runs, checked before anything starts; stored runs are reused."""
 
 from __future__ import annotations
 

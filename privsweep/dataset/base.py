@@ -1,4 +1,4 @@
-"""What every dataset has in common: which images are drawn, and how they are shaped."""
+"""What all datasets have in common: which images are drawn, and how they are converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The handwritten digits that ship inside scikit-learn: real images without a download."""
+"""The handwritten digits that ship with scikit-learn: real images without a download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gets a prepared file that is missing: once, however many ask, and refused quickly without a network."""
+"""Downloads a missing dataset once, however many processes ask for it, and fails quickly without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's own images: a folder a class."""
+"""The user's own images, one folder for each class."""
 
 from __future__ import annotations
 

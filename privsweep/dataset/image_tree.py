@@ -1,4 +1,4 @@
-"""Images in folders: a folder a class, read with Pillow."""
+"""Images in one folder for each class, read with Pillow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to the bytes of images: channels, size, and the statistics that normalise them."""
+"""Conversions of stored pixels: channels, size, and the statistics that normalise them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several defences, folded in the order given."""
+"""Several defences, applied in the order given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Privacy budgets of noise that is added again and again, by Opacus's accountants."""
+"""Privacy budgets of repeatedly added noise, by Opacus's accountants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounding what one example, or one client, can change."""
+"""Bounds on what one example, or one client, can contribute."""
 
 from __future__ import annotations
 

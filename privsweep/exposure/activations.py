@@ -1,4 +1,4 @@
-"""What the adversary gets to see in split learning: outputs of the client's part on the victims' images."""
+"""What the adversary sees in split learning: outputs of the client's part on the victims' images."""
 
 from __future__ import annotations
 

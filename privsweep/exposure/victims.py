@@ -1,4 +1,4 @@
-"""Whose images are attacked: which of a client's examples stand behind the captured updates."""
+"""Whose images are attacked: which of a client's examples are behind the captured updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training settings share: who takes part, what is measured while they train, what is seen of them."""
+"""What the training settings share: who takes part, what is measured during training, and what can be seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Federated SGD: every client sends the gradient of one batch a round; the server takes the step."""
+"""Federated SGD: in every round each client sends the gradient of one batch, and the server takes the step."""
 
 from __future__ import annotations
 

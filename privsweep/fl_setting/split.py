@@ -1,4 +1,4 @@
-"""ImageSet learning inside federated learning: clients hold the first layers, one server the rest."""
+"""Split learning inside federated learning: clients hold the first layers, one server the rest."""
 
 from __future__ import annotations
 

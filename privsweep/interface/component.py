@@ -1,4 +1,4 @@
-"""The decorator for every class that a YAML names: frozen, checked field by field, no hidden defaults.
+"""The decorator for every class that a YAML names: frozen, validated field by field, without hidden defaults.
 
 Results are found again by hashes of what determines them. A field that has no part in one says so in its type:
 ``memory: ResourceOnly[float]``.

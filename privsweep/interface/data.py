@@ -1,4 +1,4 @@
-"""What everything starts from: datasets, what is known of them, and architectures of networks.
+"""What everything starts from: datasets, what is known about them, and architectures of networks.
 
 Axes: ``n`` examples, ``C, H, W`` channels, height, width.
 """

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line each, shown without a traceback, exit code 2."""
+"""Errors that a user can fix: one line each, shown without a traceback, with exit code 2."""
 
 
 class UserError(Exception):

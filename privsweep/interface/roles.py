@@ -1,4 +1,4 @@
-"""Who plays: settings and their views, attacks, and the workbench that long work is given.
+"""The roles: settings and their views, attacks, and the workbench for long computations.
 
 A setting trains a federation on a dataset with a model under defences; a view exposes what an adversary
 sees of it. An attack turns what is seen and known into a guess. Metrics compare the guess with the truth.

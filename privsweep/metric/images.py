@@ -1,4 +1,4 @@
-"""How near a reconstructed image is to its original: one number an image, never pooled.
+"""How close a reconstructed image is to its original: one number per image, never pooled.
 
 Images are ``[V, N, C, H, W]``, results float64 ``[V, N]``; every function computes in float64 and in slices
 of bounded memory. ``data_range`` is the span of the values, 1 for ``[0, 1]`` pixels.

@@ -1,4 +1,4 @@
-"""How well an attack tells members from others: accuracy, AUC, and hits at few false alarms, with intervals."""
+"""How well an attack tells members from others: accuracy, AUC, and true positives at few false ones, with intervals."""
 
 from __future__ import annotations
 

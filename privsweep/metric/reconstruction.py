@@ -1,4 +1,4 @@
-"""Reconstructed images beside the originals."""
+"""Scores reconstructed images against the originals."""
 
 from __future__ import annotations
 

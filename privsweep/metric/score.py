@@ -1,4 +1,4 @@
-"""The guess beside the truth, whatever kind it is."""
+"""Scores a guess against the truth, whatever its kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a sequence of tokens was read."""
+"""How much of a token sequence was recovered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hydra's loader of configurations, with a check: in whatever process Hydra composes, nothing else is handed on."""
+"""Hydra's configuration loader with a check: wherever Hydra composes, also in jobs, only checked ones pass."""
 
 from __future__ import annotations
 

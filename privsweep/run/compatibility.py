@@ -1,4 +1,4 @@
-"""Whether dataset, setting, attack and defences go together: said before anything is loaded."""
+"""Whether dataset, setting, attack and defences fit together, checked before anything is loaded."""
 
 from __future__ import annotations
 

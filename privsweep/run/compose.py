@@ -1,4 +1,4 @@
-"""Composes configurations with Hydra, and says what is wrong with one in one line."""
+"""Composes configurations with Hydra, and explains what is wrong with one in one line."""
 
 from __future__ import annotations
 

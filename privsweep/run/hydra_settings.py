@@ -1,4 +1,4 @@
-"""A configuration from a stranger runs no code: Hydra's own part, from which Hydra builds before any of ours runs.
+"""A configuration from a stranger runs no code: Hydra's own part, which Hydra builds before any code of ours runs.
 
 What was typed on the command line is the user's own. What comes from a file is judged, resolved, by lists of what is
 known to be harmless; classes and control characters are judged whoever set them.

@@ -1,4 +1,4 @@
-"""What is computed, in plain data: the configuration that a record shows, with files by their content."""
+"""What a result depends on, as plain data: the configuration, with files represented by their content."""
 
 from __future__ import annotations
 

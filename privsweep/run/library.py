@@ -1,4 +1,4 @@
-"""privsweep from Python: one composition, its run, and what is stored."""
+"""privsweep from Python: compose a run, execute it, read what is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the record, a row a victim, curves and pictures."""
+"""What a run writes: the record, one row for each victim, curves and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What long work is given: the device, memory-bounded chunks that survive a kill, and progress."""
+"""What long computations use: the device, memory-bounded chunks that survive an interruption, and progress."""
 
 from __future__ import annotations
 

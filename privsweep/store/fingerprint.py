@@ -1,4 +1,4 @@
-"""A checksum of what an attack knows, so that what it prepared from the same is found again."""
+"""A checksum of what an attack knows, so that what it prepared from the same knowledge is found again."""
 
 from __future__ import annotations
 

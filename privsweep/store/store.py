@@ -1,4 +1,4 @@
-"""Where results are filed: records by the signature of their configuration, trained systems by what made them.
+"""Where results are filed: records by the signature of their configuration, trained systems by what determines them.
 
 A folder that exists is complete: it was written beside its place and renamed. Nothing is ever unpickled.
 """
