@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from privsweep.activation_inversion.decoder import mirror, start_at_mean
+from privsweep.attack.base import AttackBase
 from privsweep.exposure.activations import forwarded
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
-from privsweep.interface.roles import Bench, View
+from privsweep.interface.roles import Bench
 from privsweep.training.optimizer import Optimizer
 
 _WEIGHT = "weight:"  # names of the decoder's weights in what is prepared
@@ -24,7 +25,7 @@ _SPEAKS = 50  # steps between two lines of progress
 
 
 @component
-class GenerativeDecoder:
+class GenerativeDecoder(AttackBase):
     """Trains the mirror image of the client's part on the adversary's own images, and decodes the victims' activations.
 
     Zen, section 4.2; the inverse network of He et al., "Model inversion attacks against collaborative inference"
@@ -43,9 +44,6 @@ class GenerativeDecoder:
     needs: ClassVar[frozenset[str]] = frozenset({"model", "prior", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"server"}), "white-box")
-
-    def refuses(self, view: View) -> str | None:
-        return None
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if prior is None or not len(prior):

@@ -14,10 +14,10 @@ from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.matcher import matcher
-from privsweep.gradient_inversion.engine.memory import BatchActivations, batch_activations, estimate_memory
+from privsweep.gradient_inversion.engine.memory import batch_activations, estimate_memory
 from privsweep.gradient_inversion.initialisation import Init, starting_point
 from privsweep.gradient_inversion.label_inference import last_bias, read_labels
-from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive, Weight
+from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive, Weight, reporting
 from privsweep.gradient_inversion.minimum import Minimum
 from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
 from privsweep.gradient_inversion.objective import MatchingObjective
@@ -26,7 +26,7 @@ from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
+from privsweep.interface.records import Knowledge, Observation, Reconstruction, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
 from privsweep.model.stochastic import noise_layers
 
@@ -100,58 +100,24 @@ class GradientMatching(Minimisation, AttackBase):
             return str(error)
         return None
 
+    def victims_at_once(self, seen: Observation, known: Knowledge, device: torch.device) -> int:
+        """As many as fit ``memory``."""
+        assert isinstance(seen, Update)
+        shape = (seen.examples, *known.domain.shape)
+        unknowns = seen.examples * (prod(known.domain.shape) + known.domain.classes)
+        moved = next(iter(seen.delta.values())).device.type != device.type
+        options = (self.pairs_kept, self.restarts, self.only_nonzero, moved)
+        activations = batch_activations(known.model, shape)
+        return estimate_memory(seen.delta, activations, unknowns, *options).victims_within(self.memory)
+
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
-        target = captured_gradient(seen, known)
+        domain, model = known.domain, known.model.to(bench.device)
+        target = {name: g.to(bench.device) for name, g in captured_gradient(seen, known).items()}
         labels = self._labels(target, seen, known, rng)
-        activations = batch_activations(known.model, (seen.examples, *known.domain.shape))
-        victims = len(next(iter(target.values())))
-        size = self._victims_at_once(target, activations, known.domain, bench)
-
-        def attack(part: slice) -> Tensors:
-            chunk = {name: g[part].to(bench.device) for name, g in target.items()}
-            given = None if labels is None else labels[part].to(bench.device)
-            starts = product(range(part.start, part.stop), range(self.restarts))
-            rngs = [rng.child("victim", v, "restart", r) for v, r in starts]
-            return self._attack(chunk, given, seen, known, activations, bench, rngs)
-
-        found = dict(bench.chunks("gradient_matching", "victims", victims, size, attack))
-        return Reconstruction(
-            images=found.pop("images"),
-            diverged=found.pop("diverged"),
-            labels=found.pop("labels"),
-            curve={
-                "iteration": torch.tensor(self.curve_iterations),
-                "objective" if self._penalised else "gradient_distance": found.pop("curve"),
-            },
-            diagnostics=found,
-        )
-
-    def _labels(self, target: Tensors, seen: Update, known: Knowledge, rng: Rng) -> Tensor | None:
-        """Int64 ``[V, N]``, or None where they are optimised."""
-        if self.labels == "known":
-            return known.labels
-        if self.labels == "analytic":
-            return read_labels(known.model, seen.weights, target, known.domain, seen.examples, rng.child("labels"))
-        return None
-
-    def _attack(
-        self,
-        target: Tensors,
-        labels: Tensor | None,
-        seen: Update,
-        known: Knowledge,
-        activations: BatchActivations,
-        bench: Bench,
-        rngs: list[Rng],
-    ) -> dict[str, Tensor]:
-        """The victims of one chunk; ``rngs``: one for every restart of every victim, in order."""
-        domain, model = known.domain, known.model
-        assert domain is not None
-        assert model is not None
-        model = model.to(bench.device)
+        rngs = [rng.child("victim", v, "restart", r) for v, r in product(seen.victims, range(self.restarts))]
         matched = target if self.match == "all" else of_deterministic_layers(model, target)
-        match = self._matcher(model, matched, activations, seen, known)
+        match = self._matcher(model, matched, seen, known)
         like = next(iter(matched.values()))
         rows = torch.arange(len(like), device=bench.device).repeat_interleave(self.restarts)
         if self.restarts > 1:
@@ -166,31 +132,35 @@ class GradientMatching(Minimisation, AttackBase):
         shape, classes = (seen.examples, *domain.shape), domain.classes
         noise = (fresh, optimised, self.noise_samples)
         objective = MatchingObjective(match, shape, classes, given, self.tv_weight, *noise)
-        end = self.minimise(objective, start, domain, bench)
+        minimiser = self.minimiser(objective, start, domain)
+        end = minimiser.minimise(objective, start, self.iterations, reporting(bench, self.iterations))
         if fresh is not None:  # how far the streams went depends on the other victims in the batch
             objective.fresh = NoiseStreams(shapes, [r.child("verdict") for r in rngs], start[:0])
         return self._answer(end, objective, labels, sum(g[0].numel() for g in matched.values()))
 
-    def _matcher(
-        self, model: nn.Module, target: Tensors, activations: BatchActivations, seen: Update, known: Knowledge
-    ) -> Matcher:
+    def _labels(self, target: Tensors, seen: Update, known: Knowledge, rng: Rng) -> Tensor | None:
+        """Int64 ``[V, N]``, or None where they are optimised."""
+        if self.labels == "known":
+            return known.labels.to(next(iter(target.values())).device)
+        if self.labels == "analytic":
+            return read_labels(known.model, seen.weights, target, known.domain, seen.examples, rng.child("labels"))
+        return None
+
+    def _matcher(self, model: nn.Module, target: Tensors, seen: Update, known: Knowledge) -> Matcher:
         device = next(iter(target.values())).device
         weights = {name: w.to(device) for name, w in seen.weights.items()}
         loss = cross_entropy if self.loss == "cross_entropy" else known.loss
         distance = _DISTANCES[self.distance]
+        activations = batch_activations(known.model, (seen.examples, *known.domain.shape))
         return matcher(model, weights, target, distance, activations, loss, self.label_weight, self.only_nonzero)
 
     def _answer(
         self, end: Minimum, objective: MatchingObjective, labels: Tensor | None, parameters: int
-    ) -> dict[str, Tensor]:
-        distance = objective.evaluate(end.x).distance if self._penalised else end.value
+    ) -> Reconstruction:
+        distance = objective(end.x).distance if self._penalised else end.value
         rows, report = self.best_restarts(end, distance, parameters)
         unknowns = objective.split(end.x[rows])
         found = unknowns.logits.argmax(2) if labels is None else labels
-        return {"images": unknowns.images, "labels": found, **report}
-
-    def _victims_at_once(self, target: Tensors, activations: BatchActivations, domain: Domain, bench: Bench) -> int:
-        unknowns = activations.examples * (prod(domain.shape) + domain.classes)
-        moved = next(iter(target.values())).device.type != bench.device.type
-        options = (self.pairs_kept, self.restarts, self.only_nonzero, moved)
-        return estimate_memory(target, activations, unknowns, *options).victims_within(self.memory)
+        shown = "objective" if self._penalised else "gradient_distance"
+        curve = {"iteration": torch.tensor(self.curve_iterations), shown: report.pop("curve")}
+        return Reconstruction(unknowns.images, report.pop("diverged"), found, report, curve)

@@ -54,7 +54,7 @@ class BatchedAdam:
         state = _State(self, start, iterations)
         shrinks = milestones(iterations) if self.decay else ()
         for done in range(iterations + 1):
-            value, gradient = objective(state.x)
+            value, gradient, *_ = objective(state.x)
             state.judge(value, gradient, done)
             if done == iterations:
                 break

@@ -43,7 +43,7 @@ class BatchedLBFGS:
         state = _State(self, start, outer)
         evaluation = 0
         while True:
-            state.advance(*objective(state.x))
+            state.advance(*objective(state.x)[:2])
             evaluation += 1
             if evaluation % _CHECK_EVERY:
                 continue

@@ -67,12 +67,8 @@ class Minimisation:
         """The iterations that the curve shows."""
         return recorded_iterations(self.iterations) if self.optimizer == "adam" else range(1, self.iterations + 1)
 
-    def minimise(self, objective: MatchingObjective, start: Tensor, domain: Domain, bench: Bench) -> Minimum:
-        """From every ``start`` ``[V * restarts, D]``. Reports progress about once a second."""
-        minimiser = self._minimiser(objective, start, domain)
-        return minimiser.minimise(objective, start, self.iterations, _progress(bench, self.iterations))
-
-    def _minimiser(self, objective: MatchingObjective, start: Tensor, domain: Domain) -> BatchedLBFGS | BatchedAdam:
+    def minimiser(self, objective: MatchingObjective, start: Tensor, domain: Domain) -> BatchedLBFGS | BatchedAdam:
+        """For every ``start`` ``[V * restarts, D]``."""
         if self.optimizer == "lbfgs":
             return BatchedLBFGS(
                 self.lr, self.inner_iterations, self.history, self.tolerance_grad, self.tolerance_change
@@ -106,7 +102,8 @@ class Minimisation:
         }
 
 
-def _progress(bench: Bench, iterations: int) -> Progress:
+def reporting(bench: Bench, iterations: int) -> Progress:
+    """Reports to the bench about once a second."""
     last = time.monotonic()
 
     def progress(done: float, value: Tensor) -> None:

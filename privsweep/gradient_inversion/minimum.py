@@ -14,8 +14,8 @@ Progress = Callable[[float, Tensor], None]  # (mean count of finished outer iter
 class Objective(Protocol):
     """``V`` problems of dimension ``D``."""
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Values ``[V]`` and gradients ``[V, D]`` at ``x`` ``[V, D]``."""
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Values ``[V]``, gradients ``[V, D]`` at ``x`` ``[V, D]``, and what else there is to say of the point."""
         ...
 
     def take(self, rows: Tensor) -> Objective:

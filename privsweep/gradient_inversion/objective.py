@@ -78,10 +78,14 @@ class MatchingObjective:
         shaped = zip(self.optimised.items(), noise, strict=True)
         return Unknowns(images.reshape(-1, *self.shape), logits, {n: part.reshape(-1, *s) for (n, s), part in shaped})
 
-    def evaluate(self, x: Tensor) -> Evaluation:
+    def __call__(self, x: Tensor) -> Evaluation:
         images, logits, noise = self.split(x)
         probabilities = logits.softmax(2) if self.given is None else self.given
-        distance, by_image, by_probability, value, by_noise = self._match(images, probabilities, noise)
+        if self.fresh is None:
+            matched = self.match(images, probabilities, noise or None)
+        else:
+            matched = self._expected(images, probabilities, self.fresh)
+        distance, by_image, by_probability, value, by_noise = matched
         value = value + distance
         if self.tv_weight:
             value = value + add_total_variation(images, self.tv_weight, by_image)
@@ -92,16 +96,11 @@ class MatchingObjective:
         gradients += [by_noise[name].flatten(1) for name in self.optimised]
         return Evaluation(value, gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1), distance)
 
-    def _match(self, images: Tensor, probabilities: Tensor, noise: Tensors) -> Match:
-        if self.fresh is None:
-            return self.match(images, probabilities, noise or None)
-        each = [self.match(images, probabilities, self.fresh.draw())[:4] for _ in range(self.noise_samples)]
+    def _expected(self, images: Tensor, probabilities: Tensor, fresh: NoiseStreams) -> Match:
+        """The mean over draws of the noise."""
+        each = [self.match(images, probabilities, fresh.draw())[:4] for _ in range(self.noise_samples)]
         distance, by_image, by_probability, penalty = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
         return Match(distance, by_image, by_probability, penalty, {})
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Values ``[V]`` and gradients ``[V, D]``."""
-        return self.evaluate(x)[:2]
 
 
 def add_total_variation(images: Tensor, weight: float, gradient: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ whose membership is asked. A *victim* is one captured message; the images behind
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
@@ -24,6 +24,16 @@ class Update:
     kind: Literal["gradient", "difference"]
     contributors: int  # clients whose updates are averaged in one delta
     examples: int  # N: examples behind one delta
+    first: int = 0  # the number of the first victim, where these are some of all
+
+    @property
+    def victims(self) -> range:
+        """Their numbers; a victim's draws come from its own."""
+        return range(self.first, self.first + len(next(iter(self.delta.values()))))
+
+    def take(self, part: slice) -> Update:
+        """Some of the victims, next to each other."""
+        return replace(self, delta={n: d[part] for n, d in self.delta.items()}, first=self.first + part.start)
 
 
 @dataclass(frozen=True)

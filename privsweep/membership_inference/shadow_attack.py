@@ -14,7 +14,7 @@ from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Predictions, Recipe, ThreatModel
+from privsweep.interface.records import Knowledge, Observation, Predictions, Recipe, ThreatModel
 from privsweep.interface.roles import Bench, View
 from privsweep.membership_inference.auxiliary_data import unfit
 from privsweep.training.local import LocalSchedule
@@ -59,6 +59,9 @@ class ShadowAttack:
         return frozenset(own)
 
     def refuses(self, view: View) -> str | None:
+        return None
+
+    def victims_at_once(self, seen: Observation, known: Knowledge, device: torch.device) -> int | None:
         return None
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:

@@ -17,6 +17,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
+from privsweep.run.chunks import chunks, joined
 from privsweep.run.outcome import Outcome, file, header_of
 from privsweep.run.run_spec import RunSpec, less
 from privsweep.run.workbench import Workbench
@@ -98,7 +99,11 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
-            guess = attack(exposure.seen, exposure.known, prepared, bench, rng.child("attack"))
+            size, guesses = attack.victims_at_once(exposure.seen, exposure.known, device), []
+            for chunk in chunks(exposure, size, bench):
+                found = chunk.stored or attack(chunk.seen, chunk.known, prepared, bench, rng.child("attack"))
+                guesses.append(chunk.keep(found))
+            guess = joined(guesses)
     outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
     return file(spec, store, sign, outcome, bench)
 

@@ -29,7 +29,7 @@ QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 
 
 class Workbench:
-    """Implements ``game.Bench``; shows a bar in a terminal, now and then a line elsewhere."""
+    """Implements ``Bench``; shows a bar in a terminal, now and then a line elsewhere."""
 
     def __init__(self, device: torch.device, partial: Path):
         self.device = device
@@ -41,34 +41,50 @@ class Workbench:
         self._task: TaskID | None = None
         self._phase = ""
         self._spoke = 0.0
+        self._began = 0.0
         self._finished, self._whole = 0.0, 1.0  # of the chunks: share done before, share of this one
 
     def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
+        results = []
+        for part in self.parts(purpose, n, size):
+            found = self.kept(purpose, key, part)
+            if found is None:
+                found = make(part)
+                self.keep(purpose, key, part, found)
+            results.append(found)
+        return {name: torch.cat([r[name] for r in results]) for name in results[0]}
+
+    def parts(self, purpose: str, n: int, size: int) -> Iterator[slice]:
+        """Slices of ``range(n)``, at most ``size`` long; progress between two of them counts as that of a part."""
         self.sizes[purpose] = size = min(size, n)
-        parts = []
         for start in range(0, n, size):
             part = slice(start, min(start + size, n))
-            self._finished, self._whole = start / n, (part.stop - part.start) / n
-            path = self.partial / f"{purpose}-{key}-{part.start}-{part.stop}.safetensors"
-            parts.append(self._chunk(path, part, make))
+            self._finished, self._whole, self._began = start / n, (part.stop - part.start) / n, time.perf_counter()
+            yield part
         self._finished, self._whole = 0.0, 1.0
-        return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
 
-    def _chunk(self, path: Path, part: slice, make: Callable[[slice], Tensors]) -> Tensors:
-        if path.is_file():
-            try:
-                taken = load_file(path, str(self.device))
-                with safe_open(path, "pt") as file:
-                    self.earlier += float(file.metadata()["seconds"])
-                return taken
-            except (SafetensorError, OSError):
-                path.unlink()
-        start = time.perf_counter()
-        result = make(part)
-        seconds = time.perf_counter() - start
-        with whole_file(path) as draft:
+    def kept(self, purpose: str, key: str, part: slice) -> Tensors | None:
+        """What an interrupted process kept of a part; what cannot be read is removed."""
+        path = self._place(purpose, key, part)
+        if not path.is_file():
+            return None
+        try:
+            found = load_file(path, str(self.device))
+            with safe_open(path, "pt") as file:
+                self.earlier += float(file.metadata()["seconds"])
+            return found
+        except (SafetensorError, OSError):
+            path.unlink()
+            return None
+
+    def keep(self, purpose: str, key: str, part: slice, result: Tensors) -> None:
+        """Saves a finished part, with the seconds since it began."""
+        seconds = time.perf_counter() - self._began
+        with whole_file(self._place(purpose, key, part)) as draft:
             save_file({name: t.contiguous() for name, t in result.items()}, draft, {"seconds": f"{seconds:.3f}"})
-        return result
+
+    def _place(self, purpose: str, key: str, part: slice) -> Path:
+        return self.partial / f"{purpose}-{key}-{part.start}-{part.stop}.safetensors"
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -138,7 +138,7 @@ class World:
             optimised = noise_shapes(self.model, self.batch)
             objective = MatchingObjective(ours, self.images.shape[1:], 3, None, terms.get("tv", 0.0), None, optimised)
             point = torch.cat((point, *(e.flatten(1) for e in noise.values())), 1)
-        value, slope = objective(point)
+        value, slope, _ = objective(point)
         for v in range(VICTIMS):
             x, z = self.images[v].clone().requires_grad_(True), logits[v].clone().requires_grad_(True)
             leaves = {n: e.clone().requires_grad_(True) for n, e in (noise or {}).items()}
@@ -231,10 +231,10 @@ def test_several_noise_samples_are_the_mean_of_that_many_evaluations(name):
         )
 
     x, one = world.images.flatten(1), objective(1)
-    each = [one.evaluate(x) for _ in range(4)]
+    each = [one(x) for _ in range(4)]
     assert (each[0].value != each[1].value).all()
     four = objective(4)
-    for together in (four.evaluate(x), objective(4).take(torch.arange(len(x))).evaluate(x)):
+    for together in (four(x), objective(4).take(torch.arange(len(x)))(x)):
         for got, parts in zip(together, zip(*each, strict=True), strict=True):
             torch.testing.assert_close(got, torch.stack(parts).mean(0))
 

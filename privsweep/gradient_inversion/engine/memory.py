@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -32,6 +33,7 @@ class BatchActivations:
     elements: int  # outputs with what is kept beside them, and patches with their columns
 
 
+@lru_cache(maxsize=2)  # an attack asks for its memory, and again for its rules
 def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivations:
     """``shape``: ``(B, C, H, W)``. Black images pass a copy of the model in eval mode, on the model's device: not on
     the meta device, for a user's network may read values."""
