@@ -24,11 +24,11 @@ from torch.nn.functional import cross_entropy
 from privsweep.interface.data import Architecture, Domain, ImageSet
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
-from privsweep.training.optimizer import Optimizer
 from privsweep.defense.stack import Stack
 from privsweep.interface.randomness import Rng
-from privsweep.training.stacked import at_once, train_stack
-from privsweep.training.local import LocalSchedule, train
+from privsweep.interface.training import LocalSchedule, Optimizer, Training, labelled, replica
+from privsweep.training.fit import fit
+from privsweep.training.stacked import most_together
 
 DOMAIN = Domain((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3)
 PLAN = LocalSchedule(Optimizer("adam", 1e-4, 0.0), epochs=1, steps=None, batch_size=64)
@@ -59,7 +59,8 @@ def main() -> None:
     print(f"{given.model}, {given.records} records a shadow, one epoch, on {device}, {torch.get_num_threads()} threads")
     print(f"{'shadows':>7} {'together':>8} {'one by one':>11} {'stacked':>9} {'ratio':>6} {'spread':>13} {'turns':>6}")
     for shadows in given.shadows:
-        most = at_once(MODELS[given.model].build(DOMAIN, Rng(0)), DOMAIN, PLAN.batch_size, 4.0, device)
+        net = MODELS[given.model].build(DOMAIN, Rng(0)).to(device)
+        most = most_together(net, DOMAIN.blank(1).to(device), PLAN.batch_size, Stack({}), "auto", 4.0)
         together = given.together or -(-shadows // -(-shadows // most))
         turn, stacked, ratios = measure(MODELS[given.model], device, shadows, together, given.records, given.seconds)
         spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
@@ -77,23 +78,28 @@ def measure(
     index = torch.stack([Rng(0).child("records", k).permutation(2 * records)[:records] for k in range(shadows)])
     rngs = [Rng(0).child("shadow", k) for k in range(shadows)]
 
-    def fresh() -> list[nn.Sequential]:
+    def fresh() -> list[nn.Module]:
         return [architecture.build(DOMAIN, rng.child("init")).to(device) for rng in rngs]
 
-    def one_by_one(nets: list[nn.Sequential]) -> list[dict[str, torch.Tensor]]:
-        for net, own, rng in zip(nets, index.to(device), rngs, strict=True):
-            train(net, pool.take(own), DOMAIN, PLAN, cross_entropy, Stack({}), rng)
-        return [net.state_dict() for net in nets]
-
-    def stacked(nets: list[nn.Sequential]) -> list[dict[str, torch.Tensor]]:
+    def trained(nets: list[nn.Module], together: int) -> list[dict[str, torch.Tensor]]:
         out = []
-        for start in range(0, shadows, together):
-            part = slice(start, start + together)
-            weights = train_stack(nets[part], pool, index[part], DOMAIN, PLAN, rngs[part])
-            out += [{name: w[k] for name, w in weights.items()} for k in range(len(nets[part]))]
+        for first in range(0, shadows, together):
+            part = slice(first, first + together)
+            states = [net.state_dict() for net in nets[part]]
+            start = {name: torch.stack([s[name] for s in states]) for name in states[0]}
+            examples = labelled(pool, DOMAIN, list(index[part]))
+            training = Training(nets[first], start, None, cross_entropy, examples, PLAN, rngs[part])
+            weights = fit(training, Stack({}), parallel="stacked").weights
+            out += [replica(weights, k) for k in range(len(states))]
         return out
 
-    def rate(way: Callable[[list[nn.Sequential]], object]) -> float:
+    def one_by_one(nets: list[nn.Module]) -> list[dict[str, torch.Tensor]]:
+        return trained(nets, 1)
+
+    def stacked(nets: list[nn.Module]) -> list[dict[str, torch.Tensor]]:
+        return trained(nets, together)
+
+    def rate(way: Callable[[list[nn.Module]], object]) -> float:
         nets = fresh()
         if device.type == "cuda":
             torch.cuda.synchronize()

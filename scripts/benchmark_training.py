@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 
 import privsweep  # noqa: F401  (says how idle threads wait, before PyTorch is loaded)
 import torch
@@ -23,9 +22,11 @@ from privsweep.interface.data import Architecture, Domain, ImageSet
 from privsweep.defense.stack import Stack
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
-from privsweep.training.optimizer import Optimizer
 from privsweep.interface.randomness import Rng
-from privsweep.training.local import LocalSchedule, train_in_turn, train_stacked, weights_of
+from privsweep.interface.training import LocalSchedule, Optimizer, Training, alike, labelled
+from privsweep.training.fit import fit
+from privsweep.training.local import weights_of
+from privsweep.training.stacked import Parallel
 
 SHAPE, CLASSES = (1, 28, 28), 10
 
@@ -65,29 +66,31 @@ def measure(architecture: Architecture, device: torch.device, given: argparse.Na
     net = architecture.build(domain, Rng(0)).to(device)
     start = weights_of(net)
     generator = Rng(0).child("images").generator()
-    owns = []
-    for _ in range(given.clients):
-        images = torch.randint(0, 256, (given.examples, *SHAPE), generator=generator, dtype=torch.uint8)
-        labels = torch.randint(0, CLASSES, (given.examples,), generator=generator)
-        owns.append(ImageSet(images, labels).to(device))
+    count = given.clients * given.examples
+    images = torch.randint(0, 256, (count, *SHAPE), generator=generator, dtype=torch.uint8)
+    pool = ImageSet(images, torch.randint(0, CLASSES, (count,), generator=generator)).to(device)
+    shards = list(torch.arange(count).split(given.examples))
     rngs = [Rng(0).child("client", k) for k in range(given.clients)]
     schedule = LocalSchedule(Optimizer("adam", 1e-3, 0.0), 1, None, given.batch)
     steps = given.clients * schedule.length(given.examples)
 
-    def run(train: Callable) -> tuple[float, torch.Tensor]:
+    examples = labelled(pool, domain, shards)
+    training = Training(net, alike(start, given.clients), None, cross_entropy, examples, schedule, rngs)
+
+    def run(parallel: Parallel) -> tuple[float, torch.Tensor]:
         begin = time.perf_counter()
-        _, losses = train(net, start, owns, domain, schedule, cross_entropy, Stack({}), rngs)
+        losses = fit(training, Stack({}), parallel=parallel).losses
         if device.type == "cuda":
             torch.cuda.synchronize()
         return steps / (time.perf_counter() - begin), losses
 
     # Not the weights: Adam turns the rounding of gradients that are zero into whole steps.
-    if not torch.allclose(run(train_in_turn)[1], run(train_stacked)[1], rtol=1e-3):
+    if not torch.allclose(run("sequential")[1], run("stacked")[1], rtol=1e-3):
         raise SystemExit("stacked and sequential training disagree")
     rates: list[tuple[float, float]] = []
     end = time.perf_counter() + given.seconds
     while time.perf_counter() < end or len(rates) < 3:
-        rates.append((run(train_in_turn)[0], run(train_stacked)[0]))
+        rates.append((run("sequential")[0], run("stacked")[0]))
     turn, stacked = (statistics.median(r) for r in zip(*rates, strict=True))
     return turn, stacked, statistics.median(s / t for t, s in rates)
 

@@ -17,7 +17,8 @@ from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
 from privsweep.interface.roles import Bench
-from privsweep.training.optimizer import Optimizer
+from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Training, alike, replica
+from privsweep.training.fit import fit
 
 _WEIGHT = "weight:"  # names of the decoder's weights in what is prepared
 _AT_ONCE = 256  # images that pass the client's part, or victims' that are decoded, together
@@ -58,22 +59,22 @@ class GenerativeDecoder(AttackBase):
         prior = known.prior
         decoder = self.decoder(known, rng).to(bench.device)
         source = _Source(known.model, prior, known.domain, self.memory, rng.child("client's part"))
-        start_at_mean(decoder, source(torch.arange(min(len(prior), _AT_ONCE), device=bench.device)), prior.pixels())
-        optimizer = Optimizer("adam", self.lr, 0.0).make(list(decoder.parameters()))
-        steps = -(-len(prior) // self.batch_size)
+        every = torch.arange(len(prior), device=bench.device)
+        start_at_mean(decoder, source(every[:_AT_ONCE]), prior.pixels())
         losses = torch.zeros(self.epochs, device=bench.device)
-        for epoch in range(self.epochs):
-            order = rng.child("epoch", epoch).permutation(len(prior)).to(bench.device)
-            for step, batch in enumerate(order.split(self.batch_size)):
-                loss = mse_loss(decoder(source(batch)), prior.pixels(batch))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses[epoch] += loss.detach() * (len(batch) / len(prior))
-                done = epoch * steps + step + 1
-                if done % _SPEAKS == 0:
-                    bench.tick(done, self.epochs * steps, loss=loss.item())
-        weights = {_WEIGHT + name: w.detach() for name, w in decoder.state_dict().items()}
+        sizes = [len(batch) for batch in every.split(self.batch_size)]
+
+        def watch(done: int, total: int, loss: Tensor) -> None:
+            epoch, step = divmod(done - 1, len(sizes))
+            losses[epoch] += loss[0] * (sizes[step] / len(prior))
+            if done % _SPEAKS == 0:
+                bench.tick(done, total, loss=loss.item())
+
+        images = Examples(lambda rows: (source(rows), prior.pixels(rows)), [every])
+        schedule = LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, self.batch_size)
+        start = alike(decoder.state_dict(), 1)
+        fitted = fit(Training(decoder, start, None, mse_loss, images, schedule, [rng]), watch=watch)
+        weights = {_WEIGHT + name: w for name, w in replica(fitted.weights, 0).items()}
         return {**weights, "loss": losses}
 
     def __call__(

@@ -17,7 +17,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.shadow_attack import ShadowAttack
-from privsweep.training.stacked import answers, train_shadows
+from privsweep.training.shadows import answers, train_shadows
 
 
 @component

@@ -13,7 +13,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe
-from privsweep.training.local import LocalSchedule
+from privsweep.interface.training import LocalSchedule
 
 Round = int | Literal["last"]
 

@@ -20,8 +20,10 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, System, Update
+from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
 from privsweep.training.aggregation import server_mean
-from privsweep.training.local import LocalSchedule, gradient, parameters_of, train, weights_of
+from privsweep.training.fit import fit
+from privsweep.training.local import gradient
 
 
 @component
@@ -48,16 +50,16 @@ class ClientContext:
 
     def update(self, weights: Tensors, batch: Tensor, capture: Capture, rng: Rng) -> dict[str, Tensor]:
         """What leaves a client whose only data are the examples ``batch``: counterfactual, nothing is trained."""
-        self.model.load_state_dict(dict(weights))
-        self.model.train(capture.mode == "train")
-        own = self.data.train.take(batch)
+        own = labelled(self.data.train, self.data.domain, [batch])
         if capture.what == "gradient":
-            x = self.data.domain.inputs_of(own)
-            delta, _ = gradient(self.model, self.loss, x, own.labels, self.defense, rng)
+            self.model.load_state_dict(dict(weights))
+            self.model.train(capture.mode == "train")
+            x, y = own.read(own.index[0])
+            delta, _ = gradient(self.model, self.loss, x, y, self.defense, rng)
         else:
-            train(self.model, own, self.data.domain, self.schedule, self.loss, self.defense, rng)
-            after = parameters_of(self.model, weights_of(self.model))
-            delta = {name: w - weights[name] for name, w in after.items()}
+            local = Training(self.model, alike(weights, 1), None, self.loss, own, self.schedule, [rng])
+            after = replica(fit(local, self.defense).weights, 0)
+            delta = {name: after[name] - weights[name] for name, _ in self.model.named_parameters()}
         return dict(self.defense.update(delta, rng.child("update")))
 
 

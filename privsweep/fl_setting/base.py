@@ -20,10 +20,9 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, Schedule, System
 from privsweep.interface.roles import Bench, View
+from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.metric.accuracy import accuracy
 from privsweep.training.aggregation import participants
-from privsweep.training.local import LocalSchedule
-from privsweep.training.optimizer import Optimizer
 from privsweep.training.partition import Partition, partition
 
 Fraction = Annotated[float, Field(gt=0, le=1)]

@@ -12,13 +12,15 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.fl_setting.base import Log, TrainingSetting
 from privsweep.interface.component import ExposureOnly, component
-from privsweep.interface.data import Architecture, Data
+from privsweep.interface.data import Architecture, Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
-from privsweep.training.local import LocalSchedule, train, weights_of
+from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
+from privsweep.training.fit import fit
+from privsweep.training.local import weights_of
 
 
 @component
@@ -50,11 +52,14 @@ class Central(TrainingSetting):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        loss, schedule = defense.loss(cross_entropy), self.local_schedule()
-        optimizer = self.rule().make(list(net.parameters()))
         log = Log(data, net, self.epochs, self.checkpoints, bench)
         log.add(0, weights_of(net))
-        for done in range(self.epochs):
-            value = train(net, data.train, data.domain, schedule, loss, defense, rng.child("round", done), optimizer)
-            log.add(done + 1, weights_of(net), value.item())
+        examples = labelled(data.train, data.domain, self.shards(data, rng))
+        start, loss = alike(weights_of(net), 1), defense.loss(cross_entropy)
+
+        def after(done: int, weights: Tensors, losses: Tensor) -> None:
+            log.add(done, replica(weights, 0), losses.item())
+
+        training = Training(net, start, None, loss, examples, self.local_schedule(), [rng])
+        fit(training, defense, rounds=self.epochs, after=after)
         return log.system()

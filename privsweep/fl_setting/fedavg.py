@@ -11,16 +11,11 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
+from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
 from privsweep.training.aggregation import averaged
-from privsweep.training.local import (
-    LocalSchedule,
-    Parallel,
-    choose,
-    train,
-    train_in_turn,
-    train_stacked,
-    weights_of,
-)
+from privsweep.training.fit import fit
+from privsweep.training.local import weights_of
+from privsweep.training.stacked import Parallel
 
 
 @component
@@ -41,8 +36,10 @@ class FedAvg(Federated):
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
         loss, schedule = defense.loss(cross_entropy), self.local_schedule()
-        splits = self.splits(data, self.shards(data, rng))
-        local = train_stacked if choose(self.parallel, net, data.train.labels.device, defense) else train_in_turn
+        shards = self.shards(data, rng)
+        # By itself in turn on a CPU, so that who else takes part does not change a client's last bit.
+        in_turn = self.parallel == "auto" and data.train.labels.device.type == "cpu"
+        parallel: Parallel = "sequential" if in_turn else self.parallel
         weights: Tensors = weights_of(net)
         names = [name for name, _ in net.named_parameters()]
         log = Log(data, net, self.rounds, self.checkpoints, bench)
@@ -50,11 +47,14 @@ class FedAvg(Federated):
         for done in range(self.rounds):
             here = rng.child("round", done)
             chosen = self.sampled(done, rng)
-            owns = [splits[c] for c in chosen]
+            owns = [shards[c] for c in chosen]
             rngs = [here.child("client", c) for c in chosen]
-            after, losses = local(net, weights, owns, data.domain, schedule, loss, defense, rngs)
+            examples = labelled(data.train, data.domain, owns)
+            local = Training(net, alike(weights, len(owns)), None, loss, examples, schedule, rngs)
+            fitted = fit(local, defense, parallel=parallel)
+            after = [replica(fitted.weights, k) for k in range(len(owns))]
             weights = averaged(names, weights, after, [len(own) for own in owns], defense, rngs, here)
-            log.add(done + 1, weights, losses.mean().item())
+            log.add(done + 1, weights, fitted.losses.mean().item())
         return log.system()
 
     def local_weights(
@@ -62,9 +62,8 @@ class FedAvg(Federated):
         rng: Rng,
     ) -> Tensors:  # fmt: skip
         net = self.network(data, model, defense, rng)
-        own = self.splits(data, [self.shards(data, rng)[client]])[0]
+        own = labelled(data.train, data.domain, [self.shards(data, rng)[client]])
         schedule = LocalSchedule(self.rule(), self.local_epochs, steps, self.batch_size)
-        net.load_state_dict(dict(weights))
         own_rng = rng.child("round", done, "client", client)
-        train(net, own, data.domain, schedule, defense.loss(cross_entropy), defense, own_rng)
-        return weights_of(net)
+        local = Training(net, alike(weights, 1), None, defense.loss(cross_entropy), own, schedule, [own_rng])
+        return replica(fit(local, defense).weights, 0)

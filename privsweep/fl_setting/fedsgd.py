@@ -13,8 +13,9 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
+from privsweep.interface.training import LocalSchedule
 from privsweep.training.aggregation import server_mean
-from privsweep.training.local import LocalSchedule, gradient, weights_of
+from privsweep.training.local import gradient, weights_of
 
 
 @component

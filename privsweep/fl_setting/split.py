@@ -21,9 +21,10 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench, View
+from privsweep.interface.training import LocalSchedule
 from privsweep.model.split_at import cut
 from privsweep.training.aggregation import averaged
-from privsweep.training.local import LocalSchedule, batches_of, gradient, weights_of
+from privsweep.training.local import batches_of, gradient, weights_of
 
 
 class Sent(nn.Module):

@@ -16,10 +16,9 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Observation, Predictions, Recipe, ThreatModel
 from privsweep.interface.roles import Bench, View
+from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.membership_inference.auxiliary_data import unfit
-from privsweep.training.local import LocalSchedule
-from privsweep.training.optimizer import Optimizer
-from privsweep.training.stacked import answers, train_shadows
+from privsweep.training.shadows import answers, train_shadows
 
 _WEIGHT = "weight:"  # names of shadows' weights in what is prepared
 

@@ -17,11 +17,11 @@ HELD = {"cpu": 2**23, "cuda": 2**28}
 def example_gradients(
     model: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: Tensors
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The gradient ``[B, ...]`` and the loss ``[B]`` of every example by itself.
+    """The gradient ``[B, ...]`` and the loss ``[B]`` of every example by itself, of parameters that are not frozen.
 
     ``noise`` ``[B, ...]`` is what stochastic layers read. Not for layers that mix examples.
     """
-    weights = {name: p.detach() for name, p in model.named_parameters()}
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
     def single(weights: Tensors, x: Tensor, y: Tensor, noise: Tensors) -> Tensor:
         outputs = functional_call(model, {**weights, **{n: z[None] for n, z in noise.items()}}, (x[None],))
@@ -37,7 +37,7 @@ def defended_sum(
 
     A few examples at a time, so that memory does not grow with the batch. An empty batch gives zeros.
     """
-    named = dict(model.named_parameters())
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     total = {name: torch.zeros_like(p) for name, p in named.items()}
     values = [torch.zeros(0, device=x.device)]
     size = max(1, HELD[x.device.type] // sum(p.numel() for p in named.values()))

@@ -1,112 +1,106 @@
-"""Shadow models: replicas of one architecture, each trained on records of its own, together on a leading axis.
+"""Replicas of one network in training on a leading axis, each with its own weights, examples and noise.
 
-A shadow's weights depend on its own stream and records only: to rounding they are those of ``training.train``.
+Its weights depend on its own stream and examples only: to rounding they are those of a replica alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+import sys
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.functional import cross_entropy, softmax
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
-from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.roles import Bench
+from privsweep.interface.training import Training
 from privsweep.model.dropout import Dropout
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import draw, noise_layers
-from privsweep.training.local import LocalSchedule
+from privsweep.training.frozen import moving
 
+Parallel = Literal["auto", "stacked", "sequential"]
 _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid)
-_ANSWERED = 1000  # records answered at once
-_TICKS = 20  # steps between two looks at the loss
 # Of one tensor on a CPU: larger ones go back to the system when freed, and every step would fault their pages in anew.
 _CPU_BYTES = 2**25
-_CPU_LEAST = 4  # shadows; of fewer together the larger products gain nothing
+_CPU_LEAST = 4  # replicas; of fewer together the larger products gain nothing
 
 
-def train_shadows(
-    architecture: Architecture,
-    pool: ImageSet,
-    index: Tensor,
-    domain: Domain,
-    schedule: LocalSchedule,
-    rng: Rng,
-    bench: Bench,
-    memory: float,
-) -> Tensors:
-    """Weights ``[K, ...]``, parameters and buffers by name, of shadows trained on ``pool`` at ``index`` ``[K, n]``.
+class Stacked:
+    """The replicas of ``training``, for what ``stackable`` lets be stacked.
 
-    Shadow ``k`` draws its initial weights, the order of its batches and its layers' noise from
-    ``rng.child("shadow", k)``. As many are trained at once as ``memory`` GiB hold and as the device is fastest with.
+    Replicas of unequal size are padded: a padded example weighs nothing, and one that is done keeps its weights.
     """
-    count = len(index)
-    most = at_once(architecture.build(domain, rng), domain, schedule.batch_size, memory, bench.device)
-    size = -(-count // -(-count // most))  # chunks of about one size
 
-    def make(part: slice) -> Tensors:
-        own = [rng.child("shadow", k) for k in range(part.start, part.stop)]
-        nets = [architecture.build(domain, r.child("init")).to(bench.device) for r in own]
+    def __init__(self, training: Training, defense: Defense):
+        self.net, self.loss, self.data, self.defense = training.net.train(), training.loss, training.data, defense
+        self.names = moving(self.net, training.trainable)
+        stored = training.start
+        self.current = {name: stored[name].detach().clone(memory_format=torch.contiguous_format) for name in stored}
+        self.leaves = [self.current[name].requires_grad_() for name in self.names]
+        self.index = pad_sequence(list(self.data.index), batch_first=True)
+        self.finished: dict[int, Tensors] = {}
+        self.counts: list[int] = []
+        self.weigh = self.sizes = torch.empty(0)
 
-        def tick(done: int, total: int, loss: Callable[[], float]) -> None:
-            if done % _TICKS == 0 or done == total:
-                bench.tick(done, total, shadows=count, loss=loss())
-
-        return train_stack(nets, pool, index[part], domain, schedule, own, tick)
-
-    return bench.chunks("shadows", "trained", count, size, make)
-
-
-def train_stack(
-    nets: Sequence[nn.Module],
-    pool: ImageSet,
-    index: Tensor,
-    domain: Domain,
-    schedule: LocalSchedule,
-    rngs: Sequence[Rng],
-    tick: Callable[[int, int, Callable[[], float]], None] = lambda done, total, loss: None,
-) -> dict[str, Tensor]:
-    """Trains replicas of one network from their own weights, and returns them stacked; ``nets`` stay as they are.
-
-    Replica ``k`` sees the records ``index[k]`` in the batches that ``schedule`` draws from ``rngs[k]``; the loss is
-    cross-entropy.
-    Batch normalisation keeps running statistics in place, so a network with them must come alone.
-    """
-    device = pool.labels.device
-    net = nets[0].train()
-    names = [name for name, _ in net.named_parameters()]
-    states = [n.state_dict() for n in nets]
-    weights = {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
-    leaves = [weights[name].requires_grad_() for name in names]
-    optimizer = schedule.optimizer.make(leaves)
-    index = index.to(device)
-    draws = zip(*(schedule.batches(index.shape[1], rng) for rng in rngs), strict=True)
-    total = schedule.length(index.shape[1])
-    for count, batches in enumerate(draws):
-        rows = index.gather(1, torch.stack(batches).to(device))  # [K, B]
-        x = domain.inputs_of(pool, rows.flatten()).unflatten(0, rows.shape)
-        drawn = [draw(net, rows.shape[1], rng.child("step", count, "noise"), device) for rng in rngs]
-        noise = {name: torch.stack([d[name] for d in drawn]) for name in drawn[0]}
-        logits = stacked_forward(net, weights, noise, x)
+    def gradients(
+        self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        device = self.index.device
+        self._keep_finished(batches)
+        parts = [torch.empty(0, dtype=torch.int64) if b is None else b[0] for b in batches]
+        self._weigh([len(part) for part in parts], device)
+        widest = self.weigh.shape[1]
+        padded = torch.stack([pad(part, (0, widest - len(part))) for part in parts]).to(device)
+        rows = self.index.gather(1, padded)
+        x, y = (t.unflatten(0, rows.shape) for t in self.data.read(rows.flatten()))
+        drawn = [draw(self.net, len(part), rng.child("noise"), device) for part, rng in zip(parts, rngs, strict=True)]
+        noise = {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in drawn[0]}
+        outputs = stacked_forward(self.net, self.current, noise, x)
+        each = vmap(lambda o, t: self.loss(o[None], t[None]))(outputs.flatten(0, 1), y.flatten(0, 1)).view(rows.shape)
         # A sum of means: no replica's gradient knows of another.
-        each = cross_entropy(logits.flatten(0, 1), pool.labels[rows.flatten()], reduction="none")
-        loss = each.view(rows.shape).mean(1)
-        grads = torch.autograd.grad(loss.sum(), leaves)
-        for leaf, grad in zip(leaves, grads, strict=True):
-            leaf.grad = grad.contiguous()
-        optimizer.step()
-        tick(count + 1, total, lambda loss=loss: loss.mean().item())  # type: ignore[misc]
-    return {name: w.detach() for name, w in weights.items()}
+        values = torch.where(self.sizes > 0, (each * self.weigh).sum(1) / self.sizes.clamp_min(1), 0.0)
+        grads = [g.contiguous() for g in torch.autograd.grad(values.sum(), self.leaves)]
+        return self._defended(grads, batches, rngs), values.detach()
+
+    def weights(self) -> Tensors:
+        with torch.no_grad():
+            for k, kept in self.finished.items():
+                for name, w in kept.items():
+                    self.current[name][k] = w
+        return {name: w.detach().clone() for name, w in self.current.items()}
+
+    def _keep_finished(self, batches: Sequence[tuple[Tensor, int] | None]) -> None:
+        """The optimiser moves all replicas; what those that are done had before is put back in the end."""
+        for k, batch in enumerate(batches):
+            if batch is None and k not in self.finished:
+                self.finished[k] = {name: self.current[name][k].detach().clone() for name in self.names}
+
+    def _weigh(self, counts: list[int], device: torch.device) -> None:
+        """What every example of a step counts, ``[R, widest batch]``, and how many there are, ``[R]``."""
+        if counts != self.counts:
+            self.counts, self.sizes = counts, torch.tensor(counts, device=device)
+            self.weigh = (torch.arange(max(counts), device=device) < self.sizes[:, None]).float()
+
+    def _defended(
+        self, grads: list[Tensor], batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
+    ) -> list[Tensor]:
+        if "gradient" not in self.defense.acts_at():
+            return grads
+        apart = []
+        for k, (batch, rng) in enumerate(zip(batches, rngs, strict=True)):
+            own: Tensors = {name: g[k] for name, g in zip(self.names, grads, strict=True)}
+            apart.append(own if batch is None else self.defense.gradient(own, batch[1], rng))
+        return [torch.stack([own[name] for own in apart]) for name in self.names]
 
 
 def stacked_forward(net: nn.Module, weights: Tensors, noise: Tensors, x: Tensor) -> Tensor:
-    """Outputs ``[K, B, ...]`` of K replicas on inputs ``[K, B, C, H, W]``, each with its own weights and noise."""
-    if len(x) == 1:
-        return functional_call(net, {n: w[0] for n, w in {**weights, **noise}.items()}, (x[0],))[None]
+    """Outputs ``[K, B, ...]`` of K replicas on inputs ``[K, B, ...]``, each with its own weights and noise."""
     if not is_dense(net):
         return vmap(lambda w, part: functional_call(net, w, (part,)), randomness="error")({**weights, **noise}, x)
     for name, layer in net.named_children():
@@ -124,7 +118,7 @@ def stacked_forward(net: nn.Module, weights: Tensors, noise: Tensors, x: Tensor)
 
 
 def is_dense(net: nn.Module) -> bool:
-    """Whether it is a sequence of layers, all of which are those of a multilayer perceptron."""
+    """Whether this is a sequence of a multilayer perceptron's layers."""
     return is_sequence(net) and all(
         isinstance(layer, (nn.Flatten, Dropout, *_ELEMENTWISE))
         or (isinstance(layer, nn.Linear) and layer.bias is not None)
@@ -132,16 +126,28 @@ def is_dense(net: nn.Module) -> bool:
     )
 
 
-def at_once(net: nn.Module, domain: Domain, batch: int, memory: float, device: torch.device) -> int:
-    """Shadows to train together, at least one."""
+def stackable(net: nn.Module, defense: Defense) -> bool:
+    """Not with running statistics, whose updates are in place, nor with a gradient an example, itself a stack."""
     noise = noise_layers(net)
-    if any(name not in noise for name, _ in net.named_buffers()):
+    tracked = any(name not in noise for name, _ in net.named_buffers())
+    return not tracked and not defense.acts_at() & {"sample", "example_gradients"}
+
+
+def most_together(
+    net: nn.Module, x: Tensor, batch: int, defense: Defense, parallel: Parallel, memory: float | None
+) -> int:
+    """How many replicas train together, at least one, on the device of ``x``, an example ``[1, ...]``.
+
+    No more than ``memory`` GiB hold (None: all); ``auto`` stacks on a GPU, and on a CPU where the products are dense
+    and small.
+    """
+    if parallel == "sequential" or not stackable(net, defense):
         return 1
-    parameters, activations = [p.numel() for p in net.parameters()], _activations(net, domain)
+    parameters, activations = [p.numel() for p in net.parameters()], _activations(net, x)
     held = 4 * sum(parameters)  # weights, their gradient, Adam's two moments
     kept = 2 * batch * sum(activations)  # forward and backward
-    size = max(1, int(memory * 2**30 / (4 * (held + kept))))
-    if device.type == "cuda":
+    size = sys.maxsize if memory is None else max(1, int(memory * 2**30 / (4 * (held + kept))))
+    if parallel == "stacked" or x.device.type == "cuda":
         return size
     # Convolutions of two LeNets together take longer than one after the other; so do layers that are large alone.
     largest = 4 * max(*parameters, batch * max(activations))
@@ -149,30 +155,15 @@ def at_once(net: nn.Module, domain: Domain, batch: int, memory: float, device: t
     return small if is_dense(net) and small >= _CPU_LEAST else 1
 
 
-def _activations(net: nn.Module, domain: Domain) -> list[int]:
-    """Numbers that the forward pass of every layer without others inside leaves behind of one example, and its input's.
-
-    Zeros pass a copy of the network on the CPU, in eval mode.
-    """
-    part = deepcopy(net).eval()
-    x = torch.zeros(1, *domain.shape, dtype=next(net.parameters()).dtype)
-    sizes = [x.numel()]
-    for layer in part.modules():
-        if not any(layer.children()):
-            layer.register_forward_hook(lambda _, given, output: sizes.append(output.numel()))
-    with torch.no_grad():
-        part(x)
-    return sizes
-
-
 @torch.no_grad()
-def answers(net: nn.Module, weights: Tensors, records: ImageSet, domain: Domain) -> Tensor:
-    """Probabilities ``[K, n, classes]`` that replicas of ``net`` with ``weights`` ``[K, ...]`` give ``records``."""
-    net = net.to(records.labels.device).eval()
-    replicas = len(next(iter(weights.values())))
-    out: list[list[Tensor]] = [[] for _ in range(replicas)]
-    for rows in torch.arange(len(records), device=records.labels.device).split(_ANSWERED):
-        x = domain.inputs_of(records, rows)
-        for k in range(replicas):
-            out[k].append(softmax(functional_call(net, {n: w[k] for n, w in weights.items()}, (x,)), 1))
-    return torch.stack([torch.cat(parts) for parts in out])
+def _activations(net: nn.Module, x: Tensor) -> list[int]:
+    """Numbers of one example: its own, and those that the forward pass of every innermost layer leaves behind."""
+    sizes = [x.numel()]
+    layers = [layer for layer in net.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(lambda _, given, out: sizes.append(out.numel())) for layer in layers]
+    was = net.training
+    net.eval()(x)
+    net.train(was)
+    for hook in hooks:
+        hook.remove()
+    return sizes

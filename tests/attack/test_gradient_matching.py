@@ -12,9 +12,9 @@ from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Recipe, Reconstruction, Update
+from privsweep.interface.training import Optimizer
 from privsweep.metric.images import ssim
 from privsweep.model.convnet import ConvNet
-from privsweep.training.optimizer import Optimizer
 from tests.tiny import Bench, capture, fedavg, real_data
 
 DOMAIN = Domain((1, 8, 8), 4, (0.0,), (1.0,))

@@ -13,8 +13,8 @@ from privsweep.attack.rmia import RMIA
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Recipe
+from privsweep.interface.training import Optimizer
 from privsweep.membership_inference.scores import confidence
-from privsweep.training.optimizer import Optimizer
 
 
 def lira(online: bool, **changes: Any) -> LiRA:

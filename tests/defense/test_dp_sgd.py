@@ -16,10 +16,11 @@ from privsweep.interface.data import Data, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule, System
+from privsweep.interface.training import LocalSchedule, Optimizer, Training, alike, labelled, replica
 from privsweep.model.convnet import ConvNet
 from privsweep.model.stochastic import Stochastic, draw
-from privsweep.training.local import LocalSchedule, gradient, train, weights_of
-from privsweep.training.optimizer import Optimizer
+from privsweep.training.fit import fit
+from privsweep.training.local import gradient, weights_of
 from privsweep.training.per_example import example_gradients
 
 SCHEDULE = Schedule(examples=20000, batch_size=64, steps=15650, rounds=5, clients=3, participation=1.0)
@@ -221,8 +222,9 @@ def test_without_clip_and_noise_drawn_batches_train_plainly(data: Data, lenet: C
     net = lenet.build(data.domain, Rng(0))
     start, own = weights_of(net), data.train.take(torch.arange(12))
     schedule, defense = LocalSchedule(Optimizer("sgd", 0.5, 0.0), 6, None, 2), stack(**NONE)
-    train(net, own, data.domain, schedule, cross_entropy, defense, Rng(0))
-    after = weights_of(net)
+    examples = labelled(own, data.domain, [torch.arange(12)])
+    given = Training(net, alike(start, 1), None, cross_entropy, examples, schedule, [Rng(0)])
+    after = replica(fit(given, defense).weights, 0)
     net.load_state_dict(start)
     sizes = []
     for n in range(36):

@@ -15,13 +15,15 @@ from privsweep.interface.data import Data, Domain, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
+from privsweep.interface.training import LocalSchedule, Optimizer, Training, alike, labelled
 from privsweep.metric.accuracy import accuracy
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.split_at import cut
 from privsweep.model.stochastic import draw, forward
-from privsweep.training.local import LocalSchedule, choose, gradient, train_in_turn, train_stacked, weights_of
-from privsweep.training.optimizer import Optimizer
+from privsweep.training.fit import fit
+from privsweep.training.local import gradient, weights_of
+from privsweep.training.stacked import stackable
 
 CPU = torch.device("cpu")
 PRECODE = Precode(k=5, beta=0.01)
@@ -139,21 +141,20 @@ def test_stacked_clients_train_as_in_turn(data: Data, net: nn.Sequential, rule: 
         def inputs(self, pixels: Tensor) -> Tensor:
             return super().inputs(pixels.double())
 
-    owns = [data.train.take(torch.arange(a, b)) for a, b in [(0, 20), (20, 33), (33, 60)]]
+    index = [torch.arange(a, b) for a, b in [(0, 20), (20, 33), (33, 60)]]
     domain, rngs = Double(**vars(data.domain)), [Rng(0).child("client", k) for k in range(3)]
     schedule = LocalSchedule(rule, epochs=2, steps=None, batch_size=8)
-    args = (net, weights_of(net), owns, domain, schedule, PRECODE.loss(cross_entropy), STACK, rngs)
-    turn, loss_turn = train_in_turn(*args)
-    stack, loss_stack = train_stacked(*args)
-    for a, b in zip(turn, stack, strict=True):
-        assert set(a) == set(b)
-        assert all(torch.allclose(a[n], b[n], rtol=1e-9, atol=1e-10) for n in a)
-    assert torch.allclose(loss_turn.double(), loss_stack.double(), atol=1e-5)
+    start, examples = alike(weights_of(net), 3), labelled(data.train, domain, index)
+    given = Training(net, start, None, PRECODE.loss(cross_entropy), examples, schedule, rngs)
+    turn, stack = (fit(given, STACK, parallel=p) for p in ("sequential", "stacked"))
+    assert set(turn.weights) == set(stack.weights)
+    assert all(torch.allclose(w, stack.weights[n], rtol=1e-9, atol=1e-10) for n, w in turn.weights.items())
+    assert torch.allclose(turn.losses, stack.losses, atol=1e-5)
 
 
 def test_noise_does_not_keep_clients_from_being_stacked(net: nn.Sequential) -> None:
-    assert choose("stacked", net, CPU)
-    assert not choose("stacked", nn.Sequential(net, nn.BatchNorm1d(11)), CPU)
+    assert stackable(net, STACK)
+    assert not stackable(nn.Sequential(net, nn.BatchNorm1d(11)), STACK)
 
 
 def test_a_defended_federation_trains_reproducibly(data: Data, lenet: ConvNet) -> None:

@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 from privsweep import (
     AttackBase,
     Central,
-    Defense,
     Exposure,
     Images,
     Knowledge,
@@ -18,7 +17,8 @@ from privsweep import (
     ThreatModel,
     component,
 )
-from privsweep.training.local import train, weights_of
+from privsweep.interface.training import Training, alike, labelled, replica
+from privsweep.training.fit import fit
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class ReleaseView:
         models = []
         for target in index:
             net = self.setting.network(data, model, defense, rng)
-            net.load_state_dict(dict(system.snapshots[system.last]))
-            one = data.test.take(target[None])
-            train(net, one, data.domain, self.setting.local_schedule(), cross_entropy, Defense(), rng.child("target"))
-            models.append(weights_of(net))
+            start = alike(system.snapshots[system.last], 1)
+            one = labelled(data.test, data.domain, [target[None]])
+            schedule = self.setting.local_schedule()
+            training = Training(net, start, None, cross_entropy, one, schedule, [rng.child("target")])
+            models.append(replica(fit(training).weights, 0))
         weights = {name: torch.stack([m[name] for m in models]) for name in models[0]}
         truth = Images(data.test.pixels(index)[:, None], data.test.labels[index][:, None], index[:, None])
         return Exposure(Release(weights), Knowledge(domain=data.domain), truth)

@@ -17,10 +17,11 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Exposure, Images, System
+from privsweep.interface.training import LocalSchedule
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.split_at import cut
-from privsweep.training.local import LocalSchedule, parameters_of, weights_of
+from privsweep.training.local import parameters_of, weights_of
 
 
 class Constant(Defense):

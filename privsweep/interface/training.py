@@ -1,0 +1,97 @@
+"""What one training is: replicas of a network, their examples, the loss, and how often the examples are used.
+
+Axes: ``R`` replicas of one network, ``n`` examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
+from privsweep.interface.randomness import Rng
+
+# Parameters that move: names of them or of layers that hold them, or a predicate of their names; None: all.
+Trainable = Collection[str] | Callable[[str], bool] | None
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """SGD with momentum, or Adam; all else is PyTorch's default."""
+
+    name: Literal["sgd", "adam"]
+    lr: float
+    momentum: float  # of SGD; Adam ignores it
+
+    def make(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """PyTorch's own, fused."""
+        if self.name == "adam":
+            return torch.optim.Adam(parameters, lr=self.lr, fused=True)
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, fused=True)
+
+
+@dataclass(frozen=True)
+class LocalSchedule:
+    """What a client does with its data between two messages."""
+
+    optimizer: Optimizer
+    epochs: int
+    steps: int | None  # at most so many steps, counted over epochs; None: whole epochs
+    batch_size: int
+
+    def length(self, examples: int) -> int:
+        """Optimiser steps on that many examples."""
+        whole = self.epochs * -(-examples // self.batch_size)
+        return whole if self.steps is None else self.steps
+
+    def batches(self, examples: int, rng: Rng) -> Iterator[Tensor]:
+        """Positions, batch after batch; every epoch in a new order; the last batch may be smaller."""
+        left = self.length(examples)
+        epoch = 0
+        while left > 0:
+            order = rng.child("epoch", epoch).permutation(examples)
+            for batch in order.split(self.batch_size)[:left]:
+                yield batch
+                left -= 1
+            epoch += 1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Where the batches of all replicas are read from, and which positions there are whose."""
+
+    read: Callable[[Tensor], tuple[Tensor, Tensor]]  # int64 [n] -> what a network is fed [n, ...], targets [n, ...]
+    index: Sequence[Tensor]  # of every replica, the positions of its examples, int64; at least one
+
+
+def labelled(pool: ImageSet, domain: Domain, index: Sequence[Tensor]) -> Examples:
+    """Inputs and labels of a classifier: every replica has the examples of ``pool`` at its positions."""
+    device = pool.labels.device
+    return Examples(lambda rows: (domain.inputs_of(pool, rows), pool.labels[rows]), [own.to(device) for own in index])
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of R replicas, each from its own weights, on its own examples, with its own random stream."""
+
+    net: nn.Module  # scratch: its weights are overwritten
+    start: Tensors  # [R, ...]: parameters and buffers by name, none of which shares memory with those of ``net``
+    trainable: Trainable
+    loss: Loss  # (outputs, targets) -> mean over examples
+    data: Examples
+    schedule: LocalSchedule
+    rngs: Sequence[Rng]
+
+
+def alike(weights: Tensors, replicas: int) -> Tensors:
+    """``[R, ...]``: all replicas the same; the memory is shared."""
+    return {name: w.detach().expand(replicas, *w.shape) for name, w in weights.items()}
+
+
+def replica(weights: Tensors, k: int) -> dict[str, Tensor]:
+    """One of those on the leading axis."""
+    return {name: w[k] for name, w in weights.items()}

@@ -1,0 +1,42 @@
+"""One replica in training, on the network itself: whatever its layers, and with every point of a defence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from torch import Tensor
+
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.training import Training, replica
+from privsweep.training.frozen import moving, only_moving, train_mode
+from privsweep.training.local import gradient, weights_of
+
+
+class Alone:
+    """The only replica of ``training``; its weights are the network's."""
+
+    def __init__(self, training: Training, defense: Defense):
+        self.net, self.loss, self.data, self.defense = training.net, training.loss, training.data, defense
+        self.names = moving(self.net, training.trainable)
+        self.net.load_state_dict(replica(training.start, 0))
+        train_mode(self.net, set(self.names))
+        parameters = dict(self.net.named_parameters())
+        self.leaves: list[Tensor] = [parameters[name] for name in self.names]
+        self.whole = len(self.names) == len(parameters)
+
+    def gradients(
+        self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        [batch], [rng], [index] = batches, rngs, self.data.index
+        assert batch is not None
+        positions, expected = batch
+        x, y = self.data.read(index[positions.to(index.device)])
+        with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
+            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected)
+        return [grads[name] for name in self.names], value[None]
+
+    def weights(self) -> Tensors:
+        return {name: w[None] for name, w in weights_of(self.net).items()}

@@ -1,0 +1,160 @@
+"""Training, of whatever is trained: clients, shadow models, decoders, the stages of a defence.
+
+Replicas of one network train in turn, or stacked on a leading axis; both give the same weights to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from privsweep.interface.data import Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.training import Training
+from privsweep.training.alone import Alone
+from privsweep.training.local import batches_of
+from privsweep.training.stacked import Parallel, Stacked, most_together
+
+_NONE = Defense()
+
+
+class Replicas(Protocol):
+    """Those that are trained together, on a leading axis ``r``."""
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """What the optimiser moves, in place."""
+        ...
+
+    def gradients(
+        self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """The gradient of every leaf, and the losses ``[r]``.
+
+        A batch is positions among a replica's examples, and what the sum of their gradients is divided by; a replica
+        without one is done, and its weights stay.
+        """
+        ...
+
+    def weights(self) -> Tensors:
+        """Copies of parameters and buffers, ``[r, ...]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training ends with."""
+
+    weights: Tensors  # [R, ...]: parameters and buffers by name
+    losses: Tensor  # [R], the mean over the steps of the last round that had examples
+
+
+def fit(
+    training: Training,
+    defense: Defense = _NONE,
+    *,
+    parallel: Parallel = "auto",
+    memory: float | None = None,
+    rounds: int | None = None,
+    watch: Callable[[int, int, Tensor], None] = lambda done, total, losses: None,
+    after: Callable[[int, Tensors, Tensor], None] | None = None,
+) -> Fitted:
+    """Trains all replicas; the defence acts at ``sample``, ``example_gradients`` and ``gradient``.
+
+    Parameters that are not ``trainable`` stay as they are, to the last bit, and so do a layer's running statistics
+    where none of its own parameters moves.
+
+    parallel: auto: as the device, the network and its batch are fastest with, see ``most_together``.
+    memory: GiB for the replicas that are trained together; None: whatever they take.
+    rounds: the schedule so often, with one optimiser throughout, round ``n`` with the streams
+        ``rng.child("round", n)``; None: once, with the streams themselves.
+    watch: called after every step with the steps done, of all, and the losses ``[r]`` of the replicas in training.
+    after: called after every round with the rounds done, and the weights ``[r, ...]`` and losses ``[r]`` of those.
+
+    Raises ValueError for a ``trainable`` that is found nowhere in the network.
+    """
+    groups = list(_groups(training, _at_once(training, defense, parallel, memory, rounds)))
+    often = 1 if rounds is None else rounds
+    steps = [often * max(training.schedule.length(len(index)) for index in group.data.index) for group in groups]
+    fitted = []
+    for n, group in enumerate(groups):
+        before, total = sum(steps[:n]), sum(steps)
+
+        def tick(done: int, losses: Tensor, before: int = before, total: int = total) -> None:
+            watch(before + done, total, losses)
+
+        fitted.append(_fit(group, defense, rounds, tick, after))
+    if len(fitted) == 1:
+        return fitted[0]
+    weights = {name: torch.cat([part.weights[name] for part in fitted]) for name in fitted[0].weights}
+    return Fitted(weights, torch.cat([part.losses for part in fitted]))
+
+
+def _fit(
+    training: Training,
+    defense: Defense,
+    rounds: int | None,
+    tick: Callable[[int, Tensor], None],
+    after: Callable[[int, Tensors, Tensor], None] | None,
+) -> Fitted:
+    """Of one group, whose replicas are stacked if there are several."""
+    replicas: Replicas = Alone(training, defense) if len(training.rngs) == 1 else Stacked(training, defense)
+    leaves = replicas.leaves
+    optimizer = training.schedule.optimizer.make(leaves)
+    means = torch.zeros(len(training.rngs), device=training.data.index[0].device)
+    done = 0
+    for n, rngs in enumerate(_streams(training, rounds)):
+        total, counted = torch.zeros_like(means), [0] * len(rngs)
+        own = [
+            batches_of(training.schedule, len(index), defense, rng)
+            for index, rng in zip(training.data.index, rngs, strict=True)
+        ]
+        for count, batches in enumerate(zip_longest(*own)):
+            grads, losses = replicas.gradients(batches, [rng.child("step", count) for rng in rngs])
+            for leaf, grad in zip(leaves, grads, strict=True):
+                leaf.grad = grad
+            optimizer.step()
+            total += losses
+            counted = [c + bool(b and len(b[0])) for c, b in zip(counted, batches, strict=True)]
+            done += 1
+            tick(done, losses)
+        means = total / torch.tensor(counted, device=total.device).clamp_min(1)
+        if after is not None:
+            after(n + 1, replicas.weights(), means)
+    return Fitted(replicas.weights(), means)
+
+
+def _streams(training: Training, rounds: int | None) -> Iterator[Sequence[Rng]]:
+    if rounds is None:
+        yield training.rngs
+    else:
+        yield from ([rng.child("round", n) for rng in training.rngs] for n in range(rounds))
+
+
+def _at_once(training: Training, defense: Defense, parallel: Parallel, memory: float | None, rounds: int | None) -> int:
+    """How many replicas train together, at most."""
+    sizes = [len(index) for index in training.data.index]
+    if len(sizes) == 1 or (rounds is not None and len(set(sizes)) > 1):  # a stack's optimiser cannot pause
+        return 1
+    x, _ = training.data.read(training.data.index[0][:1])
+    return most_together(training.net, x, training.schedule.batch_size, defense, parallel, memory)
+
+
+def _groups(training: Training, most: int) -> Iterator[Training]:
+    """Of about one size, no larger than ``most``."""
+    count = len(training.rngs)
+    size = -(-count // -(-count // most))
+    for first in range(0, count, size):
+        part = slice(first, first + size)
+        yield replace(
+            training,
+            start={name: w[part] for name, w in training.start.items()},
+            data=replace(training.data, index=training.data.index[part]),
+            rngs=training.rngs[part],
+        )

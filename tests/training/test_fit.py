@@ -1,0 +1,153 @@
+"""One replica or several, in turn or stacked, wholly or in part: the same training."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from privsweep.interface.data import Data, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Training, alike, labelled
+from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
+from privsweep.training.fit import Fitted, fit
+from privsweep.training.local import weights_of
+
+ADAM, SGD = Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9)
+UNEQUAL = [torch.arange(a, b) for a, b in [(0, 20), (20, 33), (33, 60)]]
+MLP_2 = MLP(width=12, depth=2, activation="relu", dropout=0.2, init="default", init_bound=0.5)
+
+
+class Double:
+    """The domain in float64, so that only the order of sums is left to differ."""
+
+    def __init__(self, data: Data):
+        self.domain = data.domain
+
+    def inputs_of(self, examples: Any, index: torch.Tensor) -> torch.Tensor:
+        return self.domain.inputs(examples.pixels(index).double())
+
+
+def training(world: Data, net: nn.Module, rule: Optimizer = ADAM, **changes: Any) -> Training:
+    """Three replicas of unequal size, so that padded examples and replicas that are done take part."""
+    values = {
+        "net": net, "start": alike(weights_of(net), 3), "trainable": None, "loss": cross_entropy,
+        "data": labelled(world.train, Double(world), UNEQUAL),  # type: ignore[arg-type]
+        "schedule": LocalSchedule(rule, epochs=2, steps=None, batch_size=8),
+        "rngs": [Rng(0).child("client", k) for k in range(3)],
+    }  # fmt: skip
+    return Training(**{**values, **changes})
+
+
+def close(a: Fitted, b: Fitted) -> bool:
+    return all(torch.allclose(w, b.weights[n], rtol=1e-9, atol=1e-10) for n, w in a.weights.items())
+
+
+@pytest.mark.parametrize("rule", [ADAM, SGD])
+@pytest.mark.parametrize("model", ["lenet", "mlp"])
+def test_stacked_replicas_train_as_in_turn(data: Data, lenet: ConvNet, rule: Optimizer, model: str) -> None:
+    net = (lenet if model == "lenet" else MLP_2).build(data.domain, Rng(0)).double()
+    given = training(data, net, rule)
+    turn, stack = (fit(given, parallel=p) for p in ("sequential", "stacked"))
+    assert close(turn, stack)
+    assert torch.allclose(turn.losses, stack.losses, atol=1e-5)
+
+
+@pytest.mark.parametrize("parallel", ["sequential", "stacked"])
+def test_what_is_frozen_stays_to_the_last_bit(data: Data, lenet: ConvNet, parallel: Any) -> None:
+    net = lenet.build(data.domain, Rng(0)).double()
+    kept = weights_of(net)
+    for trainable in (["output"], ["output.weight", "output.bias"], lambda name: name.startswith("output")):
+        part = fit(training(data, net, trainable=trainable), parallel=parallel)
+        for name, w in part.weights.items():
+            assert all(torch.equal(own, kept[name]) != name.startswith("output") for own in w), name
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_stacked_replicas_are_frozen_as_in_turn(data: Data, lenet: ConvNet) -> None:
+    net = lenet.build(data.domain, Rng(0)).double()
+    given = training(data, net, trainable=["conv2", "output"])
+    assert close(*(fit(given, parallel=p) for p in ("sequential", "stacked")))
+
+
+def test_frozen_layers_keep_their_running_statistics(data: Data) -> None:
+    normed = ConvNet(
+        width=3, layers=[1], depth=1, kernel=3, pool_after=[1], pooling="max", norm="batch", fc=[], fc_width=None,
+        activation="relu", init="default", init_bound=0.5,
+    )  # fmt: skip
+    net = normed.build(data.domain, Rng(0)).double()
+    before = weights_of(net)
+    whole, part = (fit(training(data, net, trainable=t, start=alike(before, 3))).weights for t in (None, ["output"]))
+    statistics = [name for name in before if "running" in name]
+    assert statistics
+    for name in statistics:
+        assert not torch.equal(whole[name][0], before[name])
+        assert all(torch.equal(w, before[name]) for w in part[name])
+
+
+def test_a_frozen_part_has_no_gradient_of_single_examples(data: Data, lenet: ConvNet) -> None:
+    heard = []
+
+    class Clipping(Defense):
+        def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
+            heard.append(set(grads))
+            return grads
+
+    net = lenet.build(data.domain, Rng(0)).double()
+    given = training(data, net, trainable=["output"])
+    assert close(fit(given, Clipping()), fit(given))
+    assert all(names == {"output.weight", "output.bias"} for names in heard)
+
+
+@pytest.mark.parametrize("trainable", [["outputs"], [], lambda name: False])
+def test_what_cannot_be_trained_is_refused(data: Data, lenet: ConvNet, trainable: Any) -> None:
+    net = lenet.build(data.domain, Rng(0)).double()
+    with pytest.raises(ValueError, match="trainable"):
+        fit(training(data, net, trainable=trainable))
+
+
+@pytest.mark.parametrize("parallel", ["sequential", "stacked"])
+def test_rounds_go_on_with_one_optimiser_and_streams_of_their_own(data: Data, lenet: ConvNet, parallel: Any) -> None:
+    net = lenet.build(data.domain, Rng(0)).double()
+    equal = [torch.arange(k, k + 20) for k in (0, 20, 40)]
+    given = training(data, net, SGD, data=labelled(data.train, Double(data), equal))  # type: ignore[arg-type]
+    seen: list[int] = []
+    twice = fit(given, parallel=parallel, rounds=2, after=lambda done, weights, losses: seen.append(done))
+    assert seen == ([1, 2] if parallel == "stacked" else [1, 2] * 3)
+    first = {name: w[:1] for name, w in given.start.items()}
+    alone = training(data, net, SGD, start=first, rngs=given.rngs[2:],
+                     data=labelled(data.train, Double(data), equal[2:]))  # type: ignore[arg-type]  # fmt: skip
+    only = fit(alone, rounds=2)
+    assert all(torch.allclose(w[2], only.weights[n][0], rtol=1e-9, atol=1e-10) for n, w in twice.weights.items())
+
+
+def test_without_rounds_nothing_moves(data: Data, lenet: ConvNet) -> None:
+    net = lenet.build(data.domain, Rng(0)).double()
+    start = weights_of(net)
+    assert all(torch.equal(w[0], start[n]) for n, w in fit(training(data, net), rounds=0).weights.items())
+
+
+def test_progress_counts_the_steps_of_all(data: Data, lenet: ConvNet) -> None:
+    net = lenet.build(data.domain, Rng(0)).double()
+    for parallel, total, replicas in (("sequential", 6 + 4 + 8, 1), ("stacked", 8, 3)):
+        heard: list[tuple[int, int, int]] = []
+        fit(
+            training(data, net),
+            parallel=parallel,  # type: ignore[arg-type]
+            watch=lambda done, total, losses, heard=heard: heard.append((done, total, len(losses))),  # type: ignore[misc]
+        )
+        assert heard == [(done + 1, total, replicas) for done in range(total)]
+
+
+def test_a_decoder_learns_whatever_targets_it_is_given() -> None:
+    net = nn.Sequential(nn.Linear(3, 2)).double()
+    x = torch.randn(50, 3, generator=Rng(0).generator()).double()
+    y = x @ torch.tensor([[1.0, 0.0], [0.0, -2.0], [1.0, 1.0]]).double()
+    schedule = LocalSchedule(Optimizer("sgd", 0.3, 0.0), epochs=100, steps=None, batch_size=10)
+    examples = Examples(lambda rows: (x[rows], y[rows]), [torch.arange(50)])
+    fitted = fit(Training(net, alike(weights_of(net), 1), None, mse_loss, examples, schedule, [Rng(0)]))
+    assert fitted.losses.item() < 0.1
+    assert torch.allclose(fitted.weights["0.weight"][0].T, torch.tensor([[1, 0], [0, -2], [1, 1]]).double(), atol=1e-3)
