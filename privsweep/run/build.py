@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -34,6 +35,9 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
 
     def make(key: str, node: Any) -> Any:
         try:
+            if not isinstance(node, Mapping) or "_target_" not in node:
+                hint = '; the first line of a defence\'s YAML is "# @package defense.NAME"' if "." in key else ""
+                raise UserError(f"{key}={node}: names no class under _target_; choose one that --help lists{hint}")
             check_component(key, node)
             made = instantiate(node, _convert_="all")
             complaints.extend(_lacking(key, node, made))

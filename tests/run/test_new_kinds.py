@@ -72,3 +72,13 @@ def test_a_component_that_lacks_part_of_its_role_is_refused(
     monkeypatch.setenv("PRIVSWEEP_TRUST", "extensions")
     assert privsweep("--config-dir", str(EXTENSIONS / "conf"), "dataset=incomplete", tiny=False) == 2
     assert "has no files, prior_size; a Dataset needs them" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_defence_without_its_package_line_is_refused(
+    privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "conf" / "defense"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("_target_: privsweep.defense.noisy_gradients.NoisyGradients\nsigma: 1.0\n")
+    assert privsweep("--config-dir", str(tmp_path / "conf"), "defense=[mine]") == 2
+    assert "@package defense.NAME" in capsys.readouterr().err

@@ -11,10 +11,10 @@ from privsweep.run.compose import compose, searching
 
 # digits ship with scikit-learn, so these do not depend on a file
 GOLDEN = {
-    "attack=dlg": "",
-    "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "",
-    "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "",
-    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "",
+    "attack=dlg": "ac42fc16a601",
+    "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "8e18c95ce81a",
+    "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "d6af8048edba",
+    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "ea65e2d555dd",
 }
 
 
