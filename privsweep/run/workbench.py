@@ -21,15 +21,17 @@ from rich.progress import (
 )
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from privsweep.interface.data import Tensors
+from privsweep.interface.roles import Reduce
 from privsweep.store.atomic import whole_file
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 
 
 class Workbench:
-    """Implements ``game.Bench``; shows a bar in a terminal, now and then a line elsewhere."""
+    """Implements ``roles.Bench``; shows a bar in a terminal, now and then a line elsewhere."""
 
     def __init__(self, device: torch.device, partial: Path):
         self.device = device
@@ -54,21 +56,59 @@ class Workbench:
         self._finished, self._whole = 0.0, 1.0
         return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
 
+    def stream(
+        self,
+        purpose: str,
+        key: str,
+        n: int,
+        size: int,
+        make: Callable[[slice], Tensors],
+        reduce: Reduce,
+        start: Tensors,
+    ) -> Tensors:
+        self.sizes[purpose] = size = min(size, n)
+        path = self.partial / f"{purpose}-{key}-stream-{n}.safetensors"
+        state, done, seconds = dict(start), 0, 0.0
+        if (taken := self._taken(path)) is not None:
+            state, notes = taken
+            done, seconds = int(notes["done"]), float(notes["seconds"])
+        while done < n:
+            part = slice(done, min(done + size, n))
+            self._finished, self._whole = done / n, (part.stop - part.start) / n
+            began = time.perf_counter()
+            state = dict(reduce(state, make(part)))
+            done, seconds = part.stop, seconds + time.perf_counter() - began
+            self._save(path, state, seconds, done=str(done))
+        self._finished, self._whole = 0.0, 1.0
+        return state
+
     def _chunk(self, path: Path, part: slice, make: Callable[[slice], Tensors]) -> Tensors:
-        if path.is_file():
-            try:
-                taken = load_file(path, str(self.device))
-                with safe_open(path, "pt") as file:
-                    self.earlier += float(file.metadata()["seconds"])
-                return taken
-            except (SafetensorError, OSError):
-                path.unlink()
+        if (taken := self._taken(path)) is not None:
+            return taken[0]
         start = time.perf_counter()
         result = make(part)
-        seconds = time.perf_counter() - start
-        with whole_file(path) as draft:
-            save_file({name: t.contiguous() for name, t in result.items()}, draft, {"seconds": f"{seconds:.3f}"})
+        self._save(path, result, time.perf_counter() - start)
         return result
+
+    def _taken(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """What an earlier process saved there, and the notes beside it; a corrupt file is removed."""
+        if not path.is_file():
+            return None
+        try:
+            saved = load_file(path, str(self.device))
+            with safe_open(path, "pt") as file:
+                notes = dict(file.metadata())
+            self.earlier += float(notes["seconds"])
+        except (SafetensorError, OSError):
+            path.unlink()
+            return None
+        return saved, notes
+
+    def _save(self, path: Path, result: Tensors, seconds: float, **notes: str) -> None:
+        # Apart in memory, for views of one tensor cannot be saved.
+        apart = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in result.items()}
+        with whole_file(path) as draft:
+            save_file(apart, draft, {"seconds": f"{seconds:.3f}", **notes})
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
