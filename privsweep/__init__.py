@@ -38,6 +38,7 @@ from privsweep.interface.records import (
     Update,
 )
 from privsweep.interface.roles import Attack, Bench, Setting, View
+from privsweep.interface.training import Training
 
 if TYPE_CHECKING:
     from privsweep.exposure.victims import Victims

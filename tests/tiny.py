@@ -15,6 +15,7 @@ from privsweep.exposure.updates import Capture
 from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedavg import FedAvg
 from privsweep.interface.data import Tensors
+from privsweep.interface.roles import Reduce
 
 TINY = (
     "dataset.train_size=60",
@@ -35,6 +36,20 @@ class Bench:
     def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
         parts = [make(slice(i, min(i + size, n))) for i in range(0, n, size)]
         return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+
+    def stream(
+        self,
+        purpose: str,
+        key: str,
+        n: int,
+        size: int,
+        make: Callable[[slice], Tensors],
+        reduce: Reduce,
+        start: Tensors,
+    ) -> Tensors:
+        for i in range(0, n, size):
+            start = reduce(start, make(slice(i, min(i + size, n))))
+        return start
 
     def tick(self, done: int, total: int, **numbers: float) -> None:
         self.ticks.append((done, total))

@@ -13,6 +13,7 @@ from privsweep.interface.defense import POINTS, Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule
+from privsweep.interface.training import Training
 
 
 class Stack(Defense):
@@ -30,7 +31,7 @@ class Stack(Defense):
         return any(d.uniform for d in self.defenses.values())
 
     def bind(self, schedule: Schedule) -> Stack:
-        """Raises UserError too where one member breaks a bound that another's guarantee rests on."""
+        """Raises UserError too where members train in stages of their own, or one breaks another's guarantee."""
         order = {(POINTS.index(p), n): name for n, (name, d) in enumerate(self.defenses.items()) for p in d.acts_at()}
         for n, (name, d) in enumerate(self.defenses.items()):
             if d.bounded is None:
@@ -42,7 +43,24 @@ class Stack(Defense):
                     f"defense=[{','.join(self.defenses)}]: {other} changes what {name} clips before it adds noise, so "
                     f"that its epsilon would not hold; change the order, or leave {other} out"
                 )
-        return Stack({name: d.bind(schedule) for name, d in self.defenses.items()})
+        bound = Stack({name: d.bind(schedule) for name, d in self.defenses.items()})
+        bound._check_stages(schedule)
+        return bound
+
+    def _check_stages(self, schedule: Schedule) -> None:
+        """A second defence could not train its way, and a budget counts the steps of the schedule alone."""
+        staged = [name for name, d in self.defenses.items() if "fit" in d.acts_at()]
+        chosen = f"defense=[{','.join(self.defenses)}]"
+        if len(staged) > 1:
+            raise UserError(f"{chosen}: {' and '.join(staged)} each train in stages of their own; leave one out")
+        if not staged:
+            return
+        private = [name for name, d in self.defenses.items() if name not in staged and d.spent(schedule)]
+        if private:
+            raise UserError(
+                f"{chosen}: {staged[0]} uses the examples more often than {private[0]} accounts for, so that its "
+                "epsilon would not hold; leave one out"
+            )
 
     def budgets(self, schedule: Schedule) -> dict[str, dict[str, float]]:
         """What every member spends, by its name; without those that guarantee nothing."""
@@ -58,6 +76,12 @@ class Stack(Defense):
 
     def _streams(self, rng: Rng) -> list[tuple[Defense, Rng]]:
         return [(d, rng.child(name)) for name, d in self.defenses.items()]
+
+    def fit(self, fit: Callable[[Training], Tensors], training: Training, rng: Rng) -> Tensors:
+        for name, d in self.defenses.items():
+            if "fit" in d.acts_at():
+                return d.fit(fit, training, rng.child(name))
+        return fit(training)
 
     def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
         name, drawing = next((name, d) for name, d in self.defenses.items() if "sample" in d.acts_at())

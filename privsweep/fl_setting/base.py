@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -104,6 +105,8 @@ class TrainingSetting(ABC):
         return participants(clients, self.fraction_of_clients())
 
     def refuses(self, defense: Defense) -> str | None:
+        if "fit" in defense.acts_at() - self.training_calls:
+            return "defense: one that trains in stages needs all data in one place; take fl_setting=central"
         return None
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
@@ -130,17 +133,30 @@ class Log:
     checkpoints: Sequence[int]
     bench: Bench
     snapshots: dict[int, Tensors] = field(default_factory=dict)
+    latest: Tensors = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, done: int, weights: Tensors, loss: float | None = None) -> None:
         """After ``done`` rounds. Accuracies cost a pass over the data, so an untrained model has none."""
+        self.latest = weights
         if done in (0, self.rounds) or done in self.checkpoints:
             self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
         if loss is None:
             return
-        train, test = (accuracy(self.net, weights, s, self.data.domain) for s in (self.data.train, self.data.test))
-        self.curve.append({"round": done, "loss": loss, "train_accuracy": train, "test_accuracy": test})
-        self.bench.tick(done, self.rounds, loss=loss, train_accuracy=train, test_accuracy=test)
+        numbers = {"loss": loss, **self._accuracies(weights)}
+        self.curve.append({"round": done, **numbers})
+        self.bench.tick(done, max(done, self.rounds), **numbers)
+
+    def end_with(self, weights: Tensors) -> None:
+        """What training ends with, whatever was added last, and the accuracies of that."""
+        self.snapshots[self.rounds] = {name: w.clone() for name, w in weights.items()}
+        if any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
+            row = self.curve.pop() if self.curve else {"round": self.rounds}
+            self.curve.append({**row, **self._accuracies(weights)})
+
+    def _accuracies(self, weights: Tensors) -> dict[str, float]:
+        splits = {"train_accuracy": self.data.train, "test_accuracy": self.data.test}
+        return {name: accuracy(self.net, weights, split, self.data.domain) for name, split in splits.items()}
 
     def system(self) -> System:
         utility = {k: v for k, v in self.curve[-1].items() if k.endswith("accuracy")} if self.curve else {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -30,7 +32,9 @@ class Central(TrainingSetting):
     epochs: Annotated[int, Field(ge=0)]
     position: ExposureOnly[Literal["server"]]
 
-    training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "sample", "example_gradients", "gradient"})
+    training_calls: ClassVar[frozenset[str]] = frozenset(
+        {"model", "loss", "fit", "sample", "example_gradients", "gradient"}
+    )
 
     def __post_init__(self) -> None:
         if self.capture.client:
@@ -40,6 +44,14 @@ class Central(TrainingSetting):
                 f"fl_setting.capture.step={self.capture.step}: central training keeps weights by epoch; take 0 and "
                 "name the epoch in fl_setting.capture.round"
             )
+
+    def refuses(self, defense: Defense) -> str | None:
+        if "fit" in defense.acts_at() and self.checkpoints:
+            return (
+                f"fl_setting.checkpoints={self.checkpoints}: where a defence trains in stages, only what they end with "
+                "is kept; take []"
+            )
+        return super().refuses(defense)
 
     def length(self) -> int:
         return self.epochs
@@ -56,10 +68,20 @@ class Central(TrainingSetting):
         log.add(0, weights_of(net))
         examples = labelled(data.train, data.domain, self.shards(data, rng))
         start, loss = alike(weights_of(net), 1), defense.loss(cross_entropy)
-
-        def after(done: int, weights: Tensors, losses: Tensor) -> None:
-            log.add(done, replica(weights, 0), losses.item())
-
-        training = Training(net, start, None, loss, examples, self.local_schedule(), [rng])
-        fit(training, defense, rounds=self.epochs, after=after)
+        schedule = replace(self.local_schedule(), epochs=self.epochs)
+        training = Training(net, start, None, loss, examples, schedule, [rng])
+        fit_once = partial(_fit, defense=defense, log=log)
+        log.end_with(replica(defense.fit(fit_once, training, rng.child("fit")), 0))
         return log.system()
+
+
+def _fit(training: Training, defense: Defense, log: Log) -> Tensors:
+    """Epoch by epoch, with one optimiser; noted in ``log`` where it is of one whole network, behind what is there."""
+    before = len(log.curve)
+
+    def after(done: int, weights: Tensors, losses: Tensor) -> None:
+        if len(training.rngs) == 1 and weights.keys() == log.latest.keys():
+            log.add(before + done, replica(weights, 0), losses.item())
+
+    epoch = replace(training.schedule, epochs=1)
+    return fit(replace(training, schedule=epoch), defense, rounds=training.schedule.epochs, after=after).weights

@@ -87,7 +87,7 @@ class SplitFed(Federated):
                 "defense: noise on the aggregate covers the clients' part alone, and the server's part of split "
                 "learning is released with it; take defense=[dp_sgd], or fl_setting=fedavg"
             )
-        return None
+        return super().refuses(defense)
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError too where either part would have nothing to learn."""

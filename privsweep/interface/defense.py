@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule
+from privsweep.interface.training import Training
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +33,7 @@ class Defense:
         defense = defense.bind(schedule)            # noise that depends on a privacy budget
         net  = defense.model(architecture, rng)     # before training: layers added or replaced
         loss = defense.loss(cross_entropy)
+        net  = defense.fit(fit, training, rng)      # of central training: what follows once, or stage by stage
         for round in rounds:
             for client in sampled clients:
                 for batch in client's data, or as defense.sample draws it:
@@ -74,6 +76,17 @@ class Defense:
     @point
     def loss(self, loss: Loss) -> Loss:
         return loss
+
+    @point
+    def fit(self, fit: Callable[[Training], Tensors], training: Training, rng: Rng) -> Tensors:
+        """The trained network, ``[1, ...]`` by name: of ``training``, which ``fit`` carries out once, or in stages.
+
+        A stage is another ``Training``: ``dataclasses.replace(training, start=first, trainable=["output"],
+        rngs=[rng.child("second")])`` trains the output layer again. It may have another network, loss and schedule, and
+        several replicas, which come back stacked. Of several defences one at most overrides this. What is trained here
+        is stored with the trained system.
+        """
+        return fit(training)
 
     @point
     def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:

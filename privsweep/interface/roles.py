@@ -26,6 +26,8 @@ from privsweep.interface.records import (
     ThreatModel,
 )
 
+Reduce = Callable[[Tensors, Tensors], Tensors]  # (state, a chunk's result) -> the next state
+
 
 class Bench(Protocol):
     """What run.py hands to long work."""
@@ -36,6 +38,24 @@ class Bench(Protocol):
         """``make`` over slices of ``range(n)``, at most ``size`` at once; results joined on the first axis.
 
         Every finished chunk is saved, so that a killed run goes on from there.
+        """
+        ...
+
+    def stream(
+        self,
+        purpose: str,
+        key: str,
+        n: int,
+        size: int,
+        make: Callable[[slice], Tensors],
+        reduce: Reduce,
+        start: Tensors,
+    ) -> Tensors:
+        """What ``reduce(state, make(slice))`` makes of ``start``, slice after slice of ``range(n)``, ``size`` at once.
+
+        For results too large to be kept: statistics of ten thousand sets of weights. The state is saved after every
+        chunk, and a killed run goes on from there. ``reduce`` must come to the same however the slices are cut, but for
+        rounding.
         """
         ...
 

@@ -21,8 +21,10 @@ from rich.progress import (
 )
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from privsweep.interface.data import Tensors
+from privsweep.interface.roles import Reduce
 from privsweep.store.atomic import whole_file
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
@@ -41,7 +43,7 @@ class Workbench:
         self._task: TaskID | None = None
         self._phase = ""
         self._spoke = 0.0
-        self._began = 0.0
+        self._began: dict[str, float] = {}  # purpose -> when its present part did
         self._finished, self._whole = 0.0, 1.0  # of the chunks: share done before, share of this one
 
     def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
@@ -59,32 +61,68 @@ class Workbench:
         self.sizes[purpose] = size = min(size, n)
         for start in range(0, n, size):
             part = slice(start, min(start + size, n))
-            self._finished, self._whole, self._began = start / n, (part.stop - part.start) / n, time.perf_counter()
+            self._finished, self._whole = start / n, (part.stop - part.start) / n
+            self._began[purpose] = time.perf_counter()
             yield part
         self._finished, self._whole = 0.0, 1.0
 
+    def stream(
+        self,
+        purpose: str,
+        key: str,
+        n: int,
+        size: int,
+        make: Callable[[slice], Tensors],
+        reduce: Reduce,
+        start: Tensors,
+    ) -> Tensors:
+        self.sizes[purpose] = size = min(size, n)
+        path = self.partial / f"{purpose}-{key}-stream-{n}.safetensors"
+        state, done, seconds = dict(start), 0, 0.0
+        if (taken := self._taken(path)) is not None:
+            state, notes = taken
+            done, seconds = int(notes["done"]), float(notes["seconds"])
+        while done < n:
+            part = slice(done, min(done + size, n))
+            self._finished, self._whole = done / n, (part.stop - part.start) / n
+            began = time.perf_counter()
+            state = dict(reduce(state, make(part)))
+            done, seconds = part.stop, seconds + time.perf_counter() - began
+            self._save(path, state, seconds, done=str(done))
+        self._finished, self._whole = 0.0, 1.0
+        return state
+
     def kept(self, purpose: str, key: str, part: slice) -> Tensors | None:
-        """What an interrupted process kept of a part; what cannot be read is removed."""
-        path = self._place(purpose, key, part)
-        if not path.is_file():
-            return None
-        try:
-            found = load_file(path, str(self.device))
-            with safe_open(path, "pt") as file:
-                self.earlier += float(file.metadata()["seconds"])
-            return found
-        except (SafetensorError, OSError):
-            path.unlink()
-            return None
+        """What an interrupted process kept of a part."""
+        taken = self._taken(self._place(purpose, key, part))
+        return None if taken is None else taken[0]
 
     def keep(self, purpose: str, key: str, part: slice, result: Tensors) -> None:
         """Saves a finished part, with the seconds since it began."""
-        seconds = time.perf_counter() - self._began
-        with whole_file(self._place(purpose, key, part)) as draft:
-            save_file({name: t.contiguous() for name, t in result.items()}, draft, {"seconds": f"{seconds:.3f}"})
+        self._save(self._place(purpose, key, part), result, time.perf_counter() - self._began[purpose])
 
     def _place(self, purpose: str, key: str, part: slice) -> Path:
         return self.partial / f"{purpose}-{key}-{part.start}-{part.stop}.safetensors"
+
+    def _taken(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """What an earlier process saved there, and the notes beside it; a corrupt file is removed."""
+        if not path.is_file():
+            return None
+        try:
+            saved = load_file(path, str(self.device))
+            with safe_open(path, "pt") as file:
+                notes = dict(file.metadata())
+            self.earlier += float(notes["seconds"])
+        except (SafetensorError, OSError):
+            path.unlink()
+            return None
+        return saved, notes
+
+    def _save(self, path: Path, result: Tensors, seconds: float, **notes: str) -> None:
+        # Apart in memory, for views of one tensor cannot be saved.
+        apart = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in result.items()}
+        with whole_file(path) as draft:
+            save_file(apart, draft, {"seconds": f"{seconds:.3f}", **notes})
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Privsweep
+from safetensors.torch import load_file
 
 EXTENSIONS = Path(__file__).parents[1] / "extensions"
 SHORT = ["fl_setting.epochs=1"]
@@ -82,3 +84,36 @@ def test_a_defence_without_its_package_line_is_refused(
     (own / "mine.yaml").write_text("_target_: privsweep.defense.noisy_gradients.NoisyGradients\nsigma: 1.0\n")
     assert privsweep("--config-dir", str(tmp_path / "conf"), "defense=[mine]") == 2
     assert "@package defense.NAME" in capsys.readouterr().err
+
+
+def test_a_defence_that_trains_in_stages(privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first stage is plain training; the second moves the output layer alone; the system serves a second attack."""
+    monkeypatch.setenv("PRIVSWEEP_TRUST", "extensions")
+    given = ["--config-dir", str(EXTENSIONS / "conf"), "fl_setting=central", "fl_setting.epochs=2"]
+    assert privsweep(*given, "attack=none", "defense=[]") == 0
+    [plain] = tmp_path.glob("outputs/systems/*.safetensors")
+    assert privsweep(*given, "attack=none", "defense=[staged]") == 0
+    [staged] = set(tmp_path.glob("outputs/systems/*.safetensors")) - {plain}
+    before, after = load_file(plain), load_file(staged)
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        assert torch.equal(weight, after[name]) != name.startswith("2/output"), name
+    [curve] = [path.read_text() for path in tmp_path.glob("outputs/runs/*/training.csv") if "\n4," in path.read_text()]
+    assert [line.split(",")[0] for line in curve.splitlines()] == ["round", "1", "2", "3", "4"]
+
+    assert privsweep(*given, "attack=blind", "defense=[staged]") == 0
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/runs/*/record.json")]
+    [attacked] = [record for record in records if record["choices"]["attack"] == "blind"]
+    assert attacked["environment"]["trained_from_cache"]
+    assert len(list(tmp_path.glob("outputs/systems/*.safetensors"))) == 2
+
+
+def test_stages_are_refused_where_they_would_not_be_trained(
+    privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRIVSWEEP_TRUST", "extensions")
+    given = ["--config-dir", str(EXTENSIONS / "conf"), "attack=none", "defense=[staged]"]
+    assert privsweep(*given, "fl_setting=fedavg") == 2
+    assert "take fl_setting=central" in " ".join(capsys.readouterr().err.split())
+    assert privsweep(*given, "fl_setting=central", "fl_setting.epochs=2", "fl_setting.checkpoints=[1]") == 2
+    assert "fl_setting.checkpoints=[1]: where a defence trains in stages" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,93 @@
+"""Long work in chunks, cut off half-way."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Bench
+
+from privsweep.interface.data import Tensors
+from privsweep.run.workbench import Workbench
+
+ROWS = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).double()
+START = {"count": torch.zeros(()).double(), "sum": torch.zeros(3).double(), "square": torch.zeros(3).double()}
+
+
+def moments(state: Tensors, chunk: Tensors) -> Tensors:
+    w = chunk["w"]
+    sums = {"count": torch.tensor(len(w)), "sum": w.sum(0), "square": w.square().sum(0)}
+    return {name: state[name] + value for name, value in sums.items()}
+
+
+class Maker:
+    """Rows of a chunk; the process is killed before the one that begins at ``killed_at``."""
+
+    def __init__(self, killed_at: int | None = None):
+        self.killed_at = killed_at
+        self.made: list[tuple[int, int]] = []
+
+    def __call__(self, part: slice) -> Tensors:
+        if part.start == self.killed_at:
+            raise KeyboardInterrupt
+        self.made.append((part.start, part.stop))
+        return {"w": ROWS[part]}
+
+
+def bench(folder: Path) -> Workbench:
+    return Workbench(torch.device("cpu"), folder)
+
+
+def test_a_stream_comes_to_what_reducing_all_at_once_does(tmp_path: Path) -> None:
+    make = Maker()
+    state = bench(tmp_path).stream("statistics", "weights", 10, 4, make, moments, START)
+    assert make.made == [(0, 4), (4, 8), (8, 10)]
+    whole = moments(START, {"w": ROWS})
+    assert all(torch.allclose(value, whole[name], rtol=1e-12) for name, value in state.items())
+    tiny = Bench().stream("statistics", "weights", 10, 4, Maker(), moments, START)
+    assert all(torch.equal(value, tiny[name]) for name, value in state.items())
+
+
+def test_a_killed_stream_goes_on_behind_its_last_chunk(tmp_path: Path) -> None:
+    """Also with chunks of another size, where there is less memory than before."""
+    first = bench(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        first.stream("statistics", "weights", 10, 4, Maker(killed_at=8), moments, START)
+    again, later = Maker(), bench(tmp_path)
+    state = later.stream("statistics", "weights", 10, 1, again, moments, START)
+    assert again.made == [(8, 9), (9, 10)]
+    assert later.earlier >= 0
+    unbroken = bench(tmp_path / "other").stream("statistics", "weights", 10, 4, Maker(), moments, START)
+    assert all(torch.allclose(value, unbroken[name], rtol=1e-12) for name, value in state.items())
+    none = Maker()
+    finished = later.stream("statistics", "weights", 10, 4, none, moments, START)
+    assert not none.made
+    assert all(torch.equal(value, state[name]) for name, value in finished.items())
+
+
+def test_another_stream_and_a_corrupt_file_begin_anew(tmp_path: Path) -> None:
+    def made(key: str) -> list[tuple[int, int]]:
+        make = Maker()
+        bench(tmp_path).stream("statistics", key, 10, 5, make, moments, START)
+        return make.made
+
+    assert made("weights") == made("others") == [(0, 5), (5, 10)]
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(b"cut off")
+    assert made("weights") == [(0, 5), (5, 10)]
+
+
+def test_a_state_may_hold_views_of_one_tensor(tmp_path: Path) -> None:
+    def halves(state: Tensors, chunk: Tensors) -> Tensors:
+        both = state["left"] + chunk["w"].sum(0)
+        return {"left": both, "right": both.flip(0)[:2], "same": both}
+
+    state = bench(tmp_path).stream("statistics", "weights", 10, 5, Maker(), halves, {"left": torch.zeros(3).double()})
+    assert torch.equal(state["left"], state["same"])
+
+
+def test_a_killed_run_of_chunks_takes_over_those_that_are_finished(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path).chunks("rows", "w", 10, 4, Maker(killed_at=4))
+    again = Maker()
+    assert torch.equal(bench(tmp_path).chunks("rows", "w", 10, 4, again)["w"], ROWS)
+    assert again.made == [(4, 8), (8, 10)]
