@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,8 @@ def score_reconstruction(
     domain: Domain,
     paper_scale: str | None,
     asr_threshold: float,
-) -> tuple[dict[str, float | None], pd.DataFrame]:
-    """Metrics of the whole run, and a table with one row a victim.
+) -> tuple[dict[str, float | None], pd.DataFrame, Reconstruction]:
+    """Metrics of the whole run, a table with one row a victim, and the guess in the order of the originals.
 
     The reconstruction is clamped to [0, 1] pixels, and the images behind one victim are matched to the
     originals. No victim is left out: a diverged one counts with its last finite iterate.
@@ -48,12 +49,13 @@ def score_reconstruction(
     original = truth.pixels.detach().cpu()
     order = match(pixels, original)
     pixels = reorder(pixels, order)
+    labels = None if guess.labels is None else reorder(guess.labels.cpu(), order)
+    matched = replace(guess, images=reorder(images, order), labels=labels)
 
     columns = _measures(pixels, original, domain, paper_scale, asr_threshold)
     columns["diverged"] = guess.diverged.cpu() | ~finite
-    if guess.labels is not None:
-        hits = reorder(guess.labels.cpu(), order) == truth.labels.cpu()
-        columns["label_accuracy"] = hits.double().mean(1)
+    if labels is not None:
+        columns["label_accuracy"] = (labels == truth.labels.cpu()).double().mean(1)
     if taken := columns.keys() & guess.diagnostics.keys():
         raise ValueError(f"diagnostics under the names of metrics: {', '.join(sorted(taken))}")
     diagnostics = {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
@@ -63,7 +65,7 @@ def score_reconstruction(
         victims["indices"] = [" ".join(map(str, row)) for row in truth.index.tolist()]
     for name, values in (columns | diagnostics).items():
         victims[name] = values.numpy()
-    return _summary(columns, diagnostics), victims
+    return _summary(columns, diagnostics), victims, matched
 
 
 def _measures(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from privsweep.interface.data import Domain, TextDomain
@@ -20,13 +22,19 @@ from privsweep.metric.membership import score_membership
 from privsweep.metric.reconstruction import score_reconstruction
 from privsweep.metric.sentences import score_sentences
 
-Scored = tuple[dict[str, float | None], pd.DataFrame]
+
+class Scored(NamedTuple):
+    """A guess beside the truth."""
+
+    metrics: dict[str, float | None]  # of the whole run
+    rows: pd.DataFrame  # one a victim or candidate
+    guess: Guess  # of several answers the chosen one; images in the order of the originals
 
 
 def score(
     guess: Guess, truth: Truth, domain: Domain | TextDomain, paper_scale: str | None, asr_threshold: float
 ) -> Scored:
-    """Metrics of the whole run, and a table with one row a victim or candidate.
+    """Scores a guess of any kind.
 
     Of several answers the chosen one's stand under the plain names, every one's under ``<metric>_<answer>``.
     ``paper_scale`` and ``asr_threshold`` are those of ``score_reconstruction``.
@@ -36,17 +44,17 @@ def score(
     match guess, truth, domain:
         case Answers(), _, _:
             each = {n: score(g, truth, domain, paper_scale, asr_threshold) for n, g in guess.by_name.items()}
-            metrics, rows = each[guess.chosen]
-            metrics, rows = dict(metrics), rows.copy()
-            for answer, (own, table) in each.items():
+            chosen = each[guess.chosen]
+            metrics, rows = dict(chosen.metrics), chosen.rows.copy()
+            for answer, (own, table, _) in each.items():
                 metrics |= {f"{name}_{answer}": value for name, value in own.items()}
                 named = table.drop(columns=[c for c in ("victim", "candidate", "index", "indices") if c in table])
                 rows = rows.join(named.add_suffix(f"_{answer}"))
-            return metrics, rows
+            return Scored(metrics, rows, chosen.guess)
         case Scores(), Membership(), _:
-            return score_membership(guess, truth)
+            return Scored(*score_membership(guess, truth), guess)
         case Reconstruction(), Images(), Domain():
-            return score_reconstruction(guess, truth, domain, paper_scale, asr_threshold)
+            return Scored(*score_reconstruction(guess, truth, domain, paper_scale, asr_threshold))
         case Transcription(), Sentences(), _:
-            return score_sentences(guess, truth)
+            return Scored(*score_sentences(guess, truth), guess)
     raise TypeError(f"a guess at {type(guess).__name__} cannot be scored against {type(truth).__name__}")

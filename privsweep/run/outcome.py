@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from privsweep.interface.data import Data
-from privsweep.interface.records import Answers, Exposure, Guess, Images, Membership, Reconstruction, Scores, System
-from privsweep.metric.assignment import match, reorder
+from privsweep.interface.records import Exposure, Guess, Images, Membership, Reconstruction, Scores, System
 from privsweep.metric.membership import roc
 from privsweep.metric.score import score
 from privsweep.plot.roc import draw_roc
@@ -44,7 +43,8 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
     seconds, exposure, guess = outcome.seconds, outcome.exposure, outcome.guess
     if exposure is not None and guess is not None:
         scoring = spec.scoring
-        metrics, rows = score(guess, exposure.truth, outcome.data.domain, scoring.paper_scale, scoring.asr_threshold)
+        domain, threshold = outcome.data.domain, scoring.asr_threshold
+        metrics, rows, guess = score(guess, exposure.truth, domain, scoring.paper_scale, threshold)
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
     record = {
@@ -63,11 +63,10 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         if exposure is not None and guess is not None:
             rows.to_csv(folder / "victims.csv", index=False)
             title = title_of(spec.choices)
-            chosen = guess.by_name[guess.chosen] if isinstance(guess, Answers) else guess
-            if isinstance(chosen, Reconstruction):
-                _pictures(folder, title, outcome.data, exposure, chosen, rows)
-            elif isinstance(chosen, Scores):
-                _roc(folder, title, exposure, chosen)
+            if isinstance(guess, Reconstruction):
+                _pictures(folder, title, outcome.data, exposure, guess, rows)
+            elif isinstance(guess, Scores):
+                _roc(folder, title, exposure, guess)
     return record
 
 
@@ -89,7 +88,6 @@ def _pictures(
     captions = [f"SSIM {value:.2f}" for value in scored["ssim"]]
     truth = exposure.truth.pixels.cpu()
     guessed = data.domain.pixels(guess.images).cpu().nan_to_num(0.5).clamp(0, 1)
-    guessed = reorder(guessed, match(guessed, truth))
     save_images(folder, truth.numpy(), guessed.numpy())
     reconstructions(folder / "reconstructions.png", truth.numpy(), guessed.numpy(), captions, title)
 

@@ -28,7 +28,7 @@ def exposed(data: Data, **changes: object) -> Exposure:
 def test_a_single_image_is_recovered_exactly(data: Data, what: str) -> None:
     out = exposed(data, capture=capture(what=what), optimizer="sgd", lr=0.1, local_epochs=1)
     guess = ATTACK(out.seen, out.known, {}, Bench(), Rng(0))
-    metrics, _ = score(guess, out.truth, data.domain, "zen", 0.6)
+    metrics, *_ = score(guess, out.truth, data.domain, "zen", 0.6)
     assert metrics["ssim"] > 0.999  # type: ignore[operator]
     assert metrics["psnr"] > 60  # type: ignore[operator]
     assert metrics["label_accuracy"] == 1
@@ -36,7 +36,7 @@ def test_a_single_image_is_recovered_exactly(data: Data, what: str) -> None:
 
 def test_separable_batches_are_recovered_in_some_order(data: Data) -> None:
     out = exposed(data, capture=capture(batch_size=3))
-    metrics, _ = score(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)), out.truth, data.domain, "zen", 0.6)
+    metrics, *_ = score(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)), out.truth, data.domain, "zen", 0.6)
     assert metrics["recovered"] > 0.6  # type: ignore[operator]
     assert metrics["label_accuracy"] > 0.6  # type: ignore[operator]
 

@@ -16,9 +16,11 @@ def test_blind_ignores_the_update_and_scores_at_chance(data: Data, lenet: ConvNe
     attack = Blind(guess="noise")
     guess = attack(out.seen, out.known, None, Bench(), Rng(0))
     assert guess.images.shape == out.truth.pixels.shape
-    metrics, _ = score(guess, out.truth, data.domain, "zen", 0.6)
+    metrics, *_ = score(guess, out.truth, data.domain, "zen", 0.6)
     assert metrics["asr"] == 0
     assert metrics["label_accuracy"] < 0.5  # type: ignore[operator]
-    grey, _ = score(Blind(guess="grey")(out.seen, out.known, None, Bench(), Rng(0)), out.truth, data.domain, "zen", 0.6)
+    grey, *_ = score(
+        Blind(guess="grey")(out.seen, out.known, None, Bench(), Rng(0)), out.truth, data.domain, "zen", 0.6
+    )
     assert grey["mse"] < metrics["mse"]  # type: ignore[operator]
     assert torch.equal(guess.images, attack(out.seen, out.known, None, Bench(), Rng(0)).images)

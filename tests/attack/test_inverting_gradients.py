@@ -118,7 +118,7 @@ def test_iga_recovers_images_from_an_undefended_mlp(data: Data) -> None:
         data, MLP(width=256, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5), victims=4
     )
     found = attacked(preset("iga", iterations=400), out)
-    metrics, _ = score(found, out.truth, data.domain, "precode", 0.6)
+    metrics, *_ = score(found, out.truth, data.domain, "precode", 0.6)
     assert metrics["ssim"] > 0.95  # type: ignore[operator]
     assert found.labels is not None
     assert torch.equal(found.labels, out.truth.labels)
@@ -131,7 +131,7 @@ def test_cpl_recovers_images_from_an_undefended_mlp(data: Data) -> None:
         data, MLP(width=256, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5), victims=4
     )
     found = attacked(preset("cpl", iterations=400, label_weight=1e-6), out)
-    metrics, _ = score(found, out.truth, data.domain, "precode", 0.6)
+    metrics, *_ = score(found, out.truth, data.domain, "precode", 0.6)
     assert metrics["ssim"] > 0.9  # type: ignore[operator]
 
 
