@@ -12,53 +12,74 @@ from typing import TYPE_CHECKING, Any
 # training steps fifty times slower; it must be said before PyTorch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from privsweep.attack.base import AttackBase
-from privsweep.interface.component import ExposureOnly, JudgementOnly, ResourceOnly, component
-from privsweep.interface.data import Architecture, Data, Dataset, Domain, ImageSet, Loss, Tensors, TextDomain, TokenSet
-from privsweep.interface.defense import Defense, point
-from privsweep.interface.errors import UserError
-from privsweep.interface.randomness import Rng, seeded
-from privsweep.interface.records import (
-    Activations,
-    Answers,
-    Exposure,
-    Images,
-    Knowledge,
-    Membership,
-    Predictions,
-    Recipe,
-    Reconstruction,
-    Release,
-    Schedule,
-    Scores,
-    Sentences,
-    System,
-    ThreatModel,
-    Transcription,
-    Update,
-)
-from privsweep.interface.roles import Attack, Bench, Setting, View
-from privsweep.interface.training import Training
-
 if TYPE_CHECKING:
+    from privsweep.attack.base import AttackBase
     from privsweep.exposure.victims import Victims
     from privsweep.fl_setting.base import Federated, TrainingSetting
     from privsweep.fl_setting.central import Central
+    from privsweep.interface.component import ExposureOnly, JudgementOnly, ResourceOnly, component
+    from privsweep.interface.data import (
+        Architecture,
+        Data,
+        Dataset,
+        Domain,
+        ImageSet,
+        Loss,
+        Tensors,
+        TextDomain,
+        TokenSet,
+    )
+    from privsweep.interface.defense import Defense, point
+    from privsweep.interface.errors import UserError
+    from privsweep.interface.randomness import Rng, seeded
+    from privsweep.interface.records import (
+        Activations,
+        Answers,
+        Exposure,
+        Images,
+        Knowledge,
+        Membership,
+        Predictions,
+        Recipe,
+        Reconstruction,
+        Release,
+        Schedule,
+        Scores,
+        Sentences,
+        System,
+        ThreatModel,
+        Transcription,
+        Update,
+    )
+    from privsweep.interface.roles import Attack, Bench, Setting, View
+    from privsweep.interface.training import Training
     from privsweep.run.library import compose, execute, records
 
-# Found when asked for, for they stand above the interface.
-_ELSEWHERE = {
-    "Victims": "privsweep.exposure.victims",
-    "TrainingSetting": "privsweep.fl_setting.base",
-    "Federated": "privsweep.fl_setting.base",
-    "Central": "privsweep.fl_setting.central",
-    "compose": "privsweep.run.library",
-    "execute": "privsweep.run.library",
-    "records": "privsweep.run.library",
+# By the module that has them. They are found when asked for, so that help and completion need not wait for PyTorch.
+_HOMES = {
+    "privsweep.attack.base": "AttackBase",
+    "privsweep.exposure.victims": "Victims",
+    "privsweep.fl_setting.base": "Federated TrainingSetting",
+    "privsweep.fl_setting.central": "Central",
+    "privsweep.interface.component": "ExposureOnly JudgementOnly ResourceOnly component",
+    "privsweep.interface.data": "Architecture Data Dataset Domain ImageSet Loss Tensors TextDomain TokenSet",
+    "privsweep.interface.defense": "Defense point",
+    "privsweep.interface.errors": "UserError",
+    "privsweep.interface.randomness": "Rng seeded",
+    "privsweep.interface.records": "Activations Answers Exposure Images Knowledge Membership Predictions "
+    "Recipe Reconstruction Release Schedule Scores Sentences System ThreatModel Transcription Update",
+    "privsweep.interface.roles": "Attack Bench Setting View",
+    "privsweep.interface.training": "Training",
+    "privsweep.run.library": "compose execute records",
 }
+_ELSEWHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     if name in _ELSEWHERE:
         return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module 'privsweep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ELSEWHERE})
