@@ -33,7 +33,7 @@ def test_a_variant_does_not_take_the_place_of_the_table(tmp_path: Path) -> None:
     assert re.fullmatch(r"table1\.defense-a-b-c-.fl_setting.clients-2-[0-9a-f]{6}\.md", other[0].name)
 
 
-@pytest.mark.parametrize("name", ["../table1", "zen/../../x", "/tmp/table1", "..", ".", ""])
+@pytest.mark.parametrize("name", ["../table1", "zen/../../x", "/elsewhere/table1", "..", ".", ""])
 def test_no_file_lies_outside_the_folder(tmp_path: Path, name: str) -> None:
     filled = lay()
     filled = replace(filled, table=filled.table.model_copy(update={"experiment": name}))

@@ -124,7 +124,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "secret decoded": ("attack: {guess: '${oc.decode:\"\\${oc.env:SECRET}\"}'}", "oc.env:SECRET"),
     # folders
     "output folder": ("output_dir: ../ran", "output_dir=../ran"),
-    "output folder, absolute": ("output_dir: /tmp/privsweep-ran", "output_dir=/tmp/privsweep-ran"),
+    "output folder, absolute": ("output_dir: /elsewhere/privsweep-ran", "output_dir=/elsewhere/privsweep-ran"),
     "output folder, line break": ('output_dir: "outputs/x\\ny"', "output_dir"),
     "run folder": ("hydra: {run: {dir: ../ran}}", "hydra.run.dir"),
     "run folder by dots": ("hydra: {run: {dir: '${output_dir}/../ran'}}", "hydra.run.dir"),
@@ -157,7 +157,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "search path": ("hydra: {searchpath: ['pkg://evil']}", "hydra.searchpath"),
     # a table's cells
     "cell sets the launcher": (TABLE.replace("OVERRIDE", "'hydra.launcher.setup=[touch ran]'"), "hydra.launcher.setup"),
-    "cell sets the folder": (TABLE.replace("OVERRIDE", "output_dir=/tmp/privsweep-ran"), "output_dir"),
+    "cell sets the folder": (TABLE.replace("OVERRIDE", "output_dir=/elsewhere/privsweep-ran"), "output_dir"),
     "cell sets a callback": (
         TABLE.replace("OVERRIDE", "'+hydra.callbacks.e={_target_: evil.C}'"),
         "hydra.callbacks.e",
@@ -198,7 +198,7 @@ def test_a_strangers_experiment_is_refused_before_anything_is_built_or_written(
         assert "secret-7351" not in shown
     assert {*tmp_path.rglob("*")} - before == {tmp_path / "conf" / "experiment" / "strange.yaml"}
     assert not (tmp_path.parent / "ran").exists()
-    assert not Path("/tmp/privsweep-ran").exists()
+    assert not Path("/elsewhere/privsweep-ran").exists()
 
 
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "all"], ["--info", "config"], ["plan=true"]])

@@ -45,7 +45,7 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["../table1", "/tmp/table1", "zen/.."])
+@pytest.mark.parametrize("name", ["../table1", "/elsewhere/table1", "zen/.."])
 def test_a_name_that_leads_out_of_the_output_folder_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"^experiment={name}: leads out of the output folder"):
         Table.from_config(config(), name)

@@ -76,7 +76,7 @@ def test_a_shadow_does_not_depend_on_the_others(data: Data, architecture: Archit
     rows = index(3, 60, 20)
 
     def trained(memory: float) -> dict[str, Tensor]:
-        return train_shadows(precise, data.train, rows, precise, PLAN, Rng(0), Bench(), memory)  # type: ignore
+        return train_shadows(precise, data.train, rows, precise, PLAN, Rng(0), Bench(), memory)  # type: ignore[arg-type]
 
     together, alone = trained(1.0), trained(1e-9)
     assert all(torch.allclose(together[n].double(), alone[n].double(), rtol=1e-9, atol=1e-10) for n in alone)
