@@ -44,7 +44,7 @@ class GenerativeDecoder(AttackBase):
     observes: ClassVar[type] = Activations
     needs: ClassVar[frozenset[str]] = frozenset({"model", "prior", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
-    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"server"}), "white-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train", "test"}), frozenset({"server"}), "white-box")
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if prior is None or not len(prior):

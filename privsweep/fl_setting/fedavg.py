@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.nn.functional import cross_entropy
 
-from privsweep.fl_setting.base import Count, Federated, Log
+from privsweep.fl_setting.base import Count, Federated
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Tensors
 from privsweep.interface.defense import Defense
@@ -15,6 +15,7 @@ from privsweep.interface.training import LocalSchedule, Training, alike, labelle
 from privsweep.training.aggregation import averaged
 from privsweep.training.fit import fit
 from privsweep.training.local import weights_of
+from privsweep.training.log import Log
 from privsweep.training.stacked import Parallel
 
 

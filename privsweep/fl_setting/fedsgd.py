@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from privsweep.fl_setting.base import Federated, Log
+from privsweep.fl_setting.base import Federated
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.defense import Defense
@@ -16,6 +16,7 @@ from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule
 from privsweep.training.aggregation import server_mean
 from privsweep.training.local import gradient, weights_of
+from privsweep.training.log import Log
 
 
 @component
