@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,8 +20,9 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Exposure, Images, Knowledge, Sentences, System, Truth
+from privsweep.model.ensemble import Selector
 from privsweep.model.perturbation import Perturbation
-from privsweep.model.split_network import SplitNetwork
+from privsweep.model.split_network import SplitArchitecture, SplitNetwork
 
 Access = Literal["query_free", "black_box", "white_box"]
 _AT_ONCE = 256  # inputs that pass the head together
@@ -58,9 +60,11 @@ class QueryView:
     """
 
     federation: Federation
+    cut: Callable[[Architecture], SplitArchitecture]
     victims: Victims
     access: Access
     training_data_known: bool
+    selector_known: bool
 
     observation: ClassVar[type[Activations]] = Activations
     time: ClassVar[Literal["train", "test"]] = "test"
@@ -71,10 +75,14 @@ class QueryView:
     def grants(self) -> frozenset[str]:
         more = {"query_free": set(), "black_box": {"query"}, "white_box": {"query", "model"}}[self.access]
         own = {"prior"} if self.training_data_known else set()
-        return frozenset({"domain", "loss", "architecture", "server_part"} | more | own)
+        secret = {"selector"} if self.selector_known else set()
+        return frozenset({"domain", "loss", "architecture", "server_part"} | more | own | secret)
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
-        """Raises UserError where there are fewer test images than victims."""
+        """Raises UserError where there are fewer test images than victims, or no selector that could be known."""
+        if self.selector_known:
+            with torch.device("meta"):
+                _selector(self.federation.assembled(data.domain, model, defense, rng))
         if self.victims.count > len(data.test):
             raise UserError(
                 f"fl_setting.victims={self.victims.count}: there are {len(data.test)} test images; take fewer victims"
@@ -95,14 +103,22 @@ class QueryView:
         known = Knowledge(
             domain=data.domain,
             loss=defense.loss(cross_entropy),
-            architecture=model,
+            architecture=self.cut(model),
             server_part=net.body,
             prior=data.train if self.training_data_known else None,
             query=None if self.access == "query_free" else Client(net.head, defense, own.child("queries")),
             model=net.head if self.access == "white_box" else None,
+            selector=_selector(net) if self.selector_known else None,
         )
         seen = Activations(z=z, cut=list(net.head._modules)[-1], weights=None, examples=1)
         return Exposure(seen, known, _truth(data.test, at, index), _noise(net.head, x, z[:, 0], own.child("clean")))
+
+
+def _selector(net: nn.Module) -> Tensor:
+    found = [layer.activation for layer in net.modules() if isinstance(layer, Selector)]
+    if not found:
+        raise UserError("fl_setting.selector_known=true: the client has no selector; take defense=[ensembler], or false")
+    return found[0].clone()
 
 
 def _truth(split: ImageSet | TokenSet, at: Tensor, index: Tensor) -> Truth:

@@ -20,7 +20,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Decay, LocalSchedule, Optimizer
-from privsweep.model.split_network import Point, split
+from privsweep.model.split_network import Point, SplitArchitecture
 from privsweep.training.augmentation import Augmentation, crop_flip
 from privsweep.training.central import train_centrally
 from privsweep.training.log import Log
@@ -33,7 +33,8 @@ class CollaborativeInference(SingleParty):
 
     The server holds the body of the network. It sees what the client's head makes of every query, and knows the body's
     weights and the whole architecture (Ensembler, section 2.2; He et al., "Model inversion attacks against
-    collaborative inference", 2019). What it knows besides is ``access`` and ``training_data_known``.
+    collaborative inference", 2019). What it knows besides is in ``access``, ``training_data_known`` and
+    ``selector_known``.
     """
 
     first_split: Point
@@ -44,6 +45,7 @@ class CollaborativeInference(SingleParty):
     parallel: ResourceOnly[Parallel]
     access: ExposureOnly[Access]
     training_data_known: ExposureOnly[bool]
+    selector_known: ExposureOnly[bool]
 
     training_calls: ClassVar[frozenset[str]] = SingleParty.training_calls
 
@@ -54,7 +56,10 @@ class CollaborativeInference(SingleParty):
         return LocalSchedule(self.rule(), 1, None, self.batch_size)
 
     def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
-        return split(super().plain(domain, model, rng), self.first_split, self.second_split, domain)
+        return self._cut(model).build(domain, rng)
+
+    def _cut(self, model: Architecture) -> SplitArchitecture:
+        return SplitArchitecture(model, self.first_split, self.second_split)
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError too where the network cannot be cut there."""
@@ -63,7 +68,10 @@ class CollaborativeInference(SingleParty):
             self.plain(data.domain, model, rng.child("init"))
 
     def views(self) -> Sequence[View]:
-        return QueryView(self, self._victims(), self.access, self.training_data_known), self._black_box()
+        known = QueryView(
+            self, self._cut, self._victims(), self.access, self.training_data_known, self.selector_known
+        )
+        return known, self._black_box()
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)

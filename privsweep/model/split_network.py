@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from privsweep.interface.data import Domain, TextDomain
+from privsweep.interface.data import Architecture, Domain, TextDomain
 from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
 from privsweep.model.sequence import is_sequence
 
 Point = int | str
@@ -97,6 +99,19 @@ def split(model: nn.Module, first: Point, second: Point, domain: Domain | TextDo
         sent = deepcopy(head).to("meta").eval()(domain.blank(1))
         returned = deepcopy(body).to("meta").eval()(sent)
     return SplitNetwork(head, body, tail, tuple(sent.shape[1:]), tuple(returned.shape[1:]))
+
+
+@dataclass(frozen=True)
+class SplitArchitecture:
+    """An architecture whose networks are cut twice, at the points of ``split``."""
+
+    architecture: Architecture
+    first: Point
+    second: Point
+
+    def build(self, domain: Domain, rng: Rng) -> SplitNetwork:
+        """Raises UserError where it cannot be cut there."""
+        return split(self.architecture.build(domain, rng), self.first, self.second, domain)
 
 
 def _place(key: str, point: Point, names: list[str], counted: list[str]) -> int:
