@@ -95,6 +95,7 @@ class Knowledge:
     recipe: Recipe
     architecture: Architecture  # of the target, without its weights
     server_part: nn.Module  # of a network that is cut, with its weights
+    query: Callable[[Tensor], Tensor]  # what the client sends for inputs [n, C, H, W], as often as is asked
     candidates: ImageSet  # the M records whose membership is asked, in the order of the predictions
     prior: ImageSet  # the adversary's own data: of another dataset, or held out from this one
 
