@@ -16,8 +16,9 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
-from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
+from privsweep.interface.data import ImageSet, Tensors
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Knowledge
 from privsweep.interface.roles import Bench
@@ -72,7 +73,9 @@ def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) 
             layers.append((f"shadow_conv{n}", nn.Conv2d(channels, channels, 3, padding=1)))
         tail = net.tail
         if len(chosen) > 1:
-            weigh = LearntSelector(len(chosen)) if guess.learnt else Selector(torch.full((len(chosen),), 1 / len(chosen)))
+            weigh = (
+                LearntSelector(len(chosen)) if guess.learnt else Selector(torch.full((len(chosen),), 1 / len(chosen)))
+            )
             wide = widened(net.tail, len(chosen))
             tail = nn.Sequential(OrderedDict([("selector", weigh), *wide.named_children()]))
     body = Bodies(chosen) if len(chosen) > 1 else chosen[0]
@@ -115,7 +118,7 @@ def train_shadows(
 
     # Gradients reach the head through the server's networks, which stay as they are.
     fitted = fit(
-        Training(nets[0], start, trainable, known.loss, data, schedule, rngs), parallel=parallel, watch=watch
+        Training(nets[0], start, trainable, cross_entropy, data, schedule, rngs), parallel=parallel, watch=watch
     )
     judged = [_judge(net, _replica(fitted.weights, k), held, known) for k, net in enumerate(nets)]
     activations = torch.zeros(len(nets), len(server_networks(known.server_part)), device=bench.device)
@@ -143,6 +146,6 @@ def _judge(net: nn.Module, weights: Tensors, held: ImageSet, known: Knowledge) -
     total, right = 0.0, 0.0
     for rows in torch.arange(len(held), device=held.labels.device).split(_ANSWERED):
         outputs = functional_call(net, dict(weights), (known.domain.inputs_of(held, rows),))
-        total += known.loss(outputs, held.labels[rows]).item() * len(rows)
+        total += cross_entropy(outputs, held.labels[rows]).item() * len(rows)
         right += (outputs[:, : known.domain.classes].argmax(1) == held.labels[rows]).sum().item()
     return total / len(held), right / len(held)

@@ -64,10 +64,10 @@ class ShadowInversion(AttackBase):
     @property
     def needs(self) -> frozenset[str]:
         told = {"selector"} if self.strategy == "selected" else set()
-        return frozenset({"architecture", "domain", "loss", "prior", "server_part"} | told)
+        return frozenset({"architecture", "domain", "prior", "server_part"} | told)
 
     @property
-    def prepares_from(self) -> frozenset[str]:
+    def prepares_from(self) -> frozenset[str]:  # type: ignore[override]
         return self.needs
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
@@ -92,7 +92,7 @@ class ShadowInversion(AttackBase):
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """Decoders ``[R, ...]``, one a guess; of every guess ``shadow_loss`` and ``shadow_accuracy``, ``[R]``."""
         order = rng.child("held").permutation(len(known.prior)).to(bench.device)
-        held, own = known.prior.take(order[:: _SHARE]), known.prior.take(order[torch.arange(len(order)) % _SHARE != 0])
+        held, own = known.prior.take(order[::_SHARE]), known.prior.take(order[torch.arange(len(order)) % _SHARE != 0])
         found: list[dict[str, Tensor]] = []
         for group in self._groups(known):
             schedule = LocalSchedule(Optimizer("adam", self.shadow_lr, 0.0), self.shadow_epochs, None, self.batch_size)

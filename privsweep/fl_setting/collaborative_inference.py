@@ -68,9 +68,7 @@ class CollaborativeInference(SingleParty):
             self.plain(data.domain, model, rng.child("init"))
 
     def views(self) -> Sequence[View]:
-        known = QueryView(
-            self, self._cut, self._victims(), self.access, self.training_data_known, self.selector_known
-        )
+        known = QueryView(self, self._cut, self._victims(), self.access, self.training_data_known, self.selector_known)
         return known, self._black_box()
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
