@@ -1,4 +1,4 @@
-"""Shadow inversion: a server that knows its own networks alone imitates the client's head, and inverts the imitation."""
+"""Shadow inversion: a server that knows its own networks alone imitates the client's head, and inverts that."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Answers, Knowledge, Reconstruction, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Optimizer
+from privsweep.model.split_network import SplitNetwork
 from privsweep.training.stacked import Parallel
 
 Count = Annotated[int, Field(ge=1)]
@@ -31,10 +32,10 @@ _MOST = 6  # networks all of whose subsets are tried, at most
 
 @component
 class ShadowInversion(AttackBase):
-    """Trains a shadow of the client's head around the server's networks, then a decoder of it, and decodes the victims'.
+    """Trains a shadow of the client's head around the server's networks, then a decoder of it, for what clients send.
 
-    Query-free (Ensembler, sections 2.2 and 5.1; He et al., 2019, section 5.3). ``strategy`` says which of several server
-    networks the shadow is built around:
+    Query-free (Ensembler, sections 2.2 and 5.1; He et al., 2019, section 5.3). ``strategy`` says which of several
+    server networks the shadow is built around:
 
     - ``each``: every network by itself (Ensembler's N=1). There is an answer for each, ``net_0`` and so on; the attack
       stands by the one whose shadow has the least loss on own images that were held back.
@@ -81,7 +82,7 @@ class ShadowInversion(AttackBase):
         if prior.images.shape[1:] != domain.shape:
             theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
             return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
-        held = len(server_networks(model.body)) if hasattr(model, "body") else 1
+        held = len(server_networks(model.body)) if isinstance(model, SplitNetwork) else 1
         if self.strategy == "subsets" and held > _MOST:
             return (
                 f"attack.strategy=subsets: {held} networks have {2**held - 1} subsets; take at most {_MOST} networks, "

@@ -118,7 +118,7 @@ def _selector(net: nn.Module) -> Tensor:
     found = [layer.activation for layer in net.modules() if isinstance(layer, Selector)]
     if not found:
         raise UserError(
-            "fl_setting.selector_known=true: the client has no selector; take defense=[ensembler], or false"
+            "fl_setting.selector_known=true: the client selects nothing; take defense=[ensembler], or false"
         )
     return found[0].clone()
 
