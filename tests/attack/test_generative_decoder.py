@@ -173,7 +173,9 @@ def test_data_that_do_not_fit_are_refused(digits: Data) -> None:
     assert "prior_size" in (PriorMean().fits(nn.Sequential(), digits.domain, None) or "")
 
 
-@pytest.mark.parametrize("model", [*CUT, "resnet18 model.stem=imagenet", "lenet model.pooling=stride"])
+@pytest.mark.parametrize(
+    "model", [*CUT, "resnet18 model.stem=pooled", "resnet18 model.stem=imagenet", "lenet model.pooling=stride"]
+)
 def test_every_cut_of_every_model_has_its_decoder(model: str) -> None:
     """As many transposed convolutions as convolutions, as many dense layers as dense ones, and exactly the image."""
     domain = Domain((3, 37, 45), 10, (0.0,) * 3, (1.0,) * 3)
