@@ -17,13 +17,14 @@ Array = np.ndarray[Any, Any]
 def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array, Array] | None:
     """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where they are not stored."""
     folder = filled.folders.get((row, column, filled.table.seeds[0]))
-    return None if folder is None else load_images(folder)
+    return None if folder is None else load_images(folder, filled.table.answer(row, column))
 
 
 def numbers_of_victims(filled: FilledTable, row: str, column: str) -> list[str]:
     """The row's number for every victim, as text; empty where there is none."""
     source = filled.table.source(row, column)
     frame = pd.read_csv(filled.folders[row, column, filled.table.seeds[0]] / "victims.csv")
-    if source.metric not in frame:
+    name = filled.table.metric(row, column)
+    if name not in frame:
         return []
-    return [show(in_printed_unit(float(v), source.format), source.format) for v in frame[source.metric]]
+    return [show(in_printed_unit(float(v), source.format), source.format) for v in frame[name]]
