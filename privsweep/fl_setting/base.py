@@ -22,7 +22,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import LocalSchedule, Optimizer
-from privsweep.metric.accuracy import accuracy
+from privsweep.metric.utility import final_utility, utility
 from privsweep.training.aggregation import participants
 from privsweep.training.partition import Partition, partition
 
@@ -137,30 +137,29 @@ class Log:
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, done: int, weights: Tensors, loss: float | None = None) -> None:
-        """After ``done`` rounds. Accuracies cost a pass over the data, so an untrained model has none."""
+        """After ``done`` rounds. Its utility costs a pass over the data, so an untrained model has none."""
         self.latest = weights
         if done in (0, self.rounds) or done in self.checkpoints:
             self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
         if loss is None:
             return
-        numbers = {"loss": loss, **self._accuracies(weights)}
+        numbers = {"loss": loss, **utility(self.net, weights, self.data)}
         self.curve.append({"round": done, **numbers})
         self.bench.tick(done, max(done, self.rounds), **numbers)
 
     def end_with(self, weights: Tensors) -> None:
-        """What training ends with, whatever was added last, and the accuracies of that."""
+        """What training ends with, whatever was added last, and the utility of that."""
         self.snapshots[self.rounds] = {name: w.clone() for name, w in weights.items()}
         if any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
             row = self.curve.pop() if self.curve else {"round": self.rounds}
-            self.curve.append({**row, **self._accuracies(weights)})
-
-    def _accuracies(self, weights: Tensors) -> dict[str, float]:
-        splits = {"train_accuracy": self.data.train, "test_accuracy": self.data.test}
-        return {name: accuracy(self.net, weights, split, self.data.domain) for name, split in splits.items()}
+            self.curve.append({**row, **utility(self.net, weights, self.data)})
 
     def system(self) -> System:
-        utility = {k: v for k, v in self.curve[-1].items() if k.endswith("accuracy")} if self.curve else {}
-        return System(snapshots=self.snapshots, utility=utility, curve=self.curve)
+        if not self.curve:
+            return System(snapshots=self.snapshots, utility={})
+        reached = {k: v for k, v in self.curve[-1].items() if k not in ("round", "loss")}
+        last = final_utility(self.net, self.snapshots[self.rounds], self.data)
+        return System(snapshots=self.snapshots, utility={**reached, **last}, curve=self.curve)
 
 
 @component

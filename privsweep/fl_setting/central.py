@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from privsweep.fl_setting.base import Log, TrainingSetting
 from privsweep.interface.component import ExposureOnly, component
@@ -67,7 +66,7 @@ class Central(TrainingSetting):
         log = Log(data, net, self.epochs, self.checkpoints, bench)
         log.add(0, weights_of(net))
         examples = labelled(data.train, data.domain, self.shards(data, rng))
-        start, loss = alike(weights_of(net), 1), defense.loss(cross_entropy)
+        start, loss = alike(weights_of(net), 1), defense.loss(data.domain.loss)
         schedule = replace(self.local_schedule(), epochs=self.epochs)
         training = Training(net, start, None, loss, examples, schedule, [rng])
         fit_once = partial(_fit, defense=defense, log=log)
