@@ -16,7 +16,6 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from privsweep.interface.data import ImageSet, Tensors
 from privsweep.interface.randomness import Rng, seeded
@@ -118,7 +117,7 @@ def train_shadows(
 
     # Gradients reach the head through the server's networks, which stay as they are.
     fitted = fit(
-        Training(nets[0], start, trainable, cross_entropy, data, schedule, rngs), parallel=parallel, watch=watch
+        Training(nets[0], start, trainable, known.domain.loss, data, schedule, rngs), parallel=parallel, watch=watch
     )
     judged = [_judge(net, _replica(fitted.weights, k), held, known) for k, net in enumerate(nets)]
     activations = torch.zeros(len(nets), len(server_networks(known.server_part)), device=bench.device)
@@ -146,6 +145,6 @@ def _judge(net: nn.Module, weights: Tensors, held: ImageSet, known: Knowledge) -
     total, right = 0.0, 0.0
     for rows in torch.arange(len(held), device=held.labels.device).split(_ANSWERED):
         outputs = functional_call(net, dict(weights), (known.domain.inputs_of(held, rows),))
-        total += cross_entropy(outputs, held.labels[rows]).item() * len(rows)
+        total += known.domain.loss(outputs, held.labels[rows]).item() * len(rows)
         right += (outputs[:, : known.domain.classes].argmax(1) == held.labels[rows]).sum().item()
     return total / len(held), right / len(held)

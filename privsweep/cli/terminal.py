@@ -59,7 +59,8 @@ def finish(spec: RunSpec, record: Record) -> None:
         out.print(f"stored on {_plain(record['environment']['date'])}; force=true runs it again")
     utility = record["utility"]
     if utility:
-        out.print("utility: " + ", ".join(f"{_name(k)} {v:.1%}" for k, v in utility.items()))
+        shown = {k: f"{v:.1%}" if k.endswith("accuracy") else _number(v) for k, v in utility.items()}
+        out.print("utility: " + ", ".join(f"{_name(k)} {v}" for k, v in shown.items()))
     else:
         out.print("utility: the model was not trained")
     for name, budget in record["privacy"].items():

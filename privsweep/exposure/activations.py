@@ -9,12 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from privsweep.exposure.federation import Federation, check_batch, check_kept, finished
 from privsweep.exposure.victims import Victims
 from privsweep.interface.component import component
-from privsweep.interface.data import Architecture, Data
+from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Exposure, Images, Knowledge, System
@@ -68,6 +67,7 @@ class ActivationView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where the round is not kept, or the client does not exist or holds too few images."""
+        image_shape(data.domain, "attack")
         check_kept(self.federation, "capture.round", self.capture.round)
         self.victims.check(self.capture.client, self.federation.shards(data, rng), self.capture.batch_size)
         check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)
@@ -90,7 +90,7 @@ class ActivationView:
         truth = Images(pixels=data.train.pixels(at), labels=data.train.labels[at], index=index)
         known = Knowledge(
             model=part,
-            loss=defense.loss(cross_entropy),
+            loss=defense.loss(data.domain.loss),
             domain=data.domain,
             recipe=self.federation.recipe(data, rng),
             labels=truth.labels.clone() if self.labels_known else None,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softmax
 
 from privsweep.exposure.federation import Federation, Round, check_kept, finished
-from privsweep.interface.data import Architecture, Data, ImageSet
+from privsweep.interface.data import Architecture, Data, ImageSet, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -63,6 +63,7 @@ class BlackBoxView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where the round's weights are not kept, or there are too few records."""
+        image_shape(data.domain, "attack")
         check_kept(self.federation, "released", self.released)
         self._half(data)
 

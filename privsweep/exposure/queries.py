@@ -10,7 +10,6 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from privsweep.exposure.activations import forwarded
 from privsweep.exposure.federation import Federation
@@ -103,7 +102,7 @@ class QueryView:
         z = torch.stack([client._sent(x[v, None], own.child("victim", v)) for v in range(len(x))])
         known = Knowledge(
             domain=data.domain,
-            loss=defense.loss(cross_entropy),
+            loss=defense.loss(data.domain.loss),
             architecture=self.cut(model),
             server_part=net.body,
             prior=data.train if self.training_data_known else None,

@@ -10,12 +10,11 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from privsweep.exposure.federation import Federation, check_batch, check_kept, finished
 from privsweep.exposure.victims import Victims
 from privsweep.interface.component import component
-from privsweep.interface.data import Architecture, Data, Loss, Tensors
+from privsweep.interface.data import Architecture, Data, Loss, Tensors, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -99,6 +98,7 @@ class UpdateView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where rounds, clients or examples do not suffice, or the model cannot take the batch."""
+        image_shape(data.domain, "attack")
         check_kept(self.federation, "capture.round", self.capture.round)
         self._senders(self.federation.shards(data, rng), defense)
         check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)
@@ -114,7 +114,7 @@ class UpdateView:
         net = self.federation.network(data, model, defense, rng)
         net.load_state_dict(dict(weights))
         known = deepcopy(net).train(capture.mode == "train")  # before any victim's batch passes through
-        loss, schedule = defense.loss(cross_entropy), self.federation.local_schedule()
+        loss, schedule = defense.loss(data.domain.loss), self.federation.local_schedule()
         client = ClientContext(data, net, loss, schedule, defense)
         deltas, index = self._updates(client, weights, self.federation.shards(data, rng), rng.child("exposure", done))
         recipe = Recipe(

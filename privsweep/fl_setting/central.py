@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Literal
 
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from privsweep.fl_setting.base import SingleParty, UpdateSetting
 from privsweep.interface.component import ExposureOnly, component
@@ -43,5 +42,5 @@ class Central(SingleParty, UpdateSetting):
         def fresh(own: Rng) -> nn.Module:
             return self.plain(data.domain, model, own).to(data.train.labels.device)
 
-        train_centrally(net, fresh, data, defense.loss(cross_entropy), schedule, defense, rng, log)
+        train_centrally(net, fresh, data, defense.loss(data.domain.loss), schedule, defense, rng, log)
         return log.system()

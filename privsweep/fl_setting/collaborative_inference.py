@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from privsweep.exposure.queries import Access, QueryView
 from privsweep.fl_setting.base import SingleParty
@@ -80,7 +79,7 @@ class CollaborativeInference(SingleParty):
             return self.plain(data.domain, model, own).to(data.train.labels.device)
 
         train_centrally(
-            net, fresh, data, defense.loss(cross_entropy), schedule, defense, rng, log,
+            net, fresh, data, defense.loss(data.domain.loss), schedule, defense, rng, log,
             augment=crop_flip if self.augment == "crop_flip" else None, parallel=self.parallel,
         )  # fmt: skip
         return log.system()

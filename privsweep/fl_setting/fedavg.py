@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch.nn.functional import cross_entropy
-
 from privsweep.fl_setting.base import Count, Federated
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Tensors
@@ -36,7 +34,7 @@ class FedAvg(Federated):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        loss, schedule = defense.loss(cross_entropy), self.local_schedule()
+        loss, schedule = defense.loss(data.domain.loss), self.local_schedule()
         shards = self.shards(data, rng)
         # By itself in turn on a CPU, so that who else takes part does not change a client's last bit.
         in_turn = self.parallel == "auto" and data.train.labels.device.type == "cpu"
@@ -66,5 +64,5 @@ class FedAvg(Federated):
         own = labelled(data.train, data.domain, [self.shards(data, rng)[client]])
         schedule = LocalSchedule(self.rule(), self.local_epochs, steps, self.batch_size)
         own_rng = rng.child("round", done, "client", client)
-        local = Training(net, alike(weights, 1), None, defense.loss(cross_entropy), own, schedule, [own_rng])
+        local = Training(net, alike(weights, 1), None, defense.loss(data.domain.loss), own, schedule, [own_rng])
         return replica(fit(local, defense).weights, 0)

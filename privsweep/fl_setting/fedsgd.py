@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from privsweep.fl_setting.base import Federated
 from privsweep.interface.component import component
@@ -36,7 +35,7 @@ class FedSGD(Federated):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        loss, drawn = defense.loss(cross_entropy), "sample" in defense.acts_at()
+        loss, drawn = defense.loss(data.domain.loss), "sample" in defense.acts_at()
         optimizer = self.rule().make(list(net.parameters()))
         splits = self.splits(data, self.shards(data, rng))
         log = Log(data, net, self.rounds, self.checkpoints, bench)

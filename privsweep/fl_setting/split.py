@@ -10,7 +10,6 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from privsweep.exposure.activations import ActivationCapture, ActivationView
 from privsweep.fl_setting.base import Count, Federated
@@ -138,7 +137,7 @@ class SplitFed(Federated):
         """
         heads = [deepcopy(head) for _ in owns]
         server = self.rule().make(list(tail.parameters()))
-        loss = defense.loss(cross_entropy)
+        loss = defense.loss(data.domain.loss)
         clients = [
             self._steps(own_head, tail, server, own, data, loss, defense, rng)
             for own_head, own, rng in zip(heads, owns, rngs, strict=True)

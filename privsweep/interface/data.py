@@ -11,16 +11,31 @@ from typing import Generic, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 
 Tensors = Mapping[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, class indices or probabilities) -> mean over examples
 
 
+class _Classified:
+    """What holds of examples of one class each."""
+
+    @property
+    def loss(self) -> Loss:
+        """What training minimises, before any defence."""
+        return cross_entropy
+
+    def judged(self, labels: Tensor) -> Tensor:
+        """Which labels count, bool of their shape: all."""
+        return torch.ones_like(labels, dtype=torch.bool)
+
+
 @dataclass(frozen=True)
-class Domain:
+class Domain(_Classified):
     """What everybody knows of the data: the shape of an input, its scale and the number of classes."""
 
     shape: tuple[int, int, int]  # C, H, W
@@ -78,8 +93,21 @@ class ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
+def image_shape(domain: Domain | TextDomain, asker: str) -> tuple[int, int, int]:
+    """Channels, height and width, for what works on images alone.
+
+    Raises UserError, opening with ``asker`` ("model", "attack"), where the data are none.
+    """
+    if isinstance(domain, Domain):
+        return domain.shape
+    raise UserError(
+        f"{asker}: works on images, and the dataset holds {domain}; take a dataset of images, or for text "
+        "model=translation_transformer with attack=none"
+    )
+
+
 @dataclass(frozen=True)
-class TextDomain:
+class TextDomain(_Classified):
     """What everybody knows of sequences of tokens: their length, padding included, the vocabulary, the classes."""
 
     length: int
@@ -98,6 +126,15 @@ class TextDomain:
         """Inputs ``[count, L]`` that say nothing, on the device in force."""
         return torch.zeros(count, self.length, dtype=torch.int64)
 
+    @property
+    def padding(self) -> int | None:
+        """The token that fills up short sequences, where there is one."""
+        return None
+
+    def text(self, tokens: Tensor) -> str:
+        """A sequence in words, as far as they are known; here the numbers of its tokens."""
+        return " ".join(map(str, tokens.tolist()))
+
     def __str__(self) -> str:
         return f"sequences of {self.length} tokens out of {self.vocabulary}"
 
@@ -107,7 +144,7 @@ class TokenSet:
     """Sequences of tokens and labels, resident on one device."""
 
     tokens: Tensor  # int64 [n, L], below the size of the vocabulary
-    labels: Tensor  # int64 [n]
+    labels: Tensor  # int64 [n]; [n, L'] where every place of an output sequence has its own
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -133,10 +170,13 @@ class Data(Generic[E, D]):
     domain: D
     multilabel: bool = False  # such data serve as an adversary's prior only
     prior: E | None = None  # training examples held out for the adversary; none of them is in ``train``
+    validation: E | None = None  # a split of its own to watch the training on, where the publisher gives one
 
     def to(self, device: torch.device) -> Data[E, D]:
         prior = None if self.prior is None else self.prior.to(device)
-        return replace(self, train=self.train.to(device), test=self.test.to(device), prior=prior)
+        validation = None if self.validation is None else self.validation.to(device)
+        train, test = self.train.to(device), self.test.to(device)
+        return replace(self, train=train, test=test, prior=prior, validation=validation)
 
 
 @dataclass(frozen=True)

@@ -1,47 +1,67 @@
-"""The utility of a trained model."""
+"""The share of right answers of a trained model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.data import Domain, ImageSet, Tensors, TextDomain, TokenSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import draw
 
 _NOISE = Rng(0, ("accuracy",))
+_BATCH = 1000
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, weights: Tensors, split: ImageSet, domain: Domain, batch: int = 1000) -> float:
-    """The share of examples, from 0 to 1, whose largest logit is that of their class.
+def accuracy(
+    model: nn.Module, weights: Tensors, split: ImageSet | TokenSet, domain: Domain | TextDomain, batch: int = _BATCH
+) -> float:
+    """The share, from 0 to 1, of labels whose class has the largest logit; padding of a sequence does not count.
 
-    ``weights`` (parameters and buffers) stand in for those of ``model``, which is left as it was, its mode
-    too; the outputs are those of eval mode, on the device of ``split``, ``batch`` examples at once. Stochastic layers
-    sample, always from the same stream, one for every batch. Outputs beyond the classes are ignored.
+    ``weights``, ``batch`` and the mode are as ``outputs_of`` says. Outputs beyond the classes are ignored.
 
-    Raises UserError for an empty split or several labels an example.
+    Raises UserError for an empty split or several labels an answer.
     """
-    if len(split) == 0 or split.labels.ndim != 1:
+    device = split.labels.device
+    right, judged = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+    for chosen, outputs in outputs_of(model, weights, split, domain, batch):
+        labels, guessed = split.labels[chosen], outputs[:, : domain.classes].argmax(1)
+        if guessed.shape != labels.shape:
+            break
+        counts = domain.judged(labels)
+        right += ((guessed == labels) & counts).sum()
+        judged += counts.sum()
+    if not judged:
         raise UserError(
             f"dataset: labels of shape {list(split.labels.shape)} have no accuracy; "
             "choose a dataset with examples of one label each"
         )
+    return right.item() / judged.item()
+
+
+@torch.no_grad()
+def outputs_of(
+    model: nn.Module, weights: Tensors, split: ImageSet | TokenSet, domain: Domain | TextDomain, batch: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Which examples, and the model's outputs for them, ``batch`` examples at once, on the device of ``split``.
+
+    ``weights`` (parameters and buffers) stand in for those of ``model``, which is left as it was, its mode too; the
+    outputs are those of eval mode. Stochastic layers sample, always from the same stream, one for every batch.
+    """
     device = split.labels.device
     weights = {name: value.to(device) for name, value in weights.items()}
     modes = {module: module.training for module in model.modules()}
-    right = torch.zeros((), dtype=torch.int64, device=device)
     model.eval()
     try:
         for start in range(0, len(split), batch):
             chosen = slice(start, start + batch)
-            x = domain.inputs_of(split, chosen)
+            x = domain.inputs_of(split, chosen)  # type: ignore[arg-type]
             noise = draw(model, len(x), _NOISE.child(start), device)
-            logits = functional_call(model, {**weights, **noise}, (x,))[:, : domain.classes]
-            right += (logits.argmax(1) == split.labels[chosen]).sum()
+            yield chosen, functional_call(model, {**weights, **noise}, (x,))
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return right.item() / len(split)

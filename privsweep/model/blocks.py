@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from privsweep.interface.data import Domain
+from privsweep.interface.data import Domain, image_shape
 from privsweep.interface.errors import UserError
 from privsweep.model.dropout import Dropout
 
@@ -64,12 +64,12 @@ def initialise(model: nn.Module, init: Init, bound: float) -> None:
 
 
 def check_halvings(domain: Domain, times: int, rounds_up: bool, key: str) -> None:
-    """Raise UserError where a feature map of one pixel would be halved once more.
+    """Raise UserError where a feature map of one pixel would be halved once more, and where the data are no images.
 
     ``rounds_up``: strided convolutions keep the odd pixel, pooling drops it. ``key`` is the setting to name.
     """
     least = 2 ** (times - 1) + 1 if rounds_up and times else 2**times
-    _, height, width = domain.shape
+    _, height, width = image_shape(domain, "model")
     if min(height, width) < least:
         raise UserError(
             f"{key}: halves the image {times} times, so {height}x{width} pixels are too few, at least "

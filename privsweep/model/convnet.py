@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from privsweep.interface.component import component
-from privsweep.interface.data import Domain
+from privsweep.interface.data import Domain, image_shape
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.model.blocks import (
@@ -73,7 +73,7 @@ class ConvNet:
         strided = self.pooling == "stride"
         check_halvings(domain, len(self.pool_after), rounds_up=strided, key=f"model.pool_after={list(self.pool_after)}")
         layers: Layers = OrderedDict()
-        channels, height, width = domain.shape
+        channels, height, width = image_shape(domain, "model")
         with seeded(rng):
             for i, filters in enumerate(self._filters(), start=1):
                 halve = i in self.pool_after

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from privsweep.interface.component import component
-from privsweep.interface.data import Domain
+from privsweep.interface.data import Domain, image_shape
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.model.blocks import Activation, Init, Layers, add_dense, initialise
 
@@ -31,11 +31,13 @@ class MLP:
     init_bound: PositiveFloat  # of init=uniform
 
     def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
-        """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``. Fits every domain."""
+        """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``. Fits images of every size."""
         layers: Layers = OrderedDict()
         with seeded(rng):
             hidden = [self.width] * self.depth
-            add_dense(layers, math.prod(domain.shape), hidden, domain.classes, self.activation, self.dropout)
+            add_dense(
+                layers, math.prod(image_shape(domain, "model")), hidden, domain.classes, self.activation, self.dropout
+            )
             model = nn.Sequential(layers)
             initialise(model, self.init, self.init_bound)
         return model

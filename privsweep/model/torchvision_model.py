@@ -13,7 +13,7 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from privsweep.interface.component import component
-from privsweep.interface.data import Domain
+from privsweep.interface.data import Domain, image_shape
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.model.dropout import Dropout
@@ -45,7 +45,7 @@ class TorchvisionModel:
 
         Raises UserError where the network does not fit the images, or answers with more than logits.
         """
-        channels, height, width = domain.shape
+        channels, height, width = image_shape(domain, "model")
         if channels not in (1, 3):
             raise UserError(
                 f"model.name={self.name}: takes images of 1 or 3 channels, not {channels}; set dataset.channels=rgb"

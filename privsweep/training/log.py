@@ -11,7 +11,7 @@ from torch import nn
 from privsweep.interface.data import Data, Tensors
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
-from privsweep.metric.accuracy import accuracy
+from privsweep.metric.utility import final_utility, utility
 
 
 @dataclass
@@ -23,34 +23,34 @@ class Log:
     rounds: int
     checkpoints: Sequence[int]
     bench: Bench
-    every_round: bool = True  # accuracies, which cost a pass over the data; else of the last round alone
+    every_round: bool = True  # its utility is measured, which costs a pass over the data; else after the last alone
     snapshots: dict[int, Tensors] = field(default_factory=dict)
     latest: Tensors = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, done: int, weights: Tensors, loss: float | None = None) -> None:
-        """After ``done`` rounds. Accuracies cost a pass over the data, so an untrained model has none."""
+        """After ``done`` rounds. Its utility costs a pass over the data, so an untrained model has none."""
         self.latest = weights
         if done in (0, self.rounds) or done in self.checkpoints:
             self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
         if loss is None:
             return
-        numbers = {"loss": loss, **(self._accuracies(weights) if self.every_round or done == self.rounds else {})}
+        looked = self.every_round or done == self.rounds
+        numbers = {"loss": loss, **(utility(self.net, weights, self.data) if looked else {})}
         self.curve.append({"round": done, **numbers})
         self.bench.tick(done, max(done, self.rounds), **numbers)
 
     def end_with(self, weights: Tensors) -> None:
-        """What training ends with, whatever was added last, and the accuracies of that."""
+        """What training ends with, whatever was added last, and the utility of that."""
         self.snapshots[self.rounds] = {name: w.clone() for name, w in weights.items()}
-        measured = not self.curve or "test_accuracy" in self.curve[-1]
-        if not measured or any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
+        looked = not self.curve or "test_accuracy" in self.curve[-1]
+        if not looked or any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
             row = self.curve.pop() if self.curve else {"round": self.rounds}
-            self.curve.append({**row, **self._accuracies(weights)})
-
-    def _accuracies(self, weights: Tensors) -> dict[str, float]:
-        splits = {"train_accuracy": self.data.train, "test_accuracy": self.data.test}
-        return {name: accuracy(self.net, weights, split, self.data.domain) for name, split in splits.items()}
+            self.curve.append({**row, **utility(self.net, weights, self.data)})
 
     def system(self) -> System:
-        utility = {k: v for k, v in self.curve[-1].items() if k.endswith("accuracy")} if self.curve else {}
-        return System(snapshots=self.snapshots, utility=utility, curve=self.curve)
+        if not self.curve:
+            return System(snapshots=self.snapshots, utility={})
+        reached = {k: v for k, v in self.curve[-1].items() if k not in ("round", "loss")}
+        last = final_utility(self.net, self.snapshots[self.rounds], self.data)
+        return System(snapshots=self.snapshots, utility={**reached, **last}, curve=self.curve)

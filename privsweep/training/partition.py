@@ -24,7 +24,7 @@ def partition(labels: Tensor, classes: int, clients: int, how: Partition, alpha:
     section 4.2): ten labels over three clients are 4, 3 and 3. ``dirichlet`` draws each label's proportions
     from Dirichlet(alpha) (Hsu et al., 2019), again until nobody is left with nothing.
 
-    Raises UserError where the examples or the labels do not go round.
+    Raises UserError where the examples or the labels do not go round, or examples have no single label each.
     """
     if clients > len(labels):
         raise UserError(
@@ -34,6 +34,10 @@ def partition(labels: Tensor, classes: int, clients: int, how: Partition, alpha:
     labels = labels.cpu()
     if how == "iid":
         return tuple(part.sort().values for part in rng.permutation(len(labels)).tensor_split(clients))
+    if labels.dim() > 1:
+        raise UserError(
+            f"fl_setting.partition={how}: goes by the class of an example, and the dataset has none; take iid"
+        )
     if how == "disjoint":
         return tuple(_disjoint(labels, clients, rng))
     for attempt in range(ATTEMPTS):

@@ -107,10 +107,10 @@ PUBLISHED = {
     "attack": "analytic blind blind_membership cpl dlg generative_decoder idlg iga lira_offline lira_online "
     "loss_threshold none prior_mean rmia shadow_membership",
     "dataset": "celeba_hq chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist "
-    "mnist npz pathmnist pneumoniamnist",
+    "mnist multi30k npz pathmnist pneumoniamnist",
     "defense": "central_dp dp_sgd gradient_pruning gradient_quantization noisy_gradients precode secure_aggregation",
     "fl_setting": "central fedavg fedsgd split",
-    "model": "alexnet dmlp lenet lenet_dlg resnet18 smlp vgg16",
+    "model": "alexnet dmlp lenet lenet_dlg resnet18 smlp translation_transformer vgg16",
 }
 TABLES = 33  # and figures
 
