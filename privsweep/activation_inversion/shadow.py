@@ -72,9 +72,7 @@ def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) 
             layers.append((f"shadow_conv{n}", nn.Conv2d(channels, channels, 3, padding=1)))
         tail = net.tail
         if len(chosen) > 1:
-            weigh = (
-                LearntSelector(len(chosen)) if guess.learnt else Selector(torch.full((len(chosen),), 1 / len(chosen)))
-            )
+            weigh = LearntSelector(len(chosen)) if guess.learnt else Selector(len(chosen), range(len(chosen)))
             wide = widened(net.tail, len(chosen))
             tail = nn.Sequential(OrderedDict([("selector", weigh), *wide.named_children()]))
     body = Bodies(chosen) if len(chosen) > 1 else chosen[0]

@@ -22,6 +22,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Answers, Knowledge, Reconstruction, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Optimizer
+from privsweep.model.ensemble import Selector
 from privsweep.model.split_network import SplitNetwork
 from privsweep.training.stacked import Parallel
 
@@ -41,12 +42,13 @@ class ShadowInversion(AttackBase):
       stands by the one whose shadow has the least loss on own images that were held back.
     - ``adaptive``: all of them, weighed by what is learnt along with the shadow.
     - ``selected``: those that the client uses, which the adversary was told (``fl_setting.selector_known``).
+    - ``exchanged``: a control: those, but one of them for one that the client does not use (Ensembler, lemma 2).
     - ``subsets``: every choice of them, one shadow each, with the same rule; for few networks.
 
     Where the server holds one network, all are the same.
     """
 
-    strategy: Literal["each", "adaptive", "selected", "subsets"]
+    strategy: Literal["each", "adaptive", "selected", "exchanged", "subsets"]
     convolutions: Annotated[int, Field(ge=0)]
     shadow_epochs: Count
     shadow_lr: Annotated[float, Field(gt=0)]
@@ -64,7 +66,7 @@ class ShadowInversion(AttackBase):
 
     @property
     def needs(self) -> frozenset[str]:
-        told = {"selector"} if self.strategy == "selected" else set()
+        told = {"selector"} if self.strategy in ("selected", "exchanged") else set()
         return frozenset({"architecture", "domain", "prior", "server_part"} | told)
 
     @property
@@ -87,6 +89,12 @@ class ShadowInversion(AttackBase):
             return (
                 f"attack.strategy=subsets: {held} networks have {2**held - 1} subsets; take at most {_MOST} networks, "
                 "or another strategy"
+            )
+        selectors = [layer for layer in model.modules() if isinstance(layer, Selector)]
+        if self.strategy == "exchanged" and selectors and selectors[0].used == held:
+            return (
+                f"attack.strategy=exchanged: the client uses all of {held} networks, so that none can be exchanged; "
+                "take fewer defense.ensembler.selected"
             )
         return None
 
@@ -140,9 +148,11 @@ class ShadowInversion(AttackBase):
         every = tuple(range(count))
         if self.strategy == "adaptive":
             return [[Guess(every, learnt=count > 1)]]
-        if self.strategy == "selected":
-            chosen = tuple(known.selector.nonzero().flatten().tolist())
-            return [[Guess(chosen, learnt=False)]]
+        if self.strategy in ("selected", "exchanged"):
+            used = known.selector.nonzero().flatten().tolist()
+            if self.strategy == "exchanged":
+                used = sorted([*used[1:], next(i for i in every if i not in used)])
+            return [[Guess(tuple(used), learnt=False)]]
         if self.strategy == "each":
             return [[Guess((i,), learnt=False) for i in every]]
         tried = subsets(count)

@@ -62,17 +62,18 @@ class Ensembler(Defense):
                 f"defense.ensembler: the client's tail must begin with a linear layer ({error}); take "
                 "fl_setting.second_split=1"
             ) from error
-        activation = torch.zeros(self.networks)
-        activation[self.chosen(rng)] = 1 / self.selected
+        selector = Selector(self.networks, self.chosen(rng))
         return net.with_parts(
             head=_noisy(net, self.sigma, rng.child("noise")).head,
             body=Bodies([net.body, *(deepcopy(net.body) for _ in range(self.networks - 1))]),
-            tail=nn.Sequential(OrderedDict([("selector", Selector(activation)), *tail.named_children()])),
+            tail=nn.Sequential(OrderedDict([("selector", selector), *tail.named_children()])),
         )
 
-    def chosen(self, rng: Rng) -> Tensor:
+    def chosen(self, rng: Rng) -> list[int]:
         """The numbers of the selected networks."""
-        return rng.child("selector").permutation(self.networks)[: self.selected].sort().values
+        with torch.device("cpu"):
+            order = rng.child("selector").permutation(self.networks)
+        return sorted(order[: self.selected].tolist())
 
     def fit(
         self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng

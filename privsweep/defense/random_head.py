@@ -1,8 +1,9 @@
-"""Random: the head is exchanged for an untrained one, at the cost of accuracy."""
+"""A head that the server's part was not trained with: an untrained one, or that of another network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -16,11 +17,15 @@ from privsweep.model.split_network import split_by_setting
 
 @component
 class RandomHead(Defense):
-    """After the training the client takes a head with fresh initial values; nothing is trained again.
+    """After the training the client takes another head; nothing is trained again, so that accuracy is lost.
 
     Ensembler, section 5.2: "an untrained random M_c,h" that shows what noise can hide at most. That nothing is trained
-    again is inferred from the printed loss of 65 points of accuracy.
+    again is inferred from the printed loss of 65 points of accuracy. With ``trained`` it is the head of a second
+    network that was trained alike, from other initial values and with other batches: what the server's part tells of
+    one network's head is then held against another's (Ensembler, section 4.2).
     """
+
+    trained: bool
 
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         return split_by_setting(model, "random_head")
@@ -28,5 +33,9 @@ class RandomHead(Defense):
     def fit(
         self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng
     ) -> Tensors:
-        untrained = fresh(rng.child("head")).state_dict()
-        return {n: untrained[n][None] if n.startswith("head.") else w for n, w in fit(training).items()}
+        first = fit(training)
+        other: Tensors = {name: w[None] for name, w in fresh(rng.child("head")).state_dict().items()}
+        if self.trained:
+            # What a defence adds to a network, its noise for one, stays as it is.
+            other = fit(replace(training, start={**training.start, **other}, rngs=[rng.child("second network")]))
+        return {n: other[n] if n.startswith("head.") and n in other else w for n, w in first.items()}

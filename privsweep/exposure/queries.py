@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from privsweep.exposure.activations import forwarded
 from privsweep.exposure.federation import Federation
+from privsweep.exposure.query_cost import cost
 from privsweep.exposure.victims import Victims
 from privsweep.interface.data import Architecture, Data, ImageSet, TokenSet
 from privsweep.interface.defense import Defense
@@ -56,7 +57,8 @@ class QueryView:
     (``query_free``), the answers to queries of its own (``black_box``), or the head (``white_box``).
 
     What is measured: ``snr``, the power of the head's outputs by that of what perturbs them, in dB, where something
-    does.
+    does; ``bytes_up`` and ``bytes_down``, what one query sends and brings back; ``attacker_combinations``, the sets of
+    server networks that a client might use. And seconds a query, one by one: ``client_query``, ``server_query``.
     """
 
     federation: Federation
@@ -111,7 +113,14 @@ class QueryView:
             selector=_selector(net) if self.selector_known else None,
         )
         seen = Activations(z=z, cut=list(net.head._modules)[-1], weights=None, examples=1)
-        return Exposure(seen, known, _truth(data.test, at, index), _noise(net.head, x, z[:, 0], own.child("clean")))
+        measures, seconds = cost(net, x[:1])
+        return Exposure(
+            seen,
+            known,
+            _truth(data.test, at, index),
+            measures | _noise(net.head, x, z[:, 0], own.child("clean")),
+            seconds,
+        )
 
 
 def _selector(net: nn.Module) -> Tensor:

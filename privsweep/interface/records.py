@@ -170,6 +170,7 @@ class Exposure:
     known: Knowledge
     truth: Truth
     measures: Mapping[str, float] = field(default_factory=dict)  # of what is seen, beside the metrics
+    seconds: Mapping[str, float] = field(default_factory=dict)  # that the system takes, by what it does
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,17 @@ class Bodies(nn.Module):
 class Selector(nn.Module):
     """Weighs the outputs of N networks, which stand side by side ``[B, N F, ...]`` (Ensembler, equation 1).
 
-    ``activation`` ``[N]`` is stored with the weights, and no training moves it.
+    Those that are ``chosen`` count alike, the others nothing. ``activation`` ``[N]`` is stored with the weights, and no
+    training moves it.
     """
 
     activation: Tensor
 
-    def __init__(self, activation: Tensor):
+    def __init__(self, networks: int, chosen: Sequence[int]):
         super().__init__()
+        self.used = len(chosen)
+        activation = torch.zeros(networks)
+        activation[list(chosen)] = 1 / self.used
         self.register_buffer("activation", activation)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         metrics = {**metrics, **exposure.measures}
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
+    seconds |= dict(exposure.seconds) if exposure is not None else {}
     record = {
         **header_of(spec, sign),
         "status": "complete",
