@@ -19,7 +19,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training
 from privsweep.training.alone import Alone
 from privsweep.training.local import batches_of
-from privsweep.training.stacked import Parallel, Stacked, most_together
+from privsweep.training.stacked import Parallel, Stacked, mixes_examples, most_together
 
 _NONE = Defense()
 
@@ -144,7 +144,9 @@ def _streams(training: Training, rounds: int | None) -> Iterator[Sequence[Rng]]:
 def _at_once(training: Training, defense: Defense, parallel: Parallel, memory: float | None, rounds: int | None) -> int:
     """How many replicas train together, at most."""
     sizes = [len(index) for index in training.data.index]
-    if len(sizes) == 1 or (rounds is not None and len(set(sizes)) > 1):  # a stack's optimiser cannot pause
+    uneven = len(set(sizes)) > 1
+    # A stack's optimiser cannot pause, and padding is no example.
+    if len(sizes) == 1 or (uneven and (rounds is not None or mixes_examples(training.net))):
         return 1
     x, _ = training.data.read(training.data.index[0][:1])
     return most_together(training.net, x, training.schedule.batch_size, defense, parallel, memory)

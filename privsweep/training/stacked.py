@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.functional import pad
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 
 from privsweep.interface.data import Tensors
@@ -20,9 +21,11 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training
 from privsweep.model.dropout import Dropout
+from privsweep.model.ensemble import Selector
+from privsweep.model.perturbation import FixedNoise
 from privsweep.model.sequence import is_sequence
-from privsweep.model.stochastic import draw, noise_layers
-from privsweep.training.frozen import moving
+from privsweep.model.stochastic import Stochastic, draw
+from privsweep.training.frozen import moving, train_mode
 
 Parallel = Literal["auto", "stacked", "sequential"]
 _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid)
@@ -38,8 +41,9 @@ class Stacked:
     """
 
     def __init__(self, training: Training, defense: Defense):
-        self.net, self.loss, self.data, self.defense = training.net.train(), training.loss, training.data, defense
+        self.net, self.loss, self.data, self.defense = training.net, training.loss, training.data, defense
         self.names = moving(self.net, training.trainable)
+        train_mode(self.net, set(self.names))
         stored = training.start
         self.current = {name: stored[name].detach().clone(memory_format=torch.contiguous_format) for name in stored}
         self.leaves = [self.current[name].requires_grad_() for name in self.names]
@@ -60,7 +64,9 @@ class Stacked:
         rows = self.index.gather(1, padded)
         x, y = (t.unflatten(0, rows.shape) for t in self.data.read(rows.flatten()))
         if self.data.augment is not None:
-            x = torch.stack([self.data.augment(own, r.child("augment")) for own, r in zip(x, rngs, strict=True)])
+            x = x.clone()
+            for own, part, rng in zip(x, parts, rngs, strict=True):
+                own[: len(part)] = self.data.augment(own[: len(part)], rng.child("augment"))
         drawn = [draw(self.net, len(part), rng.child("noise"), device) for part, rng in zip(parts, rngs, strict=True)]
         noise = {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in drawn[0]}
         outputs = stacked_forward(self.net, self.current, noise, x)
@@ -129,10 +135,21 @@ def is_dense(net: nn.Module) -> bool:
 
 
 def stackable(net: nn.Module, defense: Defense) -> bool:
-    """Not with running statistics, whose updates are in place, nor with a gradient an example, itself a stack."""
-    noise = noise_layers(net)
-    tracked = any(name not in noise for name, _ in net.named_buffers())
-    return not tracked and not defense.acts_at() & {"sample", "example_gradients"}
+    """Not with buffers of unknown layers, whose updates may be in place, nor with a gradient an example.
+
+    Those of batch normalisation are updated as they should be, and some layers' never change.
+    """
+    known = all(
+        isinstance(layer, _BatchNorm | Stochastic | FixedNoise | Selector)
+        for layer in net.modules()
+        if any(True for _ in layer.buffers(recurse=False))
+    )
+    return known and not defense.acts_at() & {"sample", "example_gradients"}
+
+
+def mixes_examples(net: nn.Module) -> bool:
+    """Whether an example's outputs depend on what else is in the batch, padding too."""
+    return any(isinstance(layer, _BatchNorm) for layer in net.modules())
 
 
 def most_together(

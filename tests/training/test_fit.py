@@ -1,5 +1,6 @@
 """One replica or several, in turn or stacked, wholly or in part: the same training."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Training, alike, labelled
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
+from privsweep.training.augmentation import crop_flip
 from privsweep.training.fit import Fitted, fit
 from privsweep.training.local import weights_of
 
@@ -54,6 +56,56 @@ def test_stacked_replicas_train_as_in_turn(data: Data, lenet: ConvNet, rule: Opt
     turn, stack = (fit(given, parallel=p) for p in ("sequential", "stacked"))
     assert close(turn, stack)
     assert torch.allclose(turn.losses, stack.losses, atol=1e-5)
+
+
+def normalised(data: Data) -> nn.Module:
+    architecture = ConvNet(
+        width=4, layers=[1], depth=2, kernel=3, pool_after=[1], pooling="max", norm="batch", fc=[], fc_width=None,
+        activation="relu", init="default", init_bound=0.5,
+    )  # type: ignore[arg-type]  # fmt: skip
+    return architecture.build(data.domain, Rng(0)).double()
+
+
+def test_running_statistics_of_a_stack_are_each_replicas_own(data: Data) -> None:
+    equal = [torch.arange(a, a + 20) for a in (0, 20, 40)]
+    own = labelled(data.train, Double(data), equal)  # type: ignore[arg-type]
+    given = training(data, normalised(data), SGD, data=own)  # Adam would blow up the rounding of biases that do nothing
+    turn, stack = (fit(given, parallel=p) for p in ("sequential", "stacked"))
+    assert close(turn, stack)
+    means = stack.weights["norm1.running_mean"]
+    assert not torch.allclose(means[0], means[1])
+
+
+def test_padding_enters_no_statistics_of_a_batch(data: Data) -> None:
+    """Replicas of unequal size are padded in a stack; with batch normalisation they train in turn instead."""
+    given = training(data, normalised(data))
+    turn, stack = (fit(given, parallel=p) for p in ("sequential", "stacked"))
+    assert all(torch.equal(w, stack.weights[n]) for n, w in turn.weights.items())
+
+
+def test_the_learning_rate_follows_its_course(data: Data) -> None:
+    cycle, cosine = (Optimizer("sgd", 0.5, 0.0, decay=d) for d in ("one_cycle", "cosine"))
+    assert [round(cycle.rate(t), 3) for t in (0.0, 0.1, 0.2, 0.6, 1.0)] == [0.0, 0.25, 0.5, 0.25, 0.0]
+    assert [round(cosine.rate(t), 3) for t in (0.0, 0.5, 1.0)] == [0.5, 0.25, 0.0]
+    assert ADAM.rate(0.7) == ADAM.lr
+    net = MLP_2.build(data.domain, Rng(0)).double()
+    constant, decayed = (fit(training(data, net, rule), rounds=1) for rule in (Optimizer("sgd", 0.5, 0.0), cosine))
+    assert not close(constant, decayed)
+
+
+def test_images_are_shifted_and_mirrored_each_by_itself_and_again_alike(data: Data) -> None:
+    x = torch.arange(2 * 1 * 8 * 8.0).view(2, 1, 8, 8) + 1
+    once, again = (crop_flip(x.repeat(20, 1, 1, 1), Rng(0)) for _ in range(2))
+    assert torch.equal(once, again)
+    assert len(torch.unique(once.flatten(1), dim=0)) > 30
+    kept = set(x.flatten().tolist()) | {0.0}
+    assert set(once.flatten().tolist()) <= kept
+    net = MLP_2.build(data.domain, Rng(0)).double()
+    plain = training(data, net)
+    changed = replace(plain, data=replace(plain.data, augment=crop_flip))
+    turn, stack = (fit(changed, parallel=p) for p in ("sequential", "stacked"))
+    assert close(turn, stack)
+    assert not close(turn, fit(plain))
 
 
 @pytest.mark.parametrize("parallel", ["sequential", "stacked"])

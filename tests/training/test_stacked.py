@@ -39,7 +39,7 @@ def test_stacks_are_bounded_by_memory_and_only_where_they_win(data: Data) -> Non
     assert 1 < few < many
     assert most(data, perceptron(2000), 4.0) == 1
     assert most(data, convnet("none"), 1.0) == 1 < most(data, convnet("none"), 1.0, gpu=True)
-    assert most(data, convnet("batch"), 1.0, gpu=True) == 1
+    assert most(data, convnet("batch"), 1.0, gpu=True) > 1
 
 
 def test_stacking_is_as_asked_for(data: Data) -> None:
@@ -48,10 +48,16 @@ def test_stacking_is_as_asked_for(data: Data) -> None:
     assert most_together(net, x.as_subclass(OnGpu), 8, Defense(), "sequential", None) == 1
 
 
-def test_models_with_running_statistics_train_in_turn(data: Data) -> None:
-    tracked, x = convnet("batch").build(data.domain, Rng(0)), data.domain.blank(1)
-    assert most_together(tracked, x.as_subclass(OnGpu), 8, Defense(), "stacked", None) == 1
-    assert not stackable(nn.BatchNorm1d(2), Defense())
+def test_models_with_buffers_of_their_own_train_in_turn(data: Data) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+    net, x = convnet("none").build(data.domain, Rng(0)), data.domain.blank(1)
+    net.append(Counting())
+    assert most_together(net, x.as_subclass(OnGpu), 8, Defense(), "stacked", None) == 1
+    assert stackable(nn.BatchNorm1d(2), Defense())
 
 
 def test_clients_with_a_gradient_an_example_train_in_turn() -> None:
