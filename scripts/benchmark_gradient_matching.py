@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from matching_floor import show_floor
 from matching_world import CLASSES, MODELS, World, check, make_world
 from paired_timing import Turn, measure, show
-from privsweep.gradient_inversion.adam import BatchedAdam, milestones
-from privsweep.gradient_inversion.lbfgs import BatchedLBFGS
+from privsweep.minimisation.adam import BatchedAdam, milestones
+from privsweep.minimisation.lbfgs import BatchedLBFGS
 from privsweep.gradient_inversion.objective import MatchingObjective
 
 import torch

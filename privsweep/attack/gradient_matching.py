@@ -18,7 +18,6 @@ from privsweep.gradient_inversion.engine.memory import batch_activations, estima
 from privsweep.gradient_inversion.initialisation import Init, starting_point
 from privsweep.gradient_inversion.label_inference import last_bias, read_labels
 from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive, Weight, reporting
-from privsweep.gradient_inversion.minimum import Minimum
 from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
 from privsweep.gradient_inversion.objective import MatchingObjective
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
@@ -28,6 +27,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Observation, Reconstruction, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
+from privsweep.minimisation.minimum import Minimum
 from privsweep.model.stochastic import noise_layers
 
 _DISTANCES: dict[str, Distance] = {"squared": Squared(), "cosine": Cosine()}

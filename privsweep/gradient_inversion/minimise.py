@@ -10,15 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from privsweep.gradient_inversion.adam import BatchedAdam, recorded_iterations
 from privsweep.gradient_inversion.initialisation import bounds
-from privsweep.gradient_inversion.lbfgs import BatchedLBFGS
-from privsweep.gradient_inversion.minimum import Minimum, Progress
 from privsweep.gradient_inversion.objective import MatchingObjective
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Bench
+from privsweep.minimisation.adam import BatchedAdam, recorded_iterations
+from privsweep.minimisation.lbfgs import BatchedLBFGS
+from privsweep.minimisation.minimum import Minimum, Progress
 
 _TICK_SECONDS = 1.0
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from privsweep.gradient_inversion.engine.match import Match, Matcher
 from privsweep.gradient_inversion.model_noise import NoiseStreams
 from privsweep.interface.data import Tensors
+from privsweep.minimisation.total_variation import add_total_variation
 
 
 class Evaluation(NamedTuple):
@@ -101,22 +102,3 @@ class MatchingObjective:
         each = [self.match(images, probabilities, fresh.draw())[:4] for _ in range(self.noise_samples)]
         distance, by_image, by_probability, penalty = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
         return Match(distance, by_image, by_probability, penalty, {})
-
-
-def add_total_variation(images: Tensor, weight: float, gradient: Tensor) -> Tensor:
-    """``weight`` times the mean absolute step down plus the mean absolute step right, ``[V]``; Geiping et al., 2020.
-
-    Means run over all images ``[V, B, C, H, W]`` of a victim. Its gradient is added to ``gradient`` in place.
-    """
-    total = images.new_zeros(len(images))
-    for axis in (3, 4):
-        length = images.shape[axis] - 1
-        if not length:
-            continue
-        step = images.narrow(axis, 1, length) - images.narrow(axis, 0, length)
-        scale = weight * len(step) / step.numel()
-        total += scale * step.flatten(1).abs().sum(1)
-        sign = step.sign_()
-        gradient.narrow(axis, 1, length).add_(sign, alpha=scale)
-        gradient.narrow(axis, 0, length).sub_(sign, alpha=scale)
-    return total

@@ -22,6 +22,7 @@ CHOICES = sorted(p.stem for p in (CONF / "attack").glob("*.yaml"))
 FITTING = {
     "analytic": ["model=smlp"],
     "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "likelihood_inversion": ["fl_setting=split", "model=lenet"],
     "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
 }
 BLACK_BOX = ["dataset.prior_size=100", "dataset.train_size=40", "dataset.test_size=40", "fl_setting.candidates=20"]

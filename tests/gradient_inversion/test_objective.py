@@ -15,9 +15,10 @@ from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
 from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
-from privsweep.gradient_inversion.objective import MatchingObjective, add_total_variation
+from privsweep.gradient_inversion.objective import MatchingObjective
 from privsweep.interface.data import Domain
 from privsweep.interface.randomness import Rng, seeded
+from privsweep.minimisation.total_variation import add_total_variation
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.resnet import ResNet

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.minimum import Minimum, Objective, Progress
+from privsweep.minimisation.minimum import Minimum, Objective, Progress
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Kingma and Ba, 2015, algorithm 1
 _CHECK_EVERY = 50  # evaluations between two checks of what is finished: one host synchronisation each

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.lbfgs_history import Curvature
+from privsweep.minimisation.lbfgs_history import Curvature
 
 LEAST = 1e-10
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.adam import BatchedAdam, milestones, recorded_iterations
+from privsweep.minimisation.adam import BatchedAdam, milestones, recorded_iterations
 
 
 class Bowl:

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.lbfgs import BatchedLBFGS
-from privsweep.gradient_inversion.minimum import Minimum
+from privsweep.minimisation.lbfgs import BatchedLBFGS
+from privsweep.minimisation.minimum import Minimum
 
 DIM = 40
 

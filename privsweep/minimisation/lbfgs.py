@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.lbfgs_history import Curvature
-from privsweep.gradient_inversion.minimum import Minimum, Objective, Progress
+from privsweep.minimisation.lbfgs_history import Curvature
+from privsweep.minimisation.minimum import Minimum, Objective, Progress
 
 _LEAST_CURVATURE = 1e-10  # pairs with a smaller <s, y> are not stored, as in torch.optim.LBFGS
 _CHECK_EVERY = 10  # evaluations between two checks of what is finished: one host synchronisation each
