@@ -37,7 +37,7 @@ class Analytic(AttackBase):
 
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
-    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "white-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box")
 
     def refuses(self, view: View) -> str | None:
         return refuses_difference(view)

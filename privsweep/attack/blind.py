@@ -26,7 +26,7 @@ class Blind(AttackBase):
 
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"domain"})
-    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "black-box")
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         victims = len(next(iter(seen.delta.values())))

@@ -20,7 +20,7 @@ class BlindMembership(AttackBase):
 
     observes: ClassVar[type] = Predictions
     needs: ClassVar[frozenset[str]] = frozenset()
-    threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "black-box")
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         count = len(seen.probabilities)

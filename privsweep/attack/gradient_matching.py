@@ -78,7 +78,7 @@ class GradientMatching(Minimisation, AttackBase):
     def threat(self) -> ThreatModel:
         noise = self.noise == "optimised" or self.noise_samples > 1
         adapted = self.match != "all" or self.only_nonzero or noise or self.loss == "victim"
-        return ThreatModel("train", frozenset({"client", "server"}), "white-box", adaptive=adapted)
+        return ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box", adaptive=adapted)
 
     @property
     def _penalised(self) -> bool:

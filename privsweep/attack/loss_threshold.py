@@ -26,7 +26,7 @@ class LossThreshold(AttackBase):
 
     observes: ClassVar[type] = Predictions
     needs: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "prior"})
-    threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "black-box")
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         return unfit(prior, domain, 1, "attack=loss_threshold", "")

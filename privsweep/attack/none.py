@@ -18,7 +18,9 @@ class NoAttack(AttackBase):
 
     observes: ClassVar[type[Observation] | None] = None
     needs: ClassVar[frozenset[str]] = frozenset()
-    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server", "off-path"}), "black-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        frozenset({"train"}), frozenset({"client", "server", "off-path"}), "black-box"
+    )
 
     def __call__(self, seen: Observation, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Guess:
         raise AssertionError("there is nothing to attack")

@@ -24,7 +24,9 @@ class PriorMean(AttackBase):
 
     observes: ClassVar[type[Activations] | None] = Activations
     needs: ClassVar[frozenset[str]] = frozenset({"domain", "prior"})
-    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"client", "server"}), "black-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        frozenset({"train", "test"}), frozenset({"client", "server"}), "black-box"
+    )
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if prior is None or not len(prior):

@@ -12,9 +12,9 @@ from textwrap import fill
 import numpy as np
 
 from privsweep.dataset.download import prepared
-from privsweep.dataset.image_tree import decode, scan
+from privsweep.dataset.image_tree import decode
 from privsweep.dataset.npz_format import Arrays, read, write
-from privsweep.dataset.sources import BY_HAND, OFFICIAL
+from privsweep.dataset.sources import BY_HAND, OFFICIAL, ByHand
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 
@@ -30,13 +30,14 @@ already is checked and kept. Without names, tell which datasets are there.
 EPILOG = f"""\
 datasets:
 {fill(", ".join(OFFICIAL), 100, initial_indent="  ", subsequent_indent="  ")}
-  {", ".join(BY_HAND)}: has no official download; give its images with --from
+  {", ".join(BY_HAND)}: have no official download; give their images with --from
   {NEEDS_NOTHING} needs no file: it ships inside scikit-learn
 
 examples:
   privsweep-data cifar10 mnist
   privsweep-data cifar10 data_dir=/scratch/data
   privsweep-data medical_mnist --from ~/archive
+  privsweep-data celeba_hq --from ~/CelebAMask-HQ
 
 exit code: 0 all there; 1 some could not be prepared; 2 the command line is wrong
 """
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dest="source",
         type=Path,
         metavar="FOLDER",
-        help=f"{' or '.join(BY_HAND)} from a folder of images a class; a fifth become test images",
+        help=f"{' or '.join(BY_HAND)} from a folder of its images; a fifth become test images",
     )
     options = parser.parse_intermixed_args(argv)
     names = [word for word in options.names if "=" not in word]
@@ -97,7 +98,7 @@ def _prepare(name: str, data_dir: Path, source: Path | None) -> bool:
     there = path.exists()
     try:
         if source is not None and not there:
-            _convert(name, source.expanduser(), path)
+            _convert(BY_HAND[name], source.expanduser(), path)
         elif not there:
             print(f"{name}: downloading", file=sys.stderr)
         arrays = read(prepared(name, data_dir), f"dataset={name}: {path}")
@@ -112,10 +113,10 @@ def _prepare(name: str, data_dir: Path, source: Path | None) -> bool:
     return True
 
 
-def _convert(name: str, source: Path, path: Path) -> None:
-    """A folder of images a class to a prepared file."""
+def _convert(kind: ByHand, source: Path, path: Path) -> None:
+    """A folder of images to a prepared file."""
     what = f"--from={source}"
-    arrays = decode(scan(source, TEST_FRACTION, what), side=None, channels="same", what=what)
+    arrays = decode(kind.scan(source, TEST_FRACTION, what), kind.side, kind.channels, what)
     members: dict[str, np.ndarray] = {}
     for split, images, labels in (
         ("train", arrays.train_images, arrays.train_labels),

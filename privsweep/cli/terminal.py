@@ -47,7 +47,7 @@ def start(spec: RunSpec) -> None:
     if spec.attack.observes is not None:
         threat = spec.attack.threat
         out.print(
-            f"threat model: {threat.security} {spec.position}, {threat.time} time, {threat.access}",
+            f"threat model: {threat.security} {spec.position}, {spec.time} time, {threat.access}",
             soft_wrap=True,
         )
 

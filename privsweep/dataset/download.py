@@ -28,7 +28,7 @@ def absent(name: str, data_dir: Path, failure: str = "") -> str:
     gone = f"dataset={name}: {data_dir / f'{name}.npz'} is not there"
     if name in BY_HAND:
         return (
-            f"{gone} and has no official download; get the images, a folder a class, and run "
+            f"{gone} and has no official download; {BY_HAND[name].get} and run "
             f'"privsweep-data {name} --from FOLDER data_dir={data_dir}", or set data_dir'
         )
     if name not in OFFICIAL:

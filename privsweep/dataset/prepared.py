@@ -9,7 +9,7 @@ from pydantic import Field
 
 from privsweep.dataset.base import Shaping
 from privsweep.dataset.download import absent, prepared
-from privsweep.dataset.npz_format import npz_checksum, npz_files, read
+from privsweep.dataset.npz_format import Arrays, npz_checksum, npz_files, read
 from privsweep.interface.component import component
 from privsweep.interface.data import Data, DataFiles
 from privsweep.interface.errors import AbsentError
@@ -35,8 +35,12 @@ class Prepared(Shaping):
 
     def load(self, rng: Rng) -> Data:
         """Raises UserError where the file is missing or malformed, or has too few images."""
+        return self.shape(self.name, self.arrays(), rng)
+
+    def arrays(self) -> Arrays:
+        """What the file holds, as it was published; raises UserError where it is missing or malformed."""
         path = prepared(self.name, self.data_dir)
-        return self.shape(self.name, read(path, f"dataset={self.name}: {path}"), rng)
+        return read(path, f"dataset={self.name}: {path}")
 
 
 @component

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from privsweep.dataset.celeba_hq import scan_identities
+from privsweep.dataset.image_tree import Tree, scan
 from privsweep.dataset.npz_format import MEMBERS
+from privsweep.dataset.pixels import Channels
 
 Loader = Callable[[Path], dict[str, np.ndarray]]
 
@@ -23,6 +26,16 @@ class Official:
 
     load: Loader  # downloads into the folder and converts
     urls: Callable[[], list[str]]  # any of them tells whether the network reaches the publisher
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """A dataset that nobody hands out without an account, converted from a folder of its images."""
+
+    get: str  # how the user comes by the folder: the beginning of a sentence that goes on with "and run"
+    scan: Callable[[Path, float, str], Tree]  # as privsweep.dataset.image_tree.scan
+    side: int | None  # in pixels, of the squares that images are scaled to; None: as they are
+    channels: Channels
 
 
 def _members(splits: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -116,4 +129,13 @@ OFFICIAL: dict[str, Official] = {
         for size in (28, 64, 128, 224)
     },
 }
-BY_HAND = ("medical_mnist",)  # nobody hands these out without an account; see prefetch --from
+BY_HAND = {
+    "medical_mnist": ByHand("get the images, a folder a class,", scan, side=None, channels="same"),
+    "celeba_hq": ByHand(
+        "get CelebAMask-HQ (github.com/switchablenorms/CelebAMask-HQ), put identity_CelebA.txt of CelebA "
+        "(mmlab.ie.cuhk.edu.hk/projects/CelebA.html) into its folder,",
+        scan_identities,
+        side=64,
+        channels="rgb",
+    ),
+}

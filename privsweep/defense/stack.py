@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import POINTS, Defense
@@ -77,10 +77,12 @@ class Stack(Defense):
     def _streams(self, rng: Rng) -> list[tuple[Defense, Rng]]:
         return [(d, rng.child(name)) for name, d in self.defenses.items()]
 
-    def fit(self, fit: Callable[[Training], Tensors], training: Training, rng: Rng) -> Tensors:
+    def fit(
+        self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng
+    ) -> Tensors:
         for name, d in self.defenses.items():
             if "fit" in d.acts_at():
-                return d.fit(fit, training, rng.child(name))
+                return d.fit(fit, training, fresh, rng.child(name))
         return fit(training)
 
     def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:

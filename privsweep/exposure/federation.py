@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from privsweep.interface.data import Architecture, Data, Tensors
+from privsweep.interface.data import Architecture, Data, Domain, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -44,6 +44,10 @@ class Federation(Protocol):
 
     def recipe(self, data: Data, rng: Rng) -> Recipe:
         """How one client trains, from the first round to the last."""
+        ...
+
+    def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
+        """The freshly initialised model with the defence's layers, on the device in force."""
         ...
 
     def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -15,14 +14,13 @@ from privsweep.exposure.black_box import BlackBoxView
 from privsweep.exposure.updates import Capture, UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.component import ExposureOnly, component
-from privsweep.interface.data import Architecture, Data, ImageSet, Tensors
+from privsweep.interface.data import Architecture, Data, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import LocalSchedule, Optimizer
-from privsweep.metric.utility import final_utility, utility
 from privsweep.training.aggregation import participants
 from privsweep.training.partition import Partition, partition
 
@@ -32,7 +30,7 @@ Count = Annotated[int, Field(ge=1)]
 
 @component
 class TrainingSetting(ABC):
-    """A setting that trains a classifier; subclasses say how. Its updates can be captured, and it answers queries."""
+    """A setting that trains a model, which answers queries; subclasses say how, and what else is seen of it."""
 
     optimizer: Literal["adam", "sgd"]
     lr: Annotated[float, Field(gt=0)]
@@ -42,9 +40,6 @@ class TrainingSetting(ABC):
     victims: ExposureOnly[Count]
     victim_choice: ExposureOnly[VictimChoice]
     victim_seed: ExposureOnly[Annotated[int, Field(ge=0)] | None]  # in place of the run's
-    labels_known: ExposureOnly[bool]  # the adversary is given the labels of the victims' images
-    position: ExposureOnly[Literal["client", "server"]]
-    capture: ExposureOnly[Capture]
     released: ExposureOnly[Annotated[int, Field(ge=0)] | Literal["last"]]  # rounds of the model that answers
     candidates: ExposureOnly[Annotated[int, Field(ge=2)] | None]  # whose membership is asked; None: all
 
@@ -67,8 +62,9 @@ class TrainingSetting(ABC):
     @abstractmethod
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System: ...
 
+    @abstractmethod
     def views(self) -> Sequence[View]:
-        return UpdateView(self, self.capture, self._victims(), self.position, self.labels_known), self._black_box()
+        """What adversaries see, the usual view first."""
 
     def _victims(self) -> Victims:
         return Victims(self.victims, self.victim_choice, self.victim_seed)
@@ -79,10 +75,17 @@ class TrainingSetting(ABC):
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum)
 
+    def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
+        """The freshly initialised model as a defence finds it."""
+        return model.build(domain, rng)
+
+    def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
+        """The freshly initialised model with the defence's layers, on the device in force."""
+        return defense.model(self.plain(domain, model, rng.child("init")), rng.child("defense"))
+
     def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
-        """The freshly initialised model with the defence's layers, on the data's device."""
-        net = defense.model(model.build(data.domain, rng.child("init")), rng.child("defense"))
-        return net.to(data.train.labels.device)
+        """The same on the data's device."""
+        return self.assembled(data.domain, model, defense, rng).to(data.train.labels.device)
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:
         shards = self.shards(data, rng)
@@ -106,7 +109,10 @@ class TrainingSetting(ABC):
 
     def refuses(self, defense: Defense) -> str | None:
         if "fit" in defense.acts_at() - self.training_calls:
-            return "defense: one that trains in stages needs all data in one place; take fl_setting=central"
+            return (
+                "defense: one that trains in stages needs all data in one place; take fl_setting=central or "
+                "fl_setting=collaborative_inference"
+            )
         return None
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
@@ -123,47 +129,48 @@ class TrainingSetting(ABC):
         raise UserError(f"fl_setting.capture.step={steps}: clients of this setting take no local steps; take 0")
 
 
-@dataclass
-class Log:
-    """Snapshots, the learning curve and the utility, gathered while a federation trains."""
+@component
+class UpdateSetting(TrainingSetting):
+    """A setting some of whose updates are captured."""
 
-    data: Data
-    net: nn.Module
-    rounds: int
-    checkpoints: Sequence[int]
-    bench: Bench
-    snapshots: dict[int, Tensors] = field(default_factory=dict)
-    latest: Tensors = field(default_factory=dict)
-    curve: list[dict[str, float]] = field(default_factory=list)
+    labels_known: ExposureOnly[bool]  # the adversary is given the labels of the victims' images
+    position: ExposureOnly[Literal["client", "server"]]
+    capture: ExposureOnly[Capture]
 
-    def add(self, done: int, weights: Tensors, loss: float | None = None) -> None:
-        """After ``done`` rounds. Its utility costs a pass over the data, so an untrained model has none."""
-        self.latest = weights
-        if done in (0, self.rounds) or done in self.checkpoints:
-            self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
-        if loss is None:
-            return
-        numbers = {"loss": loss, **utility(self.net, weights, self.data)}
-        self.curve.append({"round": done, **numbers})
-        self.bench.tick(done, max(done, self.rounds), **numbers)
-
-    def end_with(self, weights: Tensors) -> None:
-        """What training ends with, whatever was added last, and the utility of that."""
-        self.snapshots[self.rounds] = {name: w.clone() for name, w in weights.items()}
-        if any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
-            row = self.curve.pop() if self.curve else {"round": self.rounds}
-            self.curve.append({**row, **utility(self.net, weights, self.data)})
-
-    def system(self) -> System:
-        if not self.curve:
-            return System(snapshots=self.snapshots, utility={})
-        reached = {k: v for k, v in self.curve[-1].items() if k not in ("round", "loss")}
-        last = final_utility(self.net, self.snapshots[self.rounds], self.data)
-        return System(snapshots=self.snapshots, utility={**reached, **last}, curve=self.curve)
+    def views(self) -> Sequence[View]:
+        return UpdateView(self, self.capture, self._victims(), self.position, self.labels_known), self._black_box()
 
 
 @component
-class Federated(TrainingSetting):
+class SingleParty(TrainingSetting):
+    """A setting in which one party holds all data; a round is an epoch."""
+
+    epochs: Annotated[int, Field(ge=0)]
+
+    training_calls: ClassVar[frozenset[str]] = frozenset(
+        {"model", "loss", "fit", "sample", "example_gradients", "gradient"}
+    )
+
+    def refuses(self, defense: Defense) -> str | None:
+        if "fit" in defense.acts_at() and self.checkpoints:
+            return (
+                f"fl_setting.checkpoints={self.checkpoints}: where a defence trains in stages, only what they end with "
+                "is kept; take []"
+            )
+        return super().refuses(defense)
+
+    def length(self) -> int:
+        return self.epochs
+
+    def shards(self, data: Data, rng: Rng) -> Sequence[Tensor]:
+        return [torch.arange(len(data.train))]
+
+    def local_schedule(self) -> LocalSchedule:
+        return LocalSchedule(self.rule(), 1, None, self.batch_size)
+
+
+@component
+class Federated(UpdateSetting):
     """Several clients, each with its own examples, some of whom take part in a round."""
 
     clients: Count

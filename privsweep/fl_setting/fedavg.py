@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from privsweep.fl_setting.base import Count, Federated, Log
+from privsweep.fl_setting.base import Count, Federated
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Tensors
 from privsweep.interface.defense import Defense
@@ -13,6 +13,7 @@ from privsweep.interface.training import LocalSchedule, Training, alike, labelle
 from privsweep.training.aggregation import averaged
 from privsweep.training.fit import fit
 from privsweep.training.local import weights_of
+from privsweep.training.log import Log
 from privsweep.training.stacked import Parallel
 
 

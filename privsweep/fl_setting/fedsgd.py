@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from privsweep.fl_setting.base import Federated, Log
+from privsweep.fl_setting.base import Federated
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.defense import Defense
@@ -15,6 +15,7 @@ from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule
 from privsweep.training.aggregation import server_mean
 from privsweep.training.local import gradient, weights_of
+from privsweep.training.log import Log
 
 
 @component

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from privsweep.exposure.activations import ActivationCapture, ActivationView
-from privsweep.fl_setting.base import Count, Federated, Log
+from privsweep.fl_setting.base import Count, Federated
 from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data, ImageSet, Loss
 from privsweep.interface.defense import Defense
@@ -24,6 +24,7 @@ from privsweep.interface.training import LocalSchedule
 from privsweep.model.split_at import cut
 from privsweep.training.aggregation import averaged
 from privsweep.training.local import batches_of, gradient, weights_of
+from privsweep.training.log import Log
 
 
 class Sent(nn.Module):

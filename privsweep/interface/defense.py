@@ -33,7 +33,7 @@ class Defense:
         defense = defense.bind(schedule)            # noise that depends on a privacy budget
         net  = defense.model(architecture, rng)     # before training: layers added or replaced
         loss = defense.loss(cross_entropy)
-        net  = defense.fit(fit, training, rng)      # of central training: what follows once, or stage by stage
+        net  = defense.fit(fit, training, fresh, rng)  # of central training: what follows once, or stage by stage
         for round in rounds:
             for client in sampled clients:
                 for batch in client's data, or as defense.sample draws it:
@@ -78,12 +78,15 @@ class Defense:
         return loss
 
     @point
-    def fit(self, fit: Callable[[Training], Tensors], training: Training, rng: Rng) -> Tensors:
+    def fit(
+        self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng
+    ) -> Tensors:
         """The trained network, ``[1, ...]`` by name: of ``training``, which ``fit`` carries out once, or in stages.
 
         A stage is another ``Training``: ``dataclasses.replace(training, start=first, trainable=["output"],
         rngs=[rng.child("second")])`` trains the output layer again. It may have another network, loss and schedule, and
-        several replicas, which come back stacked. Of several defences one at most overrides this. What is trained here
+        several replicas, which come back stacked. ``fresh(rng)`` is such a network as it is before any defence, with
+        initial values of its own. Of several defences one at most overrides this. What is trained here
         is stored with the trained system.
         """
         return fit(training)

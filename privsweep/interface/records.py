@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -64,6 +64,15 @@ class Release:
 Observation = Update | Activations | Predictions | Release
 
 
+class Query(Protocol):
+    """What a client sends for model inputs ``[n, C, H, W]``, as often as is asked: ``[n, ...]``.
+
+    A client whose noise is drawn anew draws it for every call.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a client trains."""
@@ -94,9 +103,11 @@ class Knowledge:
     labels: Tensor  # int64 [V, N]
     recipe: Recipe
     architecture: Architecture  # of the target, without its weights
-    server_part: nn.Module  # of a network that is cut, with its weights
+    server_part: nn.Module  # of a network that is cut, with its weights, in eval mode
+    selector: Tensor  # [N]: what a client weighs the answers of several server networks by
     candidates: ImageSet  # the M records whose membership is asked, in the order of the predictions
-    prior: ImageSet  # the adversary's own data: of another dataset, or held out from this one
+    prior: ImageSet  # the adversary's own data: of another dataset, held out from this one, or known to train it
+    query: Query
 
     def __init__(self, **granted: Any) -> None:
         """None counts as not granted. Raises TypeError for a name that is no field."""
@@ -158,6 +169,7 @@ class Exposure:
     seen: Observation
     known: Knowledge
     truth: Truth
+    measures: Mapping[str, float] = field(default_factory=dict)  # of what is seen, for the record's utility
 
 
 @dataclass(frozen=True)
@@ -203,7 +215,7 @@ Guess = Reconstruction | Scores | Transcription | Answers
 class ThreatModel:
     """Zen, section 4: who attacks, when, from where, with what access."""
 
-    time: Literal["train", "test"]
+    times: frozenset[Literal["train", "test"]]  # of the view is what it happens at
     positions: frozenset[Literal["client", "server", "off-path"]]
     access: Literal["white-box", "black-box"]
     security: Literal["honest-but-curious", "malicious"] = "honest-but-curious"

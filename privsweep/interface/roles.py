@@ -108,6 +108,10 @@ class Setting(Protocol):
         """Why this setting cannot go together with that defence, and what to do, or None."""
         ...
 
+    def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
+        """The freshly initialised model with the defence's layers, on the device in force."""
+        ...
+
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where training does not fit data or model: more clients than examples, say."""
         ...

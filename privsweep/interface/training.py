@@ -5,6 +5,7 @@ Axes: ``R`` replicas of one network, ``n`` examples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,19 +20,39 @@ from privsweep.interface.randomness import Rng
 Trainable = Collection[str] | Callable[[str], bool] | None
 
 
+Decay = Literal["constant", "cosine", "one_cycle"]
+_RISE = 0.2  # share of the steps over which the rate of one cycle rises
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """SGD with momentum, or Adam; all else is PyTorch's default."""
 
     name: Literal["sgd", "adam"]
-    lr: float
+    lr: float  # the highest, where it changes
     momentum: float  # of SGD; Adam ignores it
+    weight_decay: float = 0.0  # the penalty's factor, in the gradient
+    decay: Decay = "constant"
 
     def make(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """PyTorch's own, fused."""
         if self.name == "adam":
-            return torch.optim.Adam(parameters, lr=self.lr, fused=True)
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, fused=True)
+            return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+        )
+
+    def rate(self, done: float) -> float:
+        """The learning rate when that share of all steps is done.
+
+        ``cosine`` falls to zero along half a cosine; ``one_cycle`` rises in a straight line over the first fifth and
+        falls in a straight line to zero.
+        """
+        if self.decay == "cosine":
+            return self.lr * (1 + math.cos(math.pi * done)) / 2
+        if self.decay == "one_cycle":
+            return self.lr * min(done / _RISE, (1 - done) / (1 - _RISE))
+        return self.lr
 
 
 @dataclass(frozen=True)
@@ -66,12 +87,16 @@ class Examples:
 
     read: Callable[[Tensor], tuple[Tensor, Tensor]]  # int64 [n] -> what a network is fed [n, ...], targets [n, ...]
     index: Sequence[Tensor]  # of every replica, the positions of its examples, int64; at least one
+    augment: Callable[[Tensor, Rng], Tensor] | None = None  # inputs [n, ...], changed at random for one step
 
 
-def labelled(pool: ImageSet, domain: Domain, index: Sequence[Tensor]) -> Examples:
+def labelled(
+    pool: ImageSet, domain: Domain, index: Sequence[Tensor], augment: Callable[[Tensor, Rng], Tensor] | None = None
+) -> Examples:
     """Inputs and labels of a classifier: every replica has the examples of ``pool`` at its positions."""
     device = pool.labels.device
-    return Examples(lambda rows: (domain.inputs_of(pool, rows), pool.labels[rows]), [own.to(device) for own in index])
+    own = [rows.to(device) for rows in index]
+    return Examples(lambda rows: (domain.inputs_of(pool, rows), pool.labels[rows]), own, augment)
 
 
 @dataclass(frozen=True)

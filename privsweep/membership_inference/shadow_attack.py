@@ -38,7 +38,7 @@ class ShadowAttack:
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for the shadows trained at once
 
     observes: ClassVar[type] = Predictions
-    threat: ClassVar[ThreatModel] = ThreatModel("test", frozenset({"off-path"}), "black-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "black-box")
 
     def __post_init__(self) -> None:
         if self.shadow != "target" and not hasattr(self.shadow, "build"):

@@ -14,6 +14,9 @@ from privsweep.interface.randomness import Rng, seeded
 from privsweep.model.blocks import Activation, Layers, Norm, activation, check_halvings, normalisation
 from privsweep.model.residual import Residual
 
+Stem = Literal["small", "pooled", "imagenet"]  # 3x3 | 3x3, then 2x2 pooling | 7x7 with stride 2, then 3x3 pooling
+_STEM_HALVINGS: dict[Stem, int] = {"small": 0, "pooled": 1, "imagenet": 2}
+
 
 def basic_block(inputs: int, outputs: int, stride: int, norm: Norm, act: Activation) -> nn.Sequential:
     """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
@@ -36,12 +39,15 @@ class ResNet:
     """Stages of basic blocks; every stage after the first doubles the filters and halves the image.
 
     Layers are named ``conv1, norm1, act1, pool1, block1_1, block1_2, ..., pool, flatten, output``
-    (``pool1`` with the imagenet stem only). The output is logits ``[B, classes]``.
+    (no ``pool1`` with the small stem). The output is logits ``[B, classes]``.
+
+    Of 32x32 pixels, the stem and 64 filters make 64x32x32 features (``small``), 64x16x16 (``pooled``) or 64x8x8
+    (``imagenet``); the first two are the heads of Ensembler's section 5.1, for CIFAR-100 and CIFAR-10.
     """
 
     blocks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # blocks of every stage
     width: PositiveInt  # filters of the first stage
-    stem: Literal["small", "imagenet"]  # 3x3 | 7x7 with stride 2, then 3x3 max pooling with stride 2
+    stem: Stem
     norm: Norm
     activation: Activation
     init: Literal["he", "default"]
@@ -54,7 +60,7 @@ class ResNet:
 
         Raises UserError where the image has too few pixels for the halvings.
         """
-        halvings = len(self.blocks) - 1 + (2 if self.stem == "imagenet" else 0)
+        halvings = len(self.blocks) - 1 + _STEM_HALVINGS[self.stem]
         key = f"model.stem={self.stem} with model.blocks={list(self.blocks)}"
         check_halvings(domain, halvings, rounds_up=True, key=key)
         with seeded(rng):
@@ -78,12 +84,13 @@ class ResNet:
         return model
 
     def _stem(self, channels: int) -> Layers:
-        small = self.stem == "small"
-        kernel, stride = (3, 1) if small else (7, 2)
+        kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         layers: Layers = OrderedDict()
         layers["conv1"] = nn.Conv2d(channels, self.width, kernel, stride, kernel // 2, bias=False)
         layers["norm1"] = normalisation(self.norm, self.width)
         layers["act1"] = activation(self.activation)
-        if not small:
+        if self.stem == "imagenet":
             layers["pool1"] = nn.MaxPool2d(3, 2, 1)
+        elif self.stem == "pooled":
+            layers["pool1"] = nn.MaxPool2d(2, ceil_mode=True)  # keeps an odd pixel, as strided convolutions do
         return layers

@@ -46,10 +46,9 @@ def refuse(spec: RunSpec) -> list[str]:
     if view.position not in attack.threat.positions:
         positions = ", ".join(sorted(attack.threat.positions))
         complaints.append(f"{label}: works from position {positions}; set fl_setting.position accordingly")
-    if view.time != attack.threat.time:
-        complaints.append(
-            f"{label}: works at {attack.threat.time} time, and what it looks at is seen at {view.time} time"
-        )
+    if view.time not in attack.threat.times:
+        times = " or ".join(sorted(attack.threat.times))
+        complaints.append(f"{label}: works at {times} time, and what it looks at is seen at {view.time} time")
     if reason := attack.refuses(view):
         complaints.append(f"{label}: {reason}")
     return complaints

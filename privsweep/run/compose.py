@@ -28,15 +28,19 @@ from privsweep.run.checked_loader import CheckedLoader, without_environment
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
-SCALES = ("paper", "quick", "smoke")
+SCALES = ("paper", "half", "quick", "smoke")
 
 
 def _at_scale(*amounts: Any, _root_: Any) -> Any:
     scale = _root_.scale
     if scale not in SCALES:
         raise UserError(f"scale={scale}: choose one of {', '.join(SCALES)}")
+    if len(amounts) == len(SCALES) - 1:  # where nothing is said for it, half is as paper
+        amounts = (amounts[0], *amounts)
     if len(amounts) != len(SCALES):
-        raise UserError(f"${{at_scale:...}}: takes three amounts, for {', '.join(SCALES)}; got {len(amounts)}")
+        raise UserError(
+            f"${{at_scale:...}}: takes amounts for {', '.join(SCALES)}, half may be left out; got {len(amounts)}"
+        )
     return amounts[SCALES.index(scale)]
 
 

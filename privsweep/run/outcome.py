@@ -51,7 +51,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         **header_of(spec, sign),
         "status": "complete",
         "metrics": metrics,
-        "utility": dict(outcome.system.utility),
+        "utility": {**outcome.system.utility, **(exposure.measures if exposure else {})},
         "privacy": dict(outcome.privacy),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "environment": {**environment(bench.device), "trained_from_cache": outcome.cached, "chunks": bench.sizes},
@@ -116,7 +116,7 @@ def header_of(spec: RunSpec, sign: str) -> Record:
         "choices": dict(spec.choices),
         "scale": spec.session.scale,
         "threat_model": {
-            "time": threat.time,
+            "time": spec.time,
             "position": spec.position,
             "access": threat.access,
             "security": threat.security,

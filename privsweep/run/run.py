@@ -76,8 +76,8 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
     session, setting, attack = spec.session, spec.fl_setting, spec.attack
     if session.threads:
         torch.set_num_threads(session.threads)
-    # On a GPU convolutions would otherwise be rounded to ten bits, which a distance of nearly nothing does not survive.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
     device = session.resolve_device()
     rng = Rng(session.seed)
     bench = Workbench(device, store.partial(sign))
@@ -120,7 +120,8 @@ def exposure_for(
 ) -> Exposure:
     """What the attack sees of the system, and what it asks to know besides: its own data, if it uses any, among it."""
     out = view.expose(system, data, spec.model, defense, rng)
-    return replace(out, known=out.known.having(prior=prior).only(spec.attack.needs))
+    known = out.known if prior is None else out.known.having(prior=prior)
+    return replace(out, known=known.only(spec.attack.needs))
 
 
 def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
@@ -169,8 +170,8 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
     if spec.view is not None:
         spec.view.check(data, spec.model, spec.defense, rng)
     with torch.device("meta"):
-        plain = spec.model.build(data.domain, rng.child("init"))
-        defended = spec.defense.model(plain, rng.child("defense"))
-        reason = spec.attack.fits(defended, data.domain, prior)
+        defended = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
+        known = data.train if prior is None and spec.knows_training_data else prior
+        reason = spec.attack.fits(defended, data.domain, known)
     if reason:
         raise UserError(reason)

@@ -36,7 +36,8 @@ class Session:
     seed: Annotated[int, Field(ge=0)]
     device: str
     threads: Annotated[int, Field(ge=1)] | None
-    scale: Literal["paper", "quick", "smoke"]
+    precision: Literal["float32", "tf32"]  # of products and convolutions on a GPU
+    scale: Literal["paper", "half", "quick", "smoke"]
     output_dir: Path
     force: bool
     plan: bool
@@ -92,8 +93,15 @@ class RunSpec:
         return self.prior is not None or self.dataset.prior_size > 0
 
     @property
+    def knows_training_data(self) -> bool:
+        """Whether the adversary is given the training data themselves, having none of its own."""
+        return not self.has_prior and self.view is not None and "prior" in self.view.grants
+
+    @property
     def adversary_data(self) -> str | None:
         """In words, for the record."""
+        if self.knows_training_data:
+            return f"the training images of {self.choices.get('dataset')}"
         if self.prior is not None:
             return f"training images of {self.choices.get('dataset@prior')}"
         held = self.dataset.prior_size
@@ -103,6 +111,11 @@ class RunSpec:
     def position(self) -> str:
         """Where the adversary is; where nothing is attacked, where one would usually be."""
         return (self.view or self.fl_setting.views()[0]).position
+
+    @property
+    def time(self) -> str:
+        """When the adversary looks; where nothing is attacked, when one usually would."""
+        return (self.view or self.fl_setting.views()[0]).time
 
     def training_setting(self) -> Setting:
         """The setting as training sees it: without the fields that only steer the exposure."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +15,11 @@ from privsweep.interface.data import Contents
 
 
 def checksum_of(value: Any) -> str:
-    """Twelve hexadecimal digits of tensors, modules (layers, mode, weights), dataclasses, files and plain values."""
+    """Twelve hexadecimal digits of tensors, modules (layers, mode, weights), dataclasses, files and plain values.
+
+    Mappings and objects of other classes count by what they hold. Raises TypeError for a function: what it computes
+    cannot be told from it.
+    """
     digest = hashlib.sha256()
     _feed(digest, value)
     return digest.hexdigest()[:12]
@@ -34,5 +41,14 @@ def _feed(digest: Any, value: Any) -> None:
         for field in dataclasses.fields(value):
             digest.update(field.name.encode())
             _feed(digest, getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            digest.update(repr(name).encode())
+            _feed(digest, part)
+    elif isinstance(value, FunctionType | MethodType | partial):
+        raise TypeError(f"{value!r}: a function has no checksum; hand over a frozen dataclass with __call__")
+    elif type(value).__repr__ is object.__repr__:  # which shows an address
+        digest.update(type(value).__qualname__.encode())
+        _feed(digest, vars(value))
     else:
         digest.update(repr(value).encode())

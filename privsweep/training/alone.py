@@ -34,6 +34,8 @@ class Alone:
         assert batch is not None
         positions, expected = batch
         x, y = self.data.read(index[positions.to(index.device)])
+        if self.data.augment is not None:
+            x = self.data.augment(x, rng.child("augment"))
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
             grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected)
         return [grads[name] for name in self.names], value[None]

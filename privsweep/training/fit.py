@@ -106,7 +106,9 @@ def _fit(
     """Of one group, whose replicas are stacked if there are several."""
     replicas: Replicas = Alone(training, defense) if len(training.rngs) == 1 else Stacked(training, defense)
     leaves = replicas.leaves
-    optimizer = training.schedule.optimizer.make(leaves)
+    rule = training.schedule.optimizer
+    optimizer = rule.make(leaves)
+    steps = (1 if rounds is None else rounds) * max(training.schedule.length(len(own)) for own in training.data.index)
     means = torch.zeros(len(training.rngs), device=training.data.index[0].device)
     done = 0
     for n, rngs in enumerate(_streams(training, rounds)):
@@ -119,6 +121,8 @@ def _fit(
             grads, losses = replicas.gradients(batches, [rng.child("step", count) for rng in rngs])
             for leaf, grad in zip(leaves, grads, strict=True):
                 leaf.grad = grad
+            for group in optimizer.param_groups:
+                group["lr"] = rule.rate(done / steps)
             optimizer.step()
             total += losses
             counted = [c + bool(b and len(b[0])) for c, b in zip(counted, batches, strict=True)]

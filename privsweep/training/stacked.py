@@ -59,6 +59,8 @@ class Stacked:
         padded = torch.stack([pad(part, (0, widest - len(part))) for part in parts]).to(device)
         rows = self.index.gather(1, padded)
         x, y = (t.unflatten(0, rows.shape) for t in self.data.read(rows.flatten()))
+        if self.data.augment is not None:
+            x = torch.stack([self.data.augment(own, r.child("augment")) for own, r in zip(x, rngs, strict=True)])
         drawn = [draw(self.net, len(part), rng.child("noise"), device) for part, rng in zip(parts, rngs, strict=True)]
         noise = {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in drawn[0]}
         outputs = stacked_forward(self.net, self.current, noise, x)

@@ -1,11 +1,12 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from tiny import TRAINED, Bench
 from torch import nn
 
-from privsweep.activation_inversion.decoder import mirror, start_at_mean
+from privsweep.activation_inversion.initial_values import start_at_mean
+from privsweep.activation_inversion.mirror_decoder import mirror
 from privsweep.attack.generative_decoder import GenerativeDecoder
 from privsweep.attack.prior_mean import PriorMean
 from privsweep.dataset.digits import Digits
@@ -13,8 +14,9 @@ from privsweep.defense.stack import Stack
 from privsweep.exposure.activations import ActivationCapture
 from privsweep.fl_setting.split import SplitFed
 from privsweep.interface.data import Data, Domain
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Reconstruction
+from privsweep.interface.records import Exposure, Images, Knowledge, Reconstruction
 from privsweep.model.convnet import ConvNet
 from privsweep.model.split_at import cut
 from privsweep.run.build import build
@@ -35,6 +37,17 @@ def digits() -> Data:
     )
 
 
+@dataclass(frozen=True)
+class Query:
+    """A client that answers whoever asks."""
+
+    part: nn.Module
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.part(x)
+
+
 def setting(**changes: object) -> SplitFed:
     values = {
         **TRAINED, "clients": 3, "rounds": 1, "participation": 1.0, "partition": "iid", "dirichlet_alpha": 0.5,
@@ -45,7 +58,10 @@ def setting(**changes: object) -> SplitFed:
 
 
 def attack(**changes: object) -> GenerativeDecoder:
-    values = {"kernel": None, "width": None, "epochs": 20, "batch_size": 16, "lr": 3e-3, "memory": 1.0}
+    values = {
+        "decoder": "mirror", "learns_from": "client_part", "kernel": None, "width": None, "blocks": 1, "epochs": 20,
+        "batch_size": 16, "lr": 3e-3, "memory": 1.0,
+    }  # fmt: skip
     return GenerativeDecoder(**{**values, **changes})
 
 
@@ -87,6 +103,28 @@ def test_pixels_are_pixels_and_training_gets_somewhere(digits: Data) -> None:
     pixels = digits.domain.pixels(decoded(out).images)
     assert pixels.min() > -1e-6
     assert pixels.max() < 1 + 1e-6
+
+
+def test_the_residual_decoder_reads_more_from_an_early_cut(digits: Data) -> None:
+    out = exposed(digits, cut="pool1")
+    mirrored, residual = (decoded(out, decoder=kind, width=8) for kind in ("mirror", "residual"))
+    assert error(residual, out, digits) < 0.7 * error(mirrored, out, digits)
+
+
+def test_queries_teach_as_much_as_the_clients_part_itself(digits: Data) -> None:
+    out = exposed(digits)
+    asking = attack(decoder="residual", learns_from="queries", width=4, epochs=3)
+    assert asking.needs == asking.prepares_from == {"query", "prior", "domain"}
+    known = Knowledge(query=Query(out.known.model), prior=digits.prior, domain=digits.domain)
+    prepared = asking.prepare(known, Bench(), Rng(0))
+    guess = asking(out.seen, known, prepared, Bench(), Rng(0))  # type: ignore[arg-type]
+    informed = decoded(out, decoder="residual", width=4, epochs=3)
+    assert torch.allclose(guess.images, informed.images, atol=1e-5)
+
+
+def test_a_mirror_of_what_is_not_known_is_refused() -> None:
+    with pytest.raises(UserError, match=r"take attack\.decoder=residual"):
+        attack(learns_from="queries")
 
 
 def test_activations_that_do_not_fit_into_memory_are_made_anew(digits: Data) -> None:
@@ -135,7 +173,9 @@ def test_data_that_do_not_fit_are_refused(digits: Data) -> None:
     assert "prior_size" in (PriorMean().fits(nn.Sequential(), digits.domain, None) or "")
 
 
-@pytest.mark.parametrize("model", [*CUT, "resnet18 model.stem=imagenet", "lenet model.pooling=stride"])
+@pytest.mark.parametrize(
+    "model", [*CUT, "resnet18 model.stem=pooled", "resnet18 model.stem=imagenet", "lenet model.pooling=stride"]
+)
 def test_every_cut_of_every_model_has_its_decoder(model: str) -> None:
     """As many transposed convolutions as convolutions, as many dense layers as dense ones, and exactly the image."""
     domain = Domain((3, 37, 45), 10, (0.0,) * 3, (1.0,) * 3)

@@ -81,6 +81,7 @@ def test_none_is_lost() -> None:
     assert ("lira_online", "attack.variance=record") in VARIANTS
     assert ("shadow_membership", "attack.classifier=logistic") in VARIANTS
     assert ("dlg", "attack.labels=analytic") in VARIANTS
+    assert ("generative_decoder", "attack.decoder=residual") in VARIANTS
 
 
 @pytest.mark.parametrize(("name", "override"), VARIANTS, ids=lambda x: x)

@@ -61,7 +61,7 @@ class ReadsServer(AttackBase):
 
     observes = Activations
     needs = frozenset({"domain", "server_part"})
-    threat = ThreatModel("test", frozenset({"server"}), "white-box")
+    threat = ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box")
 
     def __call__(self, seen, known, prepared, bench, rng):
         assert seen.weights is None

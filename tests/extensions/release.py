@@ -61,7 +61,7 @@ class FromWeights(AttackBase):
 
     observes = Release
     needs = frozenset({"domain"})
-    threat = ThreatModel("test", frozenset({"off-path"}), "white-box")
+    threat = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")
 
     def __call__(self, seen, known, prepared, bench, rng):
         first = next(iter(seen.weights.values())).flatten(1)

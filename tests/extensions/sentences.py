@@ -102,7 +102,7 @@ class LooksUp(AttackBase):
 
     observes = Activations
     needs = frozenset({"domain", "model"})
-    threat = ThreatModel("test", frozenset({"server"}), "white-box")
+    threat = ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box")
 
     def __call__(self, seen, known, prepared, bench, rng):
         table = seen.weights["weight"]

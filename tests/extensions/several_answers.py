@@ -12,7 +12,7 @@ class Greys(AttackBase):
 
     observes = Update
     needs = frozenset({"domain"})
-    threat = ThreatModel("train", frozenset({"server", "client"}), "black-box")
+    threat = ThreatModel(frozenset({"train"}), frozenset({"server", "client"}), "black-box")
 
     def __call__(self, seen, known, prepared, bench, rng):
         victims = len(next(iter(seen.delta.values())))

@@ -24,7 +24,7 @@ class Noise(Stochastic):
 class Staged(Defense):
     scale: Annotated[float, Field(ge=0)]  # standard deviation of the noise in training
 
-    def fit(self, fit, training, rng):
+    def fit(self, fit, training, fresh, rng):
         first = fit(training)
         *layers, (name, last) = training.net.named_children()
         noisy = nn.Sequential(OrderedDict([*layers, ("noise", Noise(last.in_features, self.scale)), (name, last)]))

@@ -73,6 +73,11 @@ def test_parameter_counts(name, shape, expected):
     assert count(build(name, shape)) == expected
 
 
+@pytest.mark.parametrize("stem", ["small", "pooled"])
+def test_resnet18_for_cifar_has_11_2_million_parameters(stem):
+    assert count(build("resnet18", stem=stem)) == 11173962
+
+
 @pytest.mark.parametrize(("shape", "flat"), [(COLOUR, 768), (GRAY, 588), (LARGE, 3072)])
 def test_the_flattened_sizes_of_dlgs_lenet(shape, flat):
     assert build("lenet_dlg", shape).output.in_features == flat
@@ -126,8 +131,20 @@ def test_the_layers_have_names_to_cut_at():
         return " ".join(name for name, _ in model.named_children())
 
     assert names(build("lenet")) == "conv1 act1 pool1 conv2 act2 pool2 flatten fc1 fcact1 fc2 fcact2 output"
-    small = build("resnet18", blocks=[1, 2], stem="imagenet")
-    assert names(small) == "conv1 norm1 act1 pool1 block1_1 block2_1 block2_2 pool flatten output"
+    stages = "block1_1 block2_1 block2_2 pool flatten output"
+    assert names(build("resnet18", blocks=[1, 2])) == f"conv1 norm1 act1 {stages}"
+    for stem in ("pooled", "imagenet"):
+        assert names(build("resnet18", blocks=[1, 2], stem=stem)) == f"conv1 norm1 act1 pool1 {stages}"
+
+
+def test_all_13_convolutions_of_vgg16_are_places_to_cut():
+    model = build("vgg16").eval()
+    side = {1: 32, 2: 32, 3: 16, 4: 16, 5: 8, 6: 8, 7: 8, 8: 4, 9: 4, 10: 4, 11: 2, 12: 2, 13: 2}
+    for i, pixels in side.items():
+        head, _ = cut(model, f"conv{i}")
+        assert sum(isinstance(layer, nn.Conv2d) for layer in head) == i
+        assert head(torch.rand(1, *COLOUR)).shape[2:] == (pixels, pixels)
+    assert "conv14" not in dict(model.named_children())
 
 
 @pytest.mark.parametrize(("depth", "filters"), [(1, [8]), (2, [8, 16]), (4, [8, 16, 24, 24])])
@@ -177,6 +194,7 @@ def test_small_digits_are_welcome_or_refused_in_one_line(name):
         ("vgg16", {}, 32),
         ("vgg16", {"pooling": "stride"}, 17),
         ("resnet18", {"stem": "imagenet"}, 17),
+        ("resnet18", {"stem": "pooled"}, 9),
         ("resnet18", {}, 5),
         ("alexnet", {}, 8),
     ],

@@ -106,8 +106,8 @@ def attacked(spec: RunSpec, out: Exposure) -> Guess:
 PUBLISHED = {
     "attack": "analytic blind blind_membership cpl dlg generative_decoder idlg iga lira_offline lira_online "
     "loss_threshold none prior_mean rmia shadow_membership",
-    "dataset": "chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist mnist multi30k "
-    "npz pathmnist pneumoniamnist",
+    "dataset": "celeba_hq chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist "
+    "mnist multi30k npz pathmnist pneumoniamnist",
     "defense": "central_dp dp_sgd gradient_pruning gradient_quantization noisy_gradients precode secure_aggregation",
     "fl_setting": "central fedavg fedsgd split",
     "model": "alexnet dmlp lenet lenet_dlg resnet18 smlp translation_transformer vgg16",
@@ -249,11 +249,12 @@ def _stand_ins(folder: Path) -> None:
     shapes = {
         "mnist": grey, "fashion_mnist": grey, "emnist": grey, "pneumoniamnist": grey, "chestmnist": grey,
         "pathmnist": colour, "dermamnist": colour, "cifar10": (32, 32, 3), "cifar100": (32, 32, 3),
-        "medical_mnist": (64, 64),
+        "medical_mnist": (64, 64), "celeba_hq": (64, 64, 3),
     }  # fmt: skip
     for name, shape in shapes.items():
         arrays = {}
-        for split, n in (("train", 180), ("test", 40)):
+        classes, sizes = (307, (614, 307)) if name == "celeba_hq" else (10, (180, 40))
+        for split, n in zip(("train", "test"), sizes, strict=True):
             arrays[f"{split}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
-            arrays[f"{split}_labels"] = (np.arange(n) % 10).astype(np.uint8)[:, None]
+            arrays[f"{split}_labels"] = (np.arange(n) % classes).astype(np.uint16)[:, None]
         np.savez(folder / f"{name}.npz", **arrays)

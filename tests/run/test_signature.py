@@ -14,7 +14,7 @@ GOLDEN = {
     "attack=dlg": "ac42fc16a601",
     "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "8e18c95ce81a",
     "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "d6af8048edba",
-    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "ea65e2d555dd",
+    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "318b75aed626",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from privsweep.activation_inversion.initial_values import initialise
 from privsweep.interface.data import Domain
 
 Shape = tuple[int, ...]
@@ -100,21 +101,8 @@ def mirror(head: nn.Module, domain: Domain, kernel: int | None, width: int | Non
             layers += _enlarge(small, large, kernels)
         layers.append(nn.ReLU() if n else nn.Sigmoid())
     decoder = nn.Sequential(*layers)
-    _initialise(decoder)
+    initialise(decoder)
     return decoder
-
-
-def start_at_mean(decoder: nn.Sequential, z: Tensor, pixels: Tensor) -> None:
-    """Lets a decoder begin near the mean image of ``pixels`` ``[N, C, H, W]``, whatever the activations ``z``.
-
-    Where these are large its sigmoid starts saturated otherwise, and on dark images it gets stuck at black.
-    """
-    last = [layer for layer in decoder if isinstance(layer, nn.ConvTranspose2d | nn.Linear)][-1]
-    with torch.no_grad():
-        last.weight.div_(decoder[:-1](z).std().clamp_min(1e-6))  # logits of unit spread
-        assert last.bias is not None
-        mean = pixels.mean((0, 2, 3)) if isinstance(last, nn.ConvTranspose2d) else pixels.mean(0).flatten()
-        last.bias.copy_(mean.clamp(0.01, 0.99).logit())
 
 
 def _between(first: Stage, second: Stage) -> Shape:
@@ -145,14 +133,3 @@ def _side(small: int, large: int, kernel: int) -> tuple[int, int, int, int]:
         k += 1  # there is no output padding without a stride
     padding = (k - least + 1) // 2
     return k, stride, padding, 2 * padding - (k - least)
-
-
-def _initialise(decoder: nn.Sequential) -> None:
-    for layer in decoder:
-        if isinstance(layer, nn.ConvTranspose2d | nn.Linear):
-            fan = layer.weight.shape[0] if isinstance(layer, nn.ConvTranspose2d) else layer.in_features
-            if isinstance(layer, nn.ConvTranspose2d):
-                fan *= max(1, prod(layer.kernel_size) // prod(layer.stride))
-            nn.init.normal_(layer.weight, std=(2 / fan) ** 0.5)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)

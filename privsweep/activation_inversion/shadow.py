@@ -1,0 +1,151 @@
+"""Shadow networks: what a server that knows its own part alone takes for a client's head.
+
+A shadow head and a shadow tail are trained around the server's frozen networks until the whole classifies the
+adversary's own images (He et al., "Model inversion attacks against collaborative inference", 2019, section 5.3;
+Ensembler, section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from privsweep.interface.data import ImageSet, Tensors
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.interface.records import Knowledge
+from privsweep.interface.roles import Bench
+from privsweep.interface.training import LocalSchedule, Training, labelled
+from privsweep.model.ensemble import Bodies, LearntSelector, Selector, widened
+from privsweep.model.split_network import SplitNetwork
+from privsweep.training.fit import fit
+from privsweep.training.stacked import Parallel
+
+_ANSWERED = 500  # images judged at once
+_SPEAKS = 20  # steps between two lines of progress
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Which of the server's networks a shadow network is built around, and how their answers are weighed."""
+
+    networks: tuple[int, ...]
+    learnt: bool  # the weights are trained; else all alike
+
+    @property
+    def name(self) -> str:
+        return "adaptive" if self.learnt else "net_" + "_".join(map(str, self.networks))
+
+
+def subsets(networks: int) -> list[tuple[int, ...]]:
+    """All choices of at least one of so many networks, the smaller ones first."""
+    return [chosen for size in range(1, networks + 1) for chosen in combinations(range(networks), size)]
+
+
+def server_networks(part: nn.Module) -> list[nn.Module]:
+    """The networks that a server holds: one, or several beside each other."""
+    return list(part.nets) if isinstance(part, Bodies) else [part]
+
+
+def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) -> SplitNetwork:
+    """A head like the client's with ``convolutions`` 3x3 convolutions behind it, the server's networks, and a tail.
+
+    Those convolutions have as many channels as leave the head, with ReLU between: they stand for the noise that a
+    client may add (Ensembler, section 5.1: three convolutional layers of 64 channels, "the first one simulating" the
+    client's, "and the other two" the noise).
+    """
+    net = known.architecture.build(known.domain, rng.child("architecture"))
+    assert isinstance(net, SplitNetwork)
+    nets = server_networks(known.server_part)
+    chosen = [deepcopy(nets[i]) for i in guess.networks]
+    with seeded(rng.child("layers")):
+        channels = net.sent[0]
+        layers: list[tuple[str, nn.Module]] = list(net.head.named_children())
+        for n in range(1, convolutions + 1):
+            layers += [(f"shadow_act{n}", nn.ReLU())] if n > 1 else []
+            layers.append((f"shadow_conv{n}", nn.Conv2d(channels, channels, 3, padding=1)))
+        tail = net.tail
+        if len(chosen) > 1:
+            weigh = (
+                LearntSelector(len(chosen)) if guess.learnt else Selector(torch.full((len(chosen),), 1 / len(chosen)))
+            )
+            wide = widened(net.tail, len(chosen))
+            tail = nn.Sequential(OrderedDict([("selector", weigh), *wide.named_children()]))
+    body = Bodies(chosen) if len(chosen) > 1 else chosen[0]
+    return net.with_parts(head=nn.Sequential(OrderedDict(layers)), body=body, tail=tail)
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """Trained shadow networks of one kind."""
+
+    heads: list[nn.Module]  # in eval mode
+    losses: Tensor  # [R]: cross-entropy on own images that no shadow was trained on
+    accuracies: Tensor  # [R], on the same
+    activations: Tensor  # [R, networks of the server]: what each weighs their answers by
+
+
+def train_shadows(
+    known: Knowledge,
+    guesses: Sequence[Guess],
+    convolutions: int,
+    schedule: LocalSchedule,
+    held: ImageSet,
+    own: ImageSet,
+    rng: Rng,
+    bench: Bench,
+    parallel: Parallel,
+) -> Shadows:
+    """Shadows for guesses of as many networks each, trained on ``own`` and judged on ``held``."""
+    rngs = [rng.child(guess.name) for guess in guesses]
+    nets = [shadow_network(known, g, convolutions, r).to(bench.device) for g, r in zip(guesses, rngs, strict=True)]
+    states = [net.state_dict() for net in nets]
+    start = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    every = torch.arange(len(own), device=own.labels.device)
+    trainable = [part for part in ("head", "tail") if any(True for _ in getattr(nets[0], part).parameters())]
+    data = labelled(own, known.domain, [every] * len(nets))
+
+    def watch(done: int, total: int, losses: Tensor) -> None:
+        if done % _SPEAKS == 0:
+            bench.tick(done, total, shadow_loss=losses.mean().item())
+
+    # Gradients reach the head through the server's networks, which stay as they are.
+    fitted = fit(
+        Training(nets[0], start, trainable, cross_entropy, data, schedule, rngs), parallel=parallel, watch=watch
+    )
+    judged = [_judge(net, _replica(fitted.weights, k), held, known) for k, net in enumerate(nets)]
+    activations = torch.zeros(len(nets), len(server_networks(known.server_part)), device=bench.device)
+    for k, (net, guess) in enumerate(zip(nets, guesses, strict=True)):
+        net.load_state_dict(_replica(fitted.weights, k))
+        weigh = net.tail[0]
+        learnt = weigh.scores.softmax(0) if isinstance(weigh, LearntSelector) else 1 / len(guess.networks)
+        activations[k, list(guess.networks)] = torch.as_tensor(learnt, device=bench.device).detach()
+    return Shadows(
+        [net.head.eval() for net in nets],
+        torch.tensor([loss for loss, _ in judged], device=bench.device),
+        torch.tensor([right for _, right in judged], device=bench.device),
+        activations,
+    )
+
+
+def _replica(weights: Tensors, k: int) -> dict[str, Tensor]:
+    return {name: w[k] for name, w in weights.items()}
+
+
+@torch.no_grad()
+def _judge(net: nn.Module, weights: Tensors, held: ImageSet, known: Knowledge) -> tuple[float, float]:
+    """Mean loss and accuracy on the images that are held back."""
+    net.eval()
+    total, right = 0.0, 0.0
+    for rows in torch.arange(len(held), device=held.labels.device).split(_ANSWERED):
+        outputs = functional_call(net, dict(weights), (known.domain.inputs_of(held, rows),))
+        total += cross_entropy(outputs, held.labels[rows]).item() * len(rows)
+        right += (outputs[:, : known.domain.classes].argmax(1) == held.labels[rows]).sum().item()
+    return total / len(held), right / len(held)

@@ -1,0 +1,160 @@
+"""Shadow inversion: a server that knows its own networks alone imitates the client's head, and inverts that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from privsweep.activation_inversion.decoder_training import Make, decode, train_decoders
+from privsweep.activation_inversion.mirror_decoder import mirror
+from privsweep.activation_inversion.own_activations import OwnActivations, Part
+from privsweep.activation_inversion.residual_decoder import residual
+from privsweep.activation_inversion.shadow import Guess, server_networks, shadow_network, subsets, train_shadows
+from privsweep.attack.base import AttackBase
+from privsweep.interface.component import ResourceOnly, component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Activations, Answers, Knowledge, Reconstruction, ThreatModel
+from privsweep.interface.roles import Bench
+from privsweep.interface.training import LocalSchedule, Optimizer
+from privsweep.model.split_network import SplitNetwork
+from privsweep.training.stacked import Parallel
+
+Count = Annotated[int, Field(ge=1)]
+_SHARE = 10  # one in so many own images is held back from the shadows, to judge them by
+_MOST = 6  # networks all of whose subsets are tried, at most
+
+
+@component
+class ShadowInversion(AttackBase):
+    """Trains a shadow of the client's head around the server's networks, then a decoder of it, for what clients send.
+
+    Query-free (Ensembler, sections 2.2 and 5.1; He et al., 2019, section 5.3). ``strategy`` says which of several
+    server networks the shadow is built around:
+
+    - ``each``: every network by itself (Ensembler's N=1). There is an answer for each, ``net_0`` and so on; the attack
+      stands by the one whose shadow has the least loss on own images that were held back.
+    - ``adaptive``: all of them, weighed by what is learnt along with the shadow.
+    - ``selected``: those that the client uses, which the adversary was told (``fl_setting.selector_known``).
+    - ``subsets``: every choice of them, one shadow each, with the same rule; for few networks.
+
+    Where the server holds one network, all are the same.
+    """
+
+    strategy: Literal["each", "adaptive", "selected", "subsets"]
+    convolutions: Annotated[int, Field(ge=0)]
+    shadow_epochs: Count
+    shadow_lr: Annotated[float, Field(gt=0)]
+    decoder: Literal["residual", "mirror"]
+    width: Count
+    blocks: Count
+    epochs: Count
+    lr: Annotated[float, Field(gt=0)]
+    batch_size: Count
+    parallel: ResourceOnly[Parallel]
+    memory: ResourceOnly[Annotated[float, Field(ge=0)]]  # GiB
+
+    observes: ClassVar[type] = Activations
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        told = {"selector"} if self.strategy == "selected" else set()
+        return frozenset({"architecture", "domain", "prior", "server_part"} | told)
+
+    @property
+    def prepares_from(self) -> frozenset[str]:  # type: ignore[override]
+        return self.needs
+
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
+        if not isinstance(domain, Domain):
+            return f"attack=shadow_inversion: gives images, and the target's data are {domain}; take another attack"
+        if prior is None or len(prior) < 2 * _SHARE:
+            return (
+                f"attack=shadow_inversion: needs {2 * _SHARE} images of its own or more; take "
+                "fl_setting.training_data_known=true, or hold some out: dataset.prior_size=1000"
+            )
+        if prior.images.shape[1:] != domain.shape:
+            theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
+            return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
+        held = len(server_networks(model.body)) if isinstance(model, SplitNetwork) else 1
+        if self.strategy == "subsets" and held > _MOST:
+            return (
+                f"attack.strategy=subsets: {held} networks have {2**held - 1} subsets; take at most {_MOST} networks, "
+                "or another strategy"
+            )
+        return None
+
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+        """Decoders ``[R, ...]``, one a guess; of every guess ``shadow_loss`` and ``shadow_accuracy``, ``[R]``."""
+        order = rng.child("held").permutation(len(known.prior)).to(bench.device)
+        held, own = known.prior.take(order[::_SHARE]), known.prior.take(order[torch.arange(len(order)) % _SHARE != 0])
+        found: list[dict[str, Tensor]] = []
+        for group in self._groups(known):
+            schedule = LocalSchedule(Optimizer("adam", self.shadow_lr, 0.0), self.shadow_epochs, None, self.batch_size)
+            shadows = train_shadows(
+                known, group, self.convolutions, schedule, held, own, rng.child("shadows"), bench, self.parallel
+            )
+            rngs = [rng.child(guess.name) for guess in group]
+            heads = [Part(head, r.child("shadow")) for head, r in zip(shadows.heads, rngs, strict=True)]
+            images = OwnActivations(heads, known.prior, known.domain, self.memory)
+            schedule = LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, self.batch_size)
+            trained = train_decoders(self._make(known), images, schedule, rngs, bench, parallel=self.parallel)
+            found.append(
+                {
+                    **trained,
+                    "shadow_loss": shadows.losses,
+                    "shadow_accuracy": shadows.accuracies,
+                    "activations": shadows.activations,
+                }
+            )
+        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+    def __call__(
+        self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
+    ) -> Reconstruction | Answers:
+        guesses = [guess for group in self._groups(known) for guess in group]
+        answers: dict[str, Reconstruction] = {}
+        victims = len(seen.z)
+        for k, guess in enumerate(guesses):
+            pixels = decode(self._make(known), prepared, seen.z.flatten(0, 1), k)
+            images = known.domain.inputs(pixels.view(*seen.z.shape[:2], *known.domain.shape))
+            diagnostics = {
+                "shadow_loss": prepared["shadow_loss"][k].expand(victims),
+                "shadow_accuracy": prepared["shadow_accuracy"][k].expand(victims),
+                "decoder_mse": prepared["loss"][k, -1].expand(victims),
+            }
+            diverged = ~images.isfinite().flatten(1).all(1)
+            answers[guess.name] = Reconstruction(images=images, diverged=diverged, diagnostics=diagnostics)
+        chosen = guesses[int(prepared["shadow_loss"].nan_to_num(torch.inf).argmin())].name
+        return answers[chosen] if len(answers) == 1 else Answers(answers, chosen)
+
+    def _groups(self, known: Knowledge) -> Sequence[Sequence[Guess]]:
+        """The guesses, those around as many networks together."""
+        count = len(server_networks(known.server_part))
+        every = tuple(range(count))
+        if self.strategy == "adaptive":
+            return [[Guess(every, learnt=count > 1)]]
+        if self.strategy == "selected":
+            chosen = tuple(known.selector.nonzero().flatten().tolist())
+            return [[Guess(chosen, learnt=False)]]
+        if self.strategy == "each":
+            return [[Guess((i,), learnt=False) for i in every]]
+        tried = subsets(count)
+        return [[Guess(t, learnt=False) for t in tried if len(t) == size] for size in range(1, count + 1)]
+
+    def _make(self, known: Knowledge) -> Make:
+        if self.decoder == "residual":
+            return partial(residual, domain=known.domain, width=self.width, blocks=self.blocks)
+
+        def mirrored(features: tuple[int, ...]) -> nn.Sequential:
+            with torch.device("meta"):
+                shadow = shadow_network(known, Guess((0,), learnt=False), self.convolutions, Rng(0))
+            return mirror(shadow.head, known.domain, None, None)
+
+        return mirrored

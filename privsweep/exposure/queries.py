@@ -1,0 +1,136 @@
+"""What the server sees in collaborative inference: what a client's head makes of queries, at test time."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from privsweep.exposure.activations import forwarded
+from privsweep.exposure.federation import Federation
+from privsweep.exposure.victims import Victims
+from privsweep.interface.data import Architecture, Data, ImageSet, TokenSet
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Activations, Exposure, Images, Knowledge, Sentences, System, Truth
+from privsweep.model.ensemble import Selector
+from privsweep.model.perturbation import Perturbation
+from privsweep.model.split_network import SplitArchitecture, SplitNetwork
+
+Access = Literal["query_free", "black_box", "white_box"]
+_AT_ONCE = 256  # inputs that pass the head together
+
+
+class Client(nn.Module):
+    """What a client sends: its head's outputs, as the defence lets them pass; the n-th call has draws of its own."""
+
+    def __init__(self, head: nn.Module, defense: Defense, rng: Rng):
+        super().__init__()
+        self.head, self._defense, self._rng, self._asked = head.eval(), defense, rng, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = self._rng.child(self._asked)
+        self._asked += 1
+        parts = [self._sent(part, own.child(n)) for n, part in enumerate(x.split(_AT_ONCE))]
+        return torch.cat(parts)
+
+    def _sent(self, x: Tensor, own: Rng) -> Tensor:
+        return self._defense.activations(forwarded(self.head, x, own.child("noise")), own.child("activations"))
+
+    def extra_repr(self) -> str:
+        return str(getattr(self._defense, "defenses", self._defense))
+
+
+@dataclass(frozen=True)
+class QueryView:
+    """One message for each victim, a test image. Ensembler, section 2.2: test time, a server that answers queries.
+
+    It knows the body of the network with its weights, and the architecture of all. The rest is ``access``: nothing more
+    (``query_free``), the answers to queries of its own (``black_box``), or the head (``white_box``).
+
+    What is measured: ``snr``, the power of the head's outputs by that of what perturbs them, in dB, where something
+    does.
+    """
+
+    federation: Federation
+    cut: Callable[[Architecture], SplitArchitecture]
+    victims: Victims
+    access: Access
+    training_data_known: bool
+    selector_known: bool
+
+    observation: ClassVar[type[Activations]] = Activations
+    time: ClassVar[Literal["train", "test"]] = "test"
+    position: ClassVar[Literal["client", "server", "off-path"]] = "server"
+    calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "activations"})
+
+    @property
+    def grants(self) -> frozenset[str]:
+        more = {"query_free": set(), "black_box": {"query"}, "white_box": {"query", "model"}}[self.access]
+        own = {"prior"} if self.training_data_known else set()
+        secret = {"selector"} if self.selector_known else set()
+        return frozenset({"domain", "loss", "architecture", "server_part"} | more | own | secret)
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where there are fewer test images than victims, or no selector that could be known."""
+        if self.selector_known:
+            with torch.device("meta"):
+                _selector(self.federation.assembled(data.domain, model, defense, rng))
+        if self.victims.count > len(data.test):
+            raise UserError(
+                f"fl_setting.victims={self.victims.count}: there are {len(data.test)} test images; take fewer victims"
+            )
+
+    def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
+        net = self.federation.network(data, model, defense, rng)
+        assert isinstance(net, SplitNetwork)
+        net.load_state_dict(dict(system.snapshots[system.last]))
+        net.eval()
+        own = rng.child("exposure")
+        device = data.test.labels.device
+        index = self.victims.draw(0, torch.arange(len(data.test)), data.test.labels.cpu(), 1, own)
+        at = index[:, 0].to(device)
+        x, client = data.domain.inputs_of(data.test, at), Client(net.head, defense, own.child("victims"))
+        # One by one, so that what is drawn for a victim does not depend on the others.
+        z = torch.stack([client._sent(x[v, None], own.child("victim", v)) for v in range(len(x))])
+        known = Knowledge(
+            domain=data.domain,
+            loss=defense.loss(data.domain.loss),
+            architecture=self.cut(model),
+            server_part=net.body,
+            prior=data.train if self.training_data_known else None,
+            query=None if self.access == "query_free" else Client(net.head, defense, own.child("queries")),
+            model=net.head if self.access == "white_box" else None,
+            selector=_selector(net) if self.selector_known else None,
+        )
+        seen = Activations(z=z, cut=list(net.head._modules)[-1], weights=None, examples=1)
+        return Exposure(seen, known, _truth(data.test, at, index), _noise(net.head, x, z[:, 0], own.child("clean")))
+
+
+def _selector(net: nn.Module) -> Tensor:
+    found = [layer.activation for layer in net.modules() if isinstance(layer, Selector)]
+    if not found:
+        raise UserError(
+            "fl_setting.selector_known=true: the client selects nothing; take defense=[ensembler], or false"
+        )
+    return found[0].clone()
+
+
+def _truth(split: ImageSet | TokenSet, at: Tensor, index: Tensor) -> Truth:
+    if isinstance(split, TokenSet):
+        return Sentences(split.tokens[at][:, None].clone(), index)
+    return Images(pixels=split.pixels(at)[:, None], labels=split.labels[at][:, None], index=index)
+
+
+def _noise(head: nn.Sequential, x: Tensor, sent: Tensor, rng: Rng) -> dict[str, float]:
+    """The signal-to-noise ratio of what is sent, in dB; nothing where nothing perturbs it."""
+    plain = nn.Sequential(OrderedDict((n, c) for n, c in head.named_children() if not isinstance(c, Perturbation)))
+    clean = forwarded(plain, x, rng)
+    noise = (sent - clean).square().mean()
+    return {"snr": 10 * math.log10((clean.square().mean() / noise).item())} if noise > 0 else {}

@@ -1,0 +1,85 @@
+"""Collaborative inference: a client computes the first and the last layers of a network, a server those between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from privsweep.exposure.queries import Access, QueryView
+from privsweep.fl_setting.base import SingleParty
+from privsweep.interface.component import ExposureOnly, ResourceOnly, component
+from privsweep.interface.data import Architecture, Data, Domain
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import System
+from privsweep.interface.roles import Bench, View
+from privsweep.interface.training import Decay, LocalSchedule, Optimizer
+from privsweep.model.split_network import Point, SplitArchitecture
+from privsweep.training.augmentation import Augmentation, crop_flip
+from privsweep.training.central import train_centrally
+from privsweep.training.log import Log
+from privsweep.training.stacked import Parallel
+
+
+@component
+class CollaborativeInference(SingleParty):
+    """The network is trained by the client's side alone; the server attacks the features of test images.
+
+    The server holds the body of the network. It sees what the client's head makes of every query, and knows the body's
+    weights and the whole architecture (Ensembler, section 2.2; He et al., "Model inversion attacks against
+    collaborative inference", 2019). What it knows besides is in ``access``, ``training_data_known`` and
+    ``selector_known``.
+    """
+
+    first_split: Point
+    second_split: Point
+    weight_decay: Annotated[float, Field(ge=0)]
+    decay: Decay
+    augment: Augmentation
+    parallel: ResourceOnly[Parallel]
+    access: ExposureOnly[Access]
+    training_data_known: ExposureOnly[bool]
+    selector_known: ExposureOnly[bool]
+
+    training_calls: ClassVar[frozenset[str]] = SingleParty.training_calls
+
+    def rule(self) -> Optimizer:
+        return Optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay, self.decay)
+
+    def local_schedule(self) -> LocalSchedule:
+        return LocalSchedule(self.rule(), 1, None, self.batch_size)
+
+    def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
+        return self._cut(model).build(domain, rng)
+
+    def _cut(self, model: Architecture) -> SplitArchitecture:
+        return SplitArchitecture(model, self.first_split, self.second_split)
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError too where the network cannot be cut there."""
+        super().check(data, model, defense, rng)
+        with torch.device("meta"):
+            self.plain(data.domain, model, rng.child("init"))
+
+    def views(self) -> Sequence[View]:
+        known = QueryView(self, self._cut, self._victims(), self.access, self.training_data_known, self.selector_known)
+        return known, self._black_box()
+
+    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
+        net = self.network(data, model, defense, rng)
+        log = Log(data, net, self.epochs, self.checkpoints, bench, every_round=False)
+        schedule = replace(self.local_schedule(), epochs=self.epochs)
+
+        def fresh(own: Rng) -> nn.Module:
+            return self.plain(data.domain, model, own).to(data.train.labels.device)
+
+        train_centrally(
+            net, fresh, data, defense.loss(data.domain.loss), schedule, defense, rng, log,
+            augment=crop_flip if self.augment == "crop_flip" else None, parallel=self.parallel,
+        )  # fmt: skip
+        return log.system()

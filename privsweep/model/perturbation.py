@@ -1,0 +1,85 @@
+"""What perturbs the features that a client sends: noise, the same for every query or drawn anew, and dropout."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+
+from privsweep.model.stochastic import Stochastic
+
+
+class Perturbation:
+    """Marks a layer that perturbs: without it, the features are what the network makes of the input."""
+
+
+class FixedNoise(Perturbation, nn.Module):
+    """Adds one tensor, drawn once, to every example; it is stored with the weights, and no training moves it.
+
+    Ensembler, section 4.2.
+    """
+
+    drawn: Tensor
+
+    def __init__(self, drawn: Tensor):
+        super().__init__()
+        self.register_buffer("drawn", drawn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drawn
+
+
+class FreshNoise(Perturbation, Stochastic):
+    """Adds Gaussian noise of standard deviation ``sigma`` that is drawn anew for every example."""
+
+    def __init__(self, shape: tuple[int, ...], sigma: float):
+        super().__init__(*shape)
+        self.sigma = sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.sigma * self.noise
+
+    def extra_repr(self) -> str:
+        return f"sigma={self.sigma}"
+
+
+class NoiseCollection(Perturbation, Stochastic):
+    """Adds one of ``size`` noise tensors to every example, and may multiply by one of as many weights before.
+
+    Which one is read off standard normal noise. Shredder (Mireshghallah et al., 2020).
+    """
+
+    def __init__(self, noises: Tensor, weights: Tensor | None):
+        super().__init__(1)
+        self.noises = nn.Parameter(noises)  # [size, ...]
+        self.weights = None if weights is None else nn.Parameter(weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.noise.shape == self.noise_shape:  # nothing is drawn
+            return x
+        share = (1 + torch.erf(self.noise[:, 0] / math.sqrt(2))) / 2
+        chosen = (share * len(self.noises)).long().clamp(max=len(self.noises) - 1)
+        if self.weights is not None:
+            x = x * self.weights[chosen]
+        return x + self.noises[chosen]
+
+
+class FeatureDropout(Perturbation, Stochastic):
+    """Sets each feature of an example to zero with probability ``p``, in training and in use; the rest stays.
+
+    Without the usual factor: it is the same at both times, and what follows is trained with it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], p: float):
+        super().__init__(*shape)
+        self.p, self.quantile = p, NormalDist().inv_cdf(p) if p else -math.inf
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.noise.shape == self.noise_shape:  # nothing is drawn
+            return x
+        return torch.where(self.noise > self.quantile, x, 0.0)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

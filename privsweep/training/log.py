@@ -1,0 +1,58 @@
+"""What is kept and measured while a system is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from privsweep.interface.data import Data, Tensors
+from privsweep.interface.records import System
+from privsweep.interface.roles import Bench
+from privsweep.metric.utility import final_utility, utility
+
+
+@dataclass
+class Log:
+    """Snapshots, the learning curve and the utility, gathered while a federation trains."""
+
+    data: Data
+    net: nn.Module
+    rounds: int
+    checkpoints: Sequence[int]
+    bench: Bench
+    every_round: bool = True  # the utility, which costs a pass over the data; else of the last round alone
+    snapshots: dict[int, Tensors] = field(default_factory=dict)
+    latest: Tensors = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, done: int, weights: Tensors, loss: float | None = None) -> None:
+        """After ``done`` rounds. Its utility costs a pass over the data, so an untrained model has none."""
+        self.latest = weights
+        if done in (0, self.rounds) or done in self.checkpoints:
+            self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
+        if loss is None:
+            return
+        numbers = {
+            "loss": loss,
+            **(utility(self.net, weights, self.data) if self.every_round or done == self.rounds else {}),
+        }
+        self.curve.append({"round": done, **numbers})
+        self.bench.tick(done, max(done, self.rounds), **numbers)
+
+    def end_with(self, weights: Tensors) -> None:
+        """What training ends with, whatever was added last, and the utility of that."""
+        self.snapshots[self.rounds] = {name: w.clone() for name, w in weights.items()}
+        measured = not self.curve or "test_accuracy" in self.curve[-1]
+        if not measured or any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
+            row = self.curve.pop() if self.curve else {"round": self.rounds}
+            self.curve.append({**row, **utility(self.net, weights, self.data)})
+
+    def system(self) -> System:
+        if not self.curve:
+            return System(snapshots=self.snapshots, utility={})
+        reached = {k: v for k, v in self.curve[-1].items() if k not in ("round", "loss")}
+        last = final_utility(self.net, self.snapshots[self.rounds], self.data)
+        return System(snapshots=self.snapshots, utility={**reached, **last}, curve=self.curve)
