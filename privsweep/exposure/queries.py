@@ -26,6 +26,7 @@ from privsweep.model.perturbation import Perturbation
 from privsweep.model.split_network import SplitArchitecture, SplitNetwork
 
 Access = Literal["query_free", "black_box", "white_box"]
+_ROUNDING = 1e9  # a ratio above it is float32's own
 _AT_ONCE = 256  # inputs that pass the head together
 
 
@@ -138,4 +139,5 @@ def _noise(head: nn.Sequential, x: Tensor, sent: Tensor, rng: Rng) -> dict[str, 
     plain = nn.Sequential(OrderedDict((n, c) for n, c in head.named_children() if not isinstance(c, Perturbation)))
     clean = forwarded(plain, x, rng)
     noise = (sent - clean).square().mean()
-    return {"snr": 10 * math.log10((clean.square().mean() / noise).item())} if noise > 0 else {}
+    ratio = (clean.square().mean() / noise).item() if noise > 0 else math.inf
+    return {"snr": 10 * math.log10(ratio)} if ratio < _ROUNDING else {}

@@ -170,7 +170,7 @@ class Exposure:
     seen: Observation
     known: Knowledge
     truth: Truth
-    measures: Mapping[str, float] = field(default_factory=dict)  # of what is seen, for the record's utility
+    measures: Mapping[str, float] = field(default_factory=dict)  # of what is seen, beside the metrics
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
@@ -29,6 +32,7 @@ class Scored(NamedTuple):
     metrics: dict[str, float | None]  # of the whole run
     rows: pd.DataFrame  # one a victim or candidate
     guess: Guess  # of several answers the chosen one; images in the order of the originals
+    answers: Mapping[str, Reconstruction] = MappingProxyType({})  # of several, those that are pictured besides
 
 
 def score(
@@ -36,7 +40,9 @@ def score(
 ) -> Scored:
     """Scores a guess of any kind.
 
-    Of several answers the chosen one's stand under the plain names, every one's under ``<metric>_<answer>``.
+    Of several answers the chosen one's stand under the plain names, every one's under ``<metric>_<answer>``. Where they
+    are reconstructions, ``oracle_ssim`` and ``oracle_psnr`` are two more: the answer whose mean over victims is best,
+    which only who has the truth can choose. Ensembler reports these two.
     ``paper_scale`` and ``asr_threshold`` are those of ``score_reconstruction``.
 
     Raises TypeError where the guess is of another kind than the truth.
@@ -44,13 +50,16 @@ def score(
     match guess, truth, domain:
         case Answers(), _, _:
             each = {n: score(g, truth, domain, paper_scale, asr_threshold) for n, g in guess.by_name.items()}
+            best = {f"oracle_{by}": _best(each, by) for by in ("ssim", "psnr") if isinstance(truth, Images)}
+            each |= best
             chosen = each[guess.chosen]
             metrics, rows = dict(chosen.metrics), chosen.rows.copy()
-            for answer, (own, table, _) in each.items():
-                metrics |= {f"{name}_{answer}": value for name, value in own.items()}
-                named = table.drop(columns=[c for c in ("victim", "candidate", "index", "indices") if c in table])
+            for answer, of in each.items():
+                metrics |= {f"{name}_{answer}": value for name, value in of.metrics.items()}
+                named = of.rows.drop(columns=[c for c in ("victim", "candidate", "index", "indices") if c in of.rows])
                 rows = rows.join(named.add_suffix(f"_{answer}"))
-            return Scored(metrics, rows, chosen.guess)
+            pictured = {n: s.guess for n, s in best.items() if isinstance(s.guess, Reconstruction)}
+            return Scored(metrics, rows, chosen.guess, pictured)
         case Scores(), Membership(), _:
             return Scored(*score_membership(guess, truth), guess)
         case Reconstruction(), Images(), Domain():
@@ -58,3 +67,13 @@ def score(
         case Transcription(), Sentences(), TextDomain():
             return Scored(*score_sentences(guess, truth, domain), guess)
     raise TypeError(f"a guess at {type(guess).__name__} cannot be scored against {type(truth).__name__}")
+
+
+def _best(each: Mapping[str, Scored], by: str) -> Scored:
+    """The answer with the highest mean; one that is no number counts as lowest."""
+
+    def value(name: str) -> float:
+        found = each[name].metrics[by]
+        return -math.inf if found is None else found
+
+    return each[max(each, key=value)]

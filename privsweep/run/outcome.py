@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from privsweep.interface.data import Data, TextDomain
 from privsweep.interface.records import (
@@ -53,18 +54,20 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
     """Scores the guess and writes the record's folder."""
     metrics: dict[str, float | None] = {}
     rows = pd.DataFrame()
+    answers: Mapping[str, Reconstruction] = {}
     seconds, exposure, guess = outcome.seconds, outcome.exposure, outcome.guess
     if exposure is not None and guess is not None:
         scoring = spec.scoring
         domain, threshold = outcome.data.domain, scoring.asr_threshold
-        metrics, rows, guess = score(guess, exposure.truth, domain, scoring.paper_scale, threshold)
+        metrics, rows, guess, answers = score(guess, exposure.truth, domain, scoring.paper_scale, threshold)
+        metrics = {**metrics, **exposure.measures}
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
     record = {
         **header_of(spec, sign),
         "status": "complete",
         "metrics": metrics,
-        "utility": {**outcome.system.utility, **(exposure.measures if exposure else {})},
+        "utility": dict(outcome.system.utility),
         "privacy": dict(outcome.privacy),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "environment": {**environment(bench.device), "trained_from_cache": outcome.cached, "chunks": bench.sizes},
@@ -77,7 +80,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
             rows.to_csv(folder / "victims.csv", index=False)
             title = title_of(spec.choices)
             if isinstance(guess, Reconstruction):
-                _pictures(folder, title, outcome.data, exposure, guess, rows)
+                _pictures(folder, title, outcome.data, exposure, guess, answers, rows)
             elif isinstance(guess, Scores):
                 _roc(folder, title, exposure, guess)
             elif isinstance(guess, Transcription):
@@ -107,8 +110,9 @@ def _sentences(folder: Path, title: str, data: Data, exposure: Exposure, guess: 
 
 
 def _pictures(
-    folder: Path, title: str, data: Data, exposure: Exposure, guess: Reconstruction, scored: pd.DataFrame
-) -> None:
+    folder: Path, title: str, data: Data, exposure: Exposure, guess: Reconstruction,
+    answers: Mapping[str, Reconstruction], scored: pd.DataFrame,
+) -> None:  # fmt: skip
     assert isinstance(exposure.truth, Images)
     if guess.curve:
         frame = curve_frame(guess)
@@ -116,9 +120,14 @@ def _pictures(
         curves(folder / "curve.png", frame, title, next(n for n in guess.curve if n != "iteration"))
     captions = [f"SSIM {value:.2f}" for value in scored["ssim"]]
     truth = exposure.truth.pixels.cpu()
-    guessed = data.domain.pixels(guess.images).cpu().nan_to_num(0.5).clamp(0, 1)
-    save_images(folder, truth.numpy(), guessed.numpy())
+    guessed = _pixels(data, guess)
+    further = {name: _pixels(data, answer).numpy() for name, answer in answers.items()}
+    save_images(folder, truth.numpy(), guessed.numpy(), further)
     reconstructions(folder / "reconstructions.png", truth.numpy(), guessed.numpy(), captions, title)
+
+
+def _pixels(data: Data, guess: Reconstruction) -> Tensor:
+    return data.domain.pixels(guess.images).cpu().nan_to_num(0.5).clamp(0, 1)
 
 
 def curve_frame(guess: Reconstruction) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,28 @@ FILE = "images.npz"
 Array = np.ndarray[Any, Any]
 
 
-def save_images(folder: Path, originals: Array, reconstructions: Array) -> None:
-    """Both ``[V, N, C, H, W]`` in [0, 1], in matched order, kept as uint8 under these names."""
+def save_images(folder: Path, originals: Array, reconstructions: Array, answers: Mapping[str, Array]) -> None:
+    """All ``[V, N, C, H, W]`` in [0, 1], in matched order, kept as uint8 under these names.
+
+    answers: further ones of the same originals, by name.
+    """
+    named = {f"reconstructions_{name}": _bytes(pixels) for name, pixels in answers.items()}
     with (folder / FILE).open("wb") as file:
-        np.savez_compressed(file, originals=_bytes(originals), reconstructions=_bytes(reconstructions))
+        arrays = {"originals": _bytes(originals), "reconstructions": _bytes(reconstructions), **named}
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def load_images(folder: Path) -> tuple[Array, Array] | None:
-    """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where the run kept none."""
+def load_images(folder: Path, answer: str | None = None) -> tuple[Array, Array] | None:
+    """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where the run kept none.
+
+    answer: one of several, by name; None: that which the attack stands by.
+    """
     path = folder / FILE
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
-        return file["originals"], file["reconstructions"]
+        name = "reconstructions" if answer is None else f"reconstructions_{answer}"
+        return (file["originals"], file[name]) if name in file else None
 
 
 def _bytes(pixels: Array) -> Array:

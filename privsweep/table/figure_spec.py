@@ -94,4 +94,25 @@ class Pictures(_Figure):
     victims: Annotated[int, Field(ge=1, le=32)]  # the first so many, and the first image of each
 
 
-Figure = Annotated[Chart | Curves | Pictures, Field(discriminator="kind")]
+class Heatmap(_Figure):
+    """A row's numbers over two axes, one map for each panel, all in one scale of colours.
+
+    A series is a line of the map: ``label`` names its place on the vertical axis, and its columns stand below the
+    entries of ``x``, null for a gap. In every cell stand the mean over seeds and the sample standard deviation.
+
+    With ``victim`` a second grid stands beside, laid out alike: that victim's reconstructions in the first seed, each
+    with its own number below it, and the original. So one figure shows both how much leaks and what.
+    """
+
+    kind: Literal["heatmap"]
+    x: Annotated[list[str | float], Field(min_length=1)]
+    xlabel: str
+    ylabel: str
+    limits: tuple[float, float] | None = Field(default=None, strict=False)  # of the colours; null: lowest and highest
+    victim: Annotated[int, Field(ge=0)] | None = None  # counted from 0, and the first image of it; null: no pictures
+
+    def places(self) -> int:
+        return len(self.x)
+
+
+Figure = Annotated[Chart | Curves | Pictures | Heatmap, Field(discriminator="kind")]

@@ -16,7 +16,7 @@ from privsweep.table.spec import Finding, Table
 
 Record = Mapping[str, Any]
 # Keys that say where and how to compute: they change no number.
-_WITHOUT_EFFECT = frozenset({"output_dir", "data_dir", "device", "threads", "force", "plan", "only"})
+_WITHOUT_EFFECT = frozenset({"output_dir", "data_dir", "device", "threads", "precision", "force", "plan", "only"})
 _SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})
 
@@ -84,7 +84,7 @@ def fill_table(
                 continue
             source = table.source(row, column)
             if source.learning is None:
-                name = str(source.metric)
+                name = table.metric(row, column)
                 value = _look_up(record, name)
             else:
                 baseline = folders.get((row, str(table.columns[column].baseline), seed))
@@ -95,6 +95,7 @@ def fill_table(
             else:
                 number = None if value is None else in_printed_unit(value, source.format)
                 numbers_of.setdefault((row, column), {})[seed] = number
+    numbers_of = {cell: _less(table, *cell, numbers_of) for cell in numbers_of}
     cells = {
         (r, c): cell_over_seeds(table, r, c, numbers_of.get((r, c), {}), failed.get((r, c), set()))
         for r, row in table.rows.items()
@@ -121,6 +122,21 @@ def fill_table(
         jobs=len(jobs),
         folders=folders,
     )
+
+
+def _less(
+    table: Table, row: str, column: str, read: Mapping[tuple[str, str], Mapping[int, float | None]]
+) -> dict[int, float | None]:
+    """A cell's numbers less those of the cell that its row or column names, for the seeds that have both."""
+    own, other = dict(read[row, column]), table.source(row, column).minus
+    if other is None:
+        return own
+    base = read.get((row, other) if table.rows[row].readings else (other, column), {})
+    return {
+        seed: None if value is None or base[seed] is None else value - base[seed]  # type: ignore[operator]
+        for seed, value in own.items()
+        if seed in base
+    }
 
 
 def _look_up(record: Record, metric: str) -> Number:

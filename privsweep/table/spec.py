@@ -28,7 +28,9 @@ class RowOrColumn(Strict):
     """A row or a column: its label, what it overrides, and the number that it reads from a run.
 
     ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``; ``learning`` is
-    a number of the training curve instead; ``weakened``, for rows only, compares two other rows. Over seeds a
+    a number of the training curve instead; ``weakened``, for rows only, compares two other rows. ``answer``: of several
+    answers of an attack the one that is read, and pictured, instead of that which it stands by. ``minus``: what is read
+    less what the named row reads (of a column), or the named column (of a row), for the same seed. Over seeds a
     ``mean`` is N/A as soon as one seed is; a ``median`` counts N/A as infinity.
     """
 
@@ -37,6 +39,8 @@ class RowOrColumn(Strict):
     metric: Metric | None = None
     learning: CurveNumber | None = None
     weakened: Weakened | None = None
+    answer: Id | None = None
+    minus: Id | None = None
     baseline: Id | None = None  # of a column: the column that it is measured against
     format: Annotated[str, StringConstraints(pattern=FORMAT)] | None = None  # m:ss, .1f, .3g, .1%
     aggregate: Literal["mean", "median"] = "mean"
@@ -125,7 +129,11 @@ class Table(Strict):
             for c, column in self.columns.items():
                 if row.readings + column.readings != 1:
                     raise ValueError(f"cell {r}, {c} must read one number; give its row or its column a metric")
-                reading = self.source(r, c).learning
+                source, others = self.source(r, c), self.columns if row.readings else self.rows
+                if source.minus is not None and source.minus not in others:
+                    kind = "column" if row.readings else "row"
+                    raise ValueError(f"cell {r}, {c}: minus={source.minus}: the table has no such {kind}")
+                reading = source.learning
                 if reading and reading.reach_share is not None and column.baseline not in self.columns:
                     raise ValueError(f"columns.{c}.baseline={column.baseline}: {r} needs a baseline; name a column")
                 keys = [_key(o) for o in (*self.overrides(r, c), "seed=")]
@@ -150,6 +158,15 @@ class Table(Strict):
     def source(self, row: str, column: str) -> RowOrColumn:
         """Whichever of row and column says what a cell shows."""
         return self.rows[row] if self.rows[row].readings else self.columns[column]
+
+    def answer(self, row: str, column: str) -> str | None:
+        """Which of an attack's answers a cell shows; None: that which it stands by."""
+        return self.rows[row].answer or self.columns[column].answer
+
+    def metric(self, row: str, column: str) -> str:
+        """The name under which a record has the cell's number."""
+        name, answer = str(self.source(row, column).metric), self.answer(row, column)
+        return name if answer is None or "." in name else f"{name}_{answer}"
 
     def overrides(self, row: str, column: str) -> list[str]:
         """What a cell overrides; a row with ``attack=none`` ignores the attack that its column names."""

@@ -23,7 +23,7 @@ class Log:
     rounds: int
     checkpoints: Sequence[int]
     bench: Bench
-    every_round: bool = True  # the utility, which costs a pass over the data; else of the last round alone
+    every_round: bool = True  # its utility is measured, which costs a pass over the data; else after the last alone
     snapshots: dict[int, Tensors] = field(default_factory=dict)
     latest: Tensors = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -35,18 +35,16 @@ class Log:
             self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
         if loss is None:
             return
-        numbers = {
-            "loss": loss,
-            **(utility(self.net, weights, self.data) if self.every_round or done == self.rounds else {}),
-        }
+        looked = self.every_round or done == self.rounds
+        numbers = {"loss": loss, **(utility(self.net, weights, self.data) if looked else {})}
         self.curve.append({"round": done, **numbers})
         self.bench.tick(done, max(done, self.rounds), **numbers)
 
     def end_with(self, weights: Tensors) -> None:
         """What training ends with, whatever was added last, and the utility of that."""
         self.snapshots[self.rounds] = {name: w.clone() for name, w in weights.items()}
-        measured = not self.curve or "test_accuracy" in self.curve[-1]
-        if not measured or any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
+        looked = not self.curve or "test_accuracy" in self.curve[-1]
+        if not looked or any(not torch.equal(w, self.latest[name]) for name, w in weights.items()):
             row = self.curve.pop() if self.curve else {"round": self.rounds}
             self.curve.append({**row, **utility(self.net, weights, self.data)})
 

@@ -27,7 +27,8 @@ CHART = {"row": "ssim", "x": ["all"], "xlabel": "model", "ylabel": "SSIM", "ylim
 CURVES = {"kind": "curves", "row": "ssim", "value": "train_accuracy", "xlabel": "epoch", "ylabel": "%",
           "percent": True, "panels": PANELS}  # fmt: skip
 PICTURES = {"kind": "pictures", "row": "ssim", "victims": 3, "panels": PANELS}
-SPECS = [*({**CHART, "kind": kind} for kind in ("bars", "lines", "boxes")), CURVES, PICTURES]
+HEATMAP = {"kind": "heatmap", "row": "ssim", "x": ["all"], "xlabel": "model", "ylabel": "noise", "panels": PANELS}
+SPECS = [*({**CHART, "kind": kind} for kind in ("bars", "lines", "boxes")), CURVES, PICTURES, HEATMAP]
 
 
 def table(figure: dict[str, Any] | None) -> Table:

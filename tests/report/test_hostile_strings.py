@@ -49,6 +49,7 @@ CORPUS = {
 }
 FIGURES = [{"kind": kind, "x": ["?"], "xlabel": "?", "ylabel": "?"} for kind in ("bars", "lines", "boxes")]
 FIGURES += [{"kind": "curves", "value": "x", "xlabel": "?", "ylabel": "?"}, {"kind": "pictures", "victims": 2}]
+FIGURES += [{"kind": "heatmap", "x": ["?"], "xlabel": "?", "ylabel": "?", "victim": 0}]
 
 
 SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"

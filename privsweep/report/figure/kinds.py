@@ -16,6 +16,7 @@ from privsweep.plot.style import png, save
 from privsweep.report.figure.bars import bars
 from privsweep.report.figure.boxes import boxes
 from privsweep.report.figure.curves import curves
+from privsweep.report.figure.heatmap import heatmap
 from privsweep.report.figure.lines import lines
 from privsweep.report.figure.pictures import pictures
 from privsweep.table.fill import FilledTable
@@ -27,6 +28,7 @@ KINDS: dict[str, Callable[[FilledTable, Any], Figure]] = {
     "boxes": boxes,
     "curves": curves,
     "pictures": pictures,
+    "heatmap": heatmap,
 }
 
 

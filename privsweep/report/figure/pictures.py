@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from privsweep.plot.run_pictures import show_image
 from privsweep.plot.style import AMBER, GREY, INK, literal
 from privsweep.report.figure.frame import Frame
-from privsweep.store.images import load_images
+from privsweep.report.figure.victims import Array, images_of_victims, numbers_of_victims
 from privsweep.table.figure_spec import Panel, Pictures
 from privsweep.table.fill import FilledTable
-from privsweep.table.number_format import in_printed_unit, show
 
-Array = np.ndarray[Any, Any]
 SIDE, GAP, LEFT = 0.78, 0.17, 1.05  # inches: an image, the number below it, the names
 CHARACTER = 0.085  # inches, the width of a letter in a title
 
@@ -49,13 +45,8 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
 
 
 def _count(filled: FilledTable, spec: Pictures, panel: Panel) -> int:
-    stored = [_stored(filled, spec, column) for s in panel.series for column in s.columns if column]
+    stored = [images_of_victims(filled, spec.row, column) for s in panel.series for column in s.columns if column]
     return max((len(images[0]) for images in stored if images), default=0)
-
-
-def _stored(filled: FilledTable, spec: Pictures, column: str) -> tuple[Array, Array] | None:
-    folder = filled.folders.get((spec.row, column, filled.table.seeds[0]))
-    return None if folder is None else load_images(folder)
 
 
 def _block(
@@ -79,7 +70,7 @@ def _block(
         y = top - line * (SIDE + GAP) + GAP
         text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 13), ha="right", va="center")
         column = str(series.columns[0])
-        stored = _stored(filled, spec, column)
+        stored = images_of_victims(filled, spec.row, column)
         if stored is None:
             text(left + LEFT, y - SIDE / 2, "not stored yet", va="center", color=AMBER)
             continue
@@ -87,14 +78,4 @@ def _block(
             text(left + LEFT - 0.08, top - SIDE / 2, "original", ha="right", va="center", color=GREY)
             images(top, stored[0], [])
             originals = True
-        images(y, stored[1], _numbers(filled, spec, column))
-
-
-def _numbers(filled: FilledTable, spec: Pictures, column: str) -> list[str]:
-    """The row's number for every victim of the first seed."""
-    axis = filled.table.source(spec.row, column)
-    path = filled.folders[spec.row, column, filled.table.seeds[0]] / "victims.csv"
-    frame = pd.read_csv(path)
-    if axis.metric not in frame:
-        return []
-    return [show(in_printed_unit(float(v), axis.format), axis.format) for v in frame[axis.metric]]
+        images(y, stored[1], numbers_of_victims(filled, spec.row, column))

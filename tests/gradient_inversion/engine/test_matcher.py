@@ -102,6 +102,7 @@ MODELS = {
     "lenet_group": ConvNet(**CONV, pooling="average", norm="group", activation="tanh", init="default", init_bound=0.5),
     "mlp": MLP(width=16, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
     "resnet": ResNet(blocks=(2, 1), width=4, stem="small", norm="batch", activation="tanh", init="he"),
+    "resnet_pooled": ResNet(blocks=(1, 1), width=4, stem="pooled", norm="batch", activation="tanh", init="he"),
     "resnet_group": ResNet(blocks=(1, 1), width=4, stem="imagenet", norm="group", activation="relu", init="default"),
 }
 

@@ -1,0 +1,30 @@
+"""What is stored of the victims of a table's first seed: their images and their numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from privsweep.store.images import load_images
+from privsweep.table.fill import FilledTable
+from privsweep.table.number_format import in_printed_unit, show
+
+Array = np.ndarray[Any, Any]
+
+
+def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array, Array] | None:
+    """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where they are not stored."""
+    folder = filled.folders.get((row, column, filled.table.seeds[0]))
+    return None if folder is None else load_images(folder, filled.table.answer(row, column))
+
+
+def numbers_of_victims(filled: FilledTable, row: str, column: str) -> list[str]:
+    """The row's number for every victim, as text; empty where there is none."""
+    source = filled.table.source(row, column)
+    frame = pd.read_csv(filled.folders[row, column, filled.table.seeds[0]] / "victims.csv")
+    name = filled.table.metric(row, column)
+    if name not in frame:
+        return []
+    return [show(in_printed_unit(float(v), source.format), source.format) for v in frame[name]]
