@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import pandas as pd
 import torch
@@ -16,6 +16,7 @@ from privsweep.interface.translation import TranslationDomain
 from privsweep.metric.translation import bleu
 
 Scores = dict[str, float | None]
+Text = Callable[[Tensor], str]
 
 
 def score_sentences(guess: Transcription, truth: Sentences, domain: TextDomain) -> tuple[Scores, pd.DataFrame]:
@@ -26,25 +27,24 @@ def score_sentences(guess: Transcription, truth: Sentences, domain: TextDomain) 
     as often as it is there, wherever it stands, in whatever case; ``bleu``: of all sequences together. The table has
     ``victim``, ``index`` (of its first sequence), these without ``bleu``, and every diagnostic.
 
-    Where the attack made its copy of the client, what it makes of the copy's features is scored under the same names
-    with ``_shadow``; and of a copy that translates, ``translation_overlap`` and ``translation_bleu`` compare its
-    translations with the system's own.
+    Where the attack made a copy of the client, the same with ``_shadow`` are of what it reads in the copy's features,
+    and with ``_translation`` of the copy's translations, against those that the system gives.
 
     Raises ValueError for shapes that differ.
     """
-    columns, metrics = _scored(guess.tokens, truth.tokens, domain)
+    columns, metrics = _scored(guess.tokens, truth.tokens, domain.padding, domain.text)
     columns |= {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
-    flat = truth.tokens.flatten(0, 1)
     if guess.imitation is not None:
-        copied, theirs = _scored(guess.imitation.guesses(flat).view(truth.tokens.shape), truth.tokens, domain)
-        columns |= {f"{name}_shadow": values for name, values in copied.items()}
-        metrics |= {f"{name}_shadow": value for name, value in theirs.items()}
+        flat = truth.tokens.flatten(0, 1)
+        read = guess.imitation.guesses(flat).view(truth.tokens.shape)
+        compared = {"shadow": _scored(read, truth.tokens, domain.padding, domain.text)}
         if truth.translations is not None and isinstance(domain, TranslationDomain):
-            made = [domain.target.text(row) for row in guess.imitation.translations(flat)]
-            own = [domain.target.text(row) for row in truth.translations.flatten(0, 1)]
-            columns["translation_overlap"] = _means(map(overlap, made, own), truth.tokens)
-            metrics["translation_bleu"] = bleu(made, own)
-    rows = pd.DataFrame({"victim": range(len(flat) // truth.tokens.shape[1]), "index": truth.index[:, 0].cpu().numpy()})
+            made = guess.imitation.translations(flat).view(truth.translations.shape)
+            compared["translation"] = _scored(made, truth.translations, domain.padding, domain.target.text)
+        for what, (own, whole) in compared.items():
+            columns |= {f"{name}_{what}": values for name, values in own.items()}
+            metrics |= {f"{name}_{what}": value for name, value in whole.items()}
+    rows = pd.DataFrame({"victim": range(len(truth.tokens)), "index": truth.index[:, 0].cpu().numpy()})
     for name, values in columns.items():
         rows[name] = values.numpy()
     return {**{name: float(values.mean()) for name, values in columns.items()}, **metrics}, rows
@@ -59,40 +59,32 @@ def overlap(guess: str, truth: str) -> float:
 def sentence_table(guess: Transcription, truth: Sentences, domain: TextDomain) -> pd.DataFrame:
     """For readers, one row a sequence: the truth, what it was sent for, what the attack's copy does, and the guess."""
     flat = truth.tokens.flatten(0, 1)
-    columns: dict[str, list[str]] = {"truth": _texts(flat, domain)}
+    columns: dict[str, list[str]] = {"truth": [domain.text(row) for row in flat]}
     target = domain.target if isinstance(domain, TranslationDomain) else None
     if truth.translations is not None and target is not None:
         columns["translation"] = [target.text(row) for row in truth.translations.flatten(0, 1)]
     if guess.imitation is not None:
         if target is not None:
             columns["shadow_translation"] = [target.text(row) for row in guess.imitation.translations(flat)]
-        columns["guess_on_shadow"] = _texts(guess.imitation.guesses(flat), domain)
-    columns["guess"] = _texts(guess.tokens.flatten(0, 1), domain)
+        columns["guess_on_shadow"] = [domain.text(row) for row in guess.imitation.guesses(flat)]
+    columns["guess"] = [domain.text(row) for row in guess.tokens.flatten(0, 1)]
     victims = [v for v in range(len(truth.tokens)) for _ in range(truth.tokens.shape[1])]
     return pd.DataFrame({"victim": victims, **columns})
 
 
-def _scored(guess: Tensor, truth: Tensor, domain: TextDomain) -> tuple[dict[str, Tensor], Scores]:
+def _scored(guess: Tensor, truth: Tensor, padding: int | None, text: Text) -> tuple[dict[str, Tensor], Scores]:
     """Of sequences ``[V, N, L]``: values ``[V]``, and what is only known of all together."""
     if guess.shape != truth.shape:
         raise ValueError(f"guessed {tuple(guess.shape)}, the truth is {tuple(truth.shape)}")
     guess, truth = guess.cpu(), truth.cpu()
     right = guess == truth
-    words = right.new_ones(right.shape) if domain.padding is None else truth != domain.padding
-    texts = _texts(guess.flatten(0, 1), domain), _texts(truth.flatten(0, 1), domain)
+    words = right.new_ones(right.shape) if padding is None else truth != padding
+    texts = [text(row) for row in guess.flatten(0, 1)], [text(row) for row in truth.flatten(0, 1)]
+    shared = torch.tensor(list(map(overlap, *texts)), dtype=torch.float64)
     columns = {
         "token_accuracy": (right & words).sum((1, 2)).double() / words.sum((1, 2)).clamp_min(1),
         "token_accuracy_padded": right.double().mean((1, 2)),
         "exact": (right | ~words).all(2).double().mean(1),
-        "overlap": _means(map(overlap, *texts), truth),
+        "overlap": shared.view(truth.shape[:2]).mean(1),
     }
     return columns, {"bleu": bleu(*texts)}
-
-
-def _texts(tokens: Tensor, domain: TextDomain) -> list[str]:
-    return [domain.text(row) for row in tokens]
-
-
-def _means(values: Iterable[float], like: Tensor) -> Tensor:
-    """One number a victim ``[V]``, of one a sequence of ``like`` ``[V, N, L]``."""
-    return torch.tensor(list(values), dtype=torch.float64).view(like.shape[:2]).mean(1)

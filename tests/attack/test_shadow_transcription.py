@@ -78,7 +78,7 @@ def test_the_decoder_reads_the_shadow_and_readers_find_sentences(run: Any, tmp_p
     assert metrics["decoder_accuracy"] > 0.9
     assert metrics["token_accuracy"] < metrics["token_accuracy_shadow"]
     assert metrics["shadow_loss"] > 0
-    assert 0 <= metrics["translation_overlap"] <= 1
+    assert 0 <= metrics["overlap_translation"] <= 1
     [folder] = [path.parent for path in tmp_path.glob("outputs/runs/*/record.json")]
     table = pd.read_csv(folder / "sentences.csv")
     assert len(table) == 3

@@ -24,11 +24,11 @@ class Copy:
         return tokens
 
     def translations(self, tokens: Tensor) -> Tensor:
-        return torch.tensor([[4, 5, END]]).expand(len(tokens), -1)
+        return torch.tensor([[4, 5, END, PADDING]]).expand(len(tokens), -1)
 
 
 def sentences() -> Sentences:
-    return Sentences(TRUTH, torch.tensor([[3], [8]]), torch.tensor([[[4, 5, 6, END]], [[5, END, END, END]]]))
+    return Sentences(TRUTH, torch.tensor([[3], [8]]), torch.tensor([[[4, 5, 6, END]], [[5, END, PADDING, PADDING]]]))
 
 
 def test_padding_counts_where_it_says_so() -> None:
@@ -57,7 +57,8 @@ def test_what_the_copy_of_a_client_does_stands_beside_the_guess() -> None:
     metrics, rows = score_sentences(guess, sentences(), DOMAIN)
     assert metrics["overlap"] == 0
     assert metrics["overlap_shadow"] == metrics["token_accuracy_shadow"] == metrics["exact_shadow"] == 1
-    assert rows["translation_overlap"].tolist() == [2 / 3, 1]
+    assert rows["overlap_translation"].tolist() == [2 / 3, 1]
+    assert rows["token_accuracy_translation"].tolist() == [2 / 4, 0]
     assert metrics["shadow_loss"] == 2
     table = sentence_table(guess, sentences(), DOMAIN)
     assert list(table.columns) == [
