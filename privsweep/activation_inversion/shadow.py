@@ -15,19 +15,19 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from privsweep.interface.data import ImageSet, Tensors
+from privsweep.interface.data import ImageSet, Tensors, TokenSet
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Knowledge
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Training, labelled
+from privsweep.metric.accuracy import accuracy, outputs_of
 from privsweep.model.ensemble import Bodies, LearntSelector, Selector, widened
 from privsweep.model.split_network import SplitNetwork
 from privsweep.training.fit import fit
 from privsweep.training.stacked import Parallel
 
-_ANSWERED = 500  # images judged at once
+_ANSWERED = 200  # examples judged at once
 _SPEAKS = 20  # steps between two lines of progress
 
 
@@ -84,6 +84,7 @@ class Shadows:
     """Trained shadow networks of one kind."""
 
     heads: list[nn.Module]  # in eval mode
+    tails: list[nn.Module]
     losses: Tensor  # [R]: cross-entropy on own images that no shadow was trained on
     accuracies: Tensor  # [R], on the same
     activations: Tensor  # [R, networks of the server]: what each weighs their answers by
@@ -94,8 +95,8 @@ def train_shadows(
     guesses: Sequence[Guess],
     convolutions: int,
     schedule: LocalSchedule,
-    held: ImageSet,
-    own: ImageSet,
+    held: ImageSet | TokenSet,
+    own: ImageSet | TokenSet,
     rng: Rng,
     bench: Bench,
     parallel: Parallel,
@@ -107,7 +108,7 @@ def train_shadows(
     start = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     every = torch.arange(len(own), device=own.labels.device)
     trainable = [part for part in ("head", "tail") if any(True for _ in getattr(nets[0], part).parameters())]
-    data = labelled(own, known.domain, [every] * len(nets))
+    data = labelled(own, known.domain, [every] * len(nets))  # type: ignore[arg-type]  # of the domain's own kind
 
     def watch(done: int, total: int, losses: Tensor) -> None:
         if done % _SPEAKS == 0:
@@ -126,6 +127,7 @@ def train_shadows(
         activations[k, list(guess.networks)] = torch.as_tensor(learnt, device=bench.device).detach()
     return Shadows(
         [net.head.eval() for net in nets],
+        [net.tail.eval() for net in nets],
         torch.tensor([loss for loss, _ in judged], device=bench.device),
         torch.tensor([right for _, right in judged], device=bench.device),
         activations,
@@ -137,12 +139,10 @@ def _replica(weights: Tensors, k: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _judge(net: nn.Module, weights: Tensors, held: ImageSet, known: Knowledge) -> tuple[float, float]:
-    """Mean loss and accuracy on the images that are held back."""
-    net.eval()
-    total, right = 0.0, 0.0
-    for rows in torch.arange(len(held), device=held.labels.device).split(_ANSWERED):
-        outputs = functional_call(net, dict(weights), (known.domain.inputs_of(held, rows),))
-        total += known.domain.loss(outputs, held.labels[rows]).item() * len(rows)
-        right += (outputs[:, : known.domain.classes].argmax(1) == held.labels[rows]).sum().item()
-    return total / len(held), right / len(held)
+def _judge(net: nn.Module, weights: Tensors, held: ImageSet | TokenSet, known: Knowledge) -> tuple[float, float]:
+    """Mean loss and accuracy on the examples that are held back."""
+    total = 0.0
+    for rows, outputs in outputs_of(net, weights, held, known.domain, _ANSWERED):
+        labels = held.labels[rows]
+        total += known.domain.loss(outputs, labels).item() * len(labels)
+    return total / len(held), accuracy(net, weights, held, known.domain, _ANSWERED)

@@ -67,7 +67,7 @@ class ActivationView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where the round is not kept, or the client does not exist or holds too few images."""
-        image_shape(data.domain, "attack")
+        image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "capture.round", self.capture.round)
         self.victims.check(self.capture.client, self.federation.shards(data, rng), self.capture.batch_size)
         check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)

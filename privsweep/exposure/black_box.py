@@ -63,7 +63,7 @@ class BlackBoxView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where the round's weights are not kept, or there are too few records."""
-        image_shape(data.domain, "attack")
+        image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "released", self.released)
         self._half(data)
 

@@ -15,11 +15,13 @@ from privsweep.exposure.activations import forwarded
 from privsweep.exposure.federation import Federation
 from privsweep.exposure.query_cost import cost
 from privsweep.exposure.victims import Victims
-from privsweep.interface.data import Architecture, Data, ImageSet, TokenSet
+from privsweep.interface.data import Architecture, Data, TextDomain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Exposure, Images, Knowledge, Sentences, System, Truth
+from privsweep.interface.translation import TranslationDomain
+from privsweep.metric.translation import translated
 from privsweep.model.ensemble import Selector
 from privsweep.model.perturbation import Perturbation
 from privsweep.model.split_network import SplitArchitecture, SplitNetwork
@@ -99,7 +101,7 @@ class QueryView:
         device = data.test.labels.device
         index = self.victims.draw(0, torch.arange(len(data.test)), data.test.labels.cpu(), 1, own)
         at = index[:, 0].to(device)
-        x, client = data.domain.inputs_of(data.test, at), Client(net.head, defense, own.child("victims"))
+        x, client = data.domain.queries_of(data.test, at), Client(net.head, defense, own.child("victims"))
         # One by one, so that what is drawn for a victim does not depend on the others.
         z = torch.stack([client._sent(x[v, None], own.child("victim", v)) for v in range(len(x))])
         known = Knowledge(
@@ -117,7 +119,7 @@ class QueryView:
         return Exposure(
             seen,
             known,
-            _truth(data.test, at, index),
+            _truth(data, net, at, index),
             measures | _noise(net.head, x, z[:, 0], own.child("clean")),
             seconds,
         )
@@ -132,10 +134,13 @@ def _selector(net: nn.Module) -> Tensor:
     return found[0].clone()
 
 
-def _truth(split: ImageSet | TokenSet, at: Tensor, index: Tensor) -> Truth:
-    if isinstance(split, TokenSet):
-        return Sentences(split.tokens[at][:, None].clone(), index)
-    return Images(pixels=split.pixels(at)[:, None], labels=split.labels[at][:, None], index=index)
+def _truth(data: Data, net: nn.Module, at: Tensor, index: Tensor) -> Truth:
+    split, domain = data.test, data.domain
+    if not isinstance(domain, TextDomain):
+        return Images(pixels=split.pixels(at)[:, None], labels=split.labels[at][:, None], index=index)
+    queries = domain.queries_of(split, at)
+    answers = translated(net, queries, domain)[:, None] if isinstance(domain, TranslationDomain) else None
+    return Sentences(domain.sources(queries)[:, None].clone(), index, answers)
 
 
 def _noise(head: nn.Sequential, x: Tensor, sent: Tensor, rng: Rng) -> dict[str, float]:

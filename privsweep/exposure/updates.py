@@ -98,7 +98,7 @@ class UpdateView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where rounds, clients or examples do not suffice, or the model cannot take the batch."""
-        image_shape(data.domain, "attack")
+        image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "capture.round", self.capture.round)
         self._senders(self.federation.shards(data, rng), defense)
         check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)

@@ -13,7 +13,7 @@ from torch import nn
 from privsweep.exposure.queries import Access, QueryView
 from privsweep.fl_setting.base import SingleParty
 from privsweep.interface.component import ExposureOnly, ResourceOnly, component
-from privsweep.interface.data import Architecture, Data, Domain
+from privsweep.interface.data import Architecture, Data, Domain, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
@@ -61,8 +61,10 @@ class CollaborativeInference(SingleParty):
         return SplitArchitecture(model, self.first_split, self.second_split)
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
-        """Raises UserError too where the network cannot be cut there."""
+        """Raises UserError too where the network cannot be cut there, or the data cannot be augmented."""
         super().check(data, model, defense, rng)
+        if self.augment != "none":
+            image_shape(data.domain, f"fl_setting.augment={self.augment}", "none")
         with torch.device("meta"):
             self.plain(data.domain, model, rng.child("init"))
 

@@ -58,6 +58,10 @@ class Domain(_Classified):
         """What a model is fed of the chosen examples, ``[..., C, H, W]``."""
         return self.inputs(examples.pixels(index))
 
+    def queries_of(self, examples: ImageSet, index: Tensor | slice = slice(None)) -> Tensor:
+        """What a model is fed once it serves, when nobody knows the labels, ``[..., C, H, W]``."""
+        return self.inputs_of(examples, index)
+
     def blank(self, count: int) -> Tensor:
         """Inputs ``[count, C, H, W]`` that say nothing, on the device in force."""
         return torch.zeros(count, *self.shape)
@@ -93,17 +97,14 @@ class ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
-def image_shape(domain: Domain | TextDomain, asker: str) -> tuple[int, int, int]:
+def image_shape(domain: Domain | TextDomain, asker: str, instead: str) -> tuple[int, int, int]:
     """Channels, height and width, for what works on images alone.
 
-    Raises UserError, opening with ``asker`` ("model", "attack"), where the data are none.
+    Raises UserError, opening with ``asker`` ("model"), where the data are none; ``instead`` is what could be taken.
     """
     if isinstance(domain, Domain):
         return domain.shape
-    raise UserError(
-        f"{asker}: works on images, and the dataset holds {domain}; take a dataset of images, or for text "
-        "model=translation_transformer with attack=none"
-    )
+    raise UserError(f"{asker}: works on images, and the dataset holds {domain}; take {instead}, or a dataset of images")
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,17 @@ class TextDomain(_Classified):
         """What a model is fed of the chosen examples: int64 ``[..., L]``."""
         return examples.tokens[index]
 
+    def queries_of(self, examples: TokenSet, index: Tensor | slice = slice(None)) -> Tensor:
+        """What a model is fed once it serves, when nobody knows the labels: int64 ``[..., L]``."""
+        return self.inputs_of(examples, index)
+
     def blank(self, count: int) -> Tensor:
         """Inputs ``[count, L]`` that say nothing, on the device in force."""
         return torch.zeros(count, self.length, dtype=torch.int64)
+
+    def sources(self, inputs: Tensor) -> Tensor:
+        """What of inputs ``[..., L]`` is a client's own: all of it."""
+        return inputs
 
     @property
     def padding(self) -> int | None:

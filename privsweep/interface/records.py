@@ -159,6 +159,7 @@ class Sentences:
 
     tokens: Tensor  # int64 [V, N, L]
     index: Tensor  # int64 [V, N]: positions in their split
+    translations: Tensor | None = None  # int64 [V, N, L']: what they were sent for, where the system translates
 
 
 Truth = Images | Membership | Sentences
@@ -193,12 +194,25 @@ class Scores:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [M]
 
 
+class Imitation(Protocol):
+    """An adversary's copy of a client, on which its attack was made; the true sequences tell what became of it."""
+
+    def guesses(self, tokens: Tensor) -> Tensor:
+        """What the attack makes of the features of the copy, int64 ``[n, L]``, for sequences ``[n, L]``."""
+        ...
+
+    def translations(self, tokens: Tensor) -> Tensor:
+        """The copy's own translations, int64 ``[n, L']``."""
+        ...
+
+
 @dataclass(frozen=True)
 class Transcription:
     """An attack's guess at token sequences, in the order of the message."""
 
     tokens: Tensor  # int64 [V, N, L]
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V]
+    imitation: Imitation | None = None  # asked once the guess stands, to show how far it reaches; None: there is none
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from privsweep.interface.data import Loss, TextDomain
+from privsweep.interface.data import Loss, TextDomain, TokenSet
 
 UNKNOWN, PADDING, START, END = range(4)
 SPECIAL = ("<unk>", "<pad>", "<bos>", "<eos>")
@@ -92,6 +92,10 @@ class TranslationDomain(TextDomain):
     def sources(self, inputs: Tensor) -> Tensor:
         """The source sequences ``[..., Ls]`` of inputs."""
         return inputs[..., : self.source_length]
+
+    def queries_of(self, examples: TokenSet, index: Tensor | slice = slice(None)) -> Tensor:
+        """Source sentences whose translation is about to begin, ``[n, Ls + Lt]``."""
+        return self.untranslated(self.sources(examples.tokens[index]))
 
     def untranslated(self, sources: Tensor) -> Tensor:
         """Inputs ``[n, Ls + Lt]`` whose target says no more than that it starts."""

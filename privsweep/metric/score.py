@@ -64,8 +64,8 @@ def score(
             return Scored(*score_membership(guess, truth), guess)
         case Reconstruction(), Images(), Domain():
             return Scored(*score_reconstruction(guess, truth, domain, paper_scale, asr_threshold))
-        case Transcription(), Sentences(), _:
-            return Scored(*score_sentences(guess, truth), guess)
+        case Transcription(), Sentences(), TextDomain():
+            return Scored(*score_sentences(guess, truth, domain), guess)
     raise TypeError(f"a guess at {type(guess).__name__} cannot be scored against {type(truth).__name__}")
 
 

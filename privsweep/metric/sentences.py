@@ -1,26 +1,90 @@
-"""How much of a token sequence was recovered."""
+"""How much of token sequences was recovered, and how much of a reader's sentence."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Callable
+
 import pandas as pd
+import torch
+from torch import Tensor
 
+from privsweep.interface.data import TextDomain
 from privsweep.interface.records import Sentences, Transcription
+from privsweep.interface.translation import TranslationDomain
+from privsweep.metric.translation import bleu
+
+Scores = dict[str, float | None]
+Text = Callable[[Tensor], str]
 
 
-def score_sentences(guess: Transcription, truth: Sentences) -> tuple[dict[str, float | None], pd.DataFrame]:
-    """Metrics of the whole run, and a table with one row a victim; places of the message count alike, padding too.
+def score_sentences(guess: Transcription, truth: Sentences, domain: TextDomain) -> tuple[Scores, pd.DataFrame]:
+    """Metrics of the whole run, and a table with one row a victim.
 
-    ``token_accuracy``: the share of tokens that are right; ``exact``: of sequences that are right throughout. The
-    table has ``victim``, ``index`` (of its first sequence), both of these, and every diagnostic.
+    ``token_accuracy``: the share of tokens, padding left out, that are right; ``token_accuracy_padded``: of all places;
+    ``exact``: of sequences all of whose tokens are right; ``overlap``: the share of words that the guess has too, each
+    as often as it is there, wherever it stands, in whatever case; ``bleu``: of all sequences together. The table has
+    ``victim``, ``index`` (of its first sequence), these without ``bleu``, and every diagnostic.
+
+    Where the attack made a copy of the client, the same with ``_shadow`` are of what it reads in the copy's features,
+    and with ``_translation`` of the copy's translations, against those that the system gives.
 
     Raises ValueError for shapes that differ.
     """
-    if guess.tokens.shape != truth.tokens.shape:
-        raise ValueError(f"guessed {tuple(guess.tokens.shape)}, the truth is {tuple(truth.tokens.shape)}")
-    right = (guess.tokens.cpu() == truth.tokens.cpu()).double()
-    columns = {"token_accuracy": right.mean((1, 2)), "exact": right.amin(2).mean(1)}
+    columns, metrics = _scored(guess.tokens, truth.tokens, domain.padding, domain.text)
     columns |= {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
-    rows = pd.DataFrame({"victim": range(len(right)), "index": truth.index[:, 0].cpu().numpy()})
+    if guess.imitation is not None:
+        flat = truth.tokens.flatten(0, 1)
+        read = guess.imitation.guesses(flat).view(truth.tokens.shape)
+        compared = {"shadow": _scored(read, truth.tokens, domain.padding, domain.text)}
+        if truth.translations is not None and isinstance(domain, TranslationDomain):
+            made = guess.imitation.translations(flat).view(truth.translations.shape)
+            compared["translation"] = _scored(made, truth.translations, domain.padding, domain.target.text)
+        for what, (own, whole) in compared.items():
+            columns |= {f"{name}_{what}": values for name, values in own.items()}
+            metrics |= {f"{name}_{what}": value for name, value in whole.items()}
+    rows = pd.DataFrame({"victim": range(len(truth.tokens)), "index": truth.index[:, 0].cpu().numpy()})
     for name, values in columns.items():
         rows[name] = values.numpy()
-    return {name: float(values.mean()) for name, values in columns.items()}, rows
+    return {**{name: float(values.mean()) for name, values in columns.items()}, **metrics}, rows
+
+
+def overlap(guess: str, truth: str) -> float:
+    """The share of the words of ``truth`` that ``guess`` has too; punctuation and case do not count."""
+    theirs, ours = (Counter(re.findall(r"\w+", text.lower())) for text in (truth, guess))
+    return (theirs & ours).total() / max(1, theirs.total())
+
+
+def sentence_table(guess: Transcription, truth: Sentences, domain: TextDomain) -> pd.DataFrame:
+    """For readers, one row a sequence: the truth, what it was sent for, what the attack's copy does, and the guess."""
+    flat = truth.tokens.flatten(0, 1)
+    columns: dict[str, list[str]] = {"truth": [domain.text(row) for row in flat]}
+    target = domain.target if isinstance(domain, TranslationDomain) else None
+    if truth.translations is not None and target is not None:
+        columns["translation"] = [target.text(row) for row in truth.translations.flatten(0, 1)]
+    if guess.imitation is not None:
+        if target is not None:
+            columns["shadow_translation"] = [target.text(row) for row in guess.imitation.translations(flat)]
+        columns["guess_on_shadow"] = [domain.text(row) for row in guess.imitation.guesses(flat)]
+    columns["guess"] = [domain.text(row) for row in guess.tokens.flatten(0, 1)]
+    victims = [v for v in range(len(truth.tokens)) for _ in range(truth.tokens.shape[1])]
+    return pd.DataFrame({"victim": victims, **columns})
+
+
+def _scored(guess: Tensor, truth: Tensor, padding: int | None, text: Text) -> tuple[dict[str, Tensor], Scores]:
+    """Of sequences ``[V, N, L]``: values ``[V]``, and what is only known of all together."""
+    if guess.shape != truth.shape:
+        raise ValueError(f"guessed {tuple(guess.shape)}, the truth is {tuple(truth.shape)}")
+    guess, truth = guess.cpu(), truth.cpu()
+    right = guess == truth
+    words = right.new_ones(right.shape) if padding is None else truth != padding
+    texts = [text(row) for row in guess.flatten(0, 1)], [text(row) for row in truth.flatten(0, 1)]
+    shared = torch.tensor(list(map(overlap, *texts)), dtype=torch.float64)
+    columns = {
+        "token_accuracy": (right & words).sum((1, 2)).double() / words.sum((1, 2)).clamp_min(1),
+        "token_accuracy_padded": right.double().mean((1, 2)),
+        "exact": (right | ~words).all(2).double().mean(1),
+        "overlap": shared.view(truth.shape[:2]).mean(1),
+    }
+    return columns, {"bleu": bleu(*texts)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from privsweep.interface.data import Tensors, TokenSet
-from privsweep.interface.translation import END, TranslationDomain, token_losses
+from privsweep.interface.translation import END, PADDING, TranslationDomain, token_losses
 from privsweep.metric.accuracy import outputs_of
 
 BATCH = 100  # pairs at once: an output has as many numbers a place as there are words
@@ -30,7 +30,7 @@ def translated(model: nn.Module, inputs: Tensor, domain: TranslationDomain) -> T
     """Greedy translations int64 ``[n, Lt]`` of the sources in ``inputs`` ``[n, Ls + Lt]``: always the likeliest word.
 
     What inputs say of the target is not read. ``model`` is in eval mode, and takes targets that are shorter than usual.
-    A translation ends with its first end, behind which only ends follow, or where there is no more room.
+    A translation ends with its first end, behind which there is padding, or where there is no more room.
     """
     parts = [_greedy(model, part, domain) for part in domain.sources(inputs).split(BATCH)]
     return torch.cat(parts)
@@ -38,7 +38,7 @@ def translated(model: nn.Module, inputs: Tensor, domain: TranslationDomain) -> T
 
 def _greedy(model: nn.Module, sources: Tensor, domain: TranslationDomain) -> Tensor:
     x = domain.untranslated(sources)
-    words = torch.full((len(x), domain.target_length), END, device=x.device)
+    words = torch.full((len(x), domain.target_length), PADDING, device=x.device)
     going = torch.arange(len(x), device=x.device)  # those that have not ended
     for place in range(domain.target_length):
         so_far = domain.source_length + place + 1

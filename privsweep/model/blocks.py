@@ -69,7 +69,7 @@ def check_halvings(domain: Domain, times: int, rounds_up: bool, key: str) -> Non
     ``rounds_up``: strided convolutions keep the odd pixel, pooling drops it. ``key`` is the setting to name.
     """
     least = 2 ** (times - 1) + 1 if rounds_up and times else 2**times
-    _, height, width = image_shape(domain, "model")
+    _, height, width = image_shape(domain, "model", "model=translation_transformer")
     if min(height, width) < least:
         raise UserError(
             f"{key}: halves the image {times} times, so {height}x{width} pixels are too few, at least "

@@ -73,7 +73,7 @@ class ConvNet:
         strided = self.pooling == "stride"
         check_halvings(domain, len(self.pool_after), rounds_up=strided, key=f"model.pool_after={list(self.pool_after)}")
         layers: Layers = OrderedDict()
-        channels, height, width = image_shape(domain, "model")
+        channels, height, width = image_shape(domain, "model", "model=translation_transformer")
         with seeded(rng):
             for i, filters in enumerate(self._filters(), start=1):
                 halve = i in self.pool_after

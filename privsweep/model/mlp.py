@@ -35,9 +35,8 @@ class MLP:
         layers: Layers = OrderedDict()
         with seeded(rng):
             hidden = [self.width] * self.depth
-            add_dense(
-                layers, math.prod(image_shape(domain, "model")), hidden, domain.classes, self.activation, self.dropout
-            )
+            features = math.prod(image_shape(domain, "model", "model=translation_transformer"))
+            add_dense(layers, features, hidden, domain.classes, self.activation, self.dropout)
             model = nn.Sequential(layers)
             initialise(model, self.init, self.init_bound)
         return model

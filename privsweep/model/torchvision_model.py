@@ -45,7 +45,7 @@ class TorchvisionModel:
 
         Raises UserError where the network does not fit the images, or answers with more than logits.
         """
-        channels, height, width = image_shape(domain, "model")
+        channels, height, width = image_shape(domain, "model", "model=translation_transformer")
         if channels not in (1, 3):
             raise UserError(
                 f"model.name={self.name}: takes images of 1 or 3 channels, not {channels}; set dataset.channels=rgb"

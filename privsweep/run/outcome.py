@@ -10,10 +10,21 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from privsweep.interface.data import Data
-from privsweep.interface.records import Exposure, Guess, Images, Membership, Reconstruction, Scores, System
+from privsweep.interface.data import Data, TextDomain
+from privsweep.interface.records import (
+    Exposure,
+    Guess,
+    Images,
+    Membership,
+    Reconstruction,
+    Scores,
+    Sentences,
+    System,
+    Transcription,
+)
 from privsweep.metric.membership import roc
 from privsweep.metric.score import score
+from privsweep.metric.sentences import sentence_table
 from privsweep.plot.roc import draw_roc
 from privsweep.plot.run_pictures import curves, reconstructions
 from privsweep.run.run_spec import RunSpec
@@ -22,6 +33,8 @@ from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment
 from privsweep.store.images import save_images
 from privsweep.store.store import Record, Store
+
+_SHOWN = 16  # sentences for readers
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
                 _pictures(folder, title, outcome.data, exposure, guess, answers, rows)
             elif isinstance(guess, Scores):
                 _roc(folder, title, exposure, guess)
+            elif isinstance(guess, Transcription):
+                _sentences(folder, title, outcome.data, exposure, guess)
     return record
 
 
@@ -79,6 +94,20 @@ def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:
     false, true = roc(guess, exposure.truth)
     pd.DataFrame({"false_positive_rate": false, "true_positive_rate": true}).to_csv(folder / "roc.csv", index=False)
     draw_roc(folder / "roc.png", false, true, int((~exposure.truth.member).sum()), title)
+
+
+def _sentences(folder: Path, title: str, data: Data, exposure: Exposure, guess: Transcription) -> None:
+    """All of them for programs, the first for readers."""
+    domain = data.domain
+    assert isinstance(exposure.truth, Sentences)
+    assert isinstance(domain, TextDomain)
+    table = sentence_table(guess, exposure.truth, domain)
+    table.to_csv(folder / "sentences.csv", index=False)
+    lines = [f"# {title}", ""]
+    for _, row in table.head(_SHOWN).iterrows():
+        lines += [f"## victim {row['victim']}", ""]
+        lines += [f"- {name.replace('_', ' ')}: {row[name]}" for name in table.columns[1:]] + [""]
+    (folder / "sentences.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _pictures(
