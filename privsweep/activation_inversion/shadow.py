@@ -16,6 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from privsweep.activation_inversion.statistics import BesideStatistics, beside_statistics
 from privsweep.interface.data import ImageSet, Tensors, TokenSet
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Knowledge
@@ -100,14 +101,24 @@ def train_shadows(
     rng: Rng,
     bench: Bench,
     parallel: Parallel,
+    statistics: float = 0.0,
 ) -> Shadows:
-    """Shadows for guesses of as many networks each, trained on ``own`` and judged on ``held``."""
+    """Shadows for guesses of as many networks each, trained on ``own`` and judged on ``held``.
+
+    statistics: weight of the distance from what the server's batch normalisation has seen, see ``BesideStatistics``.
+    """
     rngs = [rng.child(guess.name) for guess in guesses]
     nets = [shadow_network(known, g, convolutions, r).to(bench.device) for g, r in zip(guesses, rngs, strict=True)]
-    states = [net.state_dict() for net in nets]
+    trained: list[nn.Module] = [*nets]
+    loss, prefix = known.domain.loss, ""
+    if statistics:
+        trained = [BesideStatistics(net, net.body) for net in nets]
+        loss, prefix = beside_statistics(loss, statistics), "net."
+    states = [net.state_dict() for net in trained]
     start = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     every = torch.arange(len(own), device=own.labels.device)
-    trainable = [part for part in ("head", "tail") if any(True for _ in getattr(nets[0], part).parameters())]
+    learns = [part for part in ("head", "tail") if any(True for _ in getattr(nets[0], part).parameters())]
+    trainable = [prefix + part for part in learns]
     data = labelled(own, known.domain, [every] * len(nets))  # type: ignore[arg-type]  # of the domain's own kind
 
     def watch(done: int, total: int, losses: Tensor) -> None:
@@ -115,13 +126,12 @@ def train_shadows(
             bench.tick(done, total, shadow_loss=losses.mean().item())
 
     # Gradients reach the head through the server's networks, which stay as they are.
-    fitted = fit(
-        Training(nets[0], start, trainable, known.domain.loss, data, schedule, rngs), parallel=parallel, watch=watch
-    )
-    judged = [_judge(net, _replica(fitted.weights, k), held, known) for k, net in enumerate(nets)]
+    fitted = fit(Training(trained[0], start, trainable, loss, data, schedule, rngs), parallel=parallel, watch=watch)
+    weights = {name.removeprefix(prefix): w for name, w in fitted.weights.items()}
+    judged = [_judge(net, _replica(weights, k), held, known) for k, net in enumerate(nets)]
     activations = torch.zeros(len(nets), len(server_networks(known.server_part)), device=bench.device)
     for k, (net, guess) in enumerate(zip(nets, guesses, strict=True)):
-        net.load_state_dict(_replica(fitted.weights, k))
+        net.load_state_dict(_replica(weights, k))
         weigh = net.tail[0]
         learnt = weigh.scores.softmax(0) if isinstance(weigh, LearntSelector) else 1 / len(guess.networks)
         activations[k, list(guess.networks)] = torch.as_tensor(learnt, device=bench.device).detach()

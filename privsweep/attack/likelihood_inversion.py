@@ -53,7 +53,7 @@ class LikelihoodInversion(AttackBase):
     restarts: Count
 
     observes: ClassVar[type] = Activations
-    threat: ClassVar[ThreatModel] = ThreatModel("train", frozenset({"server"}), "white-box")
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train", "test"}), frozenset({"server"}), "white-box")
 
     def __post_init__(self) -> None:
         """Raises UserError for weights without steps, and for restarts that would all start from the same image."""

@@ -46,10 +46,14 @@ class ShadowInversion(AttackBase):
     - ``subsets``: every choice of them, one shadow each, with the same rule; for few networks.
 
     Where the server holds one network, all are the same.
+
+    With ``statistics`` the shadow also fits the running statistics of the server's batch normalisation, that many times
+    their distance (ours; Ensembler's attacker does not: 0).
     """
 
     strategy: Literal["each", "adaptive", "selected", "exchanged", "subsets"]
     convolutions: Annotated[int, Field(ge=0)]
+    statistics: Annotated[float, Field(ge=0)]
     shadow_epochs: Count
     shadow_lr: Annotated[float, Field(gt=0)]
     decoder: Literal["residual", "mirror"]
@@ -106,7 +110,16 @@ class ShadowInversion(AttackBase):
         for group in self._groups(known):
             schedule = LocalSchedule(Optimizer("adam", self.shadow_lr, 0.0), self.shadow_epochs, None, self.batch_size)
             shadows = train_shadows(
-                known, group, self.convolutions, schedule, held, own, rng.child("shadows"), bench, self.parallel
+                known,
+                group,
+                self.convolutions,
+                schedule,
+                held,
+                own,
+                rng.child("shadows"),
+                bench,
+                self.parallel,
+                self.statistics,
             )
             rngs = [rng.child(guess.name) for guess in group]
             heads = [Part(head, r.child("shadow")) for head, r in zip(shadows.heads, rngs, strict=True)]

@@ -1,0 +1,50 @@
+"""How far a batch is from what a network's batch normalisation has seen in training.
+
+The running means and variances are among the weights of a server's part: they tell of the features that reached it.
+(Yin et al., "Dreaming to distill", 2020, use them to draw images; here they pull a shadow head towards the client's.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from privsweep.interface.data import Loss
+
+
+class BesideStatistics(nn.Module):
+    """``net`` with one more output: the distance of its batch from the running statistics within ``watched``.
+
+    The mean over layers and channels of ``(mean - running mean)^2 / running variance`` and of the squared logarithm of
+    ``variance / running variance``; zero where ``watched`` has no batch normalisation. The same for every example.
+    """
+
+    def __init__(self, net: nn.Module, watched: nn.Module):
+        super().__init__()
+        self.net = net
+        self._found: list[Tensor] = []
+        for layer in watched.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.register_forward_pre_hook(self._compare)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._found.clear()
+        outputs = self.net(x)
+        distance = torch.stack(self._found).mean() if self._found else outputs.new_zeros(())
+        return torch.cat([outputs, distance.expand(len(outputs), 1)], 1)
+
+    def _compare(self, layer: nn.Module, given: tuple[Tensor]) -> None:
+        assert isinstance(layer, _BatchNorm)
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        z = given[0].transpose(0, 1).flatten(1)
+        expected = layer.running_var + layer.eps
+        shift = (z.mean(1) - layer.running_mean).square() / expected
+        spread = ((z.var(1, correction=0) + layer.eps) / expected).log().square()
+        self._found.append((shift + spread).mean())
+
+
+def beside_statistics(loss: Loss, weight: float) -> Loss:
+    """``loss`` of a network's own outputs, and ``weight`` times the distance that stands in the last one."""
+    return lambda outputs, y: loss(outputs[:, :-1], y) + weight * outputs[:, -1].mean()
