@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -47,10 +48,13 @@ def processor() -> str:
 
 @cache
 def _commit() -> str | None:
-    """The source's commit, where privsweep runs from a checkout; with "+" where it has changes."""
+    """The source's commit, where privsweep runs from a checkout; with "+" where it has changes.
+
+    A copy of one without its history, as in a container, is told by ``PRIVSWEEP_COMMIT``.
+    """
     here = Path(__file__).parents[1]
     if not (here.parent / ".git").exists():
-        return None
+        return os.environ.get("PRIVSWEEP_COMMIT")
     try:
         git = ["git", "-C", str(here)]
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
