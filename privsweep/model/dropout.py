@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 
 import torch
@@ -21,7 +22,7 @@ class Dropout(Stochastic):
     def __init__(self, features: int | tuple[int, ...], p: float):
         super().__init__(*((features,) if isinstance(features, int) else features))
         self.p = p
-        self.quantile = NormalDist().inv_cdf(p)
+        self.quantile = NormalDist().inv_cdf(p) if p else -math.inf
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.noise.shape == self.noise_shape:

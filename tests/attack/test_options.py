@@ -12,7 +12,7 @@ from tiny import TINY, Bench
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Predictions, Reconstruction, Scores
+from privsweep.interface.records import Answers, Predictions, Reconstruction, Scores
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
 from privsweep.run.run import check_with_data, exposure_for, prior_of
@@ -24,8 +24,10 @@ FITTING = {
     "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "likelihood_inversion": ["fl_setting=split", "model=lenet"],
     "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "shadow_inversion": ["fl_setting=collaborative_inference", "model=lenet"],
 }
 BLACK_BOX = ["dataset.prior_size=100", "dataset.train_size=40", "dataset.test_size=40", "fl_setting.candidates=20"]
+ONE_EPOCH = ["fl_setting.epochs=1", "fl_setting.victims=2"]
 SHORT = ["fl_setting.rounds=1", "fl_setting.local_epochs=1", "fl_setting.victims=2"]
 
 
@@ -34,7 +36,8 @@ def composed(name: str, *more: str) -> RunSpec:
         observes = build_class(name).observes
         given = FITTING.get(name, BLACK_BOX if observes is Predictions else ["fl_setting.labels_known=true"])
         set_ = {o.partition("=")[0] for o in (*given, *more)}
-        small = [o for o in (*TINY, *SHORT) if o.partition("=")[0] not in set_]
+        short = ONE_EPOCH if "fl_setting=collaborative_inference" in given else SHORT
+        small = [o for o in (*TINY, *short) if o.partition("=")[0] not in set_]
         return build(compose([*small, f"attack={name}", *given, *more]))
 
 
@@ -104,6 +107,7 @@ def test_it_runs_or_is_refused_in_one_line(name: str, override: str) -> None:
     out = exposure_for(spec, spec.view, system, data, prior, spec.defense, rng)
     prepared = spec.attack.prepare(out.known.only(spec.attack.prepares_from), bench, rng)
     guess = spec.attack(out.seen, out.known, prepared, bench, rng)
+    guess = guess.by_name[guess.chosen] if isinstance(guess, Answers) else guess
     assert isinstance(guess, Reconstruction | Scores)
     made = guess.images if isinstance(guess, Reconstruction) else guess.decisions.double()
     assert torch.isfinite(made).all()

@@ -56,9 +56,12 @@ FITTING = {
     "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "likelihood_inversion": ["fl_setting=split", "model=lenet"],
     "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "shadow_inversion": ["fl_setting=collaborative_inference", "model=lenet"],
 }
 TEXT = {"shadow_transcription"}  # reads sentences: tests/attack/test_shadow_transcription.py holds it to the same
-FOR_SPLIT = ["attack=prior_mean", "model=lenet", "dataset.prior_size=20"]
+# Defences of what a client of collaborative inference sends.
+SENT = {"dropout_ensemble", "dropout_single", "ensembler", "random_head", "shredder", "single_noise"}
+AT_A_CLIENT = ["fl_setting=collaborative_inference", "attack=shadow_inversion", "model=lenet"]
 BLACK_BOX = ["dataset.prior_size=100", "dataset.train_size=40", "dataset.test_size=40", "fl_setting.candidates=20"]
 FEW = {"iterations": 1, "inner_iterations": 5}  # float32 amplifies the last bit, so victims compare early
 
@@ -68,6 +71,8 @@ def made(*overrides: str) -> RunSpec:
     settled = [o for o in SMALL if o.partition("=")[0] not in swept]
     if "fl_setting=split" in overrides:
         settled = [o for o in settled if "labels_known" not in o]
+    if "fl_setting=collaborative_inference" in overrides:
+        settled = [o for o in settled if "labels_known" not in o and "capture" not in o]
     return build(compose([*settled, *overrides]))
 
 
@@ -177,7 +182,7 @@ def test_a_victims_result_does_not_depend_on_who_else_is_attacked(name: str) -> 
 @pytest.mark.usefixtures("_hydra")
 @pytest.mark.parametrize("name", choices("defense"))
 def test_every_defence_acts_somewhere_and_changes_nothing_in_place(name: str) -> None:
-    spec = made(f"defense=[{name}]")
+    spec = made(f"defense=[{name}]", *(AT_A_CLIENT if name in SENT else []))
     schedule = Schedule(examples=20, batch_size=8, steps=6, rounds=2, clients=3, participation=1.0)
     [defense] = spec.defense.bind(schedule).defenses.values()
     assert spec.view is not None
