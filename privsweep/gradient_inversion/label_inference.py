@@ -57,8 +57,9 @@ def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: 
         handle.remove()
     weight = gradient[f"{output}.weight"]
     features = seen[0].view(*images.shape[:2], -1)[..., : weight.shape[2]]
-    errors = torch.linalg.lstsq(features.mT.double(), weight.mT.double(), driver="gelsd").solution
-    return errors.argmin(2)
+    # On the CPU, for the only solver of a GPU needs features of full rank.
+    errors = torch.linalg.lstsq(features.mT.double().cpu(), weight.mT.double().cpu(), driver="gelsd").solution
+    return errors.argmin(2).to(weight.device)
 
 
 def last_bias(model: nn.Module) -> str:
