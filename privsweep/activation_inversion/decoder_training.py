@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
-from privsweep.activation_inversion.initial_values import start_at_mean
+from privsweep.activation_inversion.initial_values import standardise, start_at_mean
 from privsweep.activation_inversion.own_activations import AT_ONCE, OwnActivations
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng, seeded
@@ -46,7 +46,9 @@ def train_decoders(
     for k, rng in enumerate(rngs):
         with seeded(rng.child("decoder")):
             decoder = make(own.shape)
-        start_at_mean(decoder.to(bench.device), own(own.of(k)[:AT_ONCE]), own.prior.pixels())
+        first_ones = own(own.of(k)[:AT_ONCE])
+        standardise(decoder.to(bench.device), first_ones)
+        start_at_mean(decoder, first_ones, own.prior.pixels())
         decoders.append(decoder)
     states = [decoder.state_dict() for decoder in decoders]
     start = {name: torch.stack([state[name] for state in states]) for name in states[0]}
@@ -64,7 +66,9 @@ def train_decoders(
             first += len(loss)
 
     examples = Examples(lambda rows: (own(rows), own.pixels(rows)), [own.of(k) for k in range(len(rngs))])
-    training = Training(decoders[0], start, None, mse_loss, examples, schedule, rngs)
+    fixed = {name for name, p in decoders[0].named_parameters() if not p.requires_grad}
+    trainable = (lambda name: name not in fixed) if fixed else None
+    training = Training(decoders[0], start, trainable, mse_loss, examples, schedule, rngs)
     fitted = fit(training, parallel=parallel, memory=memory, watch=watch)
     return {**{_WEIGHT + name: w for name, w in fitted.weights.items()}, "loss": losses}
 

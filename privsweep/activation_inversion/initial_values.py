@@ -1,4 +1,4 @@
-"""What a decoder starts from: He's initial values, and an output near the mean image."""
+"""What a decoder starts from: standardised features, He's initial values, and an output near the mean image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,40 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+_LEAST = 0.1  # deviation of a channel, as a part of the deviation of all
+
 Learns = nn.ConvTranspose2d | nn.Conv2d | nn.Linear
+
+
+class Standardisation(nn.Module):
+    """Takes the mean away and divides by the deviation: of every channel of a map, or of every feature.
+
+    Both are parameters that no training moves, so that decoders of differing features can be stacked.
+    """
+
+    def __init__(self, features: tuple[int, ...]):
+        super().__init__()
+        shape = (features[0], 1, 1) if len(features) == 3 else features
+        self.mean = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        self.deviation = nn.Parameter(torch.ones(shape), requires_grad=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z - self.mean) / self.deviation
+
+    def measure(self, z: Tensor) -> None:
+        """Of activations ``[n, ...]``. What hardly varies is not blown up: deviations have a least, by that of all."""
+        over = (0, 2, 3) if z.dim() == 4 else (0,)
+        least = _LEAST * z.std().clamp_min(1e-6)
+        self.mean.copy_(z.mean(over).view_as(self.mean))
+        self.deviation.copy_(z.std(over).view_as(self.deviation).clamp_min(least))
+
+
+def standardise(decoder: nn.Sequential, z: Tensor) -> None:
+    """Measures activations ``[n, ...]`` where the decoder standardises them; others stay as they are."""
+    with torch.no_grad():
+        for layer in decoder:
+            if isinstance(layer, Standardisation):
+                layer.measure(z)
 
 
 def initialise(decoder: nn.Sequential) -> None:

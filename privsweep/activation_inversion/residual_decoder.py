@@ -8,7 +8,7 @@ from math import log2, prod
 import torch
 from torch import nn
 
-from privsweep.activation_inversion.initial_values import initialise
+from privsweep.activation_inversion.initial_values import Standardisation, initialise
 from privsweep.interface.data import Domain
 from privsweep.model.residual import Residual
 
@@ -20,19 +20,20 @@ _SMALLEST = 4  # pixels a side of the map that a dense layer spreads features on
 def residual(features: Shape, domain: Domain, width: int, blocks: int) -> nn.Sequential:
     """A decoder ``[B, *features] -> [B, C, H, W]``, pixels in ``[0, 1]``.
 
-    A 3x3 convolution and ``blocks`` residual blocks; then, until the map has the size of the image, pixels repeated to
-    about twice the height and width, and a convolution and as many blocks again; a convolution to the image's channels
-    and a sigmoid. There are ``width`` channels at the image's size, and twice as many at half that size, and so on.
-    Features that are no map, or one of a single pixel, are first spread on a small one by a dense layer; a map larger
-    than the image shrinks in one step.
+    Features are standardised by those that the decoder is trained on (see ``standardise``), without which it learns
+    slowly where they are small. Then a 3x3 convolution and ``blocks`` residual blocks; and, until the map has the size
+    of the image, pixels repeated to about twice the height and width, and a convolution and as many blocks again; a
+    convolution to the image's channels and a sigmoid. There are ``width`` channels at the image's size, and twice as
+    many at half that size, and so on. Features that are no map, or one of a single pixel, are first spread on a small
+    one by a dense layer; a map larger than the image shrinks in one step.
 
     Blocks are pre-activated (He et al., "Identity mappings in deep residual networks", 2016): ReLU, 3x3 convolution,
-    twice. There is no normalisation, which would take an image's own brightness and contrast away; a block starts as
-    the identity instead (the second convolution at zero), so that training is stable. The other initial values are
-    those of He et al. (2015).
+    twice. There is no other normalisation, which would take an image's own brightness and contrast away; a block
+    starts as the identity instead (the second convolution at zero), so that training is stable. The other initial
+    values are those of He et al. (2015).
     """
     size: Size = (domain.shape[1], domain.shape[2])
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [Standardisation(features)]
     if len(features) == 3 and prod(features[1:]) > 1:
         sizes = _sizes((features[1], features[2]), size)
         channels = [width * 2**n for n in reversed(range(len(sizes)))]

@@ -53,6 +53,14 @@ def test_a_decoder_is_the_same_alone_and_among_others(data: Data, parallel: str,
             assert torch.allclose(w[k], alone[name][0], atol=2e-3), name
 
 
+def test_how_features_are_standardised_is_measured_once(data: Data) -> None:
+    assert data.prior is not None
+    prepared = trained(data, [0, 1])
+    for k in range(2):
+        own = OwnActivations([Part(heads()[k], Rng(0))], data.prior, data.domain, 1.0)
+        assert torch.allclose(prepared["weight:0.mean"][k].flatten(), own(own.of(0)).mean((0, 2, 3)), atol=1e-6)
+
+
 def test_losses_fall_and_each_decodes_what_it_was_trained_on(data: Data) -> None:
     prepared = trained(data, [0, 1])
     assert (prepared["loss"][:, -1] < prepared["loss"][:, 0]).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from privsweep.activation_inversion.initial_values import start_at_mean
+from privsweep.activation_inversion.initial_values import standardise, start_at_mean
 from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.interface.data import Domain
 from privsweep.interface.randomness import Rng, seeded
@@ -42,6 +42,14 @@ def test_it_doubles_until_the_image_has_its_size_and_narrows_on_the_way() -> Non
     assert sum(isinstance(m, Residual) for m in layers) == 4 * 2
 
 
+def test_a_dead_channel_is_not_blown_up() -> None:
+    z = torch.randn(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    z[:, 1] = 5 + 1e-4 * z[:, 1]
+    decoder = made((3, 4, 4), GREY)
+    standardise(decoder, z)
+    assert decoder[0](z)[:, 1].abs().max() < 0.01
+
+
 def test_blocks_start_as_the_identity() -> None:
     x = torch.randn(2, 16, 14, 14, generator=torch.Generator().manual_seed(0))
     for block in [m for m in made((6, 7, 7), GREY) if isinstance(m, Residual)][1:2]:
@@ -53,6 +61,10 @@ def test_blocks_start_as_the_identity() -> None:
 def test_it_begins_near_the_mean_image_however_large_the_features(features: tuple[int, ...], scale: float) -> None:
     z = scale * torch.randn(20, *features, generator=torch.Generator().manual_seed(0))
     decoder = made(features, GREY)
+    standardise(decoder, z)
+    inside = decoder[0](z)
+    assert inside.mean().abs() < 0.01
+    assert 0.9 < inside.std() < 1.1
     start_at_mean(decoder, z, torch.full((5, 1, 28, 28), 0.2))
     guess = decoder(z).detach()
     assert abs(guess.median() - 0.2) < 0.1
