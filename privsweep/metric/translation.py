@@ -29,8 +29,8 @@ def loss_a_token(model: nn.Module, weights: Tensors, split: TokenSet, domain: Tr
 def translated(model: nn.Module, inputs: Tensor, domain: TranslationDomain) -> Tensor:
     """Greedy translations int64 ``[n, Lt]`` of the sources in ``inputs`` ``[n, Ls + Lt]``: always the likeliest word.
 
-    What inputs say of the target is not read. ``model`` is in eval mode, and takes targets that are shorter than usual.
-    A translation ends with its first end, behind which there is padding, or where there is no more room.
+    What inputs say of the target is not read. ``model`` is in eval mode. A translation ends with its first end, behind
+    which there is padding, or where there is no more room.
     """
     parts = [_greedy(model, part, domain) for part in domain.sources(inputs).split(BATCH)]
     return torch.cat(parts)
@@ -41,12 +41,12 @@ def _greedy(model: nn.Module, sources: Tensor, domain: TranslationDomain) -> Ten
     words = torch.full((len(x), domain.target_length), PADDING, device=x.device)
     going = torch.arange(len(x), device=x.device)  # those that have not ended
     for place in range(domain.target_length):
-        so_far = domain.source_length + place + 1
-        words[going, place] = model(x[going, :so_far])[:, :, -1].argmax(1)
+        words[going, place] = model(x[going])[:, :, place].argmax(1)
         going = going[words[going, place] != END]
-        if not len(going) or so_far == x.shape[1]:
+        after = domain.source_length + place + 1
+        if not len(going) or after == x.shape[1]:
             break
-        x[going, so_far] = words[going, place]
+        x[going, after] = words[going, place]
     return words
 
 

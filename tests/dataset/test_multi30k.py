@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,14 @@ def test_missing_and_spoilt_files(tmp_path: Path) -> None:
     (folder / "val.de.gz").write_bytes(b"plain text")
     with pytest.raises(UserError, match=r"val\.de\.gz is no gzipped text"):
         dataset(tmp_path).load(Rng(0))
+
+
+@pytest.mark.skipif("PRIVSWEEP_DATA" not in os.environ, reason="set PRIVSWEEP_DATA to a folder of real datasets")
+def test_the_real_files_are_what_their_publishers_say() -> None:
+    folder = Path(os.environ["PRIVSWEEP_DATA"])
+    if not (folder / "multi30k").is_dir():
+        pytest.skip("no multi30k in PRIVSWEEP_DATA")
+    data = dataset(folder, max_words=45).load(Rng(0))
+    assert data.validation is not None
+    assert (len(data.train), len(data.validation), len(data.test)) == (29_000, 1_014, 1_000)
+    assert (data.domain.vocabulary, data.domain.classes) == (11_385, 19_158)
