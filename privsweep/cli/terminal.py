@@ -67,7 +67,8 @@ def finish(spec: RunSpec, record: Record) -> None:
         spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items())
         out.print(f"privacy of {_plain(name)}: {spent}")
     if record["metrics"]:
-        out.print(_metrics(record["metrics"]))
+        hidden = tuple(f"_{answer}" for answer in record.get("answers", []))  # the record has them
+        out.print(_metrics({name: v for name, v in record["metrics"].items() if not name.endswith(hidden)}))
     seconds = record["seconds"]
     spent = ", ".join(
         f"{_name(name)} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from privsweep.interface.data import Data, TextDomain
 from privsweep.interface.records import (
+    Answers,
     Exposure,
     Guess,
     Images,
@@ -56,6 +57,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
     rows = pd.DataFrame()
     answers: Mapping[str, Reconstruction] = {}
     seconds, exposure, guess = outcome.seconds, outcome.exposure, outcome.guess
+    several = {"answers": list(guess.by_name)} if isinstance(guess, Answers) else {}
     if exposure is not None and guess is not None:
         scoring = spec.scoring
         domain, threshold = outcome.data.domain, scoring.asr_threshold
@@ -68,9 +70,10 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         **header_of(spec, sign),
         "status": "complete",
         "metrics": metrics,
+        **several,
         "utility": dict(outcome.system.utility),
         "privacy": dict(outcome.privacy),
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "seconds": {name: round(value, 6) for name, value in seconds.items()},
         "environment": {**environment(bench.device), "trained_from_cache": outcome.cached, "chunks": bench.sizes},
     }
     with store.writing(sign) as folder:
