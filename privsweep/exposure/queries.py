@@ -48,7 +48,7 @@ class Client(nn.Module):
         return self._defense.activations(forwarded(self.head, x, own.child("noise")), own.child("activations"))
 
     def extra_repr(self) -> str:
-        return str(getattr(self._defense, "defenses", self._defense))
+        return f"{getattr(self._defense, 'defenses', self._defense)}, {self._rng}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+import torch
 from torch import Tensor
 
 from privsweep.interface.data import Tensors
@@ -22,6 +23,10 @@ class Alone:
         self.net, self.loss, self.data, self.defense = training.net, training.loss, training.data, defense
         self.names = moving(self.net, training.trainable)
         self.net.load_state_dict(replica(training.start, 0))
+        self.layout = torch.contiguous_format
+        if self.data.index[0].device.type == "cuda":  # whose tensor cores read pixel by pixel
+            self.layout = torch.channels_last
+            self.net.to(memory_format=self.layout)
         train_mode(self.net, set(self.names))
         parameters = dict(self.net.named_parameters())
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
@@ -36,6 +41,8 @@ class Alone:
         x, y = self.data.read(index[positions.to(index.device)])
         if self.data.augment is not None:
             x = self.data.augment(x, rng.child("augment"))
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=self.layout)
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
             grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected)
         return [grads[name] for name in self.names], value[None]

@@ -41,6 +41,11 @@ def parameters_of(model: nn.Module, weights: Tensors) -> dict[str, Tensor]:
     return {name: weights[name] for name, _ in model.named_parameters()}
 
 
+def _laid_out(grad: Tensor, like: Tensor) -> Tensor:
+    """In its parameter's memory layout: convolutions may hand out another, which fused optimisers would misread."""
+    return grad if grad.stride() == like.stride() else torch.empty_like(like).copy_(grad)
+
+
 def gradient(
     model: nn.Module, loss: Loss, x: Tensor, y: Tensor, defense: Defense, rng: Rng, expected: int | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -57,7 +62,6 @@ def gradient(
         grads = {name: g / size for name, g in total.items()}
     else:
         value = loss(forward(model, noise, x), y)
-        # Convolutions hand out gradients in another memory layout, which fused optimisers would misread.
-        parts = [g.contiguous() for g in torch.autograd.grad(value, list(named.values()))]
-        grads = dict(zip(named, parts, strict=True))
+        parts = torch.autograd.grad(value, list(named.values()))
+        grads = {name: _laid_out(g, p) for g, (name, p) in zip(parts, named.items(), strict=True)}
     return dict(defense.gradient(grads, size, rng)), value.detach()

@@ -83,6 +83,15 @@ def test_padding_enters_no_statistics_of_a_batch(data: Data) -> None:
     assert all(torch.equal(w, stack.weights[n]) for n, w in turn.weights.items())
 
 
+def test_the_layout_of_weights_in_memory_changes_nothing(data: Data) -> None:
+    """On a GPU they lie pixel by pixel; fused optimisers go by memory alone."""
+    own = labelled(data.train, Double(data), [torch.arange(60)])  # type: ignore[arg-type]
+    single = {"data": own, "start": alike(weights_of(normalised(data)), 1), "rngs": [Rng(0)]}
+    plain = fit(training(data, normalised(data), SGD, **single))
+    by_pixel = normalised(data).to(memory_format=torch.channels_last)
+    assert close(plain, fit(training(data, by_pixel, SGD, **single)))
+
+
 def test_the_learning_rate_follows_its_course(data: Data) -> None:
     cycle, cosine = (Optimizer("sgd", 0.5, 0.0, decay=d) for d in ("one_cycle", "cosine"))
     assert [round(cycle.rate(t), 3) for t in (0.0, 0.1, 0.2, 0.6, 1.0)] == [0.0, 0.25, 0.5, 0.25, 0.0]
