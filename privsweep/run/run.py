@@ -149,7 +149,7 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
     prior = spec.prior.load(rng.child("prior"))
     if prior.domain.shape != data.domain.shape:
         remedy = "take data of the same kind"
-        if isinstance(data.domain, Domain):
+        if isinstance(data.domain, Domain) and isinstance(prior.domain, Domain):
             channels, side, _ = data.domain.shape
             remedy = f"set prior.resize={side} prior.channels={'grey' if channels == 1 else 'rgb'}"
         raise UserError(
