@@ -135,10 +135,9 @@ class TextDomain(_Classified):
         """What of inputs ``[..., L]`` is a client's own: all of it."""
         return inputs
 
-    @property
-    def padding(self) -> int | None:
-        """The token that fills up short sequences, where there is one."""
-        return None
+    def words(self, tokens: Tensor) -> Tensor:
+        """Which tokens are words, bool of their shape: all but those that mark starts, ends and padding."""
+        return torch.ones_like(tokens, dtype=torch.bool)
 
     def text(self, tokens: Tensor) -> str:
         """A sequence in words, as far as they are known; here the numbers of its tokens."""

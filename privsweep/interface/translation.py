@@ -79,10 +79,6 @@ class TranslationDomain(TextDomain):
         return token_loss
 
     @property
-    def padding(self) -> int:
-        return PADDING
-
-    @property
     def target_length(self) -> int:
         return self.length - self.source_length
 
@@ -102,6 +98,9 @@ class TranslationDomain(TextDomain):
         blank = torch.full((len(sources), self.target_length), PADDING, device=sources.device)
         blank[:, 0] = START
         return torch.cat((sources, blank), 1)
+
+    def words(self, tokens: Tensor) -> Tensor:
+        return (tokens != START) & (tokens != END) & (tokens != PADDING)
 
     def text(self, tokens: Tensor) -> str:
         """A source sequence ``[Ls]`` in words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 import torch
@@ -22,25 +22,28 @@ Text = Callable[[Tensor], str]
 def score_sentences(guess: Transcription, truth: Sentences, domain: TextDomain) -> tuple[Scores, pd.DataFrame]:
     """Metrics of the whole run, and a table with one row a victim.
 
-    ``token_accuracy``: the share of tokens, padding left out, that are right; ``token_accuracy_padded``: of all places;
-    ``exact``: of sequences all of whose tokens are right; ``overlap``: the share of words that the guess has too, each
-    as often as it is there, wherever it stands, in whatever case; ``bleu``: of all sequences together. The table has
-    ``victim``, ``index`` (of its first sequence), these without ``bleu``, and every diagnostic.
+    ``token_accuracy``: the share of words that are right, in their place; ``token_accuracy_padded``: of all places,
+    those of starts, ends and padding too; ``exact``: of sequences that read as the truth does; ``overlap``: the share
+    of words that the guess has too, each as often as it is there, wherever it stands, in whatever case; ``bleu``: of
+    all sequences together. The table has ``victim``, ``index`` (of its first sequence), these without ``bleu``, and
+    every diagnostic.
 
-    Where the attack made a copy of the client, the same with ``_shadow`` are of what it reads in the copy's features,
-    and with ``_translation`` of the copy's translations, against those that the system gives.
+    The same with ``_chance`` compare every guess with the next victim's truth: what frequent words are worth. Where the
+    attack made a copy of the client, those with ``_shadow`` are of what it reads in the copy's features, and those with
+    ``_translation`` of the copy's translations, against those that the system gives.
 
     Raises ValueError for shapes that differ.
     """
-    columns, metrics = _scored(guess.tokens, truth.tokens, domain.padding, domain.text)
+    columns, metrics = _scored(guess.tokens, truth.tokens, domain, domain.text)
+    metrics |= _chance(guess.tokens, truth.tokens, domain)
     columns |= {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
     if guess.imitation is not None:
         flat = truth.tokens.flatten(0, 1)
         read = guess.imitation.guesses(flat).view(truth.tokens.shape)
-        compared = {"shadow": _scored(read, truth.tokens, domain.padding, domain.text)}
+        compared = {"shadow": _scored(read, truth.tokens, domain, domain.text)}
         if truth.translations is not None and isinstance(domain, TranslationDomain):
             made = guess.imitation.translations(flat).view(truth.translations.shape)
-            compared["translation"] = _scored(made, truth.translations, domain.padding, domain.target.text)
+            compared["translation"] = _scored(made, truth.translations, domain, domain.target.text)
         for what, (own, whole) in compared.items():
             columns |= {f"{name}_{what}": values for name, values in own.items()}
             metrics |= {f"{name}_{what}": value for name, value in whole.items()}
@@ -72,19 +75,28 @@ def sentence_table(guess: Transcription, truth: Sentences, domain: TextDomain) -
     return pd.DataFrame({"victim": victims, **columns})
 
 
-def _scored(guess: Tensor, truth: Tensor, padding: int | None, text: Text) -> tuple[dict[str, Tensor], Scores]:
+def _scored(guess: Tensor, truth: Tensor, domain: TextDomain, text: Text) -> tuple[dict[str, Tensor], Scores]:
     """Of sequences ``[V, N, L]``: values ``[V]``, and what is only known of all together."""
     if guess.shape != truth.shape:
         raise ValueError(f"guessed {tuple(guess.shape)}, the truth is {tuple(truth.shape)}")
     guess, truth = guess.cpu(), truth.cpu()
-    right = guess == truth
-    words = right.new_ones(right.shape) if padding is None else truth != padding
-    texts = [text(row) for row in guess.flatten(0, 1)], [text(row) for row in truth.flatten(0, 1)]
-    shared = torch.tensor(list(map(overlap, *texts)), dtype=torch.float64)
+    right, words = guess == truth, domain.words(truth)
+    guessed, true = ([text(row) for row in tokens.flatten(0, 1)] for tokens in (guess, truth))
+
+    def means(values: Iterable[float]) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.float64).view(truth.shape[:2]).mean(1)
+
     columns = {
         "token_accuracy": (right & words).sum((1, 2)).double() / words.sum((1, 2)).clamp_min(1),
         "token_accuracy_padded": right.double().mean((1, 2)),
-        "exact": (right | ~words).all(2).double().mean(1),
-        "overlap": shared.view(truth.shape[:2]).mean(1),
+        "exact": means(a == b for a, b in zip(guessed, true, strict=True)),
+        "overlap": means(map(overlap, guessed, true)),
     }
-    return columns, {"bleu": bleu(*texts)}
+    return columns, {"bleu": bleu(guessed, true)}
+
+
+def _chance(guess: Tensor, truth: Tensor, domain: TextDomain) -> Scores:
+    """Scores against the sentences of other victims; None where there is one victim only."""
+    columns, metrics = _scored(guess, truth.roll(-1, 0), domain, domain.text)
+    found: Scores = {**{name: float(values.mean()) for name, values in columns.items()}, **metrics}
+    return {f"{name}_chance": value if len(truth) > 1 else None for name, value in found.items()}

@@ -36,12 +36,13 @@ def test_padding_counts_where_it_says_so() -> None:
     guess[1, 0, 2] = 4
     guess[1, 0, 4:] = START
     metrics, rows = score_sentences(Transcription(guess), sentences(), DOMAIN)
-    assert rows["token_accuracy"].tolist() == [1, 3 / 4]
+    assert rows["token_accuracy"].tolist() == [1, 1 / 2]
     assert rows["token_accuracy_padded"].tolist() == [1, 3 / 7]
     assert rows["exact"].tolist() == [1, 0]
     assert rows["overlap"].tolist() == [1, 1 / 2]
     assert rows["index"].tolist() == [3, 8]
-    assert metrics["token_accuracy"] == (1 + 3 / 4) / 2
+    assert metrics["token_accuracy"] == (1 + 1 / 2) / 2
+    assert metrics["overlap_chance"] == (1 + 1 / 2) / 2, "every guess beside the next sentence"
     assert 0 < metrics["bleu"] < 1  # type: ignore[operator]
     assert score_sentences(Transcription(TRUTH), sentences(), DOMAIN)[0]["bleu"] == pytest.approx(1)
 
@@ -58,7 +59,7 @@ def test_what_the_copy_of_a_client_does_stands_beside_the_guess() -> None:
     assert metrics["overlap"] == 0
     assert metrics["overlap_shadow"] == metrics["token_accuracy_shadow"] == metrics["exact_shadow"] == 1
     assert rows["overlap_translation"].tolist() == [2 / 3, 1]
-    assert rows["token_accuracy_translation"].tolist() == [2 / 4, 0]
+    assert rows["token_accuracy_translation"].tolist() == [2 / 3, 0]
     assert metrics["shadow_loss"] == 2
     table = sentence_table(guess, sentences(), DOMAIN)
     assert list(table.columns) == [
