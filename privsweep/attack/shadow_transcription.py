@@ -29,6 +29,7 @@ from privsweep.training.local import weights_of
 Count = Annotated[int, Field(ge=1)]
 _SHARE = 10  # one in so many own pairs is held back from the shadow and the decoder, to judge them by
 _SPEAKS = 20  # steps between two lines of progress
+_AT_ONCE = 200  # held back pairs that are embedded together
 _PARTS = ("head", "tail", "decoder")
 
 
@@ -95,7 +96,8 @@ class ShadowTranscription(AttackBase):
         [head], [tail] = shadows.heads, shadows.tails
         whole = nn.Sequential(head, known.server_part, tail).eval()
         decoder = self._trained(head, own, domain, bench, rng.child("decoder"))
-        read = transcribed(decoder, head(held.tokens))
+        with torch.no_grad():
+            read = torch.cat([transcribed(decoder, head(part)) for part in held.tokens.split(_AT_ONCE)])
         truth = domain.sources(held.tokens)
         found = {"head": weights_of(head), "tail": weights_of(tail), "decoder": weights_of(decoder)}
         return {
