@@ -59,7 +59,7 @@ def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) 
 
     Those convolutions have as many channels as leave the head, with ReLU between: they stand for the noise that a
     client may add (Ensembler, section 5.1: three convolutional layers of 64 channels, "the first one simulating" the
-    client's, "and the other two" the noise).
+    client's, "and the other two" the noise). They begin as the identity (ours), without which a shadow often gets stuck.
     """
     net = known.architecture.build(known.domain, rng.child("architecture"))
     assert isinstance(net, SplitNetwork)
@@ -70,7 +70,11 @@ def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) 
         layers: list[tuple[str, nn.Module]] = list(net.head.named_children())
         for n in range(1, convolutions + 1):
             layers += [(f"shadow_act{n}", nn.ReLU())] if n > 1 else []
-            layers.append((f"shadow_conv{n}", nn.Conv2d(channels, channels, 3, padding=1)))
+            same = nn.Conv2d(channels, channels, 3, padding=1)
+            nn.init.dirac_(same.weight)
+            assert same.bias is not None
+            nn.init.zeros_(same.bias)
+            layers.append((f"shadow_conv{n}", same))
         tail = net.tail
         if len(chosen) > 1:
             weigh = LearntSelector(len(chosen)) if guess.learnt else Selector(len(chosen), range(len(chosen)))
