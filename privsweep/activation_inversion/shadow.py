@@ -59,7 +59,7 @@ def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) 
 
     Those convolutions have as many channels as leave the head, with ReLU between: they stand for the noise that a
     client may add (Ensembler, section 5.1: three convolutional layers of 64 channels, "the first one simulating" the
-    client's, "and the other two" the noise). They begin as the identity (ours), without which a shadow often gets stuck.
+    client's, "and the other two" the noise). They begin as the identity (ours): without it a shadow often gets stuck.
     """
     net = known.architecture.build(known.domain, rng.child("architecture"))
     assert isinstance(net, SplitNetwork)
