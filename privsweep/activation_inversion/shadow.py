@@ -33,7 +33,7 @@ _SPEAKS = 20  # steps between two lines of progress
 
 
 @dataclass(frozen=True)
-class Guess:
+class Choice:
     """Which of the server's networks a shadow network is built around, and how their answers are weighed."""
 
     networks: tuple[int, ...]
@@ -54,7 +54,7 @@ def server_networks(part: nn.Module) -> list[nn.Module]:
     return list(part.nets) if isinstance(part, Bodies) else [part]
 
 
-def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) -> SplitNetwork:
+def shadow_network(known: Knowledge, choice: Choice, convolutions: int, rng: Rng) -> SplitNetwork:
     """A head like the client's with ``convolutions`` 3x3 convolutions behind it, the server's networks, and a tail.
 
     Those convolutions have as many channels as leave the head, with ReLU between: they stand for the noise that a
@@ -64,7 +64,7 @@ def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) 
     net = known.architecture.build(known.domain, rng.child("architecture"))
     assert isinstance(net, SplitNetwork)
     nets = server_networks(known.server_part)
-    chosen = [deepcopy(nets[i]) for i in guess.networks]
+    chosen = [deepcopy(nets[i]) for i in choice.networks]
     with seeded(rng.child("layers")):
         channels = net.sent[0]
         layers: list[tuple[str, nn.Module]] = list(net.head.named_children())
@@ -77,7 +77,7 @@ def shadow_network(known: Knowledge, guess: Guess, convolutions: int, rng: Rng) 
             layers.append((f"shadow_conv{n}", same))
         tail = net.tail
         if len(chosen) > 1:
-            weigh = LearntSelector(len(chosen)) if guess.learnt else Selector(len(chosen), range(len(chosen)))
+            weigh = LearntSelector(len(chosen)) if choice.learnt else Selector(len(chosen), range(len(chosen)))
             wide = widened(net.tail, len(chosen))
             tail = nn.Sequential(OrderedDict([("selector", weigh), *wide.named_children()]))
     body = Bodies(chosen) if len(chosen) > 1 else chosen[0]
@@ -97,7 +97,7 @@ class Shadows:
 
 def train_shadows(
     known: Knowledge,
-    guesses: Sequence[Guess],
+    choices: Sequence[Choice],
     convolutions: int,
     schedule: LocalSchedule,
     held: ImageSet | TokenSet,
@@ -107,12 +107,12 @@ def train_shadows(
     parallel: Parallel,
     statistics: float = 0.0,
 ) -> Shadows:
-    """Shadows for guesses of as many networks each, trained on ``own`` and judged on ``held``.
+    """Shadows for choices of as many networks each, trained on ``own`` and judged on ``held``.
 
     statistics: weight of the distance from what the server's batch normalisation has seen, see ``BesideStatistics``.
     """
-    rngs = [rng.child(guess.name) for guess in guesses]
-    nets = [shadow_network(known, g, convolutions, r).to(bench.device) for g, r in zip(guesses, rngs, strict=True)]
+    rngs = [rng.child(choice.name) for choice in choices]
+    nets = [shadow_network(known, g, convolutions, r).to(bench.device) for g, r in zip(choices, rngs, strict=True)]
     trained: list[nn.Module] = [*nets]
     loss, prefix = known.domain.loss, ""
     if statistics:
@@ -134,11 +134,11 @@ def train_shadows(
     weights = {name.removeprefix(prefix): w for name, w in fitted.weights.items()}
     judged = [_judge(net, _replica(weights, k), held, known) for k, net in enumerate(nets)]
     activations = torch.zeros(len(nets), len(server_networks(known.server_part)), device=bench.device)
-    for k, (net, guess) in enumerate(zip(nets, guesses, strict=True)):
+    for k, (net, choice) in enumerate(zip(nets, choices, strict=True)):
         net.load_state_dict(_replica(weights, k))
         weigh = net.tail[0]
-        learnt = weigh.scores.softmax(0) if isinstance(weigh, LearntSelector) else 1 / len(guess.networks)
-        activations[k, list(guess.networks)] = torch.as_tensor(learnt, device=bench.device).detach()
+        learnt = weigh.scores.softmax(0) if isinstance(weigh, LearntSelector) else 1 / len(choice.networks)
+        activations[k, list(choice.networks)] = torch.as_tensor(learnt, device=bench.device).detach()
     return Shadows(
         [net.head.eval() for net in nets],
         [net.tail.eval() for net in nets],

@@ -14,7 +14,7 @@ from privsweep.activation_inversion.decoder_training import Make, decode, train_
 from privsweep.activation_inversion.mirror_decoder import mirror
 from privsweep.activation_inversion.own_activations import OwnActivations, Part
 from privsweep.activation_inversion.residual_decoder import residual
-from privsweep.activation_inversion.shadow import Guess, server_networks, shadow_network, subsets, train_shadows
+from privsweep.activation_inversion.shadow import Choice, server_networks, shadow_network, subsets, train_shadows
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
@@ -103,7 +103,7 @@ class ShadowInversion(AttackBase):
         return None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
-        """Decoders ``[R, ...]``, one a guess; of every guess ``shadow_loss`` and ``shadow_accuracy``, ``[R]``."""
+        """Decoders ``[R, ...]``, one a choice; of every choice ``shadow_loss`` and ``shadow_accuracy``, ``[R]``."""
         order = rng.child("held").permutation(len(known.prior)).to(bench.device)
         held, own = known.prior.take(order[::_SHARE]), known.prior.take(order[torch.arange(len(order)) % _SHARE != 0])
         found: list[dict[str, Tensor]] = []
@@ -121,7 +121,7 @@ class ShadowInversion(AttackBase):
                 self.parallel,
                 self.statistics,
             )
-            rngs = [rng.child(guess.name) for guess in group]
+            rngs = [rng.child(choice.name) for choice in group]
             heads = [Part(head, r.child("shadow")) for head, r in zip(shadows.heads, rngs, strict=True)]
             images = OwnActivations(heads, known.prior, known.domain, self.memory)
             schedule = LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, self.batch_size)
@@ -139,10 +139,10 @@ class ShadowInversion(AttackBase):
     def __call__(
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
     ) -> Reconstruction | Answers:
-        guesses = [guess for group in self._groups(known) for guess in group]
+        guesses = [guess for group in self._groups(known) for choice in group]
         answers: dict[str, Reconstruction] = {}
         victims = len(seen.z)
-        for k, guess in enumerate(guesses):
+        for k, choice in enumerate(choices):
             pixels = decode(self._make(known), prepared, seen.z.flatten(0, 1), k)
             images = known.domain.inputs(pixels.view(*seen.z.shape[:2], *known.domain.shape))
             diagnostics = {
@@ -151,25 +151,25 @@ class ShadowInversion(AttackBase):
                 "decoder_mse": prepared["loss"][k, -1].expand(victims),
             }
             diverged = ~images.isfinite().flatten(1).all(1)
-            answers[guess.name] = Reconstruction(images=images, diverged=diverged, diagnostics=diagnostics)
-        chosen = guesses[int(prepared["shadow_loss"].nan_to_num(torch.inf).argmin())].name
+            answers[choice.name] = Reconstruction(images=images, diverged=diverged, diagnostics=diagnostics)
+        chosen = choices[int(prepared["shadow_loss"].nan_to_num(torch.inf).argmin())].name
         return answers[chosen] if len(answers) == 1 else Answers(answers, chosen)
 
-    def _groups(self, known: Knowledge) -> Sequence[Sequence[Guess]]:
-        """The guesses, those around as many networks together."""
+    def _groups(self, known: Knowledge) -> Sequence[Sequence[Choice]]:
+        """The choices, those around as many networks together."""
         count = len(server_networks(known.server_part))
         every = tuple(range(count))
         if self.strategy == "adaptive":
-            return [[Guess(every, learnt=count > 1)]]
+            return [[Choice(every, learnt=count > 1)]]
         if self.strategy in ("selected", "exchanged"):
             used = known.selector.nonzero().flatten().tolist()
             if self.strategy == "exchanged":
                 used = sorted([*used[1:], next(i for i in every if i not in used)])
-            return [[Guess(tuple(used), learnt=False)]]
+            return [[Choice(tuple(used), learnt=False)]]
         if self.strategy == "each":
-            return [[Guess((i,), learnt=False) for i in every]]
+            return [[Choice((i,), learnt=False) for i in every]]
         tried = subsets(count)
-        return [[Guess(t, learnt=False) for t in tried if len(t) == size] for size in range(1, count + 1)]
+        return [[Choice(t, learnt=False) for t in tried if len(t) == size] for size in range(1, count + 1)]
 
     def _make(self, known: Knowledge) -> Make:
         if self.decoder == "residual":
@@ -177,7 +177,7 @@ class ShadowInversion(AttackBase):
 
         def mirrored(features: tuple[int, ...]) -> nn.Sequential:
             with torch.device("meta"):
-                shadow = shadow_network(known, Guess((0,), learnt=False), self.convolutions, Rng(0))
+                shadow = shadow_network(known, Choice((0,), learnt=False), self.convolutions, Rng(0))
             return mirror(shadow.head, known.domain, None, None)
 
         return mirrored

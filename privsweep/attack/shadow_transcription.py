@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.activation_inversion.shadow import Guess, server_networks, shadow_network, train_shadows
+from privsweep.activation_inversion.shadow import Choice, server_networks, shadow_network, train_shadows
 from privsweep.activation_inversion.token_decoder import TokenDecoder, transcribed
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
@@ -91,7 +91,7 @@ class ShadowTranscription(AttackBase):
         held, own = prior.take(order[first]), prior.take(order[~first])
         schedule = LocalSchedule(Optimizer("adam", self.shadow_lr, 0.0), self.shadow_epochs, None, self.batch_size)
         shadows = train_shadows(
-            known, [_guess(known)], 0, schedule, held, own, rng.child("shadow"), bench, "sequential"
+            known, [_choice(known)], 0, schedule, held, own, rng.child("shadow"), bench, "sequential"
         )  # fmt: skip
         [head], [tail] = shadows.heads, shadows.tails
         whole = nn.Sequential(head, known.server_part, tail).eval()
@@ -109,7 +109,7 @@ class ShadowTranscription(AttackBase):
     def __call__(self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Transcription:
         domain = known.domain
         assert isinstance(domain, TranslationDomain)
-        shadow = shadow_network(known, _guess(known), 0, Rng(0)).to(bench.device).eval()
+        shadow = shadow_network(known, _choice(known), 0, Rng(0)).to(bench.device).eval()
         with seeded(Rng(0)):
             decoder = self._decoder(seen.z.shape[-1], domain).to(bench.device).eval()
         for part, net in zip(_PARTS, (shadow.head, shadow.tail, decoder), strict=True):
@@ -164,7 +164,7 @@ class Shadow:
         return translated(self.net, self.domain.untranslated(tokens), self.domain)
 
 
-def _guess(known: Knowledge) -> Guess:
+def _choice(known: Knowledge) -> Choice:
     """All networks of the server; of several the weights are learnt."""
     every = tuple(range(len(server_networks(known.server_part))))
-    return Guess(every, learnt=len(every) > 1)
+    return Choice(every, learnt=len(every) > 1)

@@ -36,16 +36,16 @@ class Client(nn.Module):
 
     def __init__(self, head: nn.Module, defense: Defense, rng: Rng):
         super().__init__()
-        self.head, self._defense, self._rng, self._asked = head.eval(), defense, rng, 0
+        self._head, self._defense, self._rng, self._asked = head.eval(), defense, rng, 0
 
     def forward(self, x: Tensor) -> Tensor:
         own = self._rng.child(self._asked)
         self._asked += 1
-        parts = [self._sent(part, own.child(n)) for n, part in enumerate(x.split(_AT_ONCE))]
-        return torch.cat(parts)
+        return torch.cat([self.sent(part, own.child(n)) for n, part in enumerate(x.split(_AT_ONCE))])
 
-    def _sent(self, x: Tensor, own: Rng) -> Tensor:
-        return self._defense.activations(forwarded(self.head, x, own.child("noise")), own.child("activations"))
+    def sent(self, x: Tensor, rng: Rng) -> Tensor:
+        """For inputs ``[n, ...]``, with draws from ``rng``."""
+        return self._defense.activations(forwarded(self._head, x, rng.child("noise")), rng.child("activations"))
 
     def extra_repr(self) -> str:
         return f"{getattr(self._defense, 'defenses', self._defense)}, {self._rng}"
@@ -103,7 +103,7 @@ class QueryView:
         at = index[:, 0].to(device)
         x, client = data.domain.queries_of(data.test, at), Client(net.head, defense, own.child("victims"))
         # One by one, so that what is drawn for a victim does not depend on the others.
-        z = torch.stack([client._sent(x[v, None], own.child("victim", v)) for v in range(len(x))])
+        z = torch.stack([client.sent(x[v, None], own.child("victim", v)) for v in range(len(x))])
         known = Knowledge(
             domain=data.domain,
             loss=defense.loss(data.domain.loss),
