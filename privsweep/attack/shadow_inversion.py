@@ -139,7 +139,7 @@ class ShadowInversion(AttackBase):
     def __call__(
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
     ) -> Reconstruction | Answers:
-        guesses = [guess for group in self._groups(known) for choice in group]
+        choices = [choice for group in self._groups(known) for choice in group]
         answers: dict[str, Reconstruction] = {}
         victims = len(seen.z)
         for k, choice in enumerate(choices):
