@@ -108,6 +108,11 @@ def test_a_random_head_is_that_of_no_training_and_costs_accuracy(data: Data) -> 
         same = torch.equal(weight, random.snapshots[30][name])
         assert same != name.startswith("head."), name
     assert not torch.equal(net.head[0].weight, second.head[0].weight)
+    noisy = ["fl_setting.epochs=1", "defense=[single_noise,random_head]", "defense.random_head.trained=true"]
+    (_, own, _), (_, swapped, _) = (trained(made(*given), data) for given in (["defense=[single_noise]"], noisy))
+    first, other = own.head[-1].drawn, swapped.head[-1].drawn  # of the noise that both heads end with
+    assert not torch.equal(first, other)
+    assert torch.equal(first.flatten().sort().values, other.flatten().sort().values)
 
 
 def test_shredder_learns_noise_alone(data: Data) -> None:
