@@ -16,7 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from privsweep.activation_inversion.statistics import BesideStatistics, beside_statistics
+from privsweep.activation_inversion.statistics import BesideStatistics
 from privsweep.interface.data import ImageSet, Tensors, TokenSet
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Knowledge
@@ -24,6 +24,7 @@ from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Training, labelled
 from privsweep.metric.accuracy import accuracy, outputs_of
 from privsweep.model.ensemble import Bodies, LearntSelector, Selector, widened
+from privsweep.model.loss_term import plus_last_output
 from privsweep.model.split_network import SplitNetwork
 from privsweep.training.fit import fit
 from privsweep.training.stacked import Parallel
@@ -117,7 +118,7 @@ def train_shadows(
     loss, prefix = known.domain.loss, ""
     if statistics:
         trained = [BesideStatistics(net, net.body) for net in nets]
-        loss, prefix = beside_statistics(loss, statistics), "net."
+        loss, prefix = plus_last_output(loss, statistics), "net."
     states = [net.state_dict() for net in trained]
     start = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     every = torch.arange(len(own), device=own.labels.device)

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from privsweep.interface.data import Loss
-
 
 class BesideStatistics(nn.Module):
     """``net`` with one more output: the distance of its batch from the running statistics within ``watched``.
@@ -43,8 +41,3 @@ class BesideStatistics(nn.Module):
         shift = (z.mean(1) - layer.running_mean).square() / expected
         spread = ((z.var(1, correction=0) + layer.eps) / expected).log().square()
         self._found.append((shift + spread).mean())
-
-
-def beside_statistics(loss: Loss, weight: float) -> Loss:
-    """``loss`` of a network's own outputs, and ``weight`` times the distance that stands in the last one."""
-    return lambda outputs, y: loss(outputs[:, :-1], y) + weight * outputs[:, -1].mean()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from typing import Annotated
 
@@ -14,11 +12,10 @@ from torch import nn
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
-from privsweep.interface.errors import UserError
-from privsweep.interface.randomness import Rng, seeded
+from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training
 from privsweep.model.dropout import Dropout
-from privsweep.model.ensemble import Bodies, PerNetwork, widened
+from privsweep.model.ensemble import PerNetwork, ensembled
 from privsweep.model.split_network import SplitNetwork, split_by_setting
 
 
@@ -34,20 +31,9 @@ class DropoutEnsemble(Defense):
     p: Annotated[float, Field(ge=0, lt=1)]
 
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:
-        net = split_by_setting(model, "dropout_ensemble")
-        try:
-            with seeded(rng):
-                tail = widened(net.tail, self.networks)
-        except ValueError as error:
-            raise UserError(
-                f"defense=dropout_ensemble: the client's tail must begin with a linear layer ({error}); take "
-                "fl_setting.second_split=1"
-            ) from error
         dropout = PerNetwork(Dropout((self.networks, 1), self.p), self.networks)
-        bodies = Bodies([net.body, *(deepcopy(net.body) for _ in range(self.networks - 1))])
-        return net.with_parts(
-            body=bodies, tail=nn.Sequential(OrderedDict([("dropout", dropout), *tail.named_children()]))
-        )
+        net = split_by_setting(model, "dropout_ensemble")
+        return ensembled(net, self.networks, ("dropout", dropout), "dropout_ensemble", rng)
 
     def fit(
         self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from privsweep.interface.component import component
-from privsweep.interface.data import Loss, Tensors
+from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
-from privsweep.interface.randomness import Rng, seeded
+from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training, replica
-from privsweep.model.ensemble import Bodies, Selector, widened
+from privsweep.model.ensemble import Selector, ensembled
+from privsweep.model.loss_term import plus_last_output
 from privsweep.model.perturbation import FixedNoise
 from privsweep.model.split_network import SplitNetwork, appended, split_by_setting
 
@@ -54,20 +54,9 @@ class Ensembler(Defense):
 
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         net = split_by_setting(model, "ensembler")
-        try:
-            with seeded(rng.child("tail")):
-                tail = widened(net.tail, self.networks)
-        except ValueError as error:
-            raise UserError(
-                f"defense.ensembler: the client's tail must begin with a linear layer ({error}); take "
-                "fl_setting.second_split=1"
-            ) from error
-        selector = Selector(self.networks, self.chosen(rng))
-        return net.with_parts(
-            head=_noisy(net, self.sigma, rng.child("noise")).head,
-            body=Bodies([net.body, *(deepcopy(net.body) for _ in range(self.networks - 1))]),
-            tail=nn.Sequential(OrderedDict([("selector", selector), *tail.named_children()])),
-        )
+        selector = ("selector", Selector(self.networks, self.chosen(rng)))
+        several = ensembled(net, self.networks, selector, "ensembler", rng.child("tail"))
+        return several.with_parts(head=_noisy(net, self.sigma, rng.child("noise")).head)
 
     def chosen(self, rng: Rng) -> list[int]:
         """The numbers of the selected networks."""
@@ -100,7 +89,7 @@ class Ensembler(Defense):
                 net=second,
                 start={**{f"net.{n}": w for n, w in start.items()}, **state},
                 trainable=["net.head", "net.tail"],
-                loss=_regularised(training.loss, self.regularisation),
+                loss=plus_last_output(training.loss, self.regularisation),
                 schedule=replace(training.schedule, epochs=epochs),
                 rngs=[rng.child("second stage")],
             )
@@ -145,10 +134,6 @@ class _Regularised(nn.Module):
         answers = [body(sent) if i in self.chosen else unasked for i, body in enumerate(bodies)]
         logits = self.net.tail(torch.cat(answers, 1))
         return torch.cat([logits, torch.stack(similar, 1).amax(1, keepdim=True)], 1)
-
-
-def _regularised(loss: Loss, weight: float) -> Loss:
-    return lambda outputs, y: loss(outputs[:, :-1], y) + weight * outputs[:, -1].mean()
 
 
 def _noisy(net: SplitNetwork, sigma: float, rng: Rng) -> SplitNetwork:

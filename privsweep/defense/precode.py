@@ -13,6 +13,7 @@ from privsweep.interface.data import Loss
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.loss_term import plus_last_output
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import LinearBesideLossTerm
 from privsweep.model.variational_bottleneck import Bottleneck
@@ -58,4 +59,4 @@ class Precode(Defense):
         return nn.Sequential(OrderedDict([*layers[:-1], *replaced]))
 
     def loss(self, loss: Loss) -> Loss:
-        return lambda outputs, y: loss(outputs[:, :-1], y) + self.beta * outputs[:, -1].mean()
+        return plus_last_output(loss, self.beta)

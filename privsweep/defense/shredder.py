@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.interface.component import component
-from privsweep.interface.data import Loss, Tensors
+from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.training import LocalSchedule, Optimizer, Training
+from privsweep.model.loss_term import plus_last_output
 from privsweep.model.perturbation import NoiseCollection
 from privsweep.model.split_network import SplitNetwork, appended, split_by_setting
 
@@ -63,7 +64,7 @@ class Shredder(Defense):
                 net=second,
                 start={f"net.{name}": w for name, w in {**first, **learnt}.items()},
                 trainable=["net.head.noise"],
-                loss=_magnified(training.loss, self.magnitude),
+                loss=plus_last_output(training.loss, -self.magnitude),
                 schedule=LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, size),
                 rngs=[rng.child("noise")],
             )
@@ -83,7 +84,3 @@ class _Magnified(nn.Module):
         assert isinstance(noise, NoiseCollection)
         outputs = self.net(x)
         return torch.cat([outputs, noise.noises.abs().mean().expand(len(outputs), 1)], 1)
-
-
-def _magnified(loss: Loss, weight: float) -> Loss:
-    return lambda outputs, y: loss(outputs[:, :-1], y) - weight * outputs[:, -1].mean()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.split_network import SplitNetwork
 
 
 class Bodies(nn.Module):
@@ -68,6 +73,25 @@ def widened(tail: nn.Sequential, networks: int) -> nn.Sequential:
         raise ValueError(f"{name} is {type(first).__name__}, not linear")
     wide = nn.Linear(networks * first.in_features, first.out_features, bias=first.bias is not None)
     return nn.Sequential(OrderedDict([(name, wide), *layers[1:]]))
+
+
+def ensembled(net: SplitNetwork, networks: int, weigh: tuple[str, nn.Module], defense: str, rng: Rng) -> SplitNetwork:
+    """``net`` with so many bodies, all like its own, and ``weigh``, by name, before a tail that reads them all.
+
+    Raises UserError, for ``defense``, where the tail does not begin with a linear layer.
+    """
+    try:
+        with seeded(rng):
+            tail = widened(net.tail, networks)
+    except ValueError as error:
+        raise UserError(
+            f"defense={defense}: the client's tail must begin with a linear layer ({error}); take "
+            "fl_setting.second_split=1"
+        ) from error
+    return net.with_parts(
+        body=Bodies([net.body, *(deepcopy(net.body) for _ in range(networks - 1))]),
+        tail=nn.Sequential(OrderedDict([weigh, *tail.named_children()])),
+    )
 
 
 class PerNetwork(nn.Module):

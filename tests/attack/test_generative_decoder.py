@@ -23,7 +23,9 @@ from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
 from privsweep.store.fingerprint import checksum_of
 
-CUT = sorted({p.stem for p in (CONF / "model").glob("*.yaml")} - {"torchvision"})  # no sequence of layers
+CUT = sorted(
+    {p.stem for p in (CONF / "model").glob("*.yaml")} - {"torchvision", "translation_transformer"}
+)  # no sequence of layers; no images
 LENET = ConvNet(
     width=8, layers=[1, 1], depth=2, kernel=5, pool_after=[1, 2], pooling="max", norm="none", fc=[16], fc_width=None,
     activation="relu", init="default", init_bound=0.5,

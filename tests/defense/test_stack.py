@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import Bench, central
+from torch import nn
 
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, Tensors
@@ -20,21 +21,27 @@ SCHEDULE = Schedule(examples=20, batch_size=8, steps=6, rounds=2, clients=1, par
 
 
 class Twice(Defense):
-    def fit(self, fit: Callable[[Training], Tensors], training: Training, rng: Rng) -> Tensors:
+    def fit(
+        self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng
+    ) -> Tensors:
         return fit(replace(training, start=fit(training), rngs=[rng.child("again")]))
 
 
 class Halved(Defense):
     """Ends with weights that no stage had."""
 
-    def fit(self, fit: Callable[[Training], Tensors], training: Training, rng: Rng) -> Tensors:
+    def fit(
+        self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng
+    ) -> Tensors:
         return {name: w / 2 for name, w in fit(training).items()}
 
 
 class Three(Defense):
     """Ends with the mean of three networks from one start, trained together."""
 
-    def fit(self, fit: Callable[[Training], Tensors], training: Training, rng: Rng) -> Tensors:
+    def fit(
+        self, fit: Callable[[Training], Tensors], training: Training, fresh: Callable[[Rng], nn.Module], rng: Rng
+    ) -> Tensors:
         start = {name: w.expand(3, *w.shape[1:]) for name, w in training.start.items()}
         data = replace(training.data, index=[*training.data.index] * 3)
         rngs = [rng.child("network", k) for k in range(3)]

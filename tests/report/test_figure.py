@@ -49,7 +49,7 @@ def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: 
         folder.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"victim": [0, 1], "ssim": [number / 10, 0.5]}).to_csv(folder / "victims.csv", index=False)
         pd.DataFrame({"round": [1, 2, 3], "train_accuracy": random.random(3)}).to_csv(folder / "training.csv")
-        save_images(folder, random.random((2, 1, 3, 8, 8)), random.random((2, 1, 3, 8, 8)))
+        save_images(folder, random.random((2, 1, 3, 8, 8)), random.random((2, 1, 3, 8, 8)), {})
         records[job] = {"signature": job, "status": "complete", "scale": scale, "metrics": {"ssim": number / 10}}
     return fill_table(table(figure), records, scale, folder=lambda sign: root / sign)
 
@@ -84,7 +84,7 @@ def test_boxes_are_over_the_victims_of_all_seeds(tmp_path: Path) -> None:
 
 def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
     truth, guess = np.linspace(0, 1, 512).reshape(2, 2, 2, 8, 8), np.full((2, 2, 2, 8, 8), 1.5)
-    save_images(tmp_path, truth, guess)
+    save_images(tmp_path, truth, guess, {})
     found = load_images(tmp_path)
     assert found is not None
     assert np.abs(found[0] / 255 - truth).max() <= 0.5 / 255 + 1e-9

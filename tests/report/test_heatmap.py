@@ -40,7 +40,7 @@ def filled(root: Path, numbers: dict[str, tuple[float | None, ...]] = NUMBERS, *
             job = f"{column}-s{seed}"
             (root / job).mkdir(parents=True)
             pd.DataFrame({"victim": [0, 1], "ssim": [0.25, 0.75]}).to_csv(root / job / "victims.csv", index=False)
-            save_images(root / job, np.zeros((2, 1, 3, 4, 4)), np.full((2, 1, 3, 4, 4), 0.5))
+            save_images(root / job, np.zeros((2, 1, 3, 4, 4)), np.full((2, 1, 3, 4, 4), 0.5), {})
             records[job] = {"signature": job, "status": "complete", "scale": "quick", "metrics": {"ssim": value}}
     return fill_table(Table.from_config(config, "my/map", spec), records, "quick", folder=lambda sign: root / sign)
 
