@@ -107,11 +107,17 @@ def train_shadows(
     bench: Bench,
     parallel: Parallel,
     statistics: float = 0.0,
+    restarts: int = 1,
 ) -> Shadows:
     """Shadows for choices of as many networks each, trained on ``own`` and judged on ``held``.
 
     statistics: weight of the distance from what the server's batch normalisation has seen, see ``BesideStatistics``.
+    restarts: shadows for every choice, from other initial values; the one with the least loss on ``held`` is kept.
     """
+    if restarts > 1:
+        given = (known, choices, convolutions, schedule, held, own)
+        tried = [train_shadows(*given, rng.child("restart", n), bench, parallel, statistics) for n in range(restarts)]
+        return _best(tried)
     rngs = [rng.child(choice.name) for choice in choices]
     nets = [shadow_network(known, g, convolutions, r).to(bench.device) for g, r in zip(choices, rngs, strict=True)]
     trained: list[nn.Module] = [*nets]
@@ -146,6 +152,19 @@ def train_shadows(
         torch.tensor([loss for loss, _ in judged], device=bench.device),
         torch.tensor([right for _, right in judged], device=bench.device),
         activations,
+    )
+
+
+def _best(tried: Sequence[Shadows]) -> Shadows:
+    """Of several shadows for the same choices, those that judge best."""
+    winners = torch.stack([shadows.losses for shadows in tried]).nan_to_num(torch.inf).argmin(0).tolist()
+    won = [(tried[n], k) for k, n in enumerate(winners)]
+    return Shadows(
+        [shadows.heads[k] for shadows, k in won],
+        [shadows.tails[k] for shadows, k in won],
+        torch.stack([shadows.losses[k] for shadows, k in won]),
+        torch.stack([shadows.accuracies[k] for shadows, k in won]),
+        torch.stack([shadows.activations[k] for shadows, k in won]),
     )
 
 

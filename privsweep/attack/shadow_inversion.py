@@ -54,6 +54,7 @@ class ShadowInversion(AttackBase):
     strategy: Literal["each", "adaptive", "selected", "exchanged", "subsets"]
     convolutions: Annotated[int, Field(ge=0)]
     statistics: Annotated[float, Field(ge=0)]
+    restarts: Count
     shadow_epochs: Count
     shadow_lr: Annotated[float, Field(gt=0)]
     decoder: Literal["residual", "mirror"]
@@ -120,6 +121,7 @@ class ShadowInversion(AttackBase):
                 bench,
                 self.parallel,
                 self.statistics,
+                self.restarts,
             )
             rngs = [rng.child(choice.name) for choice in group]
             heads = [Part(head, r.child("shadow")) for head, r in zip(shadows.heads, rngs, strict=True)]

@@ -107,6 +107,15 @@ def test_one_network_has_one_answer_whatever_the_strategy(data: Data) -> None:
     assert all(torch.equal(i, images[0]) for i in images)
 
 
+def test_of_several_shadows_the_one_that_judges_best_is_kept(data: Data) -> None:
+    losses = []
+    for restarts in (2, 3, 4):
+        guess, _ = attacked(made(f"attack.restarts={restarts}"), data)
+        assert isinstance(guess, Reconstruction)
+        losses.append(float(guess.diagnostics["shadow_loss"][0]))
+    assert losses == sorted(losses, reverse=True)
+
+
 def test_the_servers_networks_stay_as_they_are_and_statistics_change_the_shadow(data: Data) -> None:
     plain, _ = attacked(made("model=resnet18", "model.width=4"), data)
     fitted, _ = attacked(made("model=resnet18", "model.width=4", "attack.statistics=1.0"), data)
