@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
+from privsweep.interface.asked import Imitation, Query
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
 
 
@@ -62,15 +63,6 @@ class Release:
 
 
 Observation = Update | Activations | Predictions | Release
-
-
-class Query(Protocol):
-    """What a client sends for model inputs ``[n, C, H, W]``, as often as is asked: ``[n, ...]``.
-
-    A client whose noise is drawn anew draws it for every call.
-    """
-
-    def __call__(self, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -192,18 +184,6 @@ class Scores:
     scores: Tensor  # [M], higher: rather a member
     decisions: Tensor  # bool [M], by a threshold that the attack chose without the truth
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [M]
-
-
-class Imitation(Protocol):
-    """An adversary's copy of a client, on which its attack was made; the true sequences tell what became of it."""
-
-    def guesses(self, tokens: Tensor) -> Tensor:
-        """What the attack makes of the features of the copy, int64 ``[n, L]``, for sequences ``[n, L]``."""
-        ...
-
-    def translations(self, tokens: Tensor) -> Tensor:
-        """The copy's own translations, int64 ``[n, L']``."""
-        ...
 
 
 @dataclass(frozen=True)
