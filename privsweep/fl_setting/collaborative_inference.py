@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -18,7 +18,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench, View
-from privsweep.interface.training import Decay, LocalSchedule, Optimizer
+from privsweep.interface.training import Decay, Optimizer
 from privsweep.model.split_network import Point, SplitArchitecture
 from privsweep.training.augmentation import Augmentation, crop_flip
 from privsweep.training.central import train_centrally
@@ -46,13 +46,8 @@ class CollaborativeInference(SingleParty):
     training_data_known: ExposureOnly[bool]
     selector_known: ExposureOnly[bool]
 
-    training_calls: ClassVar[frozenset[str]] = SingleParty.training_calls
-
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay, self.decay)
-
-    def local_schedule(self) -> LocalSchedule:
-        return LocalSchedule(self.rule(), 1, None, self.batch_size)
 
     def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
         return self._cut(model).build(domain, rng)
