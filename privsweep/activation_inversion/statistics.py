@@ -36,8 +36,12 @@ class BesideStatistics(nn.Module):
         assert isinstance(layer, _BatchNorm)
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        z = given[0].transpose(0, 1).flatten(1)
+        z = given[0]
+        over = [d for d in range(z.dim()) if d != 1]
+        mean = z.mean(over)
+        # Two passes: PyTorch's own variance takes one value at a time on a CPU.
+        variance = (z - mean.view(1, -1, *[1] * (z.dim() - 2))).square().mean(over)
         expected = layer.running_var + layer.eps
-        shift = (z.mean(1) - layer.running_mean).square() / expected
-        spread = ((z.var(1, correction=0) + layer.eps) / expected).log().square()
+        shift = (mean - layer.running_mean).square() / expected
+        spread = ((variance + layer.eps) / expected).log().square()
         self._found.append((shift + spread).mean())

@@ -48,7 +48,7 @@ class ShadowInversion(AttackBase):
     Where the server holds one network, all are the same.
 
     With ``statistics`` the shadow also fits the running statistics of the server's batch normalisation, that many times
-    their distance (ours; Ensembler's attacker does not: 0).
+    their distance (ours: Ensembler's attacker does not, and often gets stuck).
     """
 
     strategy: Literal["each", "adaptive", "selected", "exchanged", "subsets"]

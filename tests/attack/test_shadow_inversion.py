@@ -58,7 +58,7 @@ def test_undefended_features_give_images_away() -> None:
     deeper = ["model.norm=batch", "model.depth=4", "model.layers=[1,1,2,2]", "model.pool_after=[2,4]"]
     learns = ["fl_setting.epochs=12", "fl_setting.batch_size=32", "fl_setting.optimizer=adam", "fl_setting.lr=0.01"]
     attack = ["attack.shadow_epochs=12", "attack.epochs=6", "attack.batch_size=16", "attack.width=8"]
-    rates = ["attack.lr=3e-3", "attack.shadow_lr=3e-3", "attack.statistics=1.0"]
+    rates = ["attack.lr=3e-3", "attack.shadow_lr=3e-3", "attack.restarts=3"]
     spec = made("model.width=8", "model.kernel=3", *deeper, *learns, *attack, *rates)
     guess, truth = attacked(spec, data)
     similarity = score(guess, truth, data.domain, None, 0.6).metrics["ssim"]
@@ -117,8 +117,8 @@ def test_of_several_shadows_the_one_that_judges_best_is_kept(data: Data) -> None
 
 
 def test_the_servers_networks_stay_as_they_are_and_statistics_change_the_shadow(data: Data) -> None:
-    plain, _ = attacked(made("model=resnet18", "model.width=4"), data)
-    fitted, _ = attacked(made("model=resnet18", "model.width=4", "attack.statistics=1.0"), data)
+    plain, _ = attacked(made("model=resnet18", "model.width=4", "attack.statistics=0.0"), data)
+    fitted, _ = attacked(made("model=resnet18", "model.width=4"), data)
     assert isinstance(plain, Reconstruction)
     assert isinstance(fitted, Reconstruction)
     assert not torch.allclose(plain.images, fitted.images)
