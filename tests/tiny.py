@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ class Bench:
         for i in range(0, n, size):
             start = reduce(start, make(slice(i, min(i + size, n))))
         return start
+
+    def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
+        return self.chunks("rows", "", n, size, make)
 
     def tick(self, done: int, total: int, **numbers: float) -> None:
         self.ticks.append((done, total))

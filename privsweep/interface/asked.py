@@ -1,10 +1,15 @@
-"""What can be asked: a client by its adversary, and an adversary's copy of a client by those who score it."""
+"""What can be asked: a client by its adversary, a training that the adversary can repeat, its copy of a client."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from privsweep.interface.data import ImageSet, Tensors
+from privsweep.interface.randomness import Rng
 
 
 class Query(Protocol):
@@ -14,6 +19,37 @@ class Query(Protocol):
     """
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class Algorithm(Protocol):
+    """How released models are trained, in the hands of one who knows all about it but a record.
+
+    Balle, Cherubin and Hayes, "Reconstructing training data with informed adversaries" (2022).
+    """
+
+    @property
+    def fixed(self) -> ImageSet:
+        """The records that all models are trained on."""
+        ...
+
+    def together(self, device: torch.device) -> int:
+        """How many models one call had better train."""
+        ...
+
+    def __call__(
+        self,
+        records: ImageSet,
+        present: Tensor,
+        rngs: Sequence[Rng],
+        watch: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Tensors:
+        """Weights ``[K, ...]`` of models trained on the fixed records, each with one record of its own.
+
+        ``present``, bool ``[K]``: whether model ``k`` is trained on ``records[k]`` at all. ``rngs``: of every model,
+        what it draws from: initial values, where they are not the same for all, and noise. Model ``k`` depends on its
+        own record and stream alone. ``watch`` is told the steps done, of all.
+        """
+        ...
 
 
 class Imitation(Protocol):

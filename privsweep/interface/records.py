@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from privsweep.interface.asked import Imitation, Query
+from privsweep.interface.asked import Algorithm, Imitation, Query
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
 
 
@@ -62,7 +62,14 @@ class Release:
     weights: Tensors  # [V, ...] for every parameter and buffer
 
 
-Observation = Update | Activations | Predictions | Release
+@dataclass(frozen=True)
+class Trials:
+    """Finished models, of each of which is asked whether one record is in its training data."""
+
+    weights: Tensors  # [M, ...] for every parameter and buffer, in the order of the candidates
+
+
+Observation = Update | Activations | Predictions | Release | Trials
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,10 @@ class Knowledge:
     architecture: Architecture  # of the target, without its weights
     server_part: nn.Module  # of a network that is cut, with its weights, in eval mode
     selector: Tensor  # [N]: what a client weighs the answers of several server networks by
-    candidates: ImageSet  # the M records whose membership is asked, in the order of the predictions
+    candidates: ImageSet  # the M records whose membership is asked, in the order of the observation
     prior: ImageSet  # the adversary's own data: of another dataset, held out from this one, or known to train it
     query: Query
+    algorithm: Algorithm
 
     def __init__(self, **granted: Any) -> None:
         """None counts as not granted. Raises TypeError for a name that is no field."""
@@ -134,7 +142,8 @@ class Images:
 
     pixels: Tensor  # [V, N, C, H, W] in [0, 1]
     labels: Tensor  # int64 [V, N]
-    index: Tensor  # int64 [V, N]: positions in the training split
+    index: Tensor  # int64 [V, N]: positions in their split
+    nearest: Tensor | None = None  # [V, N]: mean squared distance of [0, 1] pixels to the nearest image that is known
 
 
 @dataclass(frozen=True)

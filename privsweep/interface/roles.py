@@ -7,8 +7,8 @@ Where a defence acts: ``privsweep.interface.defense``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
@@ -56,6 +56,16 @@ class Bench(Protocol):
         For results too large to be kept: statistics of ten thousand sets of weights. The state is saved after every
         chunk, and a killed run goes on from there. ``reduce`` must come to the same however the slices are cut, but for
         rounding.
+        """
+        ...
+
+    def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
+        """The first ``n`` rows of a table on the disk, which ``make`` computes, at most ``size`` at once.
+
+        ``key`` names whatever the rows follow from. They are kept for every run that asks for the same key, and row
+        ``k`` must not depend on ``n``: whoever asks for fewer finds them, for more only adds to them, and a killed run
+        goes on from the last slice. Comes back as tensors ``[n, ...]`` on the CPU, which are read from the disk as they
+        are used.
         """
         ...
 

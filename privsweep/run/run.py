@@ -80,7 +80,7 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
     device = session.resolve_device()
     rng = Rng(session.seed)
-    bench = Workbench(device, store.partial(sign))
+    bench = Workbench(device, store, sign)
     clock = Clock()
 
     with clock("load"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -26,6 +27,8 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.roles import Reduce
 from privsweep.store.atomic import whole_file
+from privsweep.store.rows import Rows
+from privsweep.store.store import Store, signature
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 
@@ -33,9 +36,10 @@ QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 class Workbench:
     """Implements ``Bench``; shows a bar in a terminal, now and then a line elsewhere."""
 
-    def __init__(self, device: torch.device, partial: Path):
+    def __init__(self, device: torch.device, store: Store, sign: str):
         self.device = device
-        self.partial = partial
+        self.store = store
+        self.partial = store.partial(sign)
         self.sizes: dict[str, int] = {}  # purpose -> chunk size, for the record
         self.earlier = 0.0  # seconds that an interrupted process spent on chunks taken over in this phase
         self.console = Console(stderr=True)
@@ -91,6 +95,18 @@ class Workbench:
             self._save(path, state, seconds, done=str(done))
         self._finished, self._whole = 0.0, 1.0
         return state
+
+    def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
+        name = signature(key)
+
+        def counted(part: slice) -> Tensors:
+            self._finished, self._whole = part.start / n, (part.stop - part.start) / n
+            return make(part)
+
+        with self.store.lock(f"rows-{name}"):
+            table = Rows(self.store.root / "rows" / name, key).first(n, size, counted)
+        self._finished, self._whole = 0.0, 1.0
+        return table
 
     def kept(self, purpose: str, key: str, part: slice) -> Tensors | None:
         """What an interrupted process kept of a part."""

@@ -8,6 +8,7 @@ from tiny import Bench
 
 from privsweep.interface.data import Tensors
 from privsweep.run.workbench import Workbench
+from privsweep.store.store import Store
 
 ROWS = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).double()
 START = {"count": torch.zeros(()).double(), "sum": torch.zeros(3).double(), "square": torch.zeros(3).double()}
@@ -34,7 +35,7 @@ class Maker:
 
 
 def bench(folder: Path) -> Workbench:
-    return Workbench(torch.device("cpu"), folder)
+    return Workbench(torch.device("cpu"), Store(folder), "abc")
 
 
 def test_a_stream_comes_to_what_reducing_all_at_once_does(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_another_stream_and_a_corrupt_file_begin_anew(tmp_path: Path) -> None:
         return make.made
 
     assert made("weights") == made("others") == [(0, 5), (5, 10)]
-    for path in tmp_path.glob("*.safetensors"):
+    for path in tmp_path.rglob("*.safetensors"):
         path.write_bytes(b"cut off")
     assert made("weights") == [(0, 5), (5, 10)]
 
@@ -91,3 +92,22 @@ def test_a_killed_run_of_chunks_takes_over_those_that_are_finished(tmp_path: Pat
     again = Maker()
     assert torch.equal(bench(tmp_path).chunks("rows", "w", 10, 4, again)["w"], ROWS)
     assert again.made == [(4, 8), (8, 10)]
+
+
+def test_rows_are_kept_for_every_run_and_only_added_to(tmp_path: Path) -> None:
+    first = Maker()
+    assert torch.equal(bench(tmp_path).rows({"of": "shadows"}, 5, 2, first)["w"], ROWS[:5])
+    assert first.made == [(0, 2), (2, 4), (4, 5)]
+    more, other = Maker(), Workbench(torch.device("cpu"), Store(tmp_path), "another run")
+    assert torch.equal(other.rows({"of": "shadows"}, 8, 2, more)["w"], ROWS[:8])
+    assert more.made == [(5, 7), (7, 8)]
+    assert torch.equal(other.rows({"of": "shadows"}, 3, 2, Maker(killed_at=0))["w"], ROWS[:3])
+    assert torch.equal(Bench().rows({}, 5, 2, Maker())["w"], ROWS[:5])
+
+
+def test_killed_rows_go_on_behind_their_last_slice(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path).rows({}, 10, 4, Maker(killed_at=8))
+    again = Maker()
+    assert torch.equal(bench(tmp_path).rows({}, 10, 4, again)["w"], ROWS)
+    assert again.made == [(8, 10)]
