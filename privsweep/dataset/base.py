@@ -23,7 +23,7 @@ class Shaping:
 
     train_size: Annotated[int, Field(ge=1)] | None  # training images, drawn at random; None: all
     test_size: Annotated[int, Field(ge=1)] | None  # test images, drawn at random; None: all
-    prior_size: Annotated[int, Field(ge=0)]  # training images held out for the adversary
+    prior_size: Annotated[int, Field(ge=0)]  # images held out for the adversary
     resize: Annotated[int, Field(ge=1)] | None  # side of the square that images are scaled to; None: as they are
     channels: Channels
     normalize: bool  # whether inputs are standardised by the training images' channel mean and deviation
@@ -36,17 +36,20 @@ class Shaping:
         """The dataset as a federation uses it: uint8 ``[n, C, H, W]``, int64 labels, on the CPU.
 
         What is drawn depends on the stream ``rng`` and the number of images alone. Images keep their order;
-        a larger ``train_size`` adds to a smaller one, and never takes from the prior.
+        a larger ``train_size`` adds to a smaller one, and never takes from the prior. The prior is of training images;
+        where ``train_size`` leaves too few, test images that ``test_size`` leaves out make up for them.
         Raises UserError where more images are asked for than there are.
         """
         total = len(arrays.train_images)
         kept = total - self.prior_size if self.train_size is None else self.train_size
-        if kept + self.prior_size > total or kept < 1:
+        tests = len(arrays.test_images)
+        spare = 0 if self.test_size is None else max(0, tests - self.test_size)
+        if kept > total or kept + self.prior_size > total + spare or kept < 1:
+            and_ = f" and {spare} test images that test_size={self.test_size} leaves" if spare else ""
             raise UserError(
                 f"dataset={name}: train_size={_shown(self.train_size)} and prior_size={self.prior_size} "
-                f"do not fit into {total} training images; lower one of them"
+                f"do not fit into {total} training images{and_}; lower one of them"
             )
-        tests = len(arrays.test_images)
         if self.test_size is not None and self.test_size > tests:
             raise UserError(
                 f"dataset={name}: test_size={self.test_size} is more than the {tests} test images; "
@@ -54,11 +57,13 @@ class Shaping:
             )
         order = rng.child("train").permutation(total)
         train = self._split(arrays.train_images, arrays.train_labels, order[:kept])
-        prior = None
-        if self.prior_size:
-            prior = self._split(arrays.train_images, arrays.train_labels, order[total - self.prior_size :])
-        order = rng.child("test").permutation(tests)[: self.test_size]
-        test = self._split(arrays.test_images, arrays.test_labels, order)
+        held = min(self.prior_size, total - kept)
+        prior = self._split(arrays.train_images, arrays.train_labels, order[total - held :]) if held else None
+        order = rng.child("test").permutation(tests)
+        test = self._split(arrays.test_images, arrays.test_labels, order[: self.test_size])
+        if self.test_size is not None and (more := self.prior_size - held):
+            rest = order[self.test_size : self.test_size + more]
+            prior = _joined(prior, self._split(arrays.test_images, arrays.test_labels, rest))
         channels, height, width = train.images.shape[1:]
         mean, std = (0.0,) * channels, (1.0,) * channels
         if self.normalize:
@@ -71,6 +76,12 @@ class Shaping:
         pixels = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2)
         shaped = resized(recolour(pixels, self.channels), self.resize)
         return ImageSet(shaped.contiguous(), torch.from_numpy(labels[chosen]))
+
+
+def _joined(first: ImageSet | None, second: ImageSet) -> ImageSet:
+    if first is None:
+        return second
+    return ImageSet(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels]))
 
 
 def _shown(value: int | None) -> str:

@@ -28,8 +28,24 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+class Assembling:
+    """How a setting makes the model that it trains."""
+
+    def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
+        """The freshly initialised model as a defence finds it."""
+        return model.build(domain, rng)
+
+    def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
+        """The freshly initialised model with the defence's layers, on the device in force."""
+        return defense.model(self.plain(domain, model, rng.child("init")), rng.child("defense"))
+
+    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
+        """The same on the data's device."""
+        return self.assembled(data.domain, model, defense, rng).to(data.train.labels.device)
+
+
 @component
-class TrainingSetting(ABC):
+class TrainingSetting(Assembling, ABC):
     """A setting that trains a model, which answers queries; subclasses say how, and what else is seen of it."""
 
     optimizer: Literal["adam", "sgd"]
@@ -74,18 +90,6 @@ class TrainingSetting(ABC):
 
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum)
-
-    def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
-        """The freshly initialised model as a defence finds it."""
-        return model.build(domain, rng)
-
-    def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
-        """The freshly initialised model with the defence's layers, on the device in force."""
-        return defense.model(self.plain(domain, model, rng.child("init")), rng.child("defense"))
-
-    def network(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
-        """The same on the data's device."""
-        return self.assembled(data.domain, model, defense, rng).to(data.train.labels.device)
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:
         shards = self.shards(data, rng)

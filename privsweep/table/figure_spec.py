@@ -19,6 +19,8 @@ class Series(Strict):
     columns: Annotated[list[Id | None], Field(min_length=1)]
     hue: Hue | None = None  # of eight colours; by default the position in the panel
     dashed: bool = False
+    value: Name | None = None  # of curves and histograms: in place of the figure's
+    only: Name | None = None  # of histograms: a column of truth values, of victims that count; not_<column>: the others
 
 
 class Panel(Strict):
@@ -26,6 +28,8 @@ class Panel(Strict):
 
     title: str
     series: Annotated[list[Series], Field(min_length=1)]
+    row: Id | None = None  # of charts and histograms: in place of the figure's
+    ylabel: str | None = None  # its own, where it has a row of its own
 
 
 class _Figure(Strict):
@@ -35,6 +39,10 @@ class _Figure(Strict):
     def places(self) -> int:
         """How many columns a series has."""
         return 1
+
+    def row_of(self, panel: Panel) -> Id:
+        """The row whose numbers a panel draws."""
+        return panel.row or self.row
 
     def columns(self) -> Iterator[Id]:
         """Every column that is drawn."""
@@ -47,6 +55,8 @@ class _Figure(Strict):
         if self.row not in rows:
             return f"figure.row={self.row}: the table has no such row; there are {', '.join(rows)}"
         for p, panel in enumerate(self.panels):
+            if self.row_of(panel) not in rows:
+                return f"figure.panels.{p}.row={panel.row}: the table has no such row; there are {', '.join(rows)}"
             for s, series in enumerate(panel.series):
                 where = f"figure.panels.{p}.series.{s}.columns"
                 if len(series.columns) != self.places():
@@ -69,6 +79,7 @@ class Chart(_Figure):
     xlabel: str
     ylabel: str
     ylim: tuple[float, float] | None = Field(default=None, strict=False)  # null: as the numbers require
+    logarithmic: bool = False  # the vertical axis
 
     def places(self) -> int:
         return len(self.x)
@@ -82,6 +93,16 @@ class Curves(_Figure):
     xlabel: str
     ylabel: str
     percent: bool = False  # values are shares, drawn in percent
+
+
+class Histogram(_Figure):
+    """How many victims of all seeds have which value of a column of ``victims.csv``, a histogram for each series."""
+
+    kind: Literal["histogram"]
+    value: Name
+    bins: Annotated[int, Field(ge=1, le=200)]  # of equal width, over all series of a panel
+    xlabel: str
+    ylabel: str
 
 
 class Pictures(_Figure):
@@ -115,4 +136,4 @@ class Heatmap(_Figure):
         return len(self.x)
 
 
-Figure = Annotated[Chart | Curves | Pictures | Heatmap, Field(discriminator="kind")]
+Figure = Annotated[Chart | Curves | Histogram | Pictures | Heatmap, Field(discriminator="kind")]

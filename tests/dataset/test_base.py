@@ -81,6 +81,15 @@ def test_the_prior_shares_no_image_with_training(shape, train_size):
     assert rows(data.prior) == rows(shape(prior_size=12).prior), "whatever the training size"
 
 
+def test_the_prior_takes_test_images_that_are_left_where_training_leaves_too_few(shape, members):
+    data = shape(train_size=30, test_size=3, prior_size=14)
+    assert data.prior is not None
+    assert len(data.prior) == 14
+    assert not rows(data.prior) & (rows(data.train) | rows(data.test))
+    assert rows(data.prior) > rows(shape(prior_size=10).prior), "those of training first"
+    assert rows(data.test) == rows(shape(test_size=3).test)
+
+
 def test_classes_are_those_of_the_whole_dataset(shape):
     assert shape(train_size=1).domain.classes == 4
 

@@ -13,11 +13,13 @@ from matplotlib.image import imread
 
 from privsweep.interface.errors import UserError
 from privsweep.report.figure.boxes import values_of_victims
+from privsweep.report.figure.histogram import values_of
 from privsweep.report.figure.kinds import KINDS, figure_png
 from privsweep.report.html import page
 from privsweep.report.write import write
 from privsweep.store.images import load_images, save_images
 from privsweep.table.figure_spec import Figure as FigureSpec
+from privsweep.table.figure_spec import Series
 from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 
@@ -27,8 +29,10 @@ CHART = {"row": "ssim", "x": ["all"], "xlabel": "model", "ylabel": "SSIM", "ylim
 CURVES = {"kind": "curves", "row": "ssim", "value": "train_accuracy", "xlabel": "epoch", "ylabel": "%",
           "percent": True, "panels": PANELS}  # fmt: skip
 PICTURES = {"kind": "pictures", "row": "ssim", "victims": 3, "panels": PANELS}
+HISTOGRAM = {"kind": "histogram", "row": "ssim", "value": "ssim", "bins": 4, "xlabel": "SSIM", "ylabel": "victims",
+             "panels": PANELS}  # fmt: skip
 HEATMAP = {"kind": "heatmap", "row": "ssim", "x": ["all"], "xlabel": "model", "ylabel": "noise", "panels": PANELS}
-SPECS = [*({**CHART, "kind": kind} for kind in ("bars", "lines", "boxes")), CURVES, PICTURES, HEATMAP]
+SPECS = [*({**CHART, "kind": kind} for kind in ("bars", "lines", "boxes")), CURVES, HISTOGRAM, PICTURES, HEATMAP]
 
 
 def table(figure: dict[str, Any] | None) -> Table:
@@ -65,6 +69,29 @@ def test_every_kind_is_drawn_from_what_is_there(tmp_path: Path, spec: dict[str, 
     pixels = imread(path)
     assert min(pixels.shape[:2]) > 300
     assert pixels.std() > 0.03
+
+
+def test_a_panel_may_have_a_row_of_its_own(tmp_path: Path) -> None:
+    both = [{**PANELS[0], "row": row, "ylabel": row} for row in ("ssim", "psnr")]
+    filled = stored(tmp_path, *ALL, figure={**CHART, "kind": "lines", "ylim": None, "logarithmic": True})
+    lines = {**CHART, "kind": "lines", "ylim": None, "panels": both}
+    with pytest.raises(UserError, match=r"figure\.panels\.1\.row=psnr: the table has no such row; there are ssim"):
+        table(lines)
+    one, other = figure_png(filled), figure_png(stored(tmp_path, *ALL, figure={**lines, "panels": both[:1]}))
+    assert one is not None
+    assert one != other
+
+
+def test_histograms_count_the_victims_that_are_asked_for(tmp_path: Path) -> None:
+    filled = stored(tmp_path, *ALL)
+    for job in ALL:
+        frame = pd.read_csv(tmp_path / job / "victims.csv")
+        frame.assign(member=[True, False]).to_csv(tmp_path / job / "victims.csv", index=False)
+    every = Series(label="all", columns=["plain"])
+    assert sorted(values_of(filled, "ssim", every, "ssim")) == [0.0, 0.2, 0.5, 0.5]
+    assert sorted(values_of(filled, "ssim", every.model_copy(update={"only": "member"}), "ssim")) == [0.0, 0.2]
+    assert sorted(values_of(filled, "ssim", every.model_copy(update={"only": "not_member"}), "ssim")) == [0.5, 0.5]
+    assert not len(values_of(filled, "ssim", every, "mse"))
 
 
 @pytest.mark.parametrize("kind", ["bars", "lines", "boxes"])

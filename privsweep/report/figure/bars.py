@@ -17,8 +17,8 @@ HOW = "bars: mean over seeds; whiskers: sample standard deviation"
 
 
 def bars(filled: FilledTable, spec: Chart) -> Figure:
-    def draw(axes: Axes, series: Series, at: Array, share: float, paint: str) -> Any:
-        values, spread = means(filled, spec, series)
+    def draw(axes: Axes, row: str, series: Series, at: Array, share: float, paint: str) -> Any:
+        values, spread = means(filled, row, series)
         return axes.bar(at, np.nan_to_num(values), 0.72 * share, color=paint, yerr=spread,
                         error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2.5})  # fmt: skip
 

@@ -19,10 +19,10 @@ HOW = "victims of all seeds: quartiles, whiskers from the 5th to the 95th percen
 
 
 def boxes(filled: FilledTable, spec: Chart) -> Figure:
-    def draw(axes: Axes, series: Series, at: Array, share: float, paint: str) -> Any:
+    def draw(axes: Axes, row: str, series: Series, at: Array, share: float, paint: str) -> Any:
         drawn = None
         for x, column in zip(at, series.columns, strict=True):
-            values = np.empty(0) if column is None else values_of_victims(filled, spec.row, column)
+            values = np.empty(0) if column is None else values_of_victims(filled, row, column)
             if len(values):
                 drawn = _box(axes, values, x, 0.62 * share, paint)
         return drawn

@@ -11,13 +11,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from privsweep.plot.style import HUES, INK, literal, plain_axes
 from privsweep.report.figure.frame import Frame
-from privsweep.table.figure_spec import Chart, Curves, Panel, Series
+from privsweep.table.figure_spec import Chart, Curves, Histogram, Panel, Series
 from privsweep.table.fill import FilledTable
 
 DrawPanel = Callable[[Axes, Panel], Mapping[str, Any]]  # returns the entries of the legend: label -> artist
 
 
-def chart(filled: FilledTable, spec: Chart | Curves, how: str, draw: DrawPanel) -> Figure:
+def chart(filled: FilledTable, spec: Chart | Curves | Histogram, how: str, draw: DrawPanel) -> Figure:
     """A figure of as many axes as ``spec`` has panels; ``draw`` fills one of them.
 
     ``how``: what marks and whiskers mean, for the small print. Runs that are not stored are left out and counted
@@ -33,15 +33,19 @@ def chart(filled: FilledTable, spec: Chart | Curves, how: str, draw: DrawPanel) 
     inside = (0, below / height, 1, 1 - (frame.top + below) / height)
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, rect=inside)
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white", layout=layout)
-    every = figure.subplots(1, across, sharey=True, squeeze=False)[0]
+    alike = len({spec.row_of(panel) for panel in spec.panels}) == 1
+    every = figure.subplots(1, across, sharey=alike, squeeze=False)[0]
     entries: dict[str, Any] = {}
     for axes, panel in zip(every, spec.panels, strict=True):
         plain_axes(axes)
         if across > 1 or panel.title:
             axes.set_title(literal(panel.title), fontsize=9, loc="left", color=INK)
         axes.set_xlabel(literal(spec.xlabel), fontsize=9)
+        if panel.ylabel is not None:
+            axes.set_ylabel(literal(panel.ylabel), fontsize=9)
         entries.update(draw(axes, panel))
-    every[0].set_ylabel(literal(spec.ylabel), fontsize=9)
+    if spec.panels[0].ylabel is None:
+        every[0].set_ylabel(literal(spec.ylabel), fontsize=9)
     if entries:
         figure.legend(
             entries.values(), map(literal, entries), loc="lower center", bbox_to_anchor=(0.5, frame.bottom / height),

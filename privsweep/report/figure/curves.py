@@ -23,7 +23,11 @@ def curves(filled: FilledTable, spec: Curves) -> Figure:
         for place, series in enumerate(panel.series):
             column = str(series.columns[0])
             folders = [filled.folders.get((spec.row, column, seed)) for seed in filled.table.seeds]
-            runs = [values for folder in folders if folder and (values := curve(folder, spec.value)) is not None]
+            runs = [
+                values
+                for folder in folders
+                if folder and (values := curve(folder, series.value or spec.value)) is not None
+            ]
             if runs:
                 seeds = pd.concat(runs, axis=1) * (100 if spec.percent else 1)
                 entries[series.label] = _line(axes, seeds, colour(series, place), series.dashed)

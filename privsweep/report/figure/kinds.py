@@ -17,6 +17,7 @@ from privsweep.report.figure.bars import bars
 from privsweep.report.figure.boxes import boxes
 from privsweep.report.figure.curves import curves
 from privsweep.report.figure.heatmap import heatmap
+from privsweep.report.figure.histogram import histogram
 from privsweep.report.figure.lines import lines
 from privsweep.report.figure.pictures import pictures
 from privsweep.table.fill import FilledTable
@@ -27,6 +28,7 @@ KINDS: dict[str, Callable[[FilledTable, Any], Figure]] = {
     "lines": lines,
     "boxes": boxes,
     "curves": curves,
+    "histogram": histogram,
     "pictures": pictures,
     "heatmap": heatmap,
 }

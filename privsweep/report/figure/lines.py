@@ -15,8 +15,8 @@ HOW = "points: mean over seeds; whiskers: sample standard deviation"
 
 
 def lines(filled: FilledTable, spec: Chart) -> Figure:
-    def draw(axes: Axes, series: Series, at: Array, share: float, paint: str) -> Any:
-        values, spread = means(filled, spec, series)
+    def draw(axes: Axes, row: str, series: Series, at: Array, share: float, paint: str) -> Any:
+        values, spread = means(filled, row, series)
         return axes.errorbar(at, values, spread, color=paint, marker="o", markersize=4, linewidth=1.4,
                              elinewidth=0.9, capsize=2, linestyle="--" if series.dashed else "-",
                              markerfacecolor="white" if series.dashed else paint)  # fmt: skip

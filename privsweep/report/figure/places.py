@@ -17,9 +17,9 @@ from privsweep.table.number_format import parse
 
 Array = np.ndarray[Any, Any]
 PRINTED = "as printed"
-# Draws a series at its places, in its share of the space between two of them and in its colour; what it returns
-# goes into the legend, None where nothing is stored.
-DrawSeries = Callable[[Axes, Series, Array, float, str], Any]
+# Draws a series' numbers of a row at its places, in its share of the space between two of them and in its colour; what
+# it returns goes into the legend, None where nothing is stored.
+DrawSeries = Callable[[Axes, str, Series, Array, float, str], Any]
 
 
 def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeries) -> Figure:
@@ -29,10 +29,13 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
         count = len(panel.series)
         entries = {}
         for place, series in enumerate(panel.series):
-            drawn = draw(axes, series, _beside(spec, place, count), 1 / count, colour(series, place))
+            at = _beside(spec, place, count)
+            drawn = draw(axes, spec.row_of(panel), series, at, 1 / count, colour(series, place))
             if drawn is not None:
                 entries[series.label] = drawn
         axes.set_xticks(_ticks(spec), [f"{x:g}" if isinstance(x, float) else literal(str(x)) for x in spec.x])
+        if spec.logarithmic:
+            axes.set_yscale("log")
         if spec.ylim is not None:
             axes.set_ylim(*spec.ylim)
         return {**entries, **_printed(axes, filled, spec, panel)}
@@ -40,9 +43,9 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
     return chart(filled, spec, how, panel_of)
 
 
-def means(filled: FilledTable, spec: Chart, series: Series) -> tuple[Array, Array]:
+def means(filled: FilledTable, row: str, series: Series) -> tuple[Array, Array]:
     """Means over seeds and their sample standard deviations, one for each place; NaN where there is none."""
-    cells = [None if column is None else filled.cells[spec.row, column] for column in series.columns]
+    cells = [None if column is None else filled.cells[row, column] for column in series.columns]
     values = [c.value if c is not None and isinstance(c.value, float) else np.nan for c in cells]
     spread = [np.nan if c is None or c.std is None else c.std for c in cells]
     return np.array(values), np.array(spread)
@@ -68,7 +71,7 @@ def _printed(axes: Axes, filled: FilledTable, spec: Chart, panel: Panel) -> Mapp
     where, printed = [], []
     for place, series in enumerate(panel.series):
         for x, column in zip(_beside(spec, place, len(panel.series)), series.columns, strict=True):
-            number = parse(filled.table.printed.get(spec.row, {}).get(column or "", ""))
+            number = parse(filled.table.printed.get(spec.row_of(panel), {}).get(column or "", ""))
             if isinstance(number, float):
                 where.append(x)
                 printed.append(number)

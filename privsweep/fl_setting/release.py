@@ -1,0 +1,187 @@
+"""Released models: each is trained on a fixed set and one more record, and handed out when it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from privsweep.exposure.releases import ReleaseView, TrialView
+from privsweep.exposure.victims import VictimChoice, Victims
+from privsweep.fl_setting.base import Assembling
+from privsweep.interface.component import ResourceOnly, component
+from privsweep.interface.data import Architecture, Data, ImageSet, Tensors, image_shape
+from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule, System
+from privsweep.interface.roles import Bench, View
+from privsweep.interface.training import Optimizer, replica
+from privsweep.metric.accuracy import accuracy
+from privsweep.training.gradient_zeros import ZeroShares
+from privsweep.training.local import weights_of
+from privsweep.training.release import ReleaseTraining
+
+_JUDGED = 64  # released models whose accuracy is measured, at most
+Count = Annotated[int, Field(ge=1)]
+
+
+@component
+class ReleasedModels(Assembling):
+    """Gradient descent with momentum on all records at once: the training split, which is fixed, and a target.
+
+    Balle, Cherubin and Hayes, "Reconstructing training data with informed adversaries" (2022), table IV. Targets are
+    drawn from the test split; for each, ``models`` models are trained with it and ``without`` models without it. The
+    adversary knows all but the target: the fixed set, how the models are trained, and, with ``init=shared``, where they
+    start from. With ``init=fresh`` every model has initial values of its own, which nobody else knows.
+
+    With ``pretrain_size`` the models start near convergence: from one that was trained for ``pretrain_epochs`` epochs
+    on so many of the training images, which are not in the fixed set then (section C). The defence is not at work there.
+
+    ``zero_gradients``: measures in every epoch which share of each layer's weights has a gradient of exactly zero for
+    the target's loss (figure 16), in the learning curve, and the mean over the epochs as ``zero_gradients_<layer>``.
+    """
+
+    epochs: Count
+    optimizer: Literal["sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    init: Literal["shared", "fresh"]
+    pretrain_size: Annotated[int, Field(ge=0)]
+    pretrain_epochs: Annotated[int, Field(ge=0)]
+    victims: Count
+    victim_choice: VictimChoice
+    victim_seed: Annotated[int, Field(ge=0)] | None
+    models: Count
+    without: Annotated[int, Field(ge=0)]
+    zero_gradients: bool
+    memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for the models that are trained together
+
+    training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "example_gradients", "gradient"})
+
+    def __post_init__(self) -> None:
+        if bool(self.pretrain_size) != bool(self.pretrain_epochs):
+            raise UserError(
+                f"fl_setting.pretrain_size={self.pretrain_size} fl_setting.pretrain_epochs={self.pretrain_epochs}: "
+                "one goes with the other; give both, or take 0 for both"
+            )
+        if self.pretrain_size and self.init == "fresh":
+            raise UserError(
+                "fl_setting.init=fresh: models that are trained further all start from the pre-trained one; take "
+                "fl_setting.init=shared, or fl_setting.pretrain_size=0 fl_setting.pretrain_epochs=0"
+            )
+
+    def views(self) -> Sequence[View]:
+        return ReleaseView(self, self.models + self.without), TrialView(self, self.models, self.without)
+
+    def refuses(self, defense: Defense) -> str | None:
+        if "sample" in defense.acts_at():
+            return (
+                "defense: one that draws batches has nothing to draw where every step is on all records; take "
+                "defense.dp_sgd.poisson=false"
+            )
+        if "fit" in defense.acts_at():
+            return (
+                "defense: one that trains in stages does not go with fl_setting=release; take fl_setting=central or "
+                "fl_setting=collaborative_inference"
+            )
+        return None
+
+    def schedule(self, data: Data, rng: Rng) -> Schedule:
+        records = len(data.train) - self.pretrain_size + 1
+        return Schedule(records, records, self.epochs, self.epochs, clients=1, participation=1.0)
+
+    def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where the splits are too small, or where the fixed set holds a target."""
+        image_shape(data.domain, "fl_setting=release", "another fl_setting")
+        if self.victims > len(data.test):
+            raise UserError(
+                f"fl_setting.victims={self.victims}: targets are test images, of which there are {len(data.test)}; "
+                "take fewer"
+            )
+        if self.pretrain_size >= len(data.train):
+            raise UserError(
+                f"fl_setting.pretrain_size={self.pretrain_size}: leaves nothing of {len(data.train)} training images "
+                "for the fixed set; take fewer"
+            )
+        fixed, targets = self.fixed(data), self.targets(data, rng)
+        held = {image.tobytes() for image in fixed.images.cpu().numpy()}
+        inside = [i for i in targets.tolist() if data.test.images[i].cpu().numpy().tobytes() in held]
+        if inside:
+            raise UserError(
+                f"dataset: the fixed set holds {len(inside)} of the targets (test image {inside[0]}), who would then "
+                "be known; take other data, fewer fl_setting.victims, or another fl_setting.victim_seed"
+            )
+
+    def fixed(self, data: Data) -> ImageSet:
+        """The records that all models are trained on, and the adversary knows."""
+        return data.train.take(torch.arange(self.pretrain_size, len(data.train), device=data.train.labels.device))
+
+    def targets(self, data: Data, rng: Rng) -> Tensor:
+        """Positions ``[V]`` in the test split."""
+        victims = Victims(self.victims, self.victim_choice, self.victim_seed)
+        shard = torch.arange(len(data.test))
+        return victims.draw(0, shard, data.test.labels.cpu(), 1, rng.child("targets"))[:, 0]
+
+    def algorithm(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> ReleaseTraining:
+        """How every model is trained, but for its own record."""
+        rule, start = Optimizer("sgd", self.lr, self.momentum), None
+        if self.init == "shared":
+            start = weights_of(self.network(data, model, defense, rng))
+        training = ReleaseTraining(model, data.domain, self.fixed(data), defense, rule, self.epochs, start, self.memory)
+        if not self.pretrain_size:
+            return training
+        first = torch.arange(self.pretrain_size, device=data.train.labels.device)
+        earlier = replace(training, fixed=data.train.take(first), defense=Defense(), epochs=self.pretrain_epochs)
+        trained = earlier(data.train.take(first[:1]), torch.tensor([False]), [rng.child("pretrained")])
+        return replace(training, start=replica(trained, 0))
+
+    def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
+        training, targets = self.algorithm(data, model, defense, rng), self.targets(data, rng)
+        each = self.models + self.without
+        records = data.test.take(targets.to(data.test.labels.device))
+        net = self.network(data, model, defense, rng)
+
+        def make(part: slice) -> Tensors:
+            numbers = torch.arange(part.start, part.stop)
+            own = records.take((numbers // each).to(records.labels.device))
+            rngs = [rng.child("released", n // each, n % each) for n in numbers.tolist()]
+            watched = ZeroShares(net, defense.loss(data.domain.loss), data.domain, own, self.epochs)
+            after = watched if self.zero_gradients else None
+            weights = training(own, numbers % each < self.models, rngs, bench.tick, after=after)
+            return {**weights, **{f"{_ZEROS}{name}": shares for name, shares in watched.shares.items()}}
+
+        size = training.together(bench.device)
+        made = bench.chunks("released", "trained", self.victims * each, size, make)
+        weights = {name: w for name, w in made.items() if not name.startswith(_ZEROS)}
+        zeros = {name.removeprefix(_ZEROS): z.mean(0) for name, z in made.items() if name.startswith(_ZEROS)}
+        curve = [
+            {"round": float(epoch + 1), **{f"zero_gradients_{name}": z[epoch].item() for name, z in zeros.items()}}
+            for epoch in range(self.epochs if zeros else 0)
+        ]
+        utility = self._utility(net, data, training, weights, targets, each)
+        utility |= {f"zero_gradients_{name}": z.mean().item() for name, z in zeros.items()}
+        return System(snapshots={self.epochs: weights}, utility=utility, curve=curve)
+
+    def _utility(
+        self, net: nn.Module, data: Data, training: ReleaseTraining, weights: Tensors, targets: Tensor, each: int
+    ) -> dict[str, float]:
+        """Mean accuracies of the first model of some targets; a model's own target is no test image of its own."""
+        found = []
+        for v in range(min(self.victims, _JUDGED)):
+            own = {name: w[v * each] for name, w in weights.items()}
+            others = torch.arange(len(data.test)) != targets[v]
+            test = data.test.take(others.nonzero()[:, 0].to(data.test.labels.device))
+            found.append((accuracy(net, own, training.fixed, data.domain), accuracy(net, own, test, data.domain)))
+        train, test_ = (sum(side) / len(found) for side in zip(*found, strict=True))
+        reached = {"train_accuracy": train, "test_accuracy": test_}
+        if self.pretrain_size and training.start is not None:
+            reached["pretrained_test_accuracy"] = accuracy(net, training.start, data.test, data.domain)
+        return reached
+
+
+_ZEROS = "zero gradients:"
