@@ -40,7 +40,7 @@ class ReleasedModels(Assembling):
     start from. With ``init=fresh`` every model has initial values of its own, which nobody else knows.
 
     With ``pretrain_size`` the models start near convergence: from one that was trained for ``pretrain_epochs`` epochs
-    on so many of the training images, which are not in the fixed set then (section C). The defence is not at work there.
+    on so many of the training images, which are not in the fixed set then (section C), without the defence.
 
     ``zero_gradients``: measures in every epoch which share of each layer's weights has a gradient of exactly zero for
     the target's loss (figure 16), in the learning curve, and the mean over the epochs as ``zero_gradients_<layer>``.
