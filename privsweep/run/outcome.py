@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from privsweep.interface.data import Data, TextDomain
+from privsweep.interface.randomness import Rng
 from privsweep.interface.records import (
     Answers,
     Exposure,
@@ -71,6 +73,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         "status": "complete",
         "metrics": metrics,
         **several,
+        "sizes": _sizes(spec, outcome.data),
         "utility": dict(outcome.system.utility),
         "privacy": dict(outcome.privacy),
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
@@ -90,6 +93,14 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
             elif isinstance(guess, Transcription):
                 _sentences(folder, title, outcome.data, exposure, guess)
     return record
+
+
+def _sizes(spec: RunSpec, data: Data) -> dict[str, int]:
+    """Examples of each split, and trainable parameters of the model, the defence's layers included."""
+    with torch.device("meta"):
+        net = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, Rng(0))
+    splits = {"train": len(data.train), "test": len(data.test), "prior": 0 if data.prior is None else len(data.prior)}
+    return {**splits, "all": sum(splits.values()), "parameters": sum(p.numel() for p in net.parameters())}
 
 
 def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:
