@@ -100,6 +100,7 @@ def _sizes(spec: RunSpec, data: Data) -> dict[str, int]:
     with torch.device("meta"):
         net = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, Rng(0))
     splits = {"train": len(data.train), "test": len(data.test), "prior": 0 if data.prior is None else len(data.prior)}
+    splits = {"train": len(data.train), "test": len(data.test), "prior": 0 if data.prior is None else len(data.prior)}
     return {**splits, "all": sum(splits.values()), "parameters": sum(p.numel() for p in net.parameters())}
 
 

@@ -32,8 +32,8 @@ def histogram(filled: FilledTable, spec: Histogram) -> Figure:
         for place, (series, values) in enumerate(zip(panel.series, drawn, strict=True)):
             if len(values):
                 paint = colour(series, place)
-                *_, patches = axes.hist(values, bins, histtype="stepfilled", facecolor=(paint, 0.45), edgecolor=paint)
-                entries[series.label] = patches[0]
+                counts, _ = np.histogram(values, bins)
+                entries[series.label] = axes.stairs(counts, bins, fill=True, facecolor=(paint, 0.45), edgecolor=paint)
         return entries
 
     return chart(filled, spec, HOW, draw)
