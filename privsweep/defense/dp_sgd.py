@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Annotated, ClassVar, Self
 
@@ -82,6 +83,9 @@ class DpSgd(Defense):
 
     def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
         return grads if self.max_grad_norm is None else clip(grads, self.max_grad_norm)
+
+    def example_bound(self) -> float:
+        return math.inf if self.max_grad_norm is None else self.max_grad_norm
 
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
         assert self.noise_multiplier is not None, "bind first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
@@ -88,6 +89,11 @@ class Stack(Defense):
     def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
         name, drawing = next((name, d) for name, d in self.defenses.items() if "sample" in d.acts_at())
         return drawing.sample(examples, batch_size, rng.child(name))
+
+    def example_bound(self) -> float | None:
+        bounds = [d.example_bound() for d in self.defenses.values()]
+        finite = [bound for bound in bounds if bound != math.inf]
+        return math.inf if not finite else finite[0] if len(finite) == 1 else None
 
     def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
         left = [set(d.surviving_clients(clients, own)) for d, own in self._streams(rng)]

@@ -18,8 +18,13 @@ def clip(items: Tensors, bound: float) -> dict[str, Tensor]:
     ``items``: ``[n, ...]`` by parameter. Abadi et al., "Deep Learning with Differential Privacy" (2016), algorithm 1.
     """
     norms = torch.stack([t.flatten(1).norm(dim=1) for t in items.values()]).norm(dim=0)
-    factor = (bound / (norms + _LEAST)).clamp(max=1)
+    factor = clip_factors(norms, bound)
     return {name: t * factor.view(-1, *[1] * (t.dim() - 1)) for name, t in items.items()}
+
+
+def clip_factors(norms: Tensor, bound: float) -> Tensor:
+    """What scales gradients of these L2 norms down to ``bound``, in (0, 1]; of the same shape."""
+    return (bound / (norms + _LEAST)).clamp(max=1)
 
 
 def refuse_batch_normalisation(defense: str, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -127,6 +128,13 @@ class Defense:
     @point
     def predictions(self, probabilities: Tensor, rng: Rng) -> Tensor:
         return probabilities
+
+    def example_bound(self) -> float | None:
+        """The L2 norm that ``example_gradients`` clips every example's gradient to, as ``clip`` does.
+
+        Infinite where it lets all pass as it is; None where it does anything else.
+        """
+        return None if "example_gradients" in self.acts_at() else math.inf
 
     def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
         """Which of a round's ``clients`` get through with their message; ``rng`` is that of ``server_view``."""

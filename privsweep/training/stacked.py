@@ -162,7 +162,7 @@ def most_together(
     """
     if parallel == "sequential" or not stackable(net, defense):
         return 1
-    parameters, activations = [p.numel() for p in net.parameters()], _activations(net, x)
+    parameters, activations = [p.numel() for p in net.parameters()], numbers_of(net, x)
     held = 4 * sum(parameters)  # weights, their gradient, Adam's two moments
     kept = 2 * batch * sum(activations)  # forward and backward
     size = sys.maxsize if memory is None else max(1, int(memory * 2**30 / (4 * (held + kept))))
@@ -175,7 +175,7 @@ def most_together(
 
 
 @torch.no_grad()
-def _activations(net: nn.Module, x: Tensor) -> list[int]:
+def numbers_of(net: nn.Module, x: Tensor) -> list[int]:
     """Numbers of one example: its own, and those that the forward pass of every innermost layer leaves behind."""
     sizes = [x.numel()]
     layers = [layer for layer in net.modules() if not list(layer.children())]

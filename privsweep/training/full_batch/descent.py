@@ -1,0 +1,109 @@
+"""Full-batch gradient descent of many models that differ in one record: one epoch is one step.
+
+Axes: ``K`` models, ``n`` fixed records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from privsweep.interface.data import Loss, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.training import Optimizer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What ``K`` models are trained on, and from where."""
+
+    net: nn.Module  # scratch, on the device and in train mode: its weights are overwritten
+    loss: Loss
+    defense: Defense  # bound; acts at ``example_gradients`` and ``gradient``
+    x: Tensor  # [n, ...] what a network is fed of the fixed records
+    y: Tensor  # [n, ...]
+    own_x: Tensor  # [K, ...] of the models' own records
+    own_y: Tensor  # [K, ...]
+    present: Tensor  # bool [K]: whether a model's own record takes part
+    start: Tensors  # [K, ...]: parameters and buffers by name
+
+    @property
+    def counts(self) -> Tensor:
+        """How many records every model is trained on, int64 ``[K]``."""
+        return len(self.x) + self.present.long()
+
+
+class Models(Protocol):
+    """The models of a task in training. Their leaves need not be laid out as the network's parameters are."""
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """What the optimiser moves in place, ``[K, ...]`` each."""
+        ...
+
+    def gradients(self, rngs: Sequence[Rng]) -> list[Tensor]:
+        """Of every leaf, the mean over a model's records, each as ``example_gradients`` lets it pass.
+
+        ``rngs`` are the models' streams for this step.
+        """
+        ...
+
+    def named(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Leaves, or their gradients, as the network's parameters ``[K, ...]``."""
+        ...
+
+    def packed(self, parameters: Tensors) -> list[Tensor]:
+        """The way back."""
+        ...
+
+    def buffers(self) -> Tensors:
+        """What of the weights is no parameter, ``[K, ...]``."""
+        ...
+
+
+def descend(
+    models: Models,
+    task: Task,
+    rule: Optimizer,
+    epochs: int,
+    rngs: Sequence[Rng],
+    watch: Callable[[int, int], None],
+    after: Callable[[int, Tensors], None] | None,
+) -> dict[str, Tensor]:
+    """The weights ``[K, ...]`` after so many steps. The defence acts with the stream ``rngs[k].child("step", t)``."""
+    leaves = models.leaves
+    optimizer = rule.make(leaves)
+    counts = task.counts.tolist()
+
+    def weights() -> dict[str, Tensor]:
+        now = {**models.named(leaves), **models.buffers()}
+        return {name: now[name].detach().clone() for name in task.start}
+
+    for step in range(epochs):
+        own = [rng.child("step", step) for rng in rngs]
+        grads = models.gradients(own)
+        if "gradient" in task.defense.acts_at():
+            grads = models.packed(_defended(models.named(grads), task.defense, counts, own))
+        for leaf, grad in zip(leaves, grads, strict=True):
+            leaf.grad = grad
+        for group in optimizer.param_groups:
+            group["lr"] = rule.rate(step / epochs)
+        optimizer.step()
+        watch(step + 1, epochs)
+        if after is not None:
+            after(step + 1, weights())
+    return weights()
+
+
+def _defended(grads: Tensors, defense: Defense, counts: Sequence[int], rngs: Sequence[Rng]) -> dict[str, Tensor]:
+    """Every model's gradient as the defence lets it pass."""
+    apart = [
+        defense.gradient({name: g[k] for name, g in grads.items()}, count, rng)
+        for k, (count, rng) in enumerate(zip(counts, rngs, strict=True))
+    ]
+    return {name: torch.stack([one[name] for one in apart]) for name in grads}

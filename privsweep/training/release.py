@@ -1,0 +1,87 @@
+"""The training of released models: on fixed records and one more, by full-batch gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.training import Optimizer
+from privsweep.training.full_batch import dense
+from privsweep.training.full_batch.descent import Task, descend
+from privsweep.training.full_batch.one_by_one import OneByOne
+
+_MOST = {"cpu": 64, "cuda": 1024}  # models together: with more, products gain nothing
+_COPIES = 6  # of the weights: initial values, weights, gradient, two moments, and what comes back
+
+
+@dataclass(frozen=True)
+class ReleaseTraining:
+    """An ``Algorithm``: every epoch is one step on all records. The whole of it has a checksum.
+
+    Balle, Cherubin and Hayes, "Reconstructing training data with informed adversaries" (2022), table IV.
+
+    The defence acts at ``model``, ``loss``, ``example_gradients`` and ``gradient``, where model ``k`` divides by the
+    number of its records and draws from ``rngs[k].child("step", t)`` in step ``t``. Batches are never drawn.
+    """
+
+    architecture: Architecture
+    domain: Domain
+    fixed: ImageSet
+    defense: Defense  # bound
+    rule: Optimizer
+    epochs: int
+    start: Tensors | None  # of every model, parameters and buffers by name; None: drawn from ``rngs[k]``
+    memory: float  # GiB for the models that one call trains
+
+    def together(self, device: torch.device) -> int:
+        """No more than ``memory`` holds, and than is of use; at least one."""
+        state = self._initial(Rng(0)).state_dict().values()
+        shared = 3 * 4 * self.fixed.images.numel()  # inputs, and those laid out for the products
+        held = 4 * _COPIES * sum(w.numel() for w in state)
+        return max(1, min(_MOST[device.type], int(self.memory * 2**30 - shared) // held))
+
+    def __call__(
+        self,
+        records: ImageSet,
+        present: Tensor,
+        rngs: Sequence[Rng],
+        watch: Callable[[int, int], None] = lambda done, total: None,
+        after: Callable[[int, Tensors], None] | None = None,
+    ) -> dict[str, Tensor]:
+        """As ``Algorithm`` says; ``after`` is called with the epochs done and the weights ``[K, ...]`` they lead to."""
+        task = self._task(records, present, rngs)
+        models = dense.Dense(task) if dense.fits(task) else OneByOne(task)
+        return descend(models, task, self.rule, self.epochs, rngs, watch, after)
+
+    def _task(self, records: ImageSet, present: Tensor, rngs: Sequence[Rng]) -> Task:
+        device = self.fixed.labels.device
+        net = self._initial(Rng(0)).to(device).train()
+        records = records.to(device)
+        return Task(
+            net,
+            self.defense.loss(self.domain.loss),
+            self.defense,
+            self.domain.inputs_of(self.fixed),
+            self.fixed.labels,
+            self.domain.inputs_of(records),
+            records.labels,
+            present.to(device),
+            self._starts(rngs, device),
+        )
+
+    def _starts(self, rngs: Sequence[Rng], device: torch.device) -> dict[str, Tensor]:
+        """Initial values ``[K, ...]``."""
+        if self.start is not None:
+            return {name: w.to(device).expand(len(rngs), *w.shape) for name, w in self.start.items()}
+        states = [self._initial(rng).state_dict() for rng in rngs]
+        return {name: torch.stack([state[name] for state in states]).to(device) for name in states[0]}
+
+    def _initial(self, rng: Rng) -> nn.Module:
+        """A network before its training, with the defence's layers, on the CPU."""
+        return self.defense.model(self.architecture.build(self.domain, rng.child("init")), rng.child("defense"))

@@ -1,0 +1,196 @@
+"""Released models, trained all at once, are those of training one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from privsweep.defense.dp_sgd import DpSgd
+from privsweep.defense.stack import Stack
+from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
+from privsweep.interface.defense import Defense
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Schedule
+from privsweep.interface.training import LocalSchedule, Optimizer, Training, labelled
+from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
+from privsweep.store.fingerprint import checksum_of
+from privsweep.training.fit import fit
+from privsweep.training.release import ReleaseTraining
+
+
+@dataclass(frozen=True)
+class Doubles(Domain):
+    """Inputs in float64, so that differences are not rounding."""
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        return super().inputs(pixels.double())
+
+
+@dataclass(frozen=True)
+class InDoubles:
+    architecture: Architecture
+
+    def build(self, domain: Domain, rng: Rng) -> nn.Module:
+        return self.architecture.build(domain, rng).double()
+
+
+DOMAIN = Doubles((1, 8, 8), 4, (0.0,), (1.0,))
+EPOCHS, FIXED, MODELS = 5, 300, 3
+RNGS = [Rng(3).child("model", k) for k in range(MODELS)]
+
+
+def records(count: int, seed: int) -> ImageSet:
+    """Images whose first column is black in all but every seventh, so that fixed sets may lack some pixels."""
+    generator = Rng(seed).generator()
+    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    images[..., 0] = 0
+    images[::7, ..., 0, 0] = 77 if count < FIXED else 0
+    return ImageSet(images, torch.randint(0, 4, (count,), generator=generator))
+
+
+def mlp(activation: str = "relu", depth: int = 2) -> InDoubles:
+    return InDoubles(
+        MLP(width=6, depth=depth, activation=activation, dropout=0.0, init="default", init_bound=0.5)  # type: ignore[arg-type]
+    )
+
+
+def cnn(norm: str = "none") -> InDoubles:
+    return InDoubles(
+        ConvNet(
+            width=3, layers=[1, 2], depth=2, kernel=3, pool_after=[1], pooling="stride", norm=norm, fc=[5],
+            fc_width=None, activation="tanh", init="default", init_bound=0.5,
+        )  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def dp(bound: float | None, noise: float) -> Stack:
+    private = DpSgd(
+        max_grad_norm=bound, epsilon=None, noise_multiplier=noise, delta=1e-5, accountant="rdp", poisson=False
+    )
+    return Stack({"dp_sgd": private}).bind(Schedule(FIXED, FIXED, EPOCHS, 1, 1, 1.0))
+
+
+def algorithm(architecture: Architecture, defense: Defense | None = None, **changes: Any) -> ReleaseTraining:
+    made = ReleaseTraining(
+        architecture, DOMAIN, records(FIXED, 1), defense or Stack({}), Optimizer("sgd", 0.2, 0.9), EPOCHS, None, 4.0
+    )
+    return replace(made, **changes)
+
+
+def one_by_one(made: ReleaseTraining, own: ImageSet, present: Tensor, rngs: list[Rng]) -> dict[str, Tensor]:
+    """The same models by the training of everything else."""
+    out = []
+    for k, rng in enumerate(rngs):
+        net = made.defense.model(made.architecture.build(DOMAIN, rng.child("init")), rng.child("defense"))
+        start = made.start or {name: w.clone() for name, w in net.state_dict().items()}
+        pool = ImageSet(torch.cat((made.fixed.images, own.images[k : k + 1])),
+                        torch.cat((made.fixed.labels, own.labels[k : k + 1])))  # fmt: skip
+        index = [torch.arange(FIXED + int(present[k]))]
+        plan = LocalSchedule(made.rule, made.epochs, None, FIXED + 1)
+        training = Training(net, {name: w[None] for name, w in start.items()}, None, made.defense.loss(DOMAIN.loss),
+                            labelled(pool, DOMAIN, index), plan, [rng])  # fmt: skip
+        out.append({name: w[0] for name, w in fit(training, made.defense).weights.items()})
+    return {name: torch.stack([weights[name] for weights in out]) for name in out[0]}
+
+
+def distance(one: Tensors, other: Tensors) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+CLIPPING = 0.3  # below the norm of most gradients here
+
+
+@pytest.mark.parametrize("architecture", [mlp(), mlp("tanh"), mlp("sigmoid", 1), mlp(depth=0), cnn(), cnn("batch")])
+@pytest.mark.parametrize("defense", [Stack({}), dp(CLIPPING, 0.0), dp(CLIPPING, 0.5)], ids=["plain", "clip", "noise"])
+def test_models_are_those_of_training_one_by_one(architecture: InDoubles, defense: Stack) -> None:
+    if getattr(architecture.architecture, "norm", "none") == "batch" and defense.defenses:
+        pytest.skip("no bound holds for one example")
+    made, own, present = algorithm(architecture, defense), records(MODELS, 2), torch.tensor([True, False, True])
+    assert distance(made(own, present, RNGS), one_by_one(made, own, present, RNGS)) < 1e-9
+
+
+@pytest.mark.parametrize("architecture", [mlp(), cnn()])
+@pytest.mark.parametrize("rule", [Optimizer("sgd", 0.1, 0.5, 0.01, "cosine"), Optimizer("adam", 0.01, 0.0)])
+def test_models_that_share_their_start_and_other_rules(architecture: InDoubles, rule: Optimizer) -> None:
+    start = architecture.build(DOMAIN, Rng(9)).state_dict()
+    made, own = algorithm(architecture, start=start, rule=rule), records(MODELS, 2)
+    present = torch.ones(MODELS, dtype=torch.bool)
+    trained = made(own, present, RNGS)
+    assert distance(trained, one_by_one(made, own, present, RNGS)) < 1e-9
+    assert not torch.equal(trained["output.bias"][0], trained["output.bias"][1])
+
+
+@pytest.mark.parametrize("architecture", [mlp(), cnn()])
+def test_a_model_depends_on_its_own_record_and_stream_alone(architecture: InDoubles) -> None:
+    made, own, present = (
+        algorithm(architecture, dp(CLIPPING, 0.5)),
+        records(MODELS, 2),
+        torch.tensor([True, False, True]),
+    )
+    alone = made(own.take(torch.tensor([2])), present[2:], RNGS[2:])
+    together = made(own, present, RNGS)
+    assert distance(alone, {name: w[2:] for name, w in together.items()}) < 1e-9
+
+
+@pytest.mark.parametrize("architecture", [mlp(), cnn()])
+def test_a_clip_and_noise_of_zero_is_plain_training(architecture: InDoubles) -> None:
+    own, present = records(MODELS, 2), torch.ones(MODELS, dtype=torch.bool)
+    plain = algorithm(architecture)(own, present, RNGS)
+    assert distance(plain, algorithm(architecture, dp(None, 0.0))(own, present, RNGS)) < 1e-9
+    assert distance(plain, algorithm(architecture, dp(1e9, 0.0))(own, present, RNGS)) < 1e-9
+    assert distance(plain, algorithm(architecture, dp(CLIPPING, 0.0))(own, present, RNGS)) > 1e-3
+    assert distance(plain, algorithm(architecture, dp(1e9, 1e-9))(own, present, RNGS)) > 1e-3
+
+
+def test_a_record_that_is_absent_does_not_count() -> None:
+    made, absent = algorithm(mlp()), torch.zeros(MODELS, dtype=torch.bool)
+    assert distance(made(records(MODELS, 2), absent, RNGS), made(records(MODELS, 4), absent, RNGS)) == 0
+
+
+def test_weights_are_handed_out_after_every_epoch() -> None:
+    made, own, present = algorithm(mlp()), records(MODELS, 2), torch.ones(MODELS, dtype=torch.bool)
+    seen: list[tuple[int, Tensors]] = []
+    steps: list[tuple[int, int]] = []
+    last = made(own, present, RNGS, lambda *done: steps.append(done), after=lambda n, w: seen.append((n, w)))
+    assert steps == [(n, EPOCHS) for n in range(1, EPOCHS + 1)]
+    assert [n for n, _ in seen] == list(range(1, EPOCHS + 1))
+    assert distance(seen[-1][1], last) == 0
+    assert distance(seen[1][1], replace(made, epochs=2)(own, present, RNGS)) == 0
+
+
+def test_defences_that_do_more_than_clip_are_heeded() -> None:
+    class Halving(Defense):
+        def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
+            return {name: g / 2 for name, g in grads.items()}
+
+    own, present = records(MODELS, 2), torch.ones(MODELS, dtype=torch.bool)
+    halved = algorithm(mlp(), Stack({"halving": Halving()}))
+    slow = replace(algorithm(mlp()), rule=Optimizer("sgd", 0.1, 0.9))
+    assert halved.defense.example_bound() is None
+    assert distance(halved(own, present, RNGS), slow(own, present, RNGS)) < 1e-9
+
+
+def test_two_clips_are_not_taken_for_one() -> None:
+    once, twice = dp(CLIPPING, 0.0), Stack({"a": dp(CLIPPING, 0.0), "b": dp(CLIPPING, 0.0)})
+    assert once.example_bound() == CLIPPING
+    assert twice.example_bound() is None
+    assert Stack({}).example_bound() == dp(None, 0.0).example_bound() == float("inf")
+
+
+def test_an_algorithm_has_a_checksum_of_all_it_does() -> None:
+    made = algorithm(mlp())
+    others = [replace(made, epochs=6), replace(made, fixed=records(FIXED, 7)), replace(made, defense=dp(1.0, 0.0))]
+    assert len({checksum_of(one) for one in [made, *others]}) == 4
+    assert checksum_of(made) == checksum_of(algorithm(mlp()))
+
+
+def test_as_many_models_train_together_as_memory_holds() -> None:
+    cpu = torch.device("cpu")
+    assert algorithm(mlp(), memory=1e-6).together(cpu) == 1
+    assert 1 < algorithm(mlp(), memory=0.0005).together(cpu) < algorithm(mlp()).together(cpu)
