@@ -37,7 +37,7 @@ MODELS: dict[str, Architecture] = {
     "smlp": MLP(width=1024, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
     "lenet": ConvNet(
         width=64, layers=[1, 1], depth=2, kernel=5, pool_after=[1, 2], pooling="max", norm="none", fc=[120, 84],
-        fc_width=None, activation="relu", init="default", init_bound=0.5,
+        padding="same", fc_width=None, activation="relu", init="default", init_bound=0.5,
     ),
 }  # fmt: skip
 

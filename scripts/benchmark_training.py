@@ -34,7 +34,7 @@ SHAPE, CLASSES = (1, 28, 28), 10
 def lenet(activation: str, pooling: str, width: int, convolutions: int, fc: list[int]) -> ConvNet:
     return ConvNet(
         width=width, layers=[1] * convolutions, depth=convolutions, kernel=5, pool_after=[1, 2], pooling=pooling,
-        norm="none", fc=fc, fc_width=None, activation=activation, init="default", init_bound=0.5,
+        padding="same", norm="none", fc=fc, fc_width=None, activation=activation, init="default", init_bound=0.5,
     )  # fmt: skip
 
 

@@ -8,19 +8,57 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from privsweep.interface.data import Domain, image_shape
 from privsweep.interface.errors import UserError
 from privsweep.model.dropout import Dropout
 
 Layers = OrderedDict[str, nn.Module]
-Activation = Literal["relu", "tanh", "sigmoid"]
+Activation = Literal[
+    "relu",
+    "shifted_relu",
+    "leaky_relu",
+    "elu",
+    "celu",
+    "selu",
+    "gelu",
+    "swish",
+    "softplus",
+    "sigmoid",
+    "tanh",
+    "identity",
+]
 Norm = Literal["batch", "group"]
-Init = Literal["default", "uniform"]
+Init = Literal["default", "uniform", "truncated_normal"]
 
-_ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 _GROUPS = 32  # of group normalisation, as Wu and He (2018) propose
+
+
+class ShiftedReLU(nn.Module):
+    """``max(-0.5, x)``: a ReLU that lets small negative values through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(min=-0.5)
+
+
+# As PyTorch defines them without arguments: alpha is 1, so that celu is the same function as elu; leaky_relu falls by
+# 0.01; gelu is x times the normal distribution function itself, no approximation; swish is SiLU.
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "shifted_relu": ShiftedReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "celu": nn.CELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "swish": nn.SiLU,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
+ACTIVATION_LAYERS = tuple(_ACTIVATIONS.values())  # all elementwise, without parameters
 
 
 def activation(name: Activation) -> nn.Module:
@@ -53,14 +91,25 @@ def add_dense(
 
 
 def initialise(model: nn.Module, init: Init, bound: float) -> None:
-    """Redraw every parameter, biases too, from uniform(-bound, bound); ``default`` keeps PyTorch's values.
+    """Redraw the parameters of ``model``, in place; ``default`` keeps PyTorch's values.
 
-    Source: the public code of Deep Leakage from Gradients (Zhu et al., 2019), bound 0.5.
+    ``uniform``: every parameter, biases too, from uniform(-bound, bound), as the public code of Deep Leakage from
+    Gradients (Zhu et al., 2019) does with bound 0.5.
+    ``truncated_normal``: weights of convolutions and dense layers from a normal distribution of deviation
+    1 / sqrt(inputs of a neuron), cut off at two deviations, which leaves 0.88 of it; their biases are zero. Other
+    layers keep their values. This is how Haiku, the authors' library, starts a network.
     """
-    if init == "uniform":
-        with torch.no_grad():
+    with torch.no_grad():
+        if init == "uniform":
             for parameter in model.parameters():
                 parameter.uniform_(-bound, bound)
+        elif init == "truncated_normal":
+            for layer in model.modules():
+                if isinstance(layer, nn.Linear | nn.Conv2d):
+                    deviation = layer.weight[0].numel() ** -0.5
+                    nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+                    if layer.bias is not None:
+                        layer.bias.zero_()
 
 
 def check_halvings(domain: Domain, times: int, rounds_up: bool, key: str) -> None:
@@ -69,9 +118,14 @@ def check_halvings(domain: Domain, times: int, rounds_up: bool, key: str) -> Non
     ``rounds_up``: strided convolutions keep the odd pixel, pooling drops it. ``key`` is the setting to name.
     """
     least = 2 ** (times - 1) + 1 if rounds_up and times else 2**times
+    check_side(domain, least, f"{key}: halves the image {times} times")
+
+
+def check_side(domain: Domain, least: int, why: str) -> None:
+    """Raise UserError, opening with ``why``, for images of fewer pixels a side, and where the data are no images."""
     _, height, width = image_shape(domain, "model", "model=translation_transformer")
     if min(height, width) < least:
         raise UserError(
-            f"{key}: halves the image {times} times, so {height}x{width} pixels are too few, at least "
-            f"{least}x{least} are needed; choose another model or dataset.resize={least}"
+            f"{why}, so {height}x{width} pixels are too few, at least {least}x{least} are needed; choose another model "
+            f"or dataset.resize={least}"
         )

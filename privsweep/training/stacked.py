@@ -20,6 +20,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training
+from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.dropout import Dropout
 from privsweep.model.ensemble import Selector
 from privsweep.model.perturbation import FixedNoise
@@ -28,7 +29,6 @@ from privsweep.model.stochastic import Stochastic, draw
 from privsweep.training.frozen import moving, train_mode
 
 Parallel = Literal["auto", "stacked", "sequential"]
-_ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid)
 # Of one tensor on a CPU: larger ones go back to the system when freed, and every step would fault their pages in anew.
 _CPU_BYTES = 2**25
 _CPU_LEAST = 4  # replicas; of fewer together the larger products gain nothing
@@ -128,7 +128,7 @@ def stacked_forward(net: nn.Module, weights: Tensors, noise: Tensors, x: Tensor)
 def is_dense(net: nn.Module) -> bool:
     """Whether this is a sequence of a multilayer perceptron's layers."""
     return is_sequence(net) and all(
-        isinstance(layer, (nn.Flatten, Dropout, *_ELEMENTWISE))
+        isinstance(layer, (nn.Flatten, Dropout, *ACTIVATION_LAYERS))
         or (isinstance(layer, nn.Linear) and layer.bias is not None)
         for layer in net
     )

@@ -28,7 +28,7 @@ CUT = sorted(
 )  # no sequence of layers; no images
 LENET = ConvNet(
     width=8, layers=[1, 1], depth=2, kernel=5, pool_after=[1, 2], pooling="max", norm="none", fc=[16], fc_width=None,
-    activation="relu", init="default", init_bound=0.5,
+    padding="same", activation="relu", init="default", init_bound=0.5,
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ DLG = {
 }  # fmt: skip
 LENET = ConvNet(
     width=12, layers=(1, 1, 1), depth=3, kernel=5, pool_after=(1, 2), pooling="stride", norm="none", fc=(),
-    fc_width=None, activation="sigmoid", init="uniform", init_bound=0.5,
+    padding="same", fc_width=None, activation="sigmoid", init="uniform", init_bound=0.5,
 )  # fmt: skip
 
 

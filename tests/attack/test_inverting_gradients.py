@@ -30,7 +30,7 @@ from privsweep.run.compose import compose, searching
 SMLP = MLP(width=64, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5)
 LENET = ConvNet(
     width=4, layers=[1, 1], depth=2, kernel=3, pool_after=[1], pooling="max", norm="none", fc=[], fc_width=None,
-    activation="tanh", init="default", init_bound=0.5,
+    padding="same", activation="tanh", init="default", init_bound=0.5,
 )  # fmt: skip
 PRECODE = Stack({"precode": Precode(k=8, beta=1e-3)})
 

@@ -27,7 +27,16 @@ from privsweep.training.local import gradient
 
 DOMAIN = Domain((2, 8, 8), 3, (0.0,) * 2, (1.0,) * 2)
 VICTIMS = 3
-CONV = {"width": 4, "layers": (1, 1), "depth": 2, "kernel": 3, "pool_after": (1, 2), "fc": (6,), "fc_width": None}
+CONV = {
+    "width": 4,
+    "layers": (1, 1),
+    "depth": 2,
+    "kernel": 3,
+    "padding": "same",
+    "pool_after": (1, 2),
+    "fc": (6,),
+    "fc_width": None,
+}
 ARCHITECTURES = {
     "lenet": ConvNet(**CONV, pooling="max", norm="none", activation="relu", init="default", init_bound=0.5),
     "lenet_dlg": ConvNet(**CONV, pooling="stride", norm="none", activation="sigmoid", init="uniform", init_bound=0.5),

@@ -3,6 +3,7 @@
 import importlib
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
+from privsweep.model.blocks import Activation, activation
 from privsweep.model.split_at import cut
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -42,7 +44,8 @@ def count(model):
 
 
 def test_the_presets_are_those_we_know():
-    assert PRESETS == ["alexnet", "dmlp", "lenet", "lenet_dlg", "resnet18", "smlp", "torchvision", "vgg16"]
+    names = "alexnet dmlp informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp torchvision vgg16"
+    assert " ".join(PRESETS) == names
 
 
 # 28x28 cannot be halved five times
@@ -67,6 +70,8 @@ def test_logits_come_out_for_the_usual_shapes(name, shape):
         ("alexnet", COLOUR, 1792 + 110784 + 663936 + 884992 + 590080 + 4097 * 1024 + 1025 * 1024 + 10250),
         ("vgg16", COLOUR, 14728266),  # 14,714,688 convolutional, 8,448 of batch normalisation, 5,130 dense
         ("resnet18", COLOUR, 11173962),
+        ("informed_mlp", GRAY, 7960),  # table IV: 8K
+        ("informed_cnn", COLOUR, 55208),  # table V: 55K
     ],
 )
 def test_parameter_counts(name, shape, expected):
@@ -88,6 +93,45 @@ def test_dlgs_weights_and_biases_are_uniform_and_the_others_pytorchs():
     assert values.abs().max() <= 0.5
     assert values.var().item() == pytest.approx(1 / 12, rel=0.05)
     assert build("lenet").conv2.weight.abs().max() <= 1 / math.sqrt(64 * 25)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("informed_mlp", LARGE), ("informed_cnn", LARGE)])
+def test_haikus_weights_are_a_normal_distribution_cut_off_at_two_deviations(name, shape):
+    model = build(name, shape, width=100)
+    for layer in (m for m in model if isinstance(m, nn.Linear | nn.Conv2d)):
+        scaled = layer.weight.detach() * layer.weight[0].numel() ** 0.5
+        assert scaled.abs().max() <= 2.0001
+        assert scaled.std().item() == pytest.approx(0.8796, rel=0.1 if scaled.numel() < 10000 else 0.02)
+        assert layer.bias is not None
+        assert not layer.bias.any()
+
+
+X = torch.linspace(-3, 3, 13)
+FORMULAS = {
+    "relu": X.clamp(min=0),
+    "shifted_relu": X.clamp(min=-0.5),
+    "leaky_relu": torch.where(X > 0, X, 0.01 * X),
+    "elu": torch.where(X > 0, X, X.exp() - 1),
+    "celu": torch.where(X > 0, X, X.exp() - 1),
+    "selu": 1.0507 * torch.where(X > 0, X, 1.67326 * (X.exp() - 1)),
+    "gelu": X * (1 + torch.erf(X / math.sqrt(2))) / 2,
+    "swish": X / (1 + (-X).exp()),
+    "softplus": (1 + X.exp()).log(),
+    "sigmoid": 1 / (1 + (-X).exp()),
+    "tanh": (X.exp() - (-X).exp()) / (X.exp() + (-X).exp()),
+    "identity": X,
+}
+
+
+@pytest.mark.parametrize("name", get_args(Activation))
+def test_activations_are_the_functions_of_their_names(name):
+    """And every architecture that has one takes it."""
+    torch.testing.assert_close(activation(name)(X), FORMULAS[name], rtol=1e-4, atol=1e-5)
+    for preset in ("informed_mlp", "informed_cnn", "resnet18"):
+        model = build(preset, width=2, activation=name)
+        assert type(activation(name)) in {type(layer) for layer in model.modules()}
+        model(torch.rand(2, *COLOUR)).sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -179,10 +223,14 @@ def test_group_normalisation_treats_examples_alone(name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_small_digits_are_welcome_or_refused_in_one_line(name):
-    if name != "vgg16":
+    refused = {
+        "vgg16": r"model\.pool_after=.*5 times.*8x8.*32x32.*dataset\.resize=32$",
+        "informed_cnn": r"model\.padding=valid: .*3 pixels.*8x8.*10x10.*dataset\.resize=10$",
+    }
+    if name not in refused:
         assert build(name, DIGITS)(torch.rand(2, *DIGITS)).shape == (2, 10)
         return
-    line = r"model\.pool_after=.*5 times.*8x8.*32x32.*dataset\.resize=32$"
+    line = refused[name]
     with pytest.raises(UserError, match=line) as error:
         build(name, DIGITS)
     assert "\n" not in str(error.value)
@@ -197,6 +245,9 @@ def test_small_digits_are_welcome_or_refused_in_one_line(name):
         ("resnet18", {"stem": "pooled"}, 9),
         ("resnet18", {}, 5),
         ("alexnet", {}, 8),
+        ("informed_cnn", {}, 10),
+        ("informed_cnn", {"pooling": "max"}, 11),
+        ("informed_cnn", {"kernel": 5, "depth": 3, "pool_after": [1, 3], "pooling": "average"}, 24),
     ],
 )
 def test_the_least_size_named_is_enough(name, changes, least):
@@ -209,7 +260,7 @@ def test_the_least_size_named_is_enough(name, changes, least):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kernel": 4}, r"model\.kernel=4: .*choose 3 or 5"),
+        ({"kernel": 4}, r"model\.kernel=4: .*choose 3 or 5, or model\.padding=valid$"),
         ({"depth": 1}, r"model\.pool_after=\[1, 2\]: .*model\.depth=1"),
         ({"pool_after": [1, 1]}, r"model\.pool_after=\[1, 1\]"),
         ({"fc": [], "fc_width": 64}, r"model\.fc_width=64: .*model\.fc=\[64\]"),
@@ -227,7 +278,8 @@ def test_contradictions_are_refused(changes, message):
         ("lenet", {"layers": []}),
         ("lenet", {"pool_after": [0]}),
         ("lenet", {"pooling": "mean"}),
-        ("lenet", {"activation": "swish"}),
+        ("lenet", {"activation": "swoosh"}),
+        ("lenet", {"padding": "full"}),
         ("lenet", {"init_bound": 0.0}),
         ("lenet", {"dropout": 0.1}),
         ("smlp", {"depth": -1}),

@@ -11,10 +11,10 @@ from privsweep.run.compose import compose, searching
 
 # digits ship with scikit-learn, so these do not depend on a file
 GOLDEN = {
-    "attack=dlg": "ac42fc16a601",
-    "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "8e18c95ce81a",
+    "attack=dlg": "9c410590afb1",
+    "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "8ffe47cb3d47",
     "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "d6af8048edba",
-    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "318b75aed626",
+    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "7fd348c3e96a",
 }
 
 

@@ -61,7 +61,7 @@ def test_stacked_replicas_train_as_in_turn(data: Data, lenet: ConvNet, rule: Opt
 def normalised(data: Data) -> nn.Module:
     architecture = ConvNet(
         width=4, layers=[1], depth=2, kernel=3, pool_after=[1], pooling="max", norm="batch", fc=[], fc_width=None,
-        activation="relu", init="default", init_bound=0.5,
+        padding="same", activation="relu", init="default", init_bound=0.5,
     )  # type: ignore[arg-type]  # fmt: skip
     return architecture.build(data.domain, Rng(0)).double()
 
@@ -137,7 +137,7 @@ def test_stacked_replicas_are_frozen_as_in_turn(data: Data, lenet: ConvNet) -> N
 def test_frozen_layers_keep_their_running_statistics(data: Data) -> None:
     normed = ConvNet(
         width=3, layers=[1], depth=1, kernel=3, pool_after=[1], pooling="max", norm="batch", fc=[], fc_width=None,
-        activation="relu", init="default", init_bound=0.5,
+        padding="same", activation="relu", init="default", init_bound=0.5,
     )  # fmt: skip
     net = normed.build(data.domain, Rng(0)).double()
     before = weights_of(net)

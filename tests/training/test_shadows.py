@@ -27,7 +27,7 @@ def mlp(dropout: float = 0.2, activation: str = "relu") -> MLP:
 def convnet(norm: str = "none") -> ConvNet:
     return ConvNet(
         width=4, layers=[1], depth=2, kernel=3, pool_after=[1], pooling="max", norm=norm, fc=[], fc_width=None,
-        activation="relu", init="default", init_bound=0.5,
+        padding="same", activation="relu", init="default", init_bound=0.5,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def perceptron(width: int) -> MLP:
 def convnet(norm: str) -> ConvNet:
     return ConvNet(
         width=4, layers=[1], depth=2, kernel=3, pool_after=[1], pooling="max", norm=norm, fc=[], fc_width=None,
-        activation="relu", init="default", init_bound=0.5,
+        padding="same", activation="relu", init="default", init_bound=0.5,
     )  # type: ignore[arg-type]  # fmt: skip
 
 

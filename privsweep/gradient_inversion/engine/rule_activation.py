@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.stochastic import Reparametrised
 
 
@@ -154,6 +155,27 @@ class ReLU(Activation):
         return None
 
 
+class Elementwise(Activation):
+    """Another elementwise function, whose two derivatives autograd finds."""
+
+    def __init__(self, layer: nn.Module):
+        self.layer = layer
+
+    def forward(self, a: Tensor) -> Tensor:
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            out = self.layer(a)
+            (first,) = torch.autograd.grad(out, a, torch.ones_like(out), create_graph=True)
+            self.second: Tensor | None = None
+            if first.requires_grad:
+                (self.second,) = torch.autograd.grad(first, a, torch.ones_like(first), allow_unused=True)
+        self.derivative = first.detach()
+        return out.detach()
+
+    def second_derivative(self) -> Tensor | None:
+        return self.second
+
+
 class Reparametrisation(Rule):
     """The sample that a stochastic layer draws, ``mean + deviation(raw) * noise``; ``[n, 2k]`` to ``[n, k]``.
 
@@ -203,6 +225,8 @@ def parameterless_rule(layer: nn.Module) -> Rule | None:
             return GlobalAveragePool()
         case nn.MaxPool2d() if not layer.return_indices:
             return MaxPool(layer)
+        case _ if isinstance(layer, ACTIVATION_LAYERS):
+            return Elementwise(layer)
     return None
 
 

@@ -1,4 +1,5 @@
 import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from privsweep.gradient_inversion.engine.rule_dense import GramLinear
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
 from privsweep.interface.data import Domain
 from privsweep.interface.randomness import Rng
+from privsweep.model.blocks import Activation, activation
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.residual import Residual
@@ -72,14 +74,11 @@ LAYERS = {
     ),
     "linear": stack(nn.Flatten(), nn.Linear(162, 3)),
     "linear_no_bias": stack(nn.Flatten(), nn.Linear(162, 3, bias=False)),
-    "sigmoid": after_convolution(nn.Sigmoid()),
-    "tanh": after_convolution(nn.Tanh()),
-    "relu": after_convolution(nn.ReLU()),
+    **{name: after_convolution(activation(name)) for name in get_args(Activation)},
     "max_pool": after_convolution(nn.MaxPool2d(2)),
     "max_pool_overlapping": after_convolution(nn.MaxPool2d(3, 2, 1)),
     "average_pool": after_convolution(nn.AvgPool2d(2)),
     "average_pool_overlapping": after_convolution(nn.AvgPool2d(3, 2, 1, ceil_mode=True)),
-    "identity": after_convolution(nn.Identity()),
     "nested": after_convolution(stack(nn.Sigmoid(), nn.MaxPool2d(2))),
     "batch_norm": after_convolution(nn.BatchNorm2d(4)),
     "batch_norm_fixed": after_convolution(nn.BatchNorm2d(4)).eval(),
@@ -95,7 +94,16 @@ LAYERS = {
         nn.AvgPool2d(3), nn.Sigmoid(), nn.Flatten(), nn.Linear(18, 5), nn.Tanh(), nn.Linear(5, 3)
     ),
 }
-CONV = {"width": 4, "layers": (1, 1), "depth": 2, "kernel": 3, "pool_after": (1, 2), "fc": (6,), "fc_width": None}
+CONV = {
+    "width": 4,
+    "layers": (1, 1),
+    "depth": 2,
+    "kernel": 3,
+    "padding": "same",
+    "pool_after": (1, 2),
+    "fc": (6,),
+    "fc_width": None,
+}
 MODELS = {
     "lenet": ConvNet(**CONV, pooling="max", norm="none", activation="relu", init="default", init_bound=0.5),
     "lenet_dlg": ConvNet(**CONV, pooling="stride", norm="none", activation="sigmoid", init="uniform", init_bound=0.5),
@@ -198,12 +206,12 @@ def test_another_loss_is_differentiated_as_it_is():
 @pytest.mark.parametrize(
     "layers",
     [
-        (nn.Conv2d(2, 4, 3), nn.GELU()),
+        (nn.Conv2d(2, 4, 3), nn.Mish()),
         (nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4, affine=True)),
         (nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=False)),
         (Residual(stack(nn.Conv2d(2, 2, 3, padding=1)), stack()), nn.Tanh()),
     ],
-    ids=["gelu", "instance_norm", "norm_without_weights", "starts_with_two_paths"],
+    ids=["mish", "instance_norm", "norm_without_weights", "starts_with_two_paths"],
 )
 def test_what_has_no_rule_falls_back(layers):
     world = World(stack(*layers, nn.Flatten(), nn.LazyLinear(3)), 2)
@@ -239,7 +247,7 @@ def test_victims_are_taken_in_any_order_and_number(fast, layers):
     assert all(close(p, w[rows], 1e-12) for p, w in zip(part[:3], whole[:3], strict=True))
 
 
-@pytest.mark.parametrize("layer", [nn.GELU(), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(2), nn.Flatten(2)])
+@pytest.mark.parametrize("layer", [nn.Mish(), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(2), nn.Flatten(2)])
 def test_layers_without_a_rule_are_known(layer):
     assert parameterless_rule(layer) is None
 

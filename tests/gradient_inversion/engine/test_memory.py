@@ -80,7 +80,7 @@ domain = Domain((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3)
 networks = {
     "lenet": ConvNet(
         width=12, layers=(1, 1, 1), depth=3, kernel=5, pool_after=(1, 2), pooling="stride", norm="none", fc=(),
-        fc_width=None, activation="sigmoid", init="default", init_bound=0.5,
+        padding="same", fc_width=None, activation="sigmoid", init="default", init_bound=0.5,
     ),
     "mlp": MLP(width=128, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
 }
