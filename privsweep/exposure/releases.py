@@ -51,8 +51,8 @@ class ReleaseView:
         at = targets.to(data.test.labels.device)
         algorithm = self.setting.algorithm(data, model, defense, rng)
         pixels = data.test.pixels(at)[:, None]
-        known = [algorithm.fixed] if data.prior is None else [algorithm.fixed, data.prior]
-        truth = Images(pixels, data.test.labels[at][:, None], targets[:, None], nearest(pixels, *known))
+        known = [algorithm.fixed.images] if data.prior is None else [algorithm.fixed.images, data.prior.images]
+        truth = Images(pixels, data.test.labels[at][:, None], targets[:, None], nearest(pixels, known))
         seen = Release({name: w[:: self.each].clone() for name, w in system.snapshots[system.last].items()})
         return Exposure(seen, _knowledge(data, model, defense, algorithm), truth)
 
