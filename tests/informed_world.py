@@ -36,6 +36,10 @@ class Averages:
     noise: float = 0.0
     numbers: int = 12
 
+    @property
+    def random(self) -> bool:
+        return self.noise > 0
+
     def together(self, device: torch.device) -> int:
         return 50
 
