@@ -32,6 +32,11 @@ class Algorithm(Protocol):
         """The records that all models are trained on."""
         ...
 
+    @property
+    def random(self) -> bool:
+        """Whether models with the same record differ: initial values of their own, or noise."""
+        ...
+
     def together(self, device: torch.device) -> int:
         """How many models one call had better train."""
         ...

@@ -1,0 +1,36 @@
+"""The discriminator that tells reconstructions from images patch by patch (Balle, Cherubin and Hayes, 2022, table VII).
+
+PatchGAN: Isola et al., "Image-to-image translation with conditional adversarial networks" (2017).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+SMALLEST = 24  # pixels a side, with which one patch is left
+_FILTERS = (64, 128, 256, 512, 1)
+_STRIDES = (2, 2, 2, 1, 1)
+
+
+def patch_gan(channels: int) -> nn.Sequential:
+    """``[n, channels, H, W] -> [n, 1, h, w]``: logits of a patch being an image's, not a reconstruction's.
+
+    Convolutions of 4x4 with one pixel of padding, and leaky ReLU of slope 0.2 between; nothing is normalised. The
+    paper states filters and strides. ``SMALLEST`` pixels a side are needed.
+    """
+    layers: list[nn.Module] = []
+    for (inputs, outputs), stride in zip(pairwise((channels, *_FILTERS)), _STRIDES, strict=True):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride, padding=1), nn.LeakyReLU(0.2)]
+    network = nn.Sequential(*layers[:-1])
+    for layer in network:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.02)  # as Isola et al. start
+    return network
+
+
+def judged(logits: torch.Tensor, real: bool) -> torch.Tensor:
+    """Cross-entropy of taking every patch for an image's (``real``), or for a reconstruction's."""
+    return nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))

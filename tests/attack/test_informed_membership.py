@@ -1,0 +1,127 @@
+"""The informed adversary's membership inference, on a toy whose models learn their record's brightness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from informed_world import CALLS, DOMAIN, pictures
+from sklearn.metrics import roc_auc_score
+from tiny import Bench
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from privsweep.attack.informed_membership import InformedMembership, distinct
+from privsweep.interface.data import Domain, ImageSet
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, Scores, Trials
+
+
+class Bias:
+    """An architecture whose answers do not depend on the image."""
+
+    def build(self, domain: Domain, rng: Rng) -> nn.Module:
+        net = nn.Sequential(nn.Flatten(), nn.Linear(domain.shape[1] * domain.shape[2], domain.classes))
+        nn.init.zeros_(net[1].weight)  # type: ignore[arg-type]
+        return net
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Weights by which a model prefers the label of its record a little."""
+
+    fixed: ImageSet
+    noise: float
+
+    @property
+    def random(self) -> bool:
+        return self.noise > 0
+
+    def together(self, device: torch.device) -> int:
+        return 64
+
+    def __call__(
+        self,
+        records: ImageSet,
+        present: Tensor,
+        rngs: Sequence[Rng],
+        watch: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, Tensor]:
+        CALLS.append(len(rngs))
+        bias = 0.1 * nn.functional.one_hot(records.labels, 3) * present[:, None]
+        bias = bias + self.noise * torch.stack([rng.normal(3) for rng in rngs])
+        return {"1.weight": torch.zeros(len(rngs), 3, 64), "1.bias": bias}
+
+
+def trials(noise: float, each: int = 100) -> tuple[Trials, Knowledge, Tensor]:
+    """Of three records, ``each`` models with and as many without; and which have it."""
+    records = pictures(3, "candidates")
+    candidates = records.take(torch.arange(3).repeat(2 * each))
+    member = torch.arange(6 * each) < 3 * each
+    algorithm = Counts(pictures(5, "fixed"), noise)
+    weights = algorithm(candidates, member, [Rng(5).child(k) for k in range(6 * each)])
+    known = Knowledge(
+        algorithm=algorithm, candidates=candidates, domain=DOMAIN, loss=cross_entropy, architecture=Bias()
+    )
+    return Trials(weights), known, member
+
+
+def scored(seen: Trials, known: Knowledge, shadows: int = 50) -> Scores:
+    attack = InformedMembership(shadows=shadows)
+    prepared = attack.prepare(known.only(attack.prepares_from), Bench(), Rng(0))
+    return attack(seen, known.only(attack.needs), prepared, Bench(), Rng(0))
+
+
+def test_equal_models_are_told_apart_with_one_shadow_a_side() -> None:
+    seen, known, member = trials(0.0)
+    CALLS.clear()
+    found = scored(seen, known)
+    assert sum(CALLS) == 1 + 3
+    assert torch.equal(found.decisions, member)
+    assert found.diagnostics["loss"].shape == member.shape
+
+
+def test_noise_hides_membership_as_the_gaussians_overlap() -> None:
+    for noise, low, high in [(0.05, 0.8, 0.98), (5.0, 0.4, 0.6)]:
+        seen, known, member = trials(noise)
+        found = scored(seen, known)
+        assert low < roc_auc_score(member, found.scores) < high
+    assert 0.4 < found.decisions.double().mean() < 0.6
+
+
+def test_candidates_are_trained_on_once_however_often_they_stand() -> None:
+    seen, known, _ = trials(0.1)
+    CALLS.clear()
+    scored(seen, known, shadows=10)
+    assert sum(CALLS) == 10 + 3 * 10
+
+
+def test_scores_do_not_depend_on_the_order_of_candidates() -> None:
+    seen, known, _ = trials(0.1, each=5)
+    backwards = torch.arange(30).flip(0)
+    turned = known.having(candidates=known.candidates.take(backwards))
+    other = scored(Trials({name: w[backwards] for name, w in seen.weights.items()}), turned)
+    assert torch.allclose(scored(seen, known).scores, other.scores[backwards])
+
+
+def test_nothing_is_told_of_a_model_that_is_no_number() -> None:
+    seen, known, _ = trials(0.0, each=2)
+    seen.weights["1.bias"][1] = torch.nan
+    found = scored(seen, known)
+    assert (found.scores[1], found.decisions[1]) == (0, False)
+    assert found.scores.isfinite().all()
+
+
+@pytest.mark.parametrize("order", [[0, 1, 0, 2, 1, 0], [2, 1, 0, 0, 1, 0]])
+def test_distinct_records_are_found_by_image_and_label(order: list[int]) -> None:
+    records = pictures(2, "candidates")
+    third = ImageSet(records.images[:1], records.labels[:1] + 1)
+    pool = ImageSet(torch.cat([records.images, third.images]), torch.cat([records.labels, third.labels]))
+    chosen = pool.take(torch.tensor(order))
+    first, group = distinct(chosen)
+    assert len(first) == 3
+    again = chosen.take(first[group])
+    assert torch.equal(again.images, chosen.images)
+    assert torch.equal(again.labels, chosen.labels)
