@@ -142,7 +142,9 @@ class ReleasedModels(Assembling):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         training, targets = self.algorithm(data, model, defense, rng), self.targets(data, rng)
-        each = self.models + self.without
+        # Where nothing is drawn, all models of a kind are one.
+        models, without = (self.models, self.without) if training.random else (1, min(self.without, 1))
+        each = models + without
         records = data.test.take(targets.to(data.test.labels.device))
         net = self.network(data, model, defense, rng)
 
@@ -152,7 +154,7 @@ class ReleasedModels(Assembling):
             rngs = [rng.child("released", n // each, n % each) for n in numbers.tolist()]
             watched = ZeroShares(net, defense.loss(data.domain.loss), data.domain, own, self.epochs)
             after = watched if self.zero_gradients else None
-            weights = training(own, numbers % each < self.models, rngs, bench.tick, after=after)
+            weights = training(own, numbers % each < models, rngs, bench.tick, after=after)
             return {**weights, **{f"{_ZEROS}{name}": shares for name, shares in watched.shares.items()}}
 
         size = training.together(bench.device)
@@ -164,6 +166,9 @@ class ReleasedModels(Assembling):
             for epoch in range(self.epochs if zeros else 0)
         ]
         utility = self._utility(net, data, training, weights, targets, each)
+        copies = torch.tensor([self.models // models] * models + [self.without // max(without, 1)] * without)
+        every = torch.arange(self.victims * each).repeat_interleave(copies.repeat(self.victims))
+        weights = {name: w[every.to(w.device)] for name, w in weights.items()}
         utility |= {f"zero_gradients_{name}": z.mean().item() for name, z in zeros.items()}
         return System(snapshots={self.epochs: weights}, utility=utility, curve=curve)
 

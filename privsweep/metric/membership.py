@@ -22,6 +22,9 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     and ``_high``: Clopper and Pearson's for shares, DeLong's for the AUC. The interval of a rate at fixed false
     positives holds for that threshold. Scores that are not finite count as the lowest.
 
+    Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
+    answers about one record, pooled over records; zero where all are the same.
+
     Table: ``candidate``, ``index`` (in its split), ``member``, ``score``, ``decision`` and every diagnostic.
     """
     member = truth.member.cpu().numpy()
@@ -46,7 +49,16 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     rows["score"], rows["decision"] = scores, decisions
     for name, values in guess.diagnostics.items():
         rows[name] = values.detach().cpu().numpy()
+        spread = _spread(rows.loc[member, "index"], rows.loc[member, name])
+        metrics |= {} if spread is None else {f"{name}_spread": spread}
     return metrics, rows
+
+
+def _spread(record: pd.Series, values: pd.Series) -> float | None:
+    """Pooled standard deviation of values of the same record; None where every record has one."""
+    apart = values.astype(float) - values.astype(float).groupby(record).transform("mean")
+    free = len(record) - record.nunique()
+    return float(np.sqrt(apart.pow(2).sum() / free)) if free and np.isfinite(apart).all() else None
 
 
 def roc(guess: Scores, truth: Membership) -> tuple[np.ndarray, np.ndarray]:

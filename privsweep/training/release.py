@@ -12,6 +12,7 @@ from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Optimizer
+from privsweep.model.stochastic import Stochastic
 from privsweep.training.full_batch import dense
 from privsweep.training.full_batch.descent import Task, descend
 from privsweep.training.full_batch.one_by_one import OneByOne
@@ -38,6 +39,13 @@ class ReleaseTraining:
     epochs: int
     start: Tensors | None  # of every model, parameters and buffers by name; None: drawn from ``rngs[k]``
     memory: float  # GiB for the models that one call trains
+
+    @property
+    def random(self) -> bool:
+        """Whether a model depends on its stream, for its initial values, its layers' noise or that of the defence."""
+        layers = self._initial(Rng(0)).modules()
+        noisy = self.defense.acts_at() & {"example_gradients", "gradient"}
+        return self.start is None or bool(noisy) or any(isinstance(layer, Stochastic) for layer in layers)
 
     def together(self, device: torch.device) -> int:
         """No more than ``memory`` holds, and than is of use; at least one."""
