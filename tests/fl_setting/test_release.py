@@ -94,7 +94,7 @@ def test_the_oracle_knows_the_fixed_set_and_the_adversarys_own_records() -> None
     assert data.prior is not None
     known = torch.cat([data.train.pixels(), data.prior.pixels()])
     distances = [(known - target).square().flatten(1).mean(1).min() for target in shown.truth.pixels[:, 0]]
-    assert torch.allclose(shown.truth.nearest[:, 0], torch.stack(distances), atol=1e-6)
+    assert torch.allclose(shown.truth.nearest[:, 0].float(), torch.stack(distances), atol=1e-6)
 
 
 def test_shares_of_zero_gradients_are_measured_in_every_epoch() -> None:
