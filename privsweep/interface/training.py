@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
 from privsweep.interface.randomness import Rng
+from privsweep.interface.rmsprop import RMSProp
 
 # Parameters that move: names of them or of layers that hold them, or a predicate of their names; None: all.
 Trainable = Collection[str] | Callable[[str], bool] | None
@@ -26,16 +27,18 @@ _RISE = 0.2  # share of the steps over which the rate of one cycle rises
 
 @dataclass(frozen=True)
 class Optimizer:
-    """SGD with momentum, or Adam; all else is PyTorch's default."""
+    """SGD with momentum, Adam, all else being PyTorch's default, or Optax's RMSProp."""
 
-    name: Literal["sgd", "adam"]
+    name: Literal["sgd", "adam", "rmsprop"]
     lr: float  # the highest, where it changes
-    momentum: float  # of SGD; Adam ignores it
+    momentum: float  # of SGD; the others ignore it
     weight_decay: float = 0.0  # the penalty's factor, in the gradient
     decay: Decay = "constant"
 
     def make(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        """PyTorch's own, fused."""
+        """PyTorch's own, fused, where it has the same."""
+        if self.name == "rmsprop":
+            return RMSProp(parameters, self.lr, self.weight_decay)
         if self.name == "adam":
             return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         return torch.optim.SGD(

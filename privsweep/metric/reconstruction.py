@@ -14,6 +14,7 @@ from privsweep.interface.records import Images, Reconstruction
 from privsweep.metric.assignment import match, reorder
 from privsweep.metric.images import asr
 from privsweep.metric.pixel_scale import canonical, paper
+from privsweep.metric.release import release_columns, release_metrics
 
 RECOVERED = 0.9  # SSIM above which a victim's images count as recovered
 NEVER = "iterations_to_zero"  # the diagnostic that is infinite where it never happened
@@ -35,11 +36,12 @@ def score_reconstruction(
     Table: ``victim``, ``index`` (of its first image in the training split), ``indices`` (of all, apart by blanks,
     where there are several), ``mse``, ``psnr``, ``ssim`` and
     ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
-    that is None), ``diverged``, ``label_accuracy`` where labels were guessed, and every diagnostic.
+    that is None), ``diverged``, ``label_accuracy`` where labels were guessed, those of ``release_columns`` where the
+    truth tells the nearest known images, and every diagnostic.
 
     Metrics: the means over victims under the same names, medians with ``_median``, ``recovered`` (share of
     victims with SSIM above 0.9). ``iterations_to_zero`` is the median alone, never being infinity, beside
-    ``zero_share``. What is not finite is None.
+    ``zero_share``. Those of ``release_metrics`` besides. What is not finite is None.
 
     Raises UserError for an unknown ``paper_scale``, ValueError for shapes that differ.
     """
@@ -56,6 +58,8 @@ def score_reconstruction(
     columns["diverged"] = guess.diverged.cpu() | ~finite
     if labels is not None:
         columns["label_accuracy"] = (labels == truth.labels.cpu()).double().mean(1)
+    if truth.nearest is not None:
+        columns |= release_columns(columns["mse"], original, truth.nearest)
     if taken := columns.keys() & guess.diagnostics.keys():
         raise ValueError(f"diagnostics under the names of metrics: {', '.join(sorted(taken))}")
     diagnostics = {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
@@ -65,7 +69,10 @@ def score_reconstruction(
         victims["indices"] = [" ".join(map(str, row)) for row in truth.index.tolist()]
     for name, values in (columns | diagnostics).items():
         victims[name] = values.numpy()
-    return _summary(columns, diagnostics), victims, matched
+    metrics = _summary(columns, diagnostics)
+    if truth.nearest is not None:
+        metrics |= release_metrics(columns, pixels, original)
+    return metrics, victims, matched
 
 
 def _measures(

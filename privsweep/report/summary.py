@@ -18,7 +18,10 @@ from privsweep.table.fill import Record
 from privsweep.table.number_format import show
 
 # Those of a sweep's metrics that its summary shows; the records hold the others.
-MAIN = ("mse", "psnr", "ssim", "asr", "recovered", "diverged", "gradient_distance", "attack_accuracy", "auc")
+MAIN = (
+    *("mse", "psnr", "ssim", "asr", "recovered", "oracle_mse", "below_oracle", "diverged"),
+    *("gradient_distance", "attack_accuracy", "auc"),
+)
 
 
 @dataclass(frozen=True)

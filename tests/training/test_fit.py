@@ -18,7 +18,7 @@ from privsweep.training.augmentation import crop_flip
 from privsweep.training.fit import Fitted, fit
 from privsweep.training.local import weights_of
 
-ADAM, SGD = Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9)
+ADAM, SGD, RMSPROP = Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9), Optimizer("rmsprop", 0.01, 0.0)
 UNEQUAL = [torch.arange(a, b) for a, b in [(0, 20), (20, 33), (33, 60)]]
 MLP_2 = MLP(width=12, depth=2, activation="relu", dropout=0.2, init="default", init_bound=0.5)
 
@@ -48,7 +48,7 @@ def close(a: Fitted, b: Fitted) -> bool:
     return all(torch.allclose(w, b.weights[n], rtol=1e-9, atol=1e-10) for n, w in a.weights.items())
 
 
-@pytest.mark.parametrize("rule", [ADAM, SGD])
+@pytest.mark.parametrize("rule", [ADAM, SGD, RMSPROP])
 @pytest.mark.parametrize("model", ["lenet", "mlp"])
 def test_stacked_replicas_train_as_in_turn(data: Data, lenet: ConvNet, rule: Optimizer, model: str) -> None:
     net = (lenet if model == "lenet" else MLP_2).build(data.domain, Rng(0)).double()
