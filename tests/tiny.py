@@ -25,6 +25,22 @@ TINY = (
     "scale=smoke",
 )
 
+# What attacks need of model, setting and data.
+FITTING = {
+    "analytic": ["model=smlp"],
+    "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "likelihood_inversion": ["fl_setting=split", "model=lenet"],
+    "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "shadow_inversion": ["fl_setting=collaborative_inference", "model=lenet"],
+    "informed_reconstruction": [
+        "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", "dataset.prior_size=20",
+        "attack.shadows=8", "attack.width=8",
+    ],
+    "informed_membership": [
+        "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", "fl_setting.without=1",
+    ],
+}  # fmt: skip
+
 
 @dataclass
 class Bench:

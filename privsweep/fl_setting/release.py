@@ -184,8 +184,8 @@ class ReleasedModels(Assembling):
             found.append((accuracy(net, own, training.fixed, data.domain), accuracy(net, own, test, data.domain)))
         train, test_ = (sum(side) / len(found) for side in zip(*found, strict=True))
         reached = {"train_accuracy": train, "test_accuracy": test_}
-        if self.pretrain_size and training.start is not None:
-            reached["pretrained_test_accuracy"] = accuracy(net, training.start, data.test, data.domain)
+        if training.start is not None:
+            reached["start_test_accuracy"] = accuracy(net, training.start, data.test, data.domain)
         return reached
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from tiny import TINY, Bench
+from tiny import FITTING, TINY, Bench
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -19,13 +19,6 @@ from privsweep.run.run import check_with_data, exposure_for, prior_of
 from privsweep.run.run_spec import RunSpec
 
 CHOICES = sorted(p.stem for p in (CONF / "attack").glob("*.yaml"))
-FITTING = {
-    "analytic": ["model=smlp"],
-    "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
-    "likelihood_inversion": ["fl_setting=split", "model=lenet"],
-    "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
-    "shadow_inversion": ["fl_setting=collaborative_inference", "model=lenet"],
-}
 BLACK_BOX = ["dataset.prior_size=100", "dataset.train_size=40", "dataset.test_size=40", "fl_setting.candidates=20"]
 ONE_EPOCH = ["fl_setting.epochs=1", "fl_setting.victims=2"]
 SHORT = ["fl_setting.rounds=1", "fl_setting.local_epochs=1", "fl_setting.victims=2"]
@@ -36,7 +29,7 @@ def composed(name: str, *more: str) -> RunSpec:
         observes = build_class(name).observes
         given = FITTING.get(name, BLACK_BOX if observes is Predictions else ["fl_setting.labels_known=true"])
         set_ = {o.partition("=")[0] for o in (*given, *more)}
-        short = ONE_EPOCH if "fl_setting=collaborative_inference" in given else SHORT
+        short = ONE_EPOCH if {"fl_setting=collaborative_inference", "fl_setting=release"} & {*given} else SHORT
         small = [o for o in (*TINY, *short) if o.partition("=")[0] not in set_]
         return build(compose([*small, f"attack={name}", *given, *more]))
 

@@ -86,7 +86,8 @@ def test_models_may_start_near_convergence() -> None:
     assert torch.equal(algorithm.fixed.images, data.train.images[20:])
     scratch = trained()[0].fl_setting.algorithm(data, spec.model, spec.defense, Rng(0))
     assert not torch.equal(algorithm.start["fc1.weight"], scratch.start["fc1.weight"])
-    assert system.utility["pretrained_test_accuracy"] > 0.3
+    assert system.utility["start_test_accuracy"] > 0.3
+    assert trained()[2].utility["start_test_accuracy"] < 0.3
 
 
 def test_the_oracle_knows_the_fixed_set_and_the_adversarys_own_records() -> None:
