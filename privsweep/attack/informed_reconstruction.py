@@ -124,7 +124,7 @@ class InformedReconstruction(AttackBase):
     def _untrained(self, known: Knowledge, bench: Bench, rng: Rng) -> Reconstructor:
         nothing = torch.zeros_like(without_record(known.algorithm, known.prior, rng))
         net = self._initial(len(nothing), known.domain, bench.device, rng)
-        return Reconstructor(net.state_dict(), Standardisation(nothing, nothing), nothing[:0])
+        return Reconstructor(net.state_dict(), Standardisation(nothing, nothing.clone()), nothing[:0].clone())
 
     def _source(self, known: Knowledge, bench: Bench, rng: Rng) -> Reconstructor:
         """The reconstructor of another fixed set, kept for all runs that fine-tune it or leave it as it is."""
