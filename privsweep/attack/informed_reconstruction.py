@@ -157,7 +157,7 @@ class InformedReconstruction(AttackBase):
         standardise: Standardisation = fitted if start is None else start.standardise
         lr = self.lr if start is None else self.lr * self.fine_tune_lr_factor
         course = Course(
-            Optimizer(self.optimizer, lr, 0.0, self.weight_decay),  # type: ignore[arg-type]
+            Optimizer(self.optimizer, lr, 0.0, self.weight_decay),
             self.epochs,
             self.batch_size,
             distance(self.perceptual, own.records, known.domain, rng.child("features")),
