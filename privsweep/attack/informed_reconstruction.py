@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -37,7 +38,8 @@ class InformedReconstruction(AttackBase):
     """Trains shadows as the released models were, each with a record of its own, and a network from weights to records.
 
     The adversary knows the fixed records, the algorithm and, where all models share them, the initial values; its own
-    records are of the target's kind. Weights are standardised coordinate by coordinate.
+    records are of the target's kind. Weights are standardised coordinate by coordinate, and cut off at ``limit``
+    deviations (ours; the paper has none).
 
     With ``source_shadows`` the network first learns to attack another fixed set of the same size, made of the last of
     the own records, then goes on with ``shadows`` of the true one at ``fine_tune_lr_factor`` times the learning rate;
@@ -51,6 +53,7 @@ class InformedReconstruction(AttackBase):
     width: Count
     depth: Count
     channels: Count
+    limit: Annotated[float, Field(gt=0)] | None
     optimizer: Literal["rmsprop", "adam"]
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Weight
@@ -103,7 +106,7 @@ class InformedReconstruction(AttackBase):
         return (start or self._untrained(known, bench, rng)).tensors()
 
     def __call__(self, seen: Release, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
-        trained = Reconstructor.of(prepared)
+        trained = Reconstructor.of(prepared, self._limit)
         pixels, away = trained(flatten(seen.weights), lambda numbers: self._network(numbers, known.domain))
         images = known.domain.inputs(pixels)[:, None]
         diverged = ~images.isfinite().flatten(1).all(1)
@@ -124,7 +127,9 @@ class InformedReconstruction(AttackBase):
     def _untrained(self, known: Knowledge, bench: Bench, rng: Rng) -> Reconstructor:
         nothing = torch.zeros_like(without_record(known.algorithm, known.prior, rng))
         net = self._initial(len(nothing), known.domain, bench.device, rng)
-        return Reconstructor(net.state_dict(), Standardisation(nothing, nothing.clone()), nothing[:0].clone())
+        return Reconstructor(
+            net.state_dict(), Standardisation(nothing, nothing.clone(), self._limit), nothing[:0].clone()
+        )
 
     def _source(self, known: Knowledge, bench: Bench, rng: Rng) -> Reconstructor:
         """The reconstructor of another fixed set, kept for all runs that fine-tune it or leave it as it is."""
@@ -141,14 +146,15 @@ class InformedReconstruction(AttackBase):
             trained = self._trained(known, self.source_shadows, None, bench, rng, "source")
             return {name: t[None] for name, t in trained.tensors().items()}
 
-        return Reconstructor.of({name: t[0].to(bench.device) for name, t in bench.rows(key, 1, 1, make).items()})
+        kept = bench.rows(key, 1, 1, make)
+        return Reconstructor.of({name: t[0].to(bench.device) for name, t in kept.items()}, self._limit)
 
     def _trained(
         self, known: Knowledge, shadows: int, start: Reconstructor | None, bench: Bench, rng: Rng, key: str
     ) -> Reconstructor:
         """On that many shadows, from ``start`` or from initial values of its own."""
         own = train_shadows(known.algorithm, known.prior, shadows, rng, bench).kept_on(bench.device, self.memory)
-        fitted, usable = fit_standardisation(own.weights, bench.device)
+        fitted, usable = fit_standardisation(own.weights, bench.device, self._limit)
         if not usable.any():
             raise UserError("fl_setting.lr: the weights of all shadow models are infinite; take a lower one")
         net = self._initial(own.weights.shape[1], known.domain, bench.device, rng)
@@ -166,6 +172,10 @@ class InformedReconstruction(AttackBase):
         )
         errors = train_reconstructor(net, own, usable, standardise, course, rng.child(key), bench, key)
         return Reconstructor({n: w.detach() for n, w in net.state_dict().items()}, standardise, errors)
+
+    @property
+    def _limit(self) -> float:
+        return math.inf if self.limit is None else self.limit
 
     def _initial(self, numbers: int, domain: Domain, device: torch.device, rng: Rng) -> nn.Module:
         with seeded(rng.child("reconstructor")):
