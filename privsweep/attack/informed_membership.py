@@ -36,12 +36,12 @@ class InformedMembership(AttackBase):
     shadows: Annotated[int, Field(ge=1)]
 
     observes: ClassVar[type] = Trials
-    prepares_from: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain", "architecture"})
-    needs: ClassVar[frozenset[str]] = prepares_from | {"loss"}
+    needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain", "architecture"})
+    prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
-        """Outputs of shadows ``with`` and ``without`` each distinct candidate, for it, ``[U, shadows, ...]``."""
+        """Losses of the shadows ``with`` and ``without`` each distinct candidate, ``[U, shadows]``, by content."""
         first, _ = distinct(known.candidates)
         own, algorithm = known.candidates.take(first), known.algorithm
         each = self.shadows if algorithm.random else 1
@@ -53,7 +53,7 @@ class InformedMembership(AttackBase):
             absent = torch.zeros(len(rngs), dtype=torch.bool, device=first.device)
             models = algorithm(records, absent, rngs, bench.tick)
             asked = ImageSet(*(t.expand(len(rngs), *t.shape) for t in (own.images, own.labels)))
-            return {"outputs": outputs(known, models, asked)}
+            return {"loss": losses(known, models, asked)}
 
         def including(part: slice) -> Tensors:
             pairs = [divmod(i, each) for i in range(part.start, part.stop)]
@@ -61,19 +61,18 @@ class InformedMembership(AttackBase):
             records = own.take(torch.tensor([u for u, _ in pairs], device=first.device))
             present = torch.ones(len(rngs), dtype=torch.bool, device=first.device)
             models = algorithm(records, present, rngs, bench.tick)
-            return {"outputs": outputs(known, models, _one_each(records))}
+            return {"loss": losses(known, models, ImageSet(records.images[:, None], records.labels[:, None]))}
 
-        out = bench.chunks("shadows", "without", each, size, without)["outputs"]
-        inside = bench.chunks("shadows", "with", len(own) * each, size, including)["outputs"]
-        return {"with": inside.unflatten(0, (len(own), each)).squeeze(2), "without": out.transpose(0, 1).contiguous()}
+        out = bench.chunks("shadows", "without", each, size, without)["loss"]
+        inside = bench.chunks("shadows", "with", len(own) * each, size, including)["loss"]
+        return {"with": inside.view(len(own), each), "without": out.T.contiguous()}
 
     def __call__(self, seen: Trials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         records = known.candidates
-        first, group = distinct(records)
-        own = records.labels[first][:, None].expand(-1, prepared["with"].shape[1])
-        sides = [losses(known, prepared[side], own).mean(1) for side in ("with", "without")]
-        loss = losses(known, outputs(known, seen.weights, _one_each(records)), records.labels[:, None])[:, 0]
-        scores = (torch.stack(sides).mean(0)[group] - loss).nan_to_num(0.0)  # a model that diverged tells nothing
+        _, group = distinct(records)
+        loss = losses(known, seen.weights, ImageSet(records.images[:, None], records.labels[:, None]))[:, 0]
+        midpoint = (prepared["with"].mean(1) + prepared["without"].mean(1)) / 2
+        scores = (midpoint[group] - loss).nan_to_num(0.0)  # of a model that diverged, nothing can be told
         return Scores(scores, scores > 0, {"loss": loss})
 
 
@@ -89,21 +88,13 @@ def distinct(records: ImageSet) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def outputs(known: Knowledge, weights: Tensors, records: ImageSet) -> Tensor:
-    """Of models with ``weights`` ``[K, ...]`` for records of their own, ``[K, n, C, H, W]``: ``[K, n, ...]``."""
+def losses(known: Knowledge, weights: Tensors, records: ImageSet) -> Tensor:
+    """Of models with ``weights`` ``[K, ...]`` on records of their own, ``[K, n, C, H, W]``: ``[K, n]``."""
     net = known.architecture.build(known.domain, Rng(0)).to(records.labels.device).eval()
+    each = vmap(known.domain.loss)
     found = []
     for k in range(len(records)):
-        x = known.domain.inputs_of(records, torch.tensor(k))
-        found.append(functional_call(net, {name: w[k] for name, w in weights.items()}, (x,)))
+        model = {name: w[k] for name, w in weights.items()}
+        outputs = functional_call(net, model, (known.domain.inputs_of(records, torch.tensor(k)),))
+        found.append(each(outputs[:, None, : known.domain.classes], records.labels[k][:, None]))
     return torch.stack(found)
-
-
-def losses(known: Knowledge, found: Tensor, labels: Tensor) -> Tensor:
-    """Of each output ``[K, n, ...]``, ``[K, n]``."""
-    return vmap(vmap(lambda output, label: known.loss(output[None], label[None])))(found, labels)
-
-
-def _one_each(records: ImageSet) -> ImageSet:
-    """``[K]`` records as ``[K, 1]``."""
-    return ImageSet(records.images[:, None], records.labels[:, None])

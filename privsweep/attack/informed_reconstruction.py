@@ -110,10 +110,11 @@ class InformedReconstruction(AttackBase):
         pixels, away = trained(flatten(seen.weights), lambda numbers: self._network(numbers, known.domain))
         images = known.domain.inputs(pixels)[:, None]
         diverged = ~images.isfinite().flatten(1).all(1)
-        found = {"weights_distance": away}
+        size = away.new_tensor(sum(w.numel() for w in trained.weights.values())).expand(len(images))
+        told = {"weights_distance": away, "reconstructor_parameters": size}
         if len(trained.errors):
-            found["training_error"] = trained.errors[-1].expand(len(images))
-        return Reconstruction(images, diverged, diagnostics=found)
+            told["training_error"] = trained.errors[-1].expand(len(images))
+        return Reconstruction(images, diverged, diagnostics=told)
 
     def _moved(self, known: Knowledge, fixed: int, bench: Bench, rng: Rng) -> Reconstructor:
         """The reconstructor of another fixed set, of ``fixed`` records, for models of the true one."""
