@@ -36,7 +36,7 @@ class InformedMembership(AttackBase):
     shadows: Annotated[int, Field(ge=1)]
 
     observes: ClassVar[type] = Trials
-    needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain", "loss", "architecture"})
+    needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain", "architecture"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")
 
@@ -91,10 +91,10 @@ def distinct(records: ImageSet) -> tuple[Tensor, Tensor]:
 def losses(known: Knowledge, weights: Tensors, records: ImageSet) -> Tensor:
     """Of models with ``weights`` ``[K, ...]`` on records of their own, ``[K, n, C, H, W]``: ``[K, n]``."""
     net = known.architecture.build(known.domain, Rng(0)).to(records.labels.device).eval()
-    each = vmap(known.loss)
+    each = vmap(known.domain.loss)
     found = []
     for k in range(len(records)):
         model = {name: w[k] for name, w in weights.items()}
         outputs = functional_call(net, model, (known.domain.inputs_of(records, torch.tensor(k)),))
-        found.append(each(outputs[:, None], records.labels[k][:, None]))
+        found.append(each(outputs[:, None, : known.domain.classes], records.labels[k][:, None]))
     return torch.stack(found)

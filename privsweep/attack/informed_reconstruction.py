@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -37,12 +38,14 @@ class InformedReconstruction(AttackBase):
     """Trains shadows as the released models were, each with a record of its own, and a network from weights to records.
 
     The adversary knows the fixed records, the algorithm and, where all models share them, the initial values; its own
-    records are of the target's kind. Weights are standardised coordinate by coordinate.
+    records are of the target's kind. Weights are standardised coordinate by coordinate, and cut off at ``limit``
+    deviations (ours; the paper has none).
 
     With ``source_shadows`` the network first learns to attack another fixed set of the same size, made of the last of
-    the own records, then goes on with ``shadows`` of the true one at ``fine_tune_lr_factor`` times the learning rate.
-    Without any, that is a zero-shot attack. Between the two, weights keep their scale and move by the difference of two
-    models, trained on either fixed set alone, for fixed sets differ by far more than one record makes.
+    the own records, then goes on with ``shadows`` of the true one at ``fine_tune_lr_factor`` times the learning rate;
+    with no ``shadows``, that is a zero-shot attack. Between the two, weights keep their scale and move by the
+    difference of two models, trained on either fixed set alone, for fixed sets differ by far more than one record
+    makes. With neither, the network stays as initialised and answers with grey.
     """
 
     shadows: Annotated[int, Field(ge=0)]
@@ -50,6 +53,7 @@ class InformedReconstruction(AttackBase):
     width: Count
     depth: Count
     channels: Count
+    limit: Annotated[float, Field(gt=0)] | None
     optimizer: Literal["rmsprop", "adam"]
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Weight
@@ -66,14 +70,6 @@ class InformedReconstruction(AttackBase):
     needs: ClassVar[frozenset[str]] = frozenset({"domain", "algorithm", "prior"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")
-
-    def __post_init__(self) -> None:
-        """Raises UserError for an attack without any shadow."""
-        if not self.shadows and not self.source_shadows:
-            raise UserError(
-                "attack.shadows=0: nothing to learn from; take attack.shadows=1000, or attack.source_shadows=1000 for "
-                "a reconstructor of another fixed set"
-            )
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
         if not isinstance(domain, Domain):
@@ -104,23 +100,37 @@ class InformedReconstruction(AttackBase):
         fixed = len(known.algorithm.fixed) if self.source_shadows else 0
         if reason := self._too_few(len(known.prior), fixed):
             raise UserError(reason)
-        if not self.source_shadows:
-            return self._trained(known, self.shadows, None, bench, rng, "target").tensors()
+        start = self._moved(known, fixed, bench, rng) if fixed else None
+        if self.shadows:
+            return self._trained(known, self.shadows, start, bench, rng, "target").tensors()
+        return (start or self._untrained(known, bench, rng)).tensors()
+
+    def __call__(self, seen: Release, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
+        trained = Reconstructor.of(prepared, self._limit)
+        pixels, away = trained(flatten(seen.weights), lambda numbers: self._network(numbers, known.domain))
+        images = known.domain.inputs(pixels)[:, None]
+        diverged = ~images.isfinite().flatten(1).all(1)
+        size = away.new_tensor(sum(w.numel() for w in trained.weights.values())).expand(len(images))
+        told = {"weights_distance": away, "reconstructor_parameters": size}
+        if len(trained.errors):
+            told["training_error"] = trained.errors[-1].expand(len(images))
+        return Reconstruction(images, diverged, diagnostics=told)
+
+    def _moved(self, known: Knowledge, fixed: int, bench: Bench, rng: Rng) -> Reconstructor:
+        """The reconstructor of another fixed set, of ``fixed`` records, for models of the true one."""
         another = order_of(known.prior, rng)[-fixed:].to(known.prior.labels.device)
         # an algorithm is a frozen dataclass
         elsewhere = cast(Algorithm, replace(cast(Any, known.algorithm), fixed=known.prior.take(another)))
         source = self._source(known.having(algorithm=elsewhere), bench, rng)
         by = without_record(known.algorithm, known.prior, rng) - without_record(elsewhere, known.prior, rng)
-        moved = replace(source, standardise=source.standardise.moved(by))
-        return (self._trained(known, self.shadows, moved, bench, rng, "target") if self.shadows else moved).tensors()
+        return replace(source, standardise=source.standardise.moved(by))
 
-    def __call__(self, seen: Release, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
-        trained = Reconstructor.of(prepared)
-        pixels, away = trained(flatten(seen.weights), lambda numbers: self._network(numbers, known.domain))
-        images = known.domain.inputs(pixels)[:, None]
-        diverged = ~images.isfinite().flatten(1).all(1)
-        error = trained.errors[-1].expand(len(images))
-        return Reconstruction(images, diverged, diagnostics={"training_error": error, "weights_distance": away})
+    def _untrained(self, known: Knowledge, bench: Bench, rng: Rng) -> Reconstructor:
+        nothing = torch.zeros_like(without_record(known.algorithm, known.prior, rng))
+        net = self._initial(len(nothing), known.domain, bench.device, rng)
+        return Reconstructor(
+            net.state_dict(), Standardisation(nothing, nothing.clone(), self._limit), nothing[:0].clone()
+        )
 
     def _source(self, known: Knowledge, bench: Bench, rng: Rng) -> Reconstructor:
         """The reconstructor of another fixed set, kept for all runs that fine-tune it or leave it as it is."""
@@ -137,24 +147,24 @@ class InformedReconstruction(AttackBase):
             trained = self._trained(known, self.source_shadows, None, bench, rng, "source")
             return {name: t[None] for name, t in trained.tensors().items()}
 
-        return Reconstructor.of({name: t[0].to(bench.device) for name, t in bench.rows(key, 1, 1, make).items()})
+        kept = bench.rows(key, 1, 1, make)
+        return Reconstructor.of({name: t[0].to(bench.device) for name, t in kept.items()}, self._limit)
 
     def _trained(
         self, known: Knowledge, shadows: int, start: Reconstructor | None, bench: Bench, rng: Rng, key: str
     ) -> Reconstructor:
         """On that many shadows, from ``start`` or from initial values of its own."""
         own = train_shadows(known.algorithm, known.prior, shadows, rng, bench).kept_on(bench.device, self.memory)
-        fitted, usable = fit_standardisation(own.weights, bench.device)
+        fitted, usable = fit_standardisation(own.weights, bench.device, self._limit)
         if not usable.any():
             raise UserError("fl_setting.lr: the weights of all shadow models are infinite; take a lower one")
-        with seeded(rng.child("reconstructor")):
-            net = self._network(own.weights.shape[1], known.domain).to(bench.device)
+        net = self._initial(own.weights.shape[1], known.domain, bench.device, rng)
         if start is not None:
             net.load_state_dict(start.weights)
         standardise: Standardisation = fitted if start is None else start.standardise
         lr = self.lr if start is None else self.lr * self.fine_tune_lr_factor
         course = Course(
-            Optimizer(self.optimizer, lr, 0.0, self.weight_decay),  # type: ignore[arg-type]
+            Optimizer(self.optimizer, lr, 0.0, self.weight_decay),
             self.epochs,
             self.batch_size,
             distance(self.perceptual, own.records, known.domain, rng.child("features")),
@@ -163,6 +173,14 @@ class InformedReconstruction(AttackBase):
         )
         errors = train_reconstructor(net, own, usable, standardise, course, rng.child(key), bench, key)
         return Reconstructor({n: w.detach() for n, w in net.state_dict().items()}, standardise, errors)
+
+    @property
+    def _limit(self) -> float:
+        return math.inf if self.limit is None else self.limit
+
+    def _initial(self, numbers: int, domain: Domain, device: torch.device, rng: Rng) -> nn.Module:
+        with seeded(rng.child("reconstructor")):
+            return self._network(numbers, domain).to(device)
 
     def _network(self, numbers: int, domain: Domain) -> nn.Module:
         if self.reconstructor == "mlp":

@@ -29,16 +29,16 @@ class Reconstructor:
         return {**named, "mean": self.standardise.mean, "scale": self.standardise.scale, "errors": self.errors}
 
     @classmethod
-    def of(cls, kept: Tensors) -> Reconstructor:
+    def of(cls, kept: Tensors, limit: float) -> Reconstructor:
         weights = {name.removeprefix(_WEIGHT): w for name, w in kept.items() if name.startswith(_WEIGHT)}
-        return cls(weights, Standardisation(kept["mean"], kept["scale"]), kept["errors"])
+        return cls(weights, Standardisation(kept["mean"], kept["scale"], limit), kept["errors"])
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, make: Callable[[int], nn.Module]) -> tuple[Tensor, Tensor]:
         """Of rows ``[V, P]``: pixels ``[V, C, H, W]``, and ``[V]`` how far a row lies from the shadows.
 
         ``make`` gives the network for P numbers. The distance is the root of the mean square of all coordinates that
-        vary, in deviations: about one for a shadow.
+        vary, in deviations: about one for a shadow where nothing is cut off.
         """
         with torch.device("meta"):
             net = make(weights.shape[1])

@@ -12,20 +12,24 @@ _NUMBERS = 2**24  # read at once
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Maps rows of weights ``[..., P]``; a coordinate that is the same for all shadows becomes zero."""
+    """Maps rows of weights ``[..., P]``; a coordinate that is the same for all shadows becomes zero.
+
+    A coordinate that few records touch lies many deviations off where one does: ``limit`` cuts it off.
+    """
 
     mean: Tensor  # float32 [P]
     scale: Tensor  # float32 [P]: one over the deviation (of the population), or zero
+    limit: float  # deviations
 
     def __call__(self, weights: Tensor) -> Tensor:
-        return (weights - self.mean) * self.scale
+        return ((weights - self.mean) * self.scale).clamp(-self.limit, self.limit)
 
     def moved(self, by: Tensor) -> Standardisation:
         """The same around a mean that lies ``by`` ``[P]`` further."""
         return replace(self, mean=self.mean + by)
 
 
-def fit_standardisation(weights: Tensor, device: torch.device) -> tuple[Standardisation, Tensor]:
+def fit_standardisation(weights: Tensor, device: torch.device, limit: float) -> tuple[Standardisation, Tensor]:
     """From rows ``[K, P]``, read once and in order, and which of them are finite, bool ``[K]``: the others are skipped.
 
     Sums are float64, of differences from the first finite row, so that little is lost where coordinates vary little.
@@ -51,4 +55,4 @@ def fit_standardisation(weights: Tensor, device: torch.device) -> tuple[Standard
     deviation = (squares / used - shift.square()).clamp_min(0).sqrt()
     mean = shift if origin is None else origin + shift
     scale = torch.where(deviation > torch.finfo(torch.float32).tiny, 1 / deviation, 0.0)
-    return Standardisation(mean.float(), scale.float()), finite
+    return Standardisation(mean.float(), scale.float(), limit), finite

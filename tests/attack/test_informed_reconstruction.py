@@ -74,6 +74,12 @@ def test_another_fixed_set_teaches_for_this_one() -> None:
     assert error(guess(about, shadows=10, source_shadows=200), about) < few
 
 
+def test_without_any_shadow_the_answer_is_grey() -> None:
+    found = guess(known(), shadows=0)
+    assert torch.equal(DOMAIN.pixels(found.images), torch.full_like(found.images, 0.5))
+    assert "training_error" not in found.diagnostics
+
+
 def test_shadows_and_the_source_are_trained_once_for_all_runs(tmp_path: Path) -> None:
     """More shadows only add to those of an earlier run; runs with another number of shadows share the source."""
     about = known()
@@ -97,9 +103,6 @@ def test_shadows_and_the_source_are_trained_once_for_all_runs(tmp_path: Path) ->
 
 
 def test_what_cannot_be_done_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"attack\.shadows=0: nothing to learn from; take attack\.shadows"):
-        attack(shadows=0)
-
     def reason(domain: Domain = DOMAIN, prior: int = 300, **changes: Any) -> str | None:
         return attack(**changes).fits(network(), domain, pictures(prior, "prior", side=domain.shape[1]))
 

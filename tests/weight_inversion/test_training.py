@@ -50,7 +50,7 @@ def train(
     shadows = ShadowWeights(weights, records)
     if usable is None:
         usable = torch.ones(30, dtype=torch.bool)
-    standardise, _ = fit_standardisation(weights[usable], CPU)
+    standardise, _ = fit_standardisation(weights[usable], CPU, 3.0)
     with seeded(Rng(0)):
         net = mlp(6, (1, side, side), 8, 1)
     values = {
