@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy, one_hot
 from privsweep.differential_privacy.clipping import clip_factors
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
+from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.sequence import is_sequence
-from privsweep.training.full_batch.activations import ELEMENTWISE, Backward, activated
+from privsweep.training.full_batch.activations import Backward, activated
 from privsweep.training.full_batch.descent import Task
 
 # Outputs of the widest layer, of all models, that are worked on at once: on a CPU they stay in its caches.
@@ -31,7 +32,7 @@ def fits(task: Task) -> bool:
     dense = [isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers]
     # No two activations in a row: each overwrites what it is given.
     return task.y.dim() == 1 and all(
-        here or (isinstance(layer, ELEMENTWISE) and before)
+        here or (isinstance(layer, ACTIVATION_LAYERS) and before)
         for layer, here, before in zip(layers, dense, [False, *dense], strict=False)
     )
 
