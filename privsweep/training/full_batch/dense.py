@@ -20,7 +20,7 @@ from privsweep.training.full_batch.activations import Backward, activated
 from privsweep.training.full_batch.descent import Task
 
 # Outputs of the widest layer, of all models, that are worked on at once: on a CPU they stay in its caches.
-_HELD = {"cpu": 2**20, "cuda": 2**26}
+_HELD = {"cpu": 2**18, "cuda": 2**26}
 _ALIGNED = 16  # numbers: the products' other widths are slower
 _FEWEST = 256  # records at once: products of fewer are slower
 
@@ -62,7 +62,7 @@ class Dense:
         self.inputs = [part.T.contiguous() for part in x.split(size)]  # [D', c]
         self.lengths = [part.square().sum(0) + 1 for part in self.inputs]
         classes = self.leaves[-1].shape[1]
-        self.targets = [one_hot(part, classes).T.to(x.dtype) for part in task.y.split(size)]  # [classes, c]
+        self.targets = [one_hot(part, classes).T.to(x.dtype).contiguous() for part in task.y.split(size)]  # [classes, c]
         self.own = task.own_x.flatten(1)[:, self.order, None]  # [K, D, 1]
         self.own_length = self.own.square().sum(1) + 1
         self.own_target = one_hot(task.own_y, classes)[..., None].to(x.dtype)
