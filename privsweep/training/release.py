@@ -63,11 +63,12 @@ class ReleaseTraining:
         after: Callable[[int, Tensors], None] | None = None,
     ) -> dict[str, Tensor]:
         """As ``Algorithm`` says; ``after`` is called with the epochs done and the weights ``[K, ...]`` they lead to."""
-        task = self._task(records, present, rngs)
+        task = self.task(records, present, rngs)
         models = dense.Dense(task) if dense.fits(task) else OneByOne(task)
         return descend(models, task, self.rule, self.epochs, rngs, watch, after)
 
-    def _task(self, records: ImageSet, present: Tensor, rngs: Sequence[Rng]) -> Task:
+    def task(self, records: ImageSet, present: Tensor, rngs: Sequence[Rng]) -> Task:
+        """What a call computes."""
         device = self.fixed.labels.device
         net = self._initial(Rng(0)).to(device).train()
         records = records.to(device)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.stack import Stack
@@ -16,10 +18,14 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule
 from privsweep.interface.training import LocalSchedule, Optimizer, Training, labelled
+from privsweep.model.blocks import Activation
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.store.fingerprint import checksum_of
 from privsweep.training.fit import fit
+from privsweep.training.full_batch import dense
+from privsweep.training.full_batch import one_by_one as in_turn
+from privsweep.training.full_batch.one_by_one import OneByOne
 from privsweep.training.release import ReleaseTraining
 
 
@@ -45,25 +51,24 @@ RNGS = [Rng(3).child("model", k) for k in range(MODELS)]
 
 
 def records(count: int, seed: int) -> ImageSet:
-    """Images whose first column is black in all but every seventh, so that fixed sets may lack some pixels."""
+    """Images whose first three columns are black, but for two pixels that only few sets have any of."""
     generator = Rng(seed).generator()
     images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
-    images[..., 0] = 0
-    images[::7, ..., 0, 0] = 77 if count < FIXED else 0
+    images[..., :3] = 0
+    if count < FIXED:
+        images[::2, :, [0, 7], [0, 2]] = 77
     return ImageSet(images, torch.randint(0, 4, (count,), generator=generator))
 
 
-def mlp(activation: str = "relu", depth: int = 2) -> InDoubles:
-    return InDoubles(
-        MLP(width=6, depth=depth, activation=activation, dropout=0.0, init="default", init_bound=0.5)  # type: ignore[arg-type]
-    )
+def mlp(activation: Activation = "relu", depth: int = 2) -> InDoubles:
+    return InDoubles(MLP(width=6, depth=depth, activation=activation, dropout=0.0, init="default", init_bound=0.5))
 
 
 def cnn(norm: str = "none") -> InDoubles:
     return InDoubles(
         ConvNet(
-            width=3, layers=[1, 2], depth=2, kernel=3, pool_after=[1], pooling="stride", norm=norm, fc=[5],
-            fc_width=None, activation="tanh", init="default", init_bound=0.5,
+            width=8, layers=[1, 2], depth=2, kernel=3, pool_after=[1], pooling="stride", padding="same", norm=norm,
+            fc=[5], fc_width=None, activation="tanh", init="default", init_bound=0.5,
         )  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -106,12 +111,23 @@ def distance(one: Tensors, other: Tensors) -> float:
 CLIPPING = 0.3  # below the norm of most gradients here
 
 
-@pytest.mark.parametrize("architecture", [mlp(), mlp("tanh"), mlp("sigmoid", 1), mlp(depth=0), cnn(), cnn("batch")])
-@pytest.mark.parametrize("defense", [Stack({}), dp(CLIPPING, 0.0), dp(CLIPPING, 0.5)], ids=["plain", "clip", "noise"])
+PLAIN, CLIPPED, NOISY = Stack({}), dp(CLIPPING, 0.0), dp(CLIPPING, 0.5)
+NETWORKS = [mlp(), mlp("tanh"), mlp("sigmoid", 1), mlp(depth=0), cnn()]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "defense"),
+    [*product(NETWORKS, [PLAIN, CLIPPED, NOISY]), (cnn("batch"), PLAIN), (cnn("group"), CLIPPED)],
+)
 def test_models_are_those_of_training_one_by_one(architecture: InDoubles, defense: Stack) -> None:
-    if getattr(architecture.architecture, "norm", "none") == "batch" and defense.defenses:
-        pytest.skip("no bound holds for one example")
     made, own, present = algorithm(architecture, defense), records(MODELS, 2), torch.tensor([True, False, True])
+    assert distance(made(own, present, RNGS), one_by_one(made, own, present, RNGS)) < 1e-9
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_every_activation_has_its_derivative(activation: Activation) -> None:
+    made, own, present = algorithm(mlp(activation), CLIPPED), records(MODELS, 2), torch.ones(MODELS, dtype=torch.bool)
+    assert dense.fits(made.task(own, present, RNGS))
     assert distance(made(own, present, RNGS), one_by_one(made, own, present, RNGS)) < 1e-9
 
 
@@ -194,3 +210,34 @@ def test_as_many_models_train_together_as_memory_holds() -> None:
     cpu = torch.device("cpu")
     assert algorithm(mlp(), memory=1e-6).together(cpu) == 1
     assert 1 < algorithm(mlp(), memory=0.0005).together(cpu) < algorithm(mlp()).together(cpu)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the numbers of the largest tensor that is made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and not func.is_view:
+            self.numbers = max(self.numbers, out.numel())
+        return out
+
+
+@pytest.mark.parametrize(("architecture", "defense"), [*product([mlp(), cnn()], [PLAIN, CLIPPED])])
+def test_a_step_takes_no_more_memory_for_more_records(
+    architecture: InDoubles, defense: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "_HELD", {"cpu": 2**12})
+    monkeypatch.setattr(in_turn, "_HELD", {"cpu": 2**16})
+    largest = []
+    for count in (1500, 6000):
+        made = algorithm(architecture, defense, fixed=records(count, 1))
+        task = made.task(records(MODELS, 2), torch.ones(MODELS, dtype=torch.bool), RNGS)
+        models = dense.Dense(task) if dense.fits(task) else OneByOne(task)
+        with Largest() as noted:
+            models.gradients(RNGS)
+        largest.append(noted.numbers)
+    assert largest[0] == largest[1] < 1500 * 16 * 8

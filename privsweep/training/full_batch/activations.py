@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
-
-from privsweep.model.blocks import Activation, activation
-
-ELEMENTWISE: tuple[type[nn.Module], ...] = tuple({type(activation(name)) for name in get_args(Activation)})
 
 Backward = Callable[[Tensor], Tensor]  # of the result's gradient, which it may overwrite, to the argument's
 

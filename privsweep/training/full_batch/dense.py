@@ -14,12 +14,14 @@ from torch.nn.functional import cross_entropy, one_hot
 from privsweep.differential_privacy.clipping import clip_factors
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
+from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.sequence import is_sequence
-from privsweep.training.full_batch.activations import ELEMENTWISE, Backward, activated
+from privsweep.training.full_batch.activations import Backward, activated
 from privsweep.training.full_batch.descent import Task
 
 # Outputs of the widest layer, of all models, that are worked on at once: on a CPU they stay in its caches.
-_HELD = {"cpu": 2**20, "cuda": 2**26}
+_HELD = {"cpu": 2**18, "cuda": 2**26}
+_ALIGNED = 16  # numbers: the products' other widths are slower
 _FEWEST = 256  # records at once: products of fewer are slower
 
 
@@ -31,7 +33,7 @@ def fits(task: Task) -> bool:
     dense = [isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers]
     # No two activations in a row: each overwrites what it is given.
     return task.y.dim() == 1 and all(
-        here or (isinstance(layer, ELEMENTWISE) and before)
+        here or (isinstance(layer, ACTIVATION_LAYERS) and before)
         for layer, here, before in zip(layers, dense, [False, *dense], strict=False)
     )
 
@@ -39,8 +41,8 @@ def fits(task: Task) -> bool:
 class Dense:
     """The models of a task that ``fits``.
 
-    The first leaf is ``[K, H, D + 1]``, the first layer's weights beside its bias. Its columns are those of inputs that
-    are not zero in all fixed records, the bias, and the rest, which the shared product leaves out.
+    The first layer's weights are kept with those columns first that stand for inputs which are not zero in all fixed
+    records: the shared product leaves out the rest.
     """
 
     def __init__(self, task: Task):
@@ -53,40 +55,39 @@ class Dense:
         used = (x != 0).any(0)
         self.order = torch.cat((used.nonzero()[:, 0], (~used).nonzero()[:, 0]))
         self.back = self.order.argsort()
-        self.kept = int(used.sum())
+        self.width = min(len(used), -(-int(used.sum()) // _ALIGNED) * _ALIGNED)
         self.leaves = [p.contiguous().clone() for p in self.packed(task.start)]
-        replicas = len(task.own_x)
-        size = _records_at_once(task.net, replicas, x.device)
-        x = x[:, self.order[: self.kept]]
-        self.inputs = [torch.cat((part.T, part.new_ones(1, len(part)))) for part in x.split(size)]  # [D' + 1, c]
-        self.lengths = [part.square().sum(0) for part in self.inputs]
-        classes = task.start[f"{self.names[-1]}.bias"].shape[1]
-        self.targets = [one_hot(part, classes).T.to(x.dtype) for part in task.y.split(size)]  # [classes, c]
-        own = task.own_x.flatten(1)[:, self.order]
-        self.own = torch.cat((own[:, : self.kept], own.new_ones(replicas, 1), own[:, self.kept :]), 1)[..., None]
-        self.own_length = self.own.square().sum(1)
+        size = _records_at_once(task.net, len(task.own_x), x.device)
+        x = x[:, self.order[: self.width]]
+        self.inputs = [part.T.contiguous() for part in x.split(size)]  # [D', c]
+        self.lengths = [part.square().sum(0) + 1 for part in self.inputs]
+        classes = self.leaves[-1].shape[1]
+        self.targets = [one_hot(part, classes).T.to(x.dtype).contiguous() for part in task.y.split(size)]  # [classes, c]
+        self.own = task.own_x.flatten(1)[:, self.order, None]  # [K, D, 1]
+        self.own_length = self.own.square().sum(1) + 1
         self.own_target = one_hot(task.own_y, classes)[..., None].to(x.dtype)
         self.present = task.present.to(x.dtype)[:, None, None]
         self.counts = task.counts.to(x.dtype)
 
     @torch.no_grad()
     def gradients(self, rngs: Sequence[Rng]) -> list[Tensor]:
-        first = self.leaves[0]
-        shared = first.flatten(0, 1)[:, : self.kept + 1]
-        deltas, inputs = self._deltas(torch.bmm(first, self.own), self.own_target, self.own_length)
-        for delta in deltas:
+        first, bias = self.leaves[0], self.leaves[1]
+        shared, shared_bias = first.flatten(0, 1)[:, : self.width], bias.flatten()[:, None]
+        z = torch.baddbmm(bias[..., None], first, self.own)
+        deltas, inputs = self._deltas(z, self.own_target, self.own_length)
+        grads = []
+        for delta, a in zip(deltas, [self.own, *inputs], strict=True):
             delta *= self.present
-        grads = [torch.bmm(deltas[0], self.own.mT)]
-        for delta, a in zip(deltas[1:], inputs, strict=True):
             grads += [torch.bmm(delta, a.mT), delta[..., 0].clone()]
-        total = grads[0].flatten(0, 1)[:, : self.kept + 1]
+        total = grads[0].flatten(0, 1)[:, : self.width]
         for x, target, length in zip(self.inputs, self.targets, self.lengths, strict=True):
-            z = torch.mm(shared, x).unflatten(0, first.shape[:2])
+            z = torch.addmm(shared_bias, shared, x).unflatten(0, bias.shape)
             deltas, inputs = self._deltas(z, target, length)
             total.addmm_(deltas[0].flatten(0, 1), x.T)
-            for n, (delta, a) in enumerate(zip(deltas[1:], inputs, strict=True)):
-                grads[2 * n + 1].baddbmm_(delta, a.mT)
-                grads[2 * n + 2] += delta.sum(2)
+            for n, delta in enumerate(deltas):
+                if n:
+                    grads[2 * n].baddbmm_(delta, inputs[n - 1].mT)
+                grads[2 * n + 1] += delta.sum(2)
         return [g.div_(self.counts.view(-1, *[1] * (g.dim() - 1))) for g in grads]
 
     def _deltas(self, z: Tensor, target: Tensor, length: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -98,7 +99,7 @@ class Dense:
         backward: list[Backward] = []
         for n, layer in enumerate(self.acts):
             if n:
-                z = torch.baddbmm(self.leaves[2 * n][..., None], self.leaves[2 * n - 1], z)
+                z = torch.baddbmm(self.leaves[2 * n + 1][..., None], self.leaves[2 * n], z)
             z, back = activated(layer, z)
             backward.append(back)
             inputs.append(z)
@@ -108,7 +109,7 @@ class Dense:
             delta = backward[n](delta)
             deltas.insert(0, delta)
             if n:
-                delta = torch.bmm(self.leaves[2 * n - 1].mT, delta)
+                delta = torch.bmm(self.leaves[2 * n].mT, delta)
         if self.bound < torch.inf:
             lengths = [length, *(a.square().sum(1) + 1 for a in inputs)]
             squares = sum((one * d.square().sum(1) for one, d in zip(lengths, deltas, strict=True)), 0 * length)
@@ -118,18 +119,15 @@ class Dense:
         return deltas, inputs
 
     def named(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
-        packed, rest = leaves[0], leaves[1:]
-        columns = torch.cat((packed[..., : self.kept], packed[..., self.kept + 1 :]), -1)
-        out = {f"{self.names[0]}.weight": columns[..., self.back], f"{self.names[0]}.bias": packed[..., self.kept]}
-        for n, name in enumerate(self.names[1:]):
-            out |= {f"{name}.weight": rest[2 * n], f"{name}.bias": rest[2 * n + 1]}
-        return out
+        return dict(zip(self._parameters(), [leaves[0][..., self.back], *leaves[1:]], strict=True))
 
     def packed(self, parameters: Tensors) -> list[Tensor]:
-        weight, bias = (parameters[f"{self.names[0]}.{kind}"] for kind in ("weight", "bias"))
-        columns = weight[..., self.order]
-        first = torch.cat((columns[..., : self.kept], bias[..., None], columns[..., self.kept :]), -1)
-        return [first, *(parameters[f"{name}.{kind}"] for name in self.names[1:] for kind in ("weight", "bias"))]
+        weight, *rest = (parameters[name] for name in self._parameters())
+        return [weight[..., self.order], *rest]
+
+    def _parameters(self) -> list[str]:
+        """In the order of the leaves."""
+        return [f"{name}.{kind}" for name in self.names for kind in ("weight", "bias")]
 
     def buffers(self) -> Tensors:
         return {}

@@ -72,8 +72,8 @@ def descend(
     rule: Optimizer,
     epochs: int,
     rngs: Sequence[Rng],
-    watch: Callable[[int, int], None],
-    after: Callable[[int, Tensors], None] | None,
+    watch: Callable[[int, int], None] = lambda done, total: None,
+    after: Callable[[int, Tensors], None] | None = None,
 ) -> dict[str, Tensor]:
     """The weights ``[K, ...]`` after so many steps. The defence acts with the stream ``rngs[k].child("step", t)``."""
     leaves = models.leaves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import draw, forward
+from privsweep.training.full_batch.clipped_sum import clipped_sum, layers_with_parameters, numbers_held
 from privsweep.training.full_batch.descent import Task
 from privsweep.training.per_example import defended_sum
 from privsweep.training.stacked import mixes_examples, numbers_of
 
-# Numbers that one forward pass leaves behind.
-_HELD = {"cpu": 2**24, "cuda": 2**30}
+# Numbers that one pass holds: on a CPU few records at a time stay in its caches.
+_HELD = {"cpu": 2**22, "cuda": 2**30}
 
 
 class OneByOne:
@@ -26,9 +28,18 @@ class OneByOne:
         self.names = [name for name, _ in self.net.named_parameters()]
         self.state = {name: w.contiguous().clone() for name, w in task.start.items()}
         self.leaves = [self.state[name] for name in self.names]
-        self.size = len(task.x) + 1  # records at once; all where they are normalised together
+        self.x, self.y = (torch.cat((t, torch.zeros_like(t[:1]))) for t in (task.x, task.y))  # the last place is own
+        self.counts = task.counts.tolist()
+        self.size = len(self.x)  # records at once; all where they are normalised together
+        bound = task.defense.example_bound()
+        self.bound = math.inf if bound is None else bound
+        self.clipped = None if self.bound == math.inf else layers_with_parameters(self.net)
+        self.formed = self.clipped is None and bound != math.inf  # one gradient an example
         if not mixes_examples(self.net):
-            self.size = max(1, _HELD[task.x.device.type] // sum(numbers_of(self.net, task.x[:1])))
+            numbers = sum(numbers_of(self.net, task.x[:1]))
+            if self.clipped is not None:
+                numbers += numbers_held(self.clipped, self.net, task.x[:1])
+            self.size = max(1, _HELD[task.x.device.type] // numbers)
 
     def gradients(self, rngs: Sequence[Rng]) -> list[Tensor]:
         each = [self._gradient(k, rng) for k, rng in enumerate(rngs)]
@@ -38,11 +49,10 @@ class OneByOne:
         """Of model ``k``, whose buffers move on."""
         task = self.task
         self.net.load_state_dict({name: w[k] for name, w in self.state.items()})
-        x, y = task.x, task.y
-        if task.present[k]:
-            x, y = torch.cat((x, task.own_x[k : k + 1])), torch.cat((y, task.own_y[k : k + 1]))
+        self.x[-1], self.y[-1] = task.own_x[k], task.own_y[k]
+        x, y = self.x[: self.counts[k]], self.y[: self.counts[k]]
         noise = draw(self.net, len(x), rng.child("noise"), x.device)
-        if "example_gradients" in task.defense.acts_at():
+        if self.formed:
             total, _ = defended_sum(self.net, task.loss, x, y, noise, task.defense, rng)
         else:
             total = self._sum(x, y, noise)
@@ -52,16 +62,19 @@ class OneByOne:
         return {name: g / len(x) for name, g in total.items()}
 
     def _sum(self, x: Tensor, y: Tensor, noise: Tensors) -> dict[str, Tensor]:
-        """The gradient of the sum of all losses, some records at a time."""
-        parameters = dict(self.net.named_parameters())
-        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        """Of the records' gradients, some at a time."""
+        total = {name: torch.zeros_like(p) for name, p in self.net.named_parameters()}
         for first in range(0, len(x), self.size):
             part = slice(first, first + self.size)
-            outputs = forward(self.net, {name: z[part] for name, z in noise.items()}, x[part])
-            value = self.task.loss(outputs, y[part]) * len(y[part])
-            for own, g in zip(total.values(), torch.autograd.grad(value, list(parameters.values())), strict=True):
-                own += g
+            for name, g in self._part(x[part], y[part], {name: z[part] for name, z in noise.items()}).items():
+                total[name] += g
         return total
+
+    def _part(self, x: Tensor, y: Tensor, noise: Tensors) -> dict[str, Tensor]:
+        if self.clipped is not None:
+            return clipped_sum(self.clipped, self.net, self.task.loss, x, y, noise, self.bound)
+        value = self.task.loss(forward(self.net, noise, x), y) * len(x)
+        return dict(zip(self.names, torch.autograd.grad(value, list(self.net.parameters())), strict=True))
 
     def named(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
         return dict(zip(self.names, leaves, strict=True))
