@@ -69,7 +69,7 @@ def _block(
     originals = False
     for line, series in enumerate(panel.series, 1):
         y = top - line * (SIDE + GAP) + GAP
-        text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 13), ha="right", va="center")
+        text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 14), ha="right", va="center")
         column = str(series.columns[0])
         stored = images_of_victims(filled, spec.row, column)
         if stored is None:
