@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from privsweep.table.strict import Id, Name, Strict
 
+Which = Literal["first", "easiest", "hardest"]
 Hue = Annotated[int, Field(ge=0, le=7)]
 
 
@@ -34,7 +35,7 @@ class Panel(Strict):
 
 class _Figure(Strict):
     row: Id  # of the table: the numbers that are drawn, and the runs behind them
-    panels: Annotated[list[Panel], Field(min_length=1)]
+    panels: Annotated[Sequence[Panel], Field(min_length=1)]
 
     def places(self) -> int:
         """How many columns a series has."""
@@ -105,14 +106,22 @@ class Histogram(_Figure):
     ylabel: str
 
 
+class PicturePanel(Panel):
+    """A block of pictures, of victims of its own."""
+
+    which: Which = "first"  # by the MSE of its first series that is stored
+
+
 class Pictures(_Figure):
     """Originals on top, below them the same victims' reconstructions, one line per series, all of the first seed.
 
-    Below every reconstruction stands the row's number for that victim, from ``victims.csv``.
+    Below every reconstruction stands the row's number for that victim, from ``victims.csv``. A panel shows the first
+    victims, or those with the least MSE, the least first, or those with the greatest, the greatest first.
     """
 
     kind: Literal["pictures"]
-    victims: Annotated[int, Field(ge=1, le=32)]  # the first so many, and the first image of each
+    panels: Annotated[Sequence[PicturePanel], Field(min_length=1)]
+    victims: Annotated[int, Field(ge=1, le=32)]  # so many in a panel, and the first image of each
 
 
 class Heatmap(_Figure):

@@ -15,11 +15,12 @@ from privsweep.interface.errors import UserError
 from privsweep.report.figure.boxes import values_of_victims
 from privsweep.report.figure.histogram import values_of
 from privsweep.report.figure.kinds import KINDS, figure_png
+from privsweep.report.figure.victims import chosen_victims
 from privsweep.report.html import page
 from privsweep.report.write import write
 from privsweep.store.images import load_images, save_images
 from privsweep.table.figure_spec import Figure as FigureSpec
-from privsweep.table.figure_spec import Series
+from privsweep.table.figure_spec import Series, Which
 from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 
@@ -51,7 +52,8 @@ def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: 
     for number, job in enumerate(jobs):
         folder = root / job
         folder.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame({"victim": [0, 1], "ssim": [number / 10, 0.5]}).to_csv(folder / "victims.csv", index=False)
+        victims = pd.DataFrame({"victim": [0, 1], "ssim": [number / 10, 0.5], "mse": [0.2, 0.1]})
+        victims.to_csv(folder / "victims.csv", index=False)
         pd.DataFrame({"round": [1, 2, 3], "train_accuracy": random.random(3)}).to_csv(folder / "training.csv")
         save_images(folder, random.random((2, 1, 3, 8, 8)), random.random((2, 1, 3, 8, 8)), {})
         records[job] = {"signature": job, "status": "complete", "scale": scale, "metrics": {"ssim": number / 10}}
@@ -109,6 +111,24 @@ def test_boxes_are_over_the_victims_of_all_seeds(tmp_path: Path) -> None:
     assert len(values_of_victims(stored(tmp_path, *ALL[:2]), "ssim", "plain")) == 2
 
 
+@pytest.mark.parametrize(("which", "shown"), [("first", [0, 1, 2]), ("easiest", [2, 0, 1]), ("hardest", [1, 0, 2])])
+def test_a_panel_shows_the_easiest_or_the_hardest_victims(tmp_path: Path, which: Which, shown: list[int]) -> None:
+    """Each starts with the most extreme; what is not stored does not tell."""
+    filled = stored(tmp_path, *ALL[:1])
+    assert chosen_victims(filled, "ssim", ["noisy"], which, 2) == [0, 1]
+    pd.DataFrame({"mse": [0.2, 0.3, 0.1]}).to_csv(tmp_path / ALL[0] / "victims.csv")
+    for count in (2, 3):
+        assert chosen_victims(filled, "ssim", ["noisy", "plain"], which, count) == shown[:count]
+
+
+def test_the_hardest_are_drawn_otherwise_than_the_easiest(tmp_path: Path) -> None:
+    panels = [{**PANELS[0], "which": which} for which in ("easiest", "hardest")]
+    one, other = (
+        figure_png(stored(tmp_path, *ALL, figure={**PICTURES, "victims": 1, "panels": [panel]})) for panel in panels
+    )
+    assert one != other
+
+
 def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
     truth, guess = np.linspace(0, 1, 512).reshape(2, 2, 2, 8, 8), np.full((2, 2, 2, 8, 8), 1.5)
     save_images(tmp_path, truth, guess, {})
@@ -139,6 +159,7 @@ def test_the_page_shows_the_figure(tmp_path: Path) -> None:
         ({"colour": "red"}, r"figure\.colour"),
         ({"panels": []}, r"figure\.panels"),
         ({"panels": [{"title": "", "series": [{"label": "a", "columns": ["vgg"]}]}]}, "no column vgg; there are plain"),
+        ({"kind": "pictures", "victims": 1, "panels": [{**PANELS[0], "which": "best"}]}, r"which.*first"),
         ({"ylim": [0, "a"]}, r"figure\.ylim"),
     ],
 )

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from privsweep.plot.run_pictures import show_image
 from privsweep.plot.style import AMBER, GREY, INK, literal
 from privsweep.report.figure.frame import Frame
-from privsweep.report.figure.victims import Array, images_of_victims, numbers_of_victims
-from privsweep.table.figure_spec import Panel, Pictures
+from privsweep.report.figure.victims import Array, chosen_victims, images_of_victims, numbers_of_victims
+from privsweep.table.figure_spec import PicturePanel, Pictures
 from privsweep.table.fill import FilledTable
 
 SIDE, GAP, LEFT = 0.78, 0.17, 1.05  # inches: an image, the number below it, the names
@@ -24,11 +24,9 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
     block = LEFT + shown * SIDE + 0.15
     width = block * len(spec.panels) + 0.1
     axis = filled.table.rows[spec.row]
-    frame = Frame(
-        filled,
-        width,
-        f"below every reconstruction: {axis.label}; seed {filled.table.seeds[0]}, the first {shown} victims",
-    )
+    first = all(panel.which == "first" for panel in spec.panels)
+    who = f"the first {shown} victims" if first else f"{shown} victims, chosen by their MSE"
+    frame = Frame(filled, width, f"below every reconstruction: {axis.label}; seed {filled.table.seeds[0]}, {who}")
     titles = [literal(panel.title, max(8, int(shown * SIDE / CHARACTER))) for panel in spec.panels]
     top = frame.top + 0.3 + 0.16 * max(title.count("\n") for title in titles)
     height = top + down * (SIDE + GAP) + frame.bottom
@@ -44,22 +42,25 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
     return figure
 
 
-def _count(filled: FilledTable, spec: Pictures, panel: Panel) -> int:
+def _count(filled: FilledTable, spec: Pictures, panel: PicturePanel) -> int:
     stored = [images_of_victims(filled, spec.row, column) for s in panel.series for column in s.columns if column]
     return max((len(images[0]) for images in stored if images), default=0)
 
 
 def _block(
-    figure: Figure, filled: FilledTable, spec: Pictures, panel: Panel, left: float, top: float, shown: int
+    figure: Figure, filled: FilledTable, spec: Pictures, panel: PicturePanel, left: float, top: float, shown: int
 ) -> None:
     width, height = figure.get_size_inches()
 
     def text(x: float, y: float, content: str, **how: Any) -> None:
         figure.text(x / width, y / height, content, **{"fontsize": 8, "color": INK, **how})
 
+    columns = [str(series.columns[0]) for series in panel.series]
+    victims = chosen_victims(filled, spec.row, columns, panel.which, shown)
+
     def images(y: float, batch: Array, numbers: list[str]) -> None:
-        for v in range(min(shown, len(batch))):
-            x = left + LEFT + v * SIDE
+        for place, v in enumerate(v for v in victims if v < len(batch)):
+            x = left + LEFT + place * SIDE
             axes = figure.add_axes((x / width, (y - SIDE) / height, 0.94 * SIDE / width, 0.94 * SIDE / height))
             show_image(axes, batch[v, 0] / 255)
             if v < len(numbers):
@@ -68,7 +69,7 @@ def _block(
     originals = False
     for line, series in enumerate(panel.series, 1):
         y = top - line * (SIDE + GAP) + GAP
-        text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 13), ha="right", va="center")
+        text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 14), ha="right", va="center")
         column = str(series.columns[0])
         stored = images_of_victims(filled, spec.row, column)
         if stored is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from privsweep.store.images import load_images
+from privsweep.table.figure_spec import Which
 from privsweep.table.fill import FilledTable
 from privsweep.table.number_format import in_printed_unit, show
 
@@ -18,6 +20,20 @@ def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array
     """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where they are not stored."""
     folder = filled.folders.get((row, column, filled.table.seeds[0]))
     return None if folder is None else load_images(folder, filled.table.answer(row, column))
+
+
+def chosen_victims(filled: FilledTable, row: str, columns: Sequence[str], which: Which, count: int) -> list[int]:
+    """So many victims, in the order in which they are shown: by the MSE of the first column that is stored.
+
+    The easiest start with the least, the hardest with the greatest.
+    """
+    column = next((c for c in columns if images_of_victims(filled, row, c) is not None), None)
+    if which == "first" or column is None:
+        return list(range(count))
+    answer = filled.table.answer(row, column)
+    frame = pd.read_csv(filled.folders[row, column, filled.table.seeds[0]] / "victims.csv")
+    order = np.argsort(frame["mse" if answer is None else f"mse_{answer}"].to_numpy(), kind="stable").tolist()
+    return (order if which == "easiest" else order[::-1])[:count]
 
 
 def numbers_of_victims(filled: FilledTable, row: str, column: str) -> list[str]:

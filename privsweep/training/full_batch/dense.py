@@ -62,7 +62,9 @@ class Dense:
         self.inputs = [part.T.contiguous() for part in x.split(size)]  # [D', c]
         self.lengths = [part.square().sum(0) + 1 for part in self.inputs]
         classes = self.leaves[-1].shape[1]
-        self.targets = [one_hot(part, classes).T.to(x.dtype).contiguous() for part in task.y.split(size)]  # [classes, c]
+        self.targets = [
+            one_hot(part, classes).T.to(x.dtype).contiguous() for part in task.y.split(size)
+        ]  # [classes, c]
         self.own = task.own_x.flatten(1)[:, self.order, None]  # [K, D, 1]
         self.own_length = self.own.square().sum(1) + 1
         self.own_target = one_hot(task.own_y, classes)[..., None].to(x.dtype)
