@@ -14,10 +14,11 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Optimizer
 from privsweep.model.stochastic import Stochastic
 from privsweep.training.full_batch import dense
-from privsweep.training.full_batch.descent import Task, descend
+from privsweep.training.full_batch.descent import Models, Task, descend
 from privsweep.training.full_batch.one_by_one import OneByOne
 
-_MOST = {"cpu": 64, "cuda": 1024}  # models together: with more, products gain nothing
+_MOST = {"cpu": 64, "cuda": 1024}  # dense models together: with more, products gain nothing
+_IN_TURN = 8  # others, which gain nothing at all: few, so that little is lost when a run is killed
 _COPIES = 6  # of the weights: initial values, weights, gradient, two moments, and what comes back
 
 
@@ -49,10 +50,11 @@ class ReleaseTraining:
 
     def together(self, device: torch.device) -> int:
         """No more than ``memory`` holds, and than is of use; at least one."""
-        state = self._initial(Rng(0)).state_dict().values()
+        net = self._initial(Rng(0))
+        most = _MOST[device.type] if self._is_dense(net) else _IN_TURN
         shared = 3 * 4 * self.fixed.images.numel()  # inputs, and those laid out for the products
-        held = 4 * _COPIES * sum(w.numel() for w in state)
-        return max(1, min(_MOST[device.type], int(self.memory * 2**30 - shared) // held))
+        held = 4 * _COPIES * sum(w.numel() for w in net.state_dict().values())
+        return max(1, min(most, int(self.memory * 2**30 - shared) // held))
 
     def __call__(
         self,
@@ -64,7 +66,7 @@ class ReleaseTraining:
     ) -> dict[str, Tensor]:
         """As ``Algorithm`` says; ``after`` is called with the epochs done and the weights ``[K, ...]`` they lead to."""
         task = self.task(records, present, rngs)
-        models = dense.Dense(task) if dense.fits(task) else OneByOne(task)
+        models: Models = dense.Dense(task) if self._is_dense(task.net) else OneByOne(task)
         return descend(models, task, self.rule, self.epochs, rngs, watch, after)
 
     def task(self, records: ImageSet, present: Tensor, rngs: Sequence[Rng]) -> Task:
@@ -83,6 +85,9 @@ class ReleaseTraining:
             present.to(device),
             self._starts(rngs, device),
         )
+
+    def _is_dense(self, net: nn.Module) -> bool:
+        return dense.fits(net, self.defense.loss(self.domain.loss), self.defense, self.fixed.labels)
 
     def _starts(self, rngs: Sequence[Rng], device: torch.device) -> dict[str, Tensor]:
         """Initial values ``[K, ...]``."""

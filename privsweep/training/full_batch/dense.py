@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from privsweep.differential_privacy.clipping import clip_factors
-from privsweep.interface.data import Tensors
+from privsweep.interface.data import Loss, Tensors
+from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.sequence import is_sequence
@@ -25,14 +26,14 @@ _ALIGNED = 16  # numbers: the products' other widths are slower
 _FEWEST = 256  # records at once: products of fewer are slower
 
 
-def fits(task: Task) -> bool:
-    """Whether the network is a multilayer perceptron, trained by cross-entropy and clipped at most."""
-    if not is_sequence(task.net) or task.loss is not cross_entropy or task.defense.example_bound() is None:
+def fits(net: nn.Module, loss: Loss, defense: Defense, y: Tensor) -> bool:
+    """Whether this is a multilayer perceptron, trained by cross-entropy on classes ``y``, and clipped at most."""
+    if not is_sequence(net) or loss is not cross_entropy or defense.example_bound() is None:
         return False
-    layers = [layer for layer in task.net if not isinstance(layer, nn.Flatten)]
+    layers = [layer for layer in net if not isinstance(layer, nn.Flatten)]
     dense = [isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers]
     # No two activations in a row: each overwrites what it is given.
-    return task.y.dim() == 1 and all(
+    return y.dim() == 1 and all(
         here or (isinstance(layer, ACTIVATION_LAYERS) and before)
         for layer, here, before in zip(layers, dense, [False, *dense], strict=False)
     )
