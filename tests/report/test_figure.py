@@ -93,7 +93,7 @@ def test_histograms_count_the_victims_that_are_asked_for(tmp_path: Path) -> None
     assert sorted(values_of(filled, "ssim", every, "ssim")) == [0.0, 0.2, 0.5, 0.5]
     assert sorted(values_of(filled, "ssim", every.model_copy(update={"only": "member"}), "ssim")) == [0.0, 0.2]
     assert sorted(values_of(filled, "ssim", every.model_copy(update={"only": "not_member"}), "ssim")) == [0.5, 0.5]
-    assert not len(values_of(filled, "ssim", every, "mse"))
+    assert not len(values_of(filled, "ssim", every, "psnr"))
 
 
 @pytest.mark.parametrize("kind", ["bars", "lines", "boxes"])

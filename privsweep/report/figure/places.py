@@ -34,7 +34,8 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
             if drawn is not None:
                 entries[series.label] = drawn
         axes.set_xticks(_ticks(spec), [f"{x:g}" if isinstance(x, float) else literal(str(x)) for x in spec.x])
-        if spec.logarithmic:
+        row = spec.row_of(panel)
+        if spec.logarithmic and any((means(filled, row, series)[0] > 0).any() for series in panel.series):
             axes.set_yscale("log")
         if spec.ylim is not None:
             axes.set_ylim(*spec.ylim)
