@@ -40,6 +40,9 @@ class Averages:
     def random(self) -> bool:
         return self.noise > 0
 
+    def network(self, rng: Rng) -> nn.Module:
+        return network()
+
     def together(self, device: torch.device) -> int:
         return 50
 

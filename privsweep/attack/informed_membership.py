@@ -16,6 +16,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Scores, ThreatModel, Trials
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.shadow_attack import by_content
+from privsweep.model.stochastic import draw
 
 
 @component
@@ -36,7 +37,7 @@ class InformedMembership(AttackBase):
     shadows: Annotated[int, Field(ge=1)]
 
     observes: ClassVar[type] = Trials
-    needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain", "architecture"})
+    needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")
 
@@ -53,7 +54,7 @@ class InformedMembership(AttackBase):
             absent = torch.zeros(len(rngs), dtype=torch.bool, device=first.device)
             models = algorithm(records, absent, rngs, bench.tick)
             asked = ImageSet(*(t.expand(len(rngs), *t.shape) for t in (own.images, own.labels)))
-            return {"loss": losses(known, models, asked)}
+            return {"loss": losses(known, models, asked, rng.child("without", part.start, "asked"))}
 
         def including(part: slice) -> Tensors:
             pairs = [divmod(i, each) for i in range(part.start, part.stop)]
@@ -61,7 +62,8 @@ class InformedMembership(AttackBase):
             records = own.take(torch.tensor([u for u, _ in pairs], device=first.device))
             present = torch.ones(len(rngs), dtype=torch.bool, device=first.device)
             models = algorithm(records, present, rngs, bench.tick)
-            return {"loss": losses(known, models, ImageSet(records.images[:, None], records.labels[:, None]))}
+            asked = ImageSet(records.images[:, None], records.labels[:, None])
+            return {"loss": losses(known, models, asked, rng.child("with", part.start, "asked"))}
 
         out = bench.chunks("shadows", "without", each, size, without)["loss"]
         inside = bench.chunks("shadows", "with", len(own) * each, size, including)["loss"]
@@ -70,7 +72,8 @@ class InformedMembership(AttackBase):
     def __call__(self, seen: Trials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         records = known.candidates
         _, group = distinct(records)
-        loss = losses(known, seen.weights, ImageSet(records.images[:, None], records.labels[:, None]))[:, 0]
+        asked = ImageSet(records.images[:, None], records.labels[:, None])
+        loss = losses(known, seen.weights, asked, rng.child("asked"))[:, 0]
         midpoint = (prepared["with"].mean(1) + prepared["without"].mean(1)) / 2
         scores = (midpoint[group] - loss).nan_to_num(0.0)  # of a model that diverged, nothing can be told
         return Scores(scores, scores > 0, {"loss": loss})
@@ -88,13 +91,15 @@ def distinct(records: ImageSet) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def losses(known: Knowledge, weights: Tensors, records: ImageSet) -> Tensor:
+def losses(known: Knowledge, weights: Tensors, records: ImageSet, rng: Rng) -> Tensor:
     """Of models with ``weights`` ``[K, ...]`` on records of their own, ``[K, n, C, H, W]``: ``[K, n]``."""
-    net = known.architecture.build(known.domain, Rng(0)).to(records.labels.device).eval()
+    device = records.labels.device
+    net = known.algorithm.network(rng).to(device).eval()
     each = vmap(known.domain.loss)
     found = []
     for k in range(len(records)):
+        x = known.domain.inputs_of(records, torch.tensor(k))
         model = {name: w[k] for name, w in weights.items()}
-        outputs = functional_call(net, model, (known.domain.inputs_of(records, torch.tensor(k)),))
+        outputs = functional_call(net, {**model, **draw(net, len(x), rng.child(k), device)}, (x,))
         found.append(each(outputs[:, None, : known.domain.classes], records.labels[k][:, None]))
     return torch.stack(found)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from privsweep.interface.data import ImageSet, Tensors
 from privsweep.interface.randomness import Rng
@@ -35,6 +35,10 @@ class Algorithm(Protocol):
     @property
     def random(self) -> bool:
         """Whether models with the same record differ: initial values of their own, or noise."""
+        ...
+
+    def network(self, rng: Rng) -> nn.Module:
+        """A model before its training, with the defence's layers, on the CPU."""
         ...
 
     def together(self, device: torch.device) -> int:

@@ -20,6 +20,7 @@ class Series(Strict):
     columns: Annotated[list[Id | None], Field(min_length=1)]
     hue: Hue | None = None  # of eight colours; by default the position in the panel
     dashed: bool = False
+    row: Id | None = None  # of charts: in place of the figure's
     value: Name | None = None  # of curves and histograms: in place of the figure's
     only: Name | None = None  # of histograms: a column of truth values, of victims that count; not_<column>: the others
 
@@ -29,8 +30,7 @@ class Panel(Strict):
 
     title: str
     series: Annotated[list[Series], Field(min_length=1)]
-    row: Id | None = None  # of charts and histograms: in place of the figure's
-    ylabel: str | None = None  # its own, where it has a row of its own
+    ylabel: str | None = None  # of charts: where it is another than the figure's, and so the axis
 
 
 class _Figure(Strict):
@@ -41,9 +41,9 @@ class _Figure(Strict):
         """How many columns a series has."""
         return 1
 
-    def row_of(self, panel: Panel) -> Id:
-        """The row whose numbers a panel draws."""
-        return panel.row or self.row
+    def row_of(self, series: Series) -> Id:
+        """The row whose numbers a series draws."""
+        return series.row or self.row
 
     def columns(self) -> Iterator[Id]:
         """Every column that is drawn."""
@@ -56,9 +56,10 @@ class _Figure(Strict):
         if self.row not in rows:
             return f"figure.row={self.row}: the table has no such row; there are {', '.join(rows)}"
         for p, panel in enumerate(self.panels):
-            if self.row_of(panel) not in rows:
-                return f"figure.panels.{p}.row={panel.row}: the table has no such row; there are {', '.join(rows)}"
             for s, series in enumerate(panel.series):
+                if self.row_of(series) not in rows:
+                    place = f"figure.panels.{p}.series.{s}.row={series.row}"
+                    return f"{place}: the table has no such row; there are {', '.join(rows)}"
                 where = f"figure.panels.{p}.series.{s}.columns"
                 if len(series.columns) != self.places():
                     return f"{where}: are {len(series.columns)}, but must be {self.places()}"

@@ -44,13 +44,13 @@ class ReleaseTraining:
     @property
     def random(self) -> bool:
         """Whether a model depends on its stream, for its initial values, its layers' noise or that of the defence."""
-        layers = self._initial(Rng(0)).modules()
+        layers = self.network(Rng(0)).modules()
         noisy = self.defense.acts_at() & {"example_gradients", "gradient"}
         return self.start is None or bool(noisy) or any(isinstance(layer, Stochastic) for layer in layers)
 
     def together(self, device: torch.device) -> int:
         """No more than ``memory`` holds, and than is of use; at least one."""
-        net = self._initial(Rng(0))
+        net = self.network(Rng(0))
         most = _MOST[device.type] if self._is_dense(net) else _IN_TURN
         shared = 3 * 4 * self.fixed.images.numel()  # inputs, and those laid out for the products
         held = 4 * _COPIES * sum(w.numel() for w in net.state_dict().values())
@@ -72,7 +72,7 @@ class ReleaseTraining:
     def task(self, records: ImageSet, present: Tensor, rngs: Sequence[Rng]) -> Task:
         """What a call computes."""
         device = self.fixed.labels.device
-        net = self._initial(Rng(0)).to(device).train()
+        net = self.network(Rng(0)).to(device).train()
         records = records.to(device)
         return Task(
             net,
@@ -93,9 +93,9 @@ class ReleaseTraining:
         """Initial values ``[K, ...]``."""
         if self.start is not None:
             return {name: w.to(device).expand(len(rngs), *w.shape) for name, w in self.start.items()}
-        states = [self._initial(rng).state_dict() for rng in rngs]
+        states = [self.network(rng).state_dict() for rng in rngs]
         return {name: torch.stack([state[name] for state in states]).to(device) for name in states[0]}
 
-    def _initial(self, rng: Rng) -> nn.Module:
+    def network(self, rng: Rng) -> nn.Module:
         """A network before its training, with the defence's layers, on the CPU."""
         return self.defense.model(self.architecture.build(self.domain, rng.child("init")), rng.child("defense"))

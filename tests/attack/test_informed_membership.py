@@ -11,21 +11,11 @@ from informed_world import CALLS, DOMAIN, pictures
 from sklearn.metrics import roc_auc_score
 from tiny import Bench
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from privsweep.attack.informed_membership import InformedMembership, distinct
-from privsweep.interface.data import Domain, ImageSet
+from privsweep.interface.data import ImageSet
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Scores, Trials
-
-
-class Bias:
-    """An architecture whose answers do not depend on the image."""
-
-    def build(self, domain: Domain, rng: Rng) -> nn.Module:
-        net = nn.Sequential(nn.Flatten(), nn.Linear(domain.shape[1] * domain.shape[2], domain.classes))
-        nn.init.zeros_(net[1].weight)  # type: ignore[arg-type]
-        return net
 
 
 @dataclass(frozen=True)
@@ -38,6 +28,10 @@ class Counts:
     @property
     def random(self) -> bool:
         return self.noise > 0
+
+    def network(self, rng: Rng) -> nn.Module:
+        """Its answers do not depend on the image."""
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
     def together(self, device: torch.device) -> int:
         return 64
@@ -62,9 +56,7 @@ def trials(noise: float, each: int = 100) -> tuple[Trials, Knowledge, Tensor]:
     member = torch.arange(6 * each) < 3 * each
     algorithm = Counts(pictures(5, "fixed"), noise)
     weights = algorithm(candidates, member, [Rng(5).child(k) for k in range(6 * each)])
-    known = Knowledge(
-        algorithm=algorithm, candidates=candidates, domain=DOMAIN, loss=cross_entropy, architecture=Bias()
-    )
+    known = Knowledge(algorithm=algorithm, candidates=candidates, domain=DOMAIN)
     return Trials(weights), known, member
 
 

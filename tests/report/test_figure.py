@@ -73,11 +73,15 @@ def test_every_kind_is_drawn_from_what_is_there(tmp_path: Path, spec: dict[str, 
     assert pixels.std() > 0.03
 
 
-def test_a_panel_may_have_a_row_of_its_own(tmp_path: Path) -> None:
-    both = [{**PANELS[0], "row": row, "ylabel": row} for row in ("ssim", "psnr")]
+def test_a_series_may_have_a_row_of_its_own(tmp_path: Path) -> None:
+    both = [
+        {"title": "", "ylabel": r, "series": [{"label": r, "columns": ["plain"], "row": r}]} for r in ("ssim", "psnr")
+    ]
     filled = stored(tmp_path, *ALL, figure={**CHART, "kind": "lines", "ylim": None, "logarithmic": True})
     lines = {**CHART, "kind": "lines", "ylim": None, "panels": both}
-    with pytest.raises(UserError, match=r"figure\.panels\.1\.row=psnr: the table has no such row; there are ssim"):
+    with pytest.raises(
+        UserError, match=r"figure\.panels\.1\.series\.0\.row=psnr: the table has no such row; there are ssim"
+    ):
         table(lines)
     one, other = figure_png(filled), figure_png(stored(tmp_path, *ALL, figure={**lines, "panels": both[:1]}))
     assert one is not None

@@ -33,7 +33,7 @@ def chart(filled: FilledTable, spec: Chart | Curves | Histogram, how: str, draw:
     inside = (0, below / height, 1, 1 - (frame.top + below) / height)
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, rect=inside)
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white", layout=layout)
-    alike = len({spec.row_of(panel) for panel in spec.panels}) == 1
+    alike = all(panel.ylabel is None for panel in spec.panels)
     every = figure.subplots(1, across, sharey=alike, squeeze=False)[0]
     entries: dict[str, Any] = {}
     for axes, panel in zip(every, spec.panels, strict=True):

@@ -21,7 +21,7 @@ _NARROWEST = 1e-6  # of a histogram, relative to its values: where all are the s
 
 def histogram(filled: FilledTable, spec: Histogram) -> Figure:
     def draw(axes: Axes, panel: Panel) -> Mapping[str, Any]:
-        drawn = [values_of(filled, spec.row_of(panel), series, series.value or spec.value) for series in panel.series]
+        drawn = [values_of(filled, spec.row_of(series), series, series.value or spec.value) for series in panel.series]
         there = [values for values in drawn if len(values)]
         if not there:
             return {}

@@ -30,12 +30,11 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
         entries = {}
         for place, series in enumerate(panel.series):
             at = _beside(spec, place, count)
-            drawn = draw(axes, spec.row_of(panel), series, at, 1 / count, colour(series, place))
+            drawn = draw(axes, spec.row_of(series), series, at, 1 / count, colour(series, place))
             if drawn is not None:
                 entries[series.label] = drawn
         axes.set_xticks(_ticks(spec), [f"{x:g}" if isinstance(x, float) else literal(str(x)) for x in spec.x])
-        row = spec.row_of(panel)
-        if spec.logarithmic and any((means(filled, row, series)[0] > 0).any() for series in panel.series):
+        if spec.logarithmic and any((means(filled, spec.row_of(s), s)[0] > 0).any() for s in panel.series):
             axes.set_yscale("log")
         if spec.ylim is not None:
             axes.set_ylim(*spec.ylim)
@@ -72,7 +71,7 @@ def _printed(axes: Axes, filled: FilledTable, spec: Chart, panel: Panel) -> Mapp
     where, printed = [], []
     for place, series in enumerate(panel.series):
         for x, column in zip(_beside(spec, place, len(panel.series)), series.columns, strict=True):
-            number = parse(filled.table.printed.get(spec.row_of(panel), {}).get(column or "", ""))
+            number = parse(filled.table.printed.get(spec.row_of(series), {}).get(column or "", ""))
             if isinstance(number, float):
                 where.append(x)
                 printed.append(number)
