@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from privsweep.metric.membership import RATES
@@ -82,6 +83,14 @@ def release_metrics(columns: dict[str, Tensor], pixels: Tensor, original: Tensor
     for name, rate in RATES.items():
         found[name] = float((own < others[int(rate * len(others) + 1e-9)]).mean())
     return found
+
+
+def reconstruction_roc(pixels: Tensor, original: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates over all thresholds, from (0, 0) to (1, 1); images ``[V, N, C, H, W]``, V > 1."""
+    own, others = _distances(pixels, original)
+    hit = np.r_[np.ones(len(own)), np.zeros(len(others))]
+    false, true, _ = roc_curve(hit, -np.r_[own, others])
+    return false, true
 
 
 def _distances(pixels: Tensor, original: Tensor) -> tuple[np.ndarray, np.ndarray]:

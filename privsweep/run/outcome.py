@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from privsweep.interface.records import (
     Transcription,
 )
 from privsweep.metric.membership import roc
+from privsweep.metric.release import reconstruction_roc
 from privsweep.metric.score import score
 from privsweep.metric.sentences import sentence_table
 from privsweep.plot.roc import draw_roc
@@ -37,6 +39,7 @@ from privsweep.store.environment import environment
 from privsweep.store.images import save_images
 from privsweep.store.store import Record, Store
 
+Array = np.ndarray[Any, Any]
 _SHOWN = 16  # sentences for readers
 
 
@@ -106,9 +109,12 @@ def _sizes(spec: RunSpec, data: Data) -> dict[str, int]:
 
 def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:
     assert isinstance(exposure.truth, Membership)
-    false, true = roc(guess, exposure.truth)
+    _draw_roc(folder, title, *roc(guess, exposure.truth), int((~exposure.truth.member).sum()))
+
+
+def _draw_roc(folder: Path, title: str, false: Array, true: Array, others: int) -> None:
     pd.DataFrame({"false_positive_rate": false, "true_positive_rate": true}).to_csv(folder / "roc.csv", index=False)
-    draw_roc(folder / "roc.png", false, true, int((~exposure.truth.member).sum()), title)
+    draw_roc(folder / "roc.png", false, true, others, title)
 
 
 def _sentences(folder: Path, title: str, data: Data, exposure: Exposure, guess: Transcription) -> None:
@@ -138,6 +144,9 @@ def _pictures(
     truth = exposure.truth.pixels.cpu()
     guessed = _pixels(data, guess)
     further = {name: _pixels(data, answer).numpy() for name, answer in answers.items()}
+    if exposure.truth.nearest is not None and (victims := len(truth)) > 1:
+        rates = reconstruction_roc(guessed, truth)
+        _draw_roc(folder, title, *rates, victims * (victims - 1))
     save_images(folder, truth.numpy(), guessed.numpy(), further)
     reconstructions(folder / "reconstructions.png", truth.numpy(), guessed.numpy(), captions, title)
 

@@ -141,3 +141,15 @@ def test_without_an_oracle_nothing_is_added():
     guess = Reconstruction(row(0, 0, 0)[None, None], torch.zeros(1, dtype=torch.bool))
     metrics, victims, _ = score_reconstruction(guess, truth, DOMAIN, None, 0.6)
     assert not {"oracle_mse", "below_oracle", "mse_easiest", "reconstruction_auc"} & (metrics.keys() | set(victims))
+
+
+def test_the_curve_goes_through_what_is_reported() -> None:
+    truth = torch.rand(40, 1, 1, 4, 4, generator=Rng(3).generator(), dtype=torch.float64)
+    guess = truth + 0.2 * torch.randn(truth.shape, generator=Rng(4).generator(), dtype=torch.float64)
+    false, true = release.reconstruction_roc(guess, truth)
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    columns = {name: torch.arange(40.0) for name in ("mse", "total_variation", "border_variance")}
+    told = release.release_metrics(columns, guess, truth)
+    area = float(((true[1:] + true[:-1]) / 2 * (false[1:] - false[:-1])).sum())
+    assert told["reconstruction_auc"] == pytest.approx(area)
+    assert told["tpr_at_1_fpr"] == pytest.approx(true[false <= 0.01].max(), abs=1 / 40)
