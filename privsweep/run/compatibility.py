@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from privsweep.interface.records import Activations, Observation, Update
+from privsweep.interface.records import Activations, Observation, Release, Trials, Update
 from privsweep.run.run_spec import RunSpec
 
 
@@ -84,4 +84,6 @@ _REMEDIES = {
 _SHOWS: dict[type[Observation], str] = {
     Update: "take fl_setting=fedavg, fedsgd or central",
     Activations: "take fl_setting=split",
+    Release: "take fl_setting=release",
+    Trials: "take fl_setting=release fl_setting.without=1",
 }
