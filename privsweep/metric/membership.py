@@ -33,7 +33,7 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     decisions = guess.decisions.cpu().numpy()
     hits = decisions == member
     metrics: dict[str, float | None] = {}
-    _share(metrics, "attack_accuracy", int(hits.sum()), len(hits))
+    share(metrics, "attack_accuracy", int(hits.sum()), len(hits))
     sides = [hits[member], hits[~member]]
     balanced = float(np.mean([side.mean() for side in sides]))
     spread = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(sum(s.var() / len(s) for s in sides)) / 2
@@ -44,7 +44,7 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     false, true = roc(guess, truth)
     for name, rate in RATES.items():
         reached = float(true[false <= rate].max())
-        _share(metrics, name, round(reached * int(member.sum())), int(member.sum()))
+        share(metrics, name, round(reached * int(member.sum())), int(member.sum()))
     rows = pd.DataFrame({"candidate": range(len(member)), "index": truth.index.cpu().numpy(), "member": member})
     rows["score"], rows["decision"] = scores, decisions
     for name, values in guess.diagnostics.items():
@@ -79,7 +79,8 @@ def delong(members: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     return area, float(np.sqrt(variance))
 
 
-def _share(metrics: dict[str, float | None], name: str, hits: int, of: int) -> None:
+def share(metrics: dict[str, float | None], name: str, hits: int, of: int) -> None:
+    """Adds ``name``, the share of ``hits``, and with ``_low`` and ``_high`` the ends of its 95% interval."""
     ends = binomtest(hits, of).proportion_ci(CONFIDENCE)
     _interval(metrics, name, hits / of, ends.low, ends.high)
 

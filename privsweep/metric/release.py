@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from privsweep.metric.membership import RATES
+from privsweep.metric.membership import RATES, share
 
 SHOWN = 6  # how many are the easiest, and the hardest; fewer than twelve victims are halved
 _CHUNK = 2048  # known images at once
@@ -66,8 +66,8 @@ def release_metrics(columns: dict[str, Tensor], pixels: Tensor, original: Tensor
 
     A reconstruction ROC: is the answer closer to its own target than a threshold (true positive), and closer than that
     to the other targets (false ones)? ``reconstruction_auc``, ties counting half, and ``tpr_at_1_fpr`` and
-    ``tpr_at_01_fpr``, the share of targets that are hit while at most 1% and 0.1% of the others are. None for one
-    target alone.
+    ``tpr_at_01_fpr``, the share of targets that are hit while at most 1% and 0.1% of the others are, with the ends of
+    its 95% interval at that threshold under ``_low`` and ``_high``. None for one target alone.
     """
     found: dict[str, float | None] = {}
     order = columns["mse"].argsort(stable=True)
@@ -81,7 +81,7 @@ def release_metrics(columns: dict[str, Tensor], pixels: Tensor, original: Tensor
     below = (np.searchsorted(others, own, "left") + np.searchsorted(others, own, "right")) / 2
     found["reconstruction_auc"] = float(1 - below.mean() / len(others))
     for name, rate in RATES.items():
-        found[name] = float((own < others[int(rate * len(others) + 1e-9)]).mean())
+        share(found, name, int((own < others[int(rate * len(others) + 1e-9)]).sum()), len(own))
     return found
 
 
