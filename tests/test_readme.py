@@ -91,7 +91,7 @@ def test_commands_compose(command: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_reported_tables_exist() -> None:
-    named = re.findall(r"`?(?:privsweep-report |experiment=)?((?:zen|precode)/[a-z]+\w*)\b", README)
+    named = re.findall(r"`?(?:privsweep-report |experiment=)?((?:zen|precode|ensembler|informed)/[a-z]+\w*)\b", README)
     assert len(named) > 10
     for name in set(named):
         assert (CONF / "experiment" / f"{name}.yaml").exists() or (CONF / "experiment" / f"{name}a.yaml").exists(), name
