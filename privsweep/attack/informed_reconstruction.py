@@ -82,7 +82,7 @@ class InformedReconstruction(AttackBase):
         if self.adversarial and min(domain.shape[1:]) < SMALLEST:
             size = f"{SMALLEST}x{SMALLEST}"
             return f"attack.adversarial={self.adversarial:g}: needs images of {size} or more; take attack.adversarial=0"
-        if reason := unfit(self.perceptual, domain):
+        if reason := unfit(self._perceptual, domain):
             return reason
         numbers = sum(p.numel() for p in model.state_dict().values() if p.is_floating_point())
         with torch.device("meta"):
@@ -167,7 +167,7 @@ class InformedReconstruction(AttackBase):
             Optimizer(self.optimizer, lr, 0.0, self.weight_decay),
             self.epochs,
             self.batch_size,
-            distance(self.perceptual, own.records, known.domain, rng.child("features")),
+            distance(self._perceptual, own.records, known.domain, rng.child("features")),
             self.perceptual_weight,
             self.adversarial,
         )
@@ -186,6 +186,11 @@ class InformedReconstruction(AttackBase):
         if self.reconstructor == "mlp":
             return mlp(numbers, domain.shape, self.width, self.depth)
         return transposed(numbers, domain.shape, self.channels)
+
+    @property
+    def _perceptual(self) -> Perceptual:
+        """What is of no weight is not computed either."""
+        return self.perceptual if self.perceptual_weight else "none"
 
     def _too_few(self, records: int, fixed: int) -> str | None:
         """Why that many own records are too few beside a fixed set of them, or None."""
