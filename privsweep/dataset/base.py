@@ -63,7 +63,8 @@ class Shaping:
         test = self._split(arrays.test_images, arrays.test_labels, order[: self.test_size])
         if self.test_size is not None and (more := self.prior_size - held):
             rest = order[self.test_size : self.test_size + more]
-            prior = _joined(prior, self._split(arrays.test_images, arrays.test_labels, rest))
+            spare_images = self._split(arrays.test_images, arrays.test_labels, rest)
+            prior = spare_images if prior is None else prior.with_more(spare_images)
         channels, height, width = train.images.shape[1:]
         mean, std = (0.0,) * channels, (1.0,) * channels
         if self.normalize:
@@ -76,12 +77,6 @@ class Shaping:
         pixels = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2)
         shaped = resized(recolour(pixels, self.channels), self.resize)
         return ImageSet(shaped.contiguous(), torch.from_numpy(labels[chosen]))
-
-
-def _joined(first: ImageSet | None, second: ImageSet) -> ImageSet:
-    if first is None:
-        return second
-    return ImageSet(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels]))
 
 
 def _shown(value: int | None) -> str:

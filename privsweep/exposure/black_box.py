@@ -86,9 +86,8 @@ class BlackBoxView:
         order = rng.child("order").permutation(2 * half)
         member = (torch.arange(2 * half) < half)[order]
         index = torch.cat([inside, outside])[order]
-        parts = [data.train.take(inside.to(device)), data.test.take(outside.to(device))]
-        images, labels = (torch.cat([getattr(p, n) for p in parts])[order.to(device)] for n in ("images", "labels"))
-        return ImageSet(images, labels), Membership(member=member, index=index)
+        drawn = data.train.take(inside.to(device)).with_more(data.test.take(outside.to(device)))
+        return drawn.take(order.to(device)), Membership(member=member, index=index)
 
     def _half(self, data: Data) -> int:
         """Members among the candidates. Raises UserError where there are too few records."""

@@ -93,6 +93,10 @@ class ImageSet:
     def take(self, index: Tensor) -> ImageSet:
         return ImageSet(self.images[index], self.labels[index])
 
+    def with_more(self, more: ImageSet) -> ImageSet:
+        """These, and ``more`` behind them."""
+        return ImageSet(torch.cat([self.images, more.images]), torch.cat([self.labels, more.labels]))
+
     def to(self, device: torch.device) -> ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device))
 

@@ -112,7 +112,7 @@ class InOutAttack(ShadowAttack):
         pool, asked = known.prior, 0
         if self.online:
             asked = len(known.candidates)
-            pool = _joined(pool, known.candidates.take(by_content(known.candidates)))
+            pool = pool.with_more(known.candidates.take(by_content(known.candidates)))
         index = self.assigned(len(known.prior), asked, told_recipe(known), rng)
         inside = torch.zeros(self.shadows, len(pool), dtype=torch.bool).scatter_(1, index, True)
         weights = train_shadows(
@@ -176,7 +176,3 @@ def by_content(records: ImageSet) -> Tensor:
     ]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return torch.tensor(order, device=records.labels.device)
-
-
-def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
-    return ImageSet(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels]))
