@@ -110,7 +110,8 @@ class InformedReconstruction(AttackBase):
         pixels, away = trained(flatten(seen.weights), lambda numbers: self._network(numbers, known.domain))
         images = known.domain.inputs(pixels)[:, None]
         diverged = ~images.isfinite().flatten(1).all(1)
-        size = away.double().fill_(sum(w.numel() for w in trained.weights.values()))  # beyond what float32 counts
+        count = sum(w.numel() for w in trained.weights.values())
+        size = torch.full_like(away, count, dtype=torch.float64)  # beyond what float32 counts
         told = {"weights_distance": away, "reconstructor_parameters": size}
         if len(trained.errors):
             told["training_error"] = trained.errors[-1].expand(len(images))

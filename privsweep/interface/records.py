@@ -1,7 +1,7 @@
 """What passes between a federation and an adversary: what is seen, known and guessed, and the truth.
 
-Axes: ``V`` victims, ``N`` images behind one victim's message, ``C, H, W`` channels, height, width, ``M`` records
-whose membership is asked. A *victim* is one captured message; the images behind it are what the adversary is after.
+Axes: ``V`` victims, ``N`` images behind one victim's message, ``M`` records whose membership is asked. A *victim* is one
+captured message; the images behind it, ``C, H, W``, are what the adversary is after.
 """
 
 from __future__ import annotations
@@ -111,8 +111,7 @@ class Knowledge:
 
     def __init__(self, **granted: Any) -> None:
         """None counts as not granted. Raises TypeError for a name that is no field."""
-        strange = granted.keys() - GRANTS
-        if strange:
+        if strange := granted.keys() - GRANTS:
             raise TypeError(f"Knowledge has no {', '.join(sorted(strange))}")
         self.__dict__.update({name: value for name, value in granted.items() if value is not None})
 
