@@ -1,7 +1,7 @@
 """What passes between a federation and an adversary: what is seen, known and guessed, and the truth.
 
-Axes: ``V`` victims, ``N`` images behind one victim's message, ``M`` records whose membership is asked. A *victim* is one
-captured message; the images behind it, ``C, H, W``, are what the adversary is after.
+Axes: ``V`` victims, ``N`` images behind one victim's message, ``M`` records whose membership is asked. A *victim* is
+one captured message; the images behind it, ``C, H, W``, are what the adversary is after.
 """
 
 from __future__ import annotations
