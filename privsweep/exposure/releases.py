@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Protocol
 from torch import Tensor
 
 from privsweep.interface.asked import Algorithm
-from privsweep.interface.data import Architecture, Data
+from privsweep.interface.data import Architecture, Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -23,7 +23,9 @@ class Releasing(Protocol):
         """Positions ``[V]`` in the test split of the records that are asked about."""
         ...
 
-    def algorithm(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Algorithm: ...
+    def algorithm(self, data: Data, model: Architecture, defense: Defense, start: Tensors | None) -> Algorithm:
+        """How models are trained from ``start``, the system's round 0; None: each from values of its own."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ReleaseView:
     time: ClassVar[Literal["train", "test"]] = "test"
     position: ClassVar[Literal["client", "server", "off-path"]] = "off-path"
     grants: ClassVar[frozenset[str]] = frozenset({"domain", "loss", "architecture", "algorithm"})
-    calls: ClassVar[frozenset[str]] = frozenset({"model", "loss"})
+    calls: ClassVar[frozenset[str]] = frozenset({"loss"})
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Fits whatever the setting fits."""
@@ -49,7 +51,7 @@ class ReleaseView:
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         targets = self.setting.targets(data, rng)
         at = targets.to(data.test.labels.device)
-        algorithm = self.setting.algorithm(data, model, defense, rng)
+        algorithm = self.setting.algorithm(data, model, defense, system.snapshots.get(0))
         pixels = data.test.pixels(at)[:, None]
         known = [algorithm.fixed.images] if data.prior is None else [algorithm.fixed.images, data.prior.images]
         truth = Images(pixels, data.test.labels[at][:, None], targets[:, None], nearest(pixels, known))
@@ -69,7 +71,7 @@ class TrialView:
     time: ClassVar[Literal["train", "test"]] = "test"
     position: ClassVar[Literal["client", "server", "off-path"]] = "off-path"
     grants: ClassVar[frozenset[str]] = ReleaseView.grants | {"candidates"}
-    calls: ClassVar[frozenset[str]] = frozenset({"model", "loss"})
+    calls: ClassVar[frozenset[str]] = frozenset({"loss"})
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where no model was trained without its target."""
@@ -86,7 +88,7 @@ class TrialView:
         at = index.to(data.test.labels.device)
         weights = system.snapshots[system.last]
         seen = Trials({name: w[order.to(w.device)] for name, w in weights.items()})
-        algorithm = self.setting.algorithm(data, model, defense, rng)
+        algorithm = self.setting.algorithm(data, model, defense, system.snapshots.get(0))
         known = _knowledge(data, model, defense, algorithm).having(candidates=data.test.take(at))
         return Exposure(seen, known, Membership(member=member, index=index))
 

@@ -127,21 +127,28 @@ class ReleasedModels(Assembling):
         shard = torch.arange(len(data.test))
         return victims.draw(0, shard, data.test.labels.cpu(), 1, rng.child("targets"))[:, 0]
 
-    def algorithm(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> ReleaseTraining:
-        """How every model is trained, but for its own record."""
-        rule, start = Optimizer("sgd", self.lr, self.momentum), None
-        if self.init == "shared":
-            start = weights_of(self.network(data, model, defense, rng))
-        training = ReleaseTraining(model, data.domain, self.fixed(data), defense, rule, self.epochs, start, self.memory)
+    def algorithm(self, data: Data, model: Architecture, defense: Defense, start: Tensors | None) -> ReleaseTraining:
+        """How every model is trained from ``start``, but for its own record."""
+        rule = Optimizer("sgd", self.lr, self.momentum)
+        return ReleaseTraining(model, data.domain, self.fixed(data), defense, rule, self.epochs, start, self.memory)
+
+    def _start(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Tensors | None:
+        """What all models start from, pre-trained where that is wanted; None where each has values of its own."""
+        if self.init == "fresh":
+            return None
+        start = weights_of(self.network(data, model, defense, rng))
         if not self.pretrain_size:
-            return training
+            return start
         first = torch.arange(self.pretrain_size, device=data.train.labels.device)
-        earlier = replace(training, fixed=data.train.take(first), defense=Defense(), epochs=self.pretrain_epochs)
+        earlier = replace(
+            self.algorithm(data, model, Defense(), start), fixed=data.train.take(first), epochs=self.pretrain_epochs
+        )
         trained = earlier(data.train.take(first[:1]), torch.tensor([False]), [rng.child("pretrained")])
-        return replace(training, start=replica(trained, 0))
+        return replica(trained, 0)
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
-        training, targets = self.algorithm(data, model, defense, rng), self.targets(data, rng)
+        start, targets = self._start(data, model, defense, rng), self.targets(data, rng)
+        training = self.algorithm(data, model, defense, start)
         # Where nothing is drawn, all models of a kind are one.
         models, without = (self.models, self.without) if training.random else (1, min(self.without, 1))
         each = models + without
@@ -170,7 +177,8 @@ class ReleasedModels(Assembling):
         every = torch.arange(self.victims * each).repeat_interleave(copies.repeat(self.victims))
         weights = {name: w[every.to(w.device)] for name, w in weights.items()}
         utility |= {f"zero_gradients_{name}": z.mean().item() for name, z in zeros.items()}
-        return System(snapshots={self.epochs: weights}, utility=utility, curve=curve)
+        snapshots = {self.epochs: weights} if start is None else {0: start, self.epochs: weights}
+        return System(snapshots=snapshots, utility=utility, curve=curve)
 
     def _utility(
         self, net: nn.Module, data: Data, training: ReleaseTraining, weights: Tensors, targets: Tensor, each: int

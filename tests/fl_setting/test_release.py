@@ -81,13 +81,15 @@ def test_fresh_initial_values_are_each_models_own() -> None:
 
 
 def test_models_may_start_near_convergence() -> None:
-    spec, data, system = trained("fl_setting.pretrain_size=20", "fl_setting.pretrain_epochs=30")
-    algorithm = spec.fl_setting.algorithm(data, spec.model, spec.defense, Rng(0))
+    near = ["fl_setting.pretrain_size=20", "fl_setting.pretrain_epochs=30"]
+    _, data, system, shown, _ = exposed(*near, "fl_setting.without=1")
+    algorithm = shown.known.algorithm
     assert torch.equal(algorithm.fixed.images, data.train.images[20:])
-    scratch = trained()[0].fl_setting.algorithm(data, spec.model, spec.defense, Rng(0))
-    assert not torch.equal(algorithm.start["fc1.weight"], scratch.start["fc1.weight"])
+    scratch = trained()[2]
+    assert not torch.equal(algorithm.start["fc1.weight"], scratch.snapshots[0]["fc1.weight"])
+    assert algorithm.start is system.snapshots[0]
     assert system.utility["start_test_accuracy"] > 0.3
-    assert trained()[2].utility["start_test_accuracy"] < 0.3
+    assert scratch.utility["start_test_accuracy"] < 0.3
 
 
 def test_the_oracle_knows_the_fixed_set_and_the_adversarys_own_records() -> None:
