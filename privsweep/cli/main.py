@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         _no_strange_flags(args)
         planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+        terminal.brought(planned)
         many = args.multirun or planned.table is not None
         if many:
             sweep.check_data(planned)

@@ -18,6 +18,7 @@ from privsweep.interface.printable import printable
 from privsweep.report.summary import summary
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
+from privsweep.run.companions import lines
 from privsweep.run.outcome import title_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.atomic import whole_file
@@ -35,6 +36,12 @@ def complain(message: str) -> None:
     """One line an error, to stderr, without a traceback."""
     for line in message.splitlines():
         err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
+
+
+def brought(planned: SweepPlan) -> None:
+    """What was not typed and came with what was, a line for each choice."""
+    for line in dict.fromkeys(line for run in planned.runs for line in lines(run.spec.brought)):
+        out.print(_plain(line), soft_wrap=True)
 
 
 def start(spec: RunSpec) -> None:

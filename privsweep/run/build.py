@@ -16,6 +16,7 @@ from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting
 from privsweep.model.checkpoint import FromCheckpoint, split_weights
+from privsweep.run.companions import lines
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.identity import identity_of
@@ -30,6 +31,15 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
 
     ``fetch``: whether datasets that are not there are downloaded, unless the run's result is stored.
     """
+    try:
+        return _build(composed, fetch)
+    except UserError as error:
+        if not composed.brought:
+            raise
+        raise type(error)("; ".join([f"{error}", *lines(composed.brought)])) from error
+
+
+def _build(composed: Composition, fetch: bool) -> RunSpec:
     config = composed.config
     complaints: list[str] = []
 
@@ -71,6 +81,7 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
         session=session,
         config=identity_of(config, parts, fetch),
         choices={**composed.choices, "defense": list(defenses)},
+        brought=composed.brought,
     )
     refusal = refuse(spec)
     if refusal:

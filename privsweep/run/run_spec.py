@@ -72,6 +72,7 @@ class RunSpec:
     session: Session
     config: Mapping[str, Any]  # all that says what is computed
     choices: Mapping[str, Any]
+    brought: Mapping[str, Sequence[str]]  # by what was typed, such as attack=iga, the overrides that came with it
 
     @property
     def parts(self) -> Mapping[str, Any]:
