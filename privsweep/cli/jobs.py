@@ -15,6 +15,7 @@ from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import terminal
+from privsweep.cli.go_on import go_on
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 FAILED = 1  # exit code
 
 
-def single(planned: SweepPlan) -> int:
+def single(planned: SweepPlan, config_dir: str | None) -> int:
     """The one run of a plan; the exit code. Raises UserError."""
     [spec] = [one.spec for one in planned.runs]
     if planned.hydra["callbacks"]:
@@ -35,7 +36,8 @@ def single(planned: SweepPlan) -> int:
     with _logging(planned.hydra):
         try:
             terminal.start(spec)
-            terminal.finish(spec, run(spec))
+            record = run(spec)
+            terminal.finish(spec, record, go_on(spec, record, planned.typed, config_dir))
         except UserError as error:
             log.error("%s", error)
             raise

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.plan(planned)
             return 0
         if not many:
-            return jobs.single(planned)
+            return jobs.single(planned, args.config_dir)
         if planned.missing:
             for complaint in jobs.launch(planned, args.config_dir):
                 terminal.complain(complaint)

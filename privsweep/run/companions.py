@@ -2,7 +2,7 @@
 
 A file of a group may state them, beside its values:
 
-    brings: {fl_setting: split, model: lenet, dataset.prior_size: 400}
+    brings: {fl_setting: split, dataset.prior_size: {value: 400, unless: dataset@prior}}
 
 They count as if they had been typed, and are said. What was typed stays, and so does what the file of a typed choice
 states: there, only null, 0 and false are filled. Where it brings other values too, a typed choice changes its own only
@@ -23,12 +23,6 @@ from privsweep.interface.errors import UserError
 
 KEY = "brings"
 GROUPS = ("defense", "attack", "fl_setting", "model", "dataset")  # what the earlier one brings counts first
-SETTLED = {  # by what else a key is settled: another way to meet the need, or an amount that it goes with
-    "dataset.prior_size": ("dataset@prior", "fl_setting.training_data_known"),
-    "dataset.train_size": ("dataset.prior_size", "dataset@prior"),
-    "attack.labels": ("fl_setting.labels_known",),
-}
-
 Brought = dict[str, list[str]]  # by what was typed, such as attack=iga, the overrides that it brings
 Read = Callable[[str, str], Mapping[str, Any]]  # what the file of a group's choice states, not resolved
 Choice = tuple[str, str]  # group and choice
@@ -42,6 +36,7 @@ class _Offer:
     root: str  # the typed choice that led to the source, such as attack=iga
     key: str
     value: Any
+    unless: tuple[str, ...]  # keys that meet the need as well
 
     @property
     def own(self) -> bool:
@@ -64,9 +59,7 @@ def companions(typed: Sequence[Override], read: Read) -> Brought:
     offers, choices = _offers(chosen, named, read)
     counting: dict[str, _Offer] = {}
     for offer in offers:
-        group = offer.key.partition(".")[0]
-        filled = not offer.own and any(group == typed_group for typed_group, _ in chosen)
-        if offer.key not in counting and not _is_said(offer.key, filled, named, choices, read):
+        if offer.key not in counting and _counts(offer, named, chosen, choices, read):
             counting[offer.key] = offer
     brought: Brought = {}
     for offer in counting.values():
@@ -80,11 +73,13 @@ def companions(typed: Sequence[Override], read: Read) -> Brought:
 def _offers(chosen: Mapping[Choice, str], named: set[str], read: Read) -> tuple[list[_Offer], Mapping[str, str]]:
     """Companions of the chosen and of what these bring, groups first, and the choice of every group by then."""
     roots = dict(chosen)
-    taken, groups, values = {*named}, [], []
+    taken = {*named}
+    groups: list[_Offer] = []
+    values: list[_Offer] = []
     queue = [*roots]
     for source in queue:  # grows
-        for key, value in _stated(*source, read).items():
-            offer = _Offer(source, roots[source], key, value)
+        for key, value, unless in _stated(*source, read):
+            offer = _Offer(source, roots[source], key, value, unless)
             (groups if key in GROUPS else values).append(offer)
             if key in GROUPS and key not in taken:
                 taken.add(key)
@@ -126,40 +121,61 @@ def _chosen(typed: Sequence[Override]) -> Iterator[tuple[Choice, str]]:
                 yield (group, choice), f"{group}=[{choice}]" if group == "defense" else f"{group}={choice}"
 
 
-def _stated(group: str, choice: str, read: Read) -> Mapping[str, Any]:
-    """What the file brings, judged: it may come from a stranger."""
+def _stated(group: str, choice: str, read: Read) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+    """What the file brings: key, value and what settles it otherwise; judged, for it may come from a stranger."""
     stated = read(group, choice).get(KEY)
-    if stated is None:
-        return {}
-    if not isinstance(stated, Mapping):
+    if stated is not None and not isinstance(stated, Mapping):
         raise UserError(f"{group}={choice}: its {KEY} is no mapping; write keys with values")
-    for key, value in stated.items():
+    for key, value in (stated or {}).items():
         first = str(key).partition(".")[0]
         if not re.fullmatch(r"[\w.]+|dataset@prior", str(key)) or first not in (*GROUPS, "dataset@prior", "scale"):
             raise UserError(f"{group}={choice}: brings {key!r}; only components, their values and scale can be brought")
+        unless: Any = ()
+        if isinstance(value, Mapping) and value.keys() == {"value", "unless"}:
+            value, unless = value["value"], value["unless"]
         if isinstance(value, Mapping) or not str(value).isprintable():
-            raise UserError(f"{group}={choice}: brings {key}={value!r}; write a plain value, or a list")
-    return stated
+            raise UserError(f"{group}={choice}: brings {key}={value!r}; write a plain value, or {{value, unless: key}}")
+        yield key, value, tuple(map(str, unless)) if isinstance(unless, list | tuple) else (str(unless),)
 
 
-def _is_said(key: str, filled: bool, named: set[str], choices: Mapping[str, str], read: Read) -> bool:
-    """Whether the command says it, or the file of a choice does; ``filled``: that file states the key, but empty."""
-    if key in GROUPS:
-        return key in named
-    for way in (key, *SETTLED.get(key, ())):
-        if any(way == name or way.startswith(f"{name}.") or name.startswith(f"{way}.") for name in named - {*GROUPS}):
-            return True
-        if way != key or filled:
-            group, _, path = way.partition(".")
-            node: Any = read(group, choices[group]) if group in choices else {}
-            for step in path.split("."):
-                node = node.get(step, _ABSENT) if isinstance(node, Mapping) else _ABSENT
-            if (node is _ABSENT and way == key) or (node is not _ABSENT and node):
-                return True
-    return False
+def _counts(
+    offer: _Offer, named: set[str], chosen: Mapping[Choice, str], choices: Mapping[str, str], read: Read
+) -> bool:
+    """Whether neither the command says it, or what settles it otherwise, nor the file of a choice does."""
+    if offer.key in GROUPS:
+        return offer.key not in named
+    if any(_is_named(key, named) or _in_file(key, choices, read) for key in offer.unless):
+        return False
+    if _is_named(offer.key, named):
+        return False
+    group = offer.key.partition(".")[0]
+    if group not in choices:
+        return True
+    stated = _in_file(offer.key, choices, read)
+    typed = not offer.own and (group, choices[group]) in chosen
+    return stated is not _ABSENT and not (typed and stated)
 
 
-_ABSENT = object()
+class _Absent:
+    def __bool__(self) -> bool:
+        return False
+
+
+_ABSENT = _Absent()
+
+
+def _is_named(key: str, named: set[str]) -> bool:
+    """Whether the command sets it, what it is part of, or a part of it."""
+    return any(key == n or key.startswith(f"{n}.") or n.startswith(f"{key}.") for n in named - {*GROUPS})
+
+
+def _in_file(key: str, choices: Mapping[str, str], read: Read) -> Any:
+    """What the file of the group's choice states, if anything."""
+    group, *path = key.split(".")
+    node: Any = read(group, choices[group]) if group in choices else {}
+    for step in path:
+        node = node.get(step, _ABSENT) if isinstance(node, Mapping) else _ABSENT
+    return node if path else _ABSENT
 
 
 def _text(value: Any) -> str:

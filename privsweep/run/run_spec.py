@@ -25,7 +25,9 @@ GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
 class Scoring:
     """How guesses are scored; the attack knows nothing of it."""
 
-    paper_scale: Literal["zen", "precode"]  # pixel scale of the metrics with the suffix _paper
+    paper_scale: (
+        Literal["zen", "precode"] | None
+    )  # pixel scale of the metrics with the suffix _paper; None: there are none
     asr_threshold: Annotated[float, Field(gt=0, le=1)]  # SSIM from which an image counts as reconstructed
 
 
@@ -41,6 +43,7 @@ class Session:
     output_dir: Path
     force: bool
     plan: bool
+    verbose: bool  # show every metric
 
     def resolve_device(self) -> torch.device:
         """The device in use; raises UserError for one that is not there."""
