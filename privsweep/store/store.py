@@ -71,6 +71,11 @@ class Store:
         found = (self.complete(path.parent.name) for path in sorted(self.root.glob("runs/*/record.json")))
         return [record for record in found if record]
 
+    def failures(self) -> list[Record]:
+        """The last failure of every run that has no complete record."""
+        signs = [path.stem for path in sorted(self.root.glob("failed/*.json"))]
+        return [record for sign in signs if (record := self.record(sign)) and record.get("status") == "failed"]
+
     @contextmanager
     def writing(self, sign: str) -> Iterator[Path]:
         """A folder to fill with the record and its files; filed when the block ends well."""
