@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +13,14 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from privsweep.cli import sweep
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 from privsweep.report.page.page import Contents, page
 from privsweep.report.page.published import published_in
-from privsweep.report.table_terminal import table_terminal
-from privsweep.report.write import write
 from privsweep.run.again import Again
 from privsweep.run.compose import CONF, SCALES, parse, searching
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
-from privsweep.table.fill import FilledTable, fill_table
 
 _WIDTH = 160  # columns, where the output is no terminal
 _DESCRIPTION = """\
@@ -61,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = request(arguments)
         if asked.tables:
             _check_names(asked)
-            return max([_report(name, asked.overrides, asked.config_dir, console) for name in asked.tables])
+            from privsweep.cli.lay_out import report  # here, for the page needs nothing of it
+
+            return max([report(name, asked.overrides, asked.config_dir, console) for name in asked.tables])
         path = everything(asked.overrides, asked.config_dir)
         console.print(printable(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)"))
     except UserError as error:
@@ -116,32 +113,6 @@ def _folders(config_dir: str | None) -> list[Path]:
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
     return [CONF, *([Path(config_dir)] if config_dir is not None else [])]
-
-
-def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
-    filled, output_dir, absent = lay_out(name, overrides, config_dir)
-    console.print(table_terminal(filled, console.width))
-    for line in absent:
-        print(printable(f"left out: {line}"), file=sys.stderr)
-    if not filled.complete:
-        given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
-        print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
-        return 1
-    for path in write(filled, output_dir):
-        console.print(printable(f"wrote {path}"))
-    return 0 if filled.complete == filled.jobs else 1
-
-
-def lay_out(
-    name: str, overrides: Sequence[str], config_dir: str | None = None
-) -> tuple[FilledTable, Path, Sequence[str]]:
-    """A table from the store, the output folder in use, and why cells were left out. Raises UserError."""
-    planned = sweep.stored(name, overrides, config_dir)
-    assert planned.table is not None
-    session = planned.runs[0].spec.session
-    folder = Store(session.output_dir).folder
-    filled = fill_table(planned.table, planned.records(), session.scale, overrides, folder)
-    return filled, session.output_dir, planned.absent
 
 
 def everything(overrides: Sequence[str] = (), config_dir: str | None = None) -> Path:

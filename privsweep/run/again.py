@@ -28,6 +28,7 @@ class Again:
         self.config_dir = config_dir
         self.folders = [Path(config_dir), CONF] if config_dir else [CONF]
         self._known: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._said: dict[tuple[str, ...], list[str]] = {}  # many runs have a part in common
 
     def __call__(self, record: Mapping[str, Any]) -> str:
         """In the shell's quotes. A file of the user's own, which no record names, stands there as ``YOUR_FILE``."""
@@ -52,8 +53,12 @@ class Again:
 
     def _differing(self, part: str, group: str, choice: Any, value: Any, scale: str) -> list[str]:
         """``part.key=value`` for all that the choice's file does not say."""
-        if not isinstance(value, Mapping):
-            return []
+        key = (part, group, str(choice), scale, repr(value))
+        if key not in self._said:
+            self._said[key] = self._of(part, group, choice, value, scale) if isinstance(value, Mapping) else []
+        return self._said[key]
+
+    def _of(self, part: str, group: str, choice: Any, value: Mapping[str, Any], scale: str) -> list[str]:
         known = self._file(group, str(choice), scale)
         own = {k: v for k, v in _flat(value).items() if k.rpartition(".")[2] not in _NOT_SET}
         given = []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from report_world import record, table
 
-from privsweep.cli import report
+from privsweep.cli import report, sweep
 from privsweep.store.atomic import write_json
 from privsweep.store.images import save_images
 
@@ -23,7 +23,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, output_dir: Path, records: dict[str, A
         runs=[SimpleNamespace(spec=SimpleNamespace(session=session))],
         absent=(),
     )
-    monkeypatch.setattr(report.sweep, "stored", lambda name, overrides, config_dir: planned)
+    monkeypatch.setattr(sweep, "stored", lambda name, overrides, config_dir: planned)
 
 
 def fill(root: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_page_composes_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path)
-    monkeypatch.setattr(report.sweep, "stored", lambda *given: pytest.fail("composes a table"))
+    monkeypatch.setattr(sweep, "stored", lambda *given: pytest.fail("composes a table"))
     assert report.main([f"output_dir={tmp_path}"]) == 0
     assert capsys.readouterr().out.startswith(f"wrote {tmp_path}")
     html = (tmp_path / "report.html").read_text()

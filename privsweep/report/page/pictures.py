@@ -49,14 +49,20 @@ def figure(path: Path) -> str | None:
 
 
 def _row(images: Array) -> Array:
-    """``[N, C, H, W]`` side by side, ``[H, W, 3]``, each scaled down to fit."""
-    tiles = []
-    for image in images:
-        tile = Image.fromarray(np.repeat(image, 3 // len(image), 0).transpose(1, 2, 0))
-        if max(tile.size) > _SIDE:
-            tile.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-        tiles.append(np.pad(np.asarray(tile), ((0, _GAP), (0, _GAP), (0, 0)), constant_values=128))
-    return np.concatenate(tiles, 1)
+    """``[N, C, H, W]`` side by side with grey between them, ``[H, W, 3]``, each scaled down to fit."""
+    tiles = images.transpose(0, 2, 3, 1)
+    if max(images.shape[2:]) > _SIDE:
+        tiles = np.stack([_reduced(tile) for tile in tiles])
+    count, height, width, _ = tiles.shape
+    row = np.full((height + _GAP, count, width + _GAP, 3), 128, np.uint8)
+    row[:height, :, :width] = tiles.transpose(1, 0, 2, 3)
+    return row.reshape(height + _GAP, -1, 3)
+
+
+def _reduced(tile: Array) -> Array:
+    image = Image.fromarray(tile.repeat(3 // tile.shape[2], 2))
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    return np.asarray(image)
 
 
 def _source(image: Image.Image, quality: int) -> str:
