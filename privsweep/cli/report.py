@@ -124,6 +124,15 @@ def everything(overrides: Sequence[str] = (), config_dir: str | None = None) -> 
     root, scale = values.get("output_dir", "outputs"), values.get("scale")
     if scale is not None and scale not in SCALES:
         raise UserError(f"scale={scale}: choose one of {', '.join(SCALES)}")
+    try:
+        return _written(root, scale, config_dir)
+    except OSError as error:
+        raise UserError(
+            f"output_dir={root}: cannot be used ({error.strerror or error}); name another folder"
+        ) from error
+
+
+def _written(root: str, scale: str | None, config_dir: str | None) -> Path:
     store = Store(Path(root))
     found = [*store.records(), *store.failures()]
     records = [record for record in found if scale in (None, record.get("scale"))]

@@ -64,7 +64,7 @@ class Store:
 
     def complete(self, sign: str) -> Record | None:
         record = self.record(sign)
-        return record if record and record["status"] == "complete" else None
+        return record if record and record.get("status") == "complete" else None
 
     def records(self) -> list[Record]:
         """All complete records."""

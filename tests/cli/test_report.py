@@ -104,6 +104,8 @@ def test_arguments_are_told_apart(asked: list[str], tables: list[str], overrides
         (["scale=large"], "scale=large: choose one of paper"),
         (["output_dir=none"], "output_dir=none: no runs are stored there"),
         (["output_dir="], "output_dir=: "),
+        (["output_dir=/proc/self/status"], "output_dir=/proc/self/status: "),
+        (["output_dir=" + 300 * "x"], ": "),
         (["="], "=: "),
         ([""], ": is no table"),
         (["two words"], "two words: is no table"),
