@@ -61,7 +61,7 @@ def test_what_was_not_laid_out_takes_a_line(tmp_path: Path) -> None:
     mine = record(7, 0.5)
     mine["choices"] = {**mine["choices"], "experiment": "zen/fig1"}
     text = html(tmp_path, mine, experiments=("zen/fig1", "zen/fig2", "zen/table1"))
-    assert "1 stored runs of 1 experiments stand in no table yet" in text
+    assert "Stored, but in no table yet: 1 run of 1 experiment<" in text
     assert f"privsweep-report zen/fig1 scale=quick output_dir={tmp_path}" in text
     assert "Never run here: zen/fig2.<" in text
 
