@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from tiny import TINY
 from translation_world import write_pairs
 
 import privsweep as library
+from privsweep.cli.go_on import go_on
 from privsweep.interface.errors import UserError
-from privsweep.run.compose import CONF
+from privsweep.run.compose import CONF, parse, searching
 from privsweep.run.run_spec import RunSpec
 
 ATTACKS = sorted(p.stem for p in (CONF / "attack").glob("*.yaml"))
 SENT = ("dropout_ensemble", "dropout_single", "ensembler", "random_head", "shredder", "single_noise")
+ONE_OF_A_KIND = ("iga", "generative_decoder", "shadow_inversion", "loss_threshold", "informed_reconstruction", "none")
+A_CLIENT = "model=resnet18 model.width=8 fl_setting.epochs=30 fl_setting.augment=none"
 Composed = Callable[..., RunSpec]
 
 
@@ -53,6 +57,11 @@ def test_every_attack_runs_by_its_name_as_if_all_had_been_typed(
     record = library.execute(spec)
     assert bool(record["metrics"]) == (name != "none")
     assert library.execute(typed) == {**record, "reused": True}
+    if name in ONE_OF_A_KIND:  # what the terminal says to type next is not refused
+        with searching(None):
+            given = parse([f"attack={name}", *small])
+        command, _ = go_on(spec, record, given, None)
+        assert composed(*shlex.split(command)[1:]).signature != spec.signature
 
 
 @pytest.mark.parametrize("setting", ["split", "collaborative_inference", "release"])
@@ -75,6 +84,7 @@ def test_a_defence_of_collaborative_inference_brings_it(name: str, composed: Com
         ("attack=analytic model=dmlp", ""),
         ("attack=rmia dataset.prior_size=300", ""),
         ("fl_setting=collaborative_inference attack=shadow_inversion model=lenet", ""),
+        ("defense=[single_noise] attack=none", f"fl_setting=collaborative_inference {A_CLIENT}"),
         ("attack=rmia fl_setting=split", "model=lenet dataset.prior_size=400 attack.shadows=16"),
         ("attack=generative_decoder model=alexnet fl_setting.cut=pool1", "fl_setting=split dataset.prior_size=400"),
         ("attack=prior_mean fl_setting=split model=lenet fl_setting.capture={mode:train}", "dataset.prior_size=400"),
