@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import cloudpickle
 
-from privsweep.cli.jobs import Failure
+from privsweep.cli.failure import Failure
 from privsweep.cli.time_limit import SIGNAL
 from privsweep.interface.errors import TimeLimit
 
