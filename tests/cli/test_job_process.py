@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from typing import Any
 
 import pytest
@@ -26,6 +27,21 @@ def test_the_end_of_time_reaches_through_whatever_an_attack_catches(monkeypatch:
         with pytest.raises(RuntimeError, match="goes on from what is kept"), time_limit():
             work()
         assert signal.getsignal(SIGNAL) is theirs
+    finally:
+        signal.signal(SIGNAL, before)
+
+
+@pytest.mark.parametrize(("returned", "ends"), [(-15, SystemExit), (1, RuntimeError)])
+def test_a_job_that_is_queued_again_is_no_failure_even_if_slurm_kills_the_messenger(
+    returned: int, ends: type[BaseException]
+) -> None:
+    def theirs(number: int, frame: Any) -> None:
+        raise subprocess.CalledProcessError(returned, "scontrol requeue")
+
+    before = signal.signal(SIGNAL, theirs)
+    try:
+        with pytest.raises(ends), time_limit():
+            signal.raise_signal(SIGNAL)
     finally:
         signal.signal(SIGNAL, before)
 
