@@ -130,7 +130,7 @@ def table(planned: SweepPlan) -> int:
     """Lays a table out, writes it and shows it; the exit code."""
     assert planned.table is not None
     session = planned.runs[0].spec.session
-    given = planned.typed_but("experiment", "scale", "force", "cell", "wait", "fail_fast")
+    given = planned.typed_but("experiment", "scale", "force", "cell")
     folder = Store(session.output_dir).folder
     filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
     out.print(table_terminal(filled, out.width))
