@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ table:
   columns:
     fine: {label: Fine, overrides: [attack.pause=0]}
     broken: {label: Broken, overrides: [attack.broken=true]}
-    long: {label: Long, overrides: [attack.pause=6]}
+    long: {label: Long, overrides: [attack.pause=11]}
     cancelled: {label: Cancelled, overrides: [attack.pause=0.1]}
   seeds: [0]
 """
@@ -79,13 +80,15 @@ class Shell:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
         path = os.pathsep.join([str(ROOT), str(folder)])
         self.environment = {**os.environ, "PYTHONPATH": path, "PRIVSWEEP_TRUST": "mine", "OMP_NUM_THREADS": "1"}
 
     def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
         typed = [sys.executable, "-m", f"privsweep.cli.{command}", *arguments]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(typed, cwd=self.folder, env=self.environment, **pipes)
+        self.started.append(subprocess.Popen(typed, cwd=self.folder, env=self.environment, **pipes))
+        return self.started[-1]
 
     def __call__(self, command: str, *arguments: str, patience: float = 120) -> tuple[int, str]:
         process = self.start(command, *arguments)
@@ -104,7 +107,7 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path) -> Iterator[Shell]:
     for path, text in (
         ("conf/experiment/troubled.yaml", TABLE),
         ("conf/attack/troubled.yaml", "_target_: mine.troubled.Troubled\npause: 0.0\nbroken: false\n"),
@@ -113,14 +116,17 @@ def shell(tmp_path: Path) -> Shell:
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    return Shell(tmp_path)
+    made = Shell(tmp_path)
+    yield made
+    for process in made.started:
+        process.kill()
 
 
 @pytest.mark.skipif(not _slurm(), reason="no SLURM cluster answers here")
 def test_a_table_with_all_kinds_of_trouble_and_the_same_command_again(shell: Shell, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'privsweep[slurm]'")
     one_at_a_time = ["cpus_per_task=1", "mem_gb=1", "array_parallelism=1"]
-    limits = ["timeout_min=2", "signal_delay_s=50", "max_num_timeout=3"]
+    limits = ["timeout_min=3", "signal_delay_s=60", "max_num_timeout=3"]
     launcher = ["hydra/launcher=slurm", *(f"hydra.launcher.{key}" for key in (*one_at_a_time, *limits))]
     table = ["experiment=troubled", "--config-dir", "conf", *TINY, *launcher]
 
@@ -131,8 +137,8 @@ def test_a_table_with_all_kinds_of_trouble_and_the_same_command_again(shell: She
     shell.status_with("stopped  cancelled-s0")
     shell.status_with("failed   broken-s0: RuntimeError: the magnet is off")
     shell.status_with("running  long-s0: attacking")
-    shell.status_with("queued   long-s0", patience=150)  # over its time: queued again, with what it kept
-    said, _ = first.communicate(timeout=500)
+    shell.status_with("queued   long-s0", patience=240)  # over its time: queued again, with what it kept
+    said, _ = first.communicate(timeout=700)
     assert first.returncode == 1
     for words in (
         "done: fine-s0",
@@ -142,7 +148,7 @@ def test_a_table_with_all_kinds_of_trouble_and_the_same_command_again(shell: She
     ):
         assert words in said
     assert "2 of 4 runs did not come to their end" in said
-    made = (tmp_path / "made.6.0").read_text().split()
+    made = (tmp_path / "made.11.0").read_text().split()
     assert len(made) in (12, 13)  # every chunk was made once; but for the one that was cut off, perhaps
     accounts = subprocess.run(["sacct", "-nPX", f"-j{job.split('_')[0]}", "-oState"], capture_output=True, text=True)
     assert [accounts.stdout.count(state) for state in ("FAILED", "COMPLETED")] == [1, 2]
