@@ -85,7 +85,8 @@ class Shell:
         self.environment = {**os.environ, "PYTHONPATH": path, "PRIVSWEEP_TRUST": "mine", "OMP_NUM_THREADS": "1"}
 
     def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
-        typed = [sys.executable, "-m", f"privsweep.cli.{command}", *arguments]
+        entry = f"import sys; from privsweep.cli.{command} import main; sys.exit(main())"
+        typed = [sys.executable, "-c", entry, *arguments]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.started.append(subprocess.Popen(typed, cwd=self.folder, env=self.environment, **pipes))
         return self.started[-1]
