@@ -162,7 +162,7 @@ def test_a_table_with_all_kinds_of_trouble_and_the_same_command_again(shell: She
     assert code == 0
     assert "submitted to SLURM: 2 jobs" in said
     shell.status_with("4 cells: 4 done")
-    code, said = shell("report", "troubled", "--config-dir", "conf", *TINY)
+    code, said = shell("report", "troubled", *TINY, "--config-dir", "conf")
     assert code == 0, said
     assert "4 of 4 runs complete" in said
     logs = len(list(tmp_path.glob("outputs/logs/*")))
