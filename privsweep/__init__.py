@@ -1,7 +1,8 @@
 """Sweeps of privacy attacks against collaborative learning, and of the defences.
 
 What a component of your own needs is here: the decorator, the records that pass between a federation and an
-adversary, the roles, and the base classes to start from; and ``compose``, ``execute`` and ``records`` for a notebook.
+adversary, the roles, and the base classes to start from; ``compose``, ``execute``, ``sweep`` and ``records`` for a
+notebook; and ``save_update`` for a training loop of your own.
 """
 
 import os
@@ -14,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from privsweep.attack.base import AttackBase
+    from privsweep.exposure.save_update import save_update
     from privsweep.exposure.victims import Victims
     from privsweep.fl_setting.base import Federated, TrainingSetting
     from privsweep.fl_setting.central import Central
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 # By the module that has them. They are found when asked for, so that help and completion need not wait for PyTorch.
 _HOMES = {
     "privsweep.attack.base": "AttackBase",
+    "privsweep.exposure.save_update": "save_update",
     "privsweep.exposure.victims": "Victims",
     "privsweep.fl_setting.base": "Federated TrainingSetting",
     "privsweep.fl_setting.central": "Central",
