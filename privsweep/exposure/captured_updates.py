@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +94,8 @@ def _read(file: UpdateFile, net: nn.Module, domain: Domain | None) -> CapturedUp
 def _leading(sent: Mapping[str, Shape], parameters: Mapping[str, Shape]) -> Shape:
     """The victims' axis, ``(V,)``, or none."""
     for name, shape in parameters.items():
-        if name in sent:
-            return sent[name][:1] if sent[name][1:] == shape and sent[name] != shape else ()
+        if name in sent and sent[name][1:] == shape != sent[name]:
+            return sent[name][:1]
     return ()
 
 
@@ -106,9 +105,9 @@ def _compare(
     """Raises UserError unless ``found`` has all that is needed, and nothing else than is wanted."""
     for name in needed:
         if name not in found:
-            near = get_close_matches(name, found.keys() - wanted.keys(), 1, 0.8)
-            hint = f" (but {_shown(near[0])}; a wrapper such as DataParallel adds to names)" if near else ""
-            raise UserError(f"{file.what}: has no {part}.{name}{hint}, {_size(needed[name])} in the network; {_MODEL}")
+            longer = next((other for other in found if other.endswith(f".{name}")), None)
+            hint = f" but {part}.{_shown(longer)}, as wrappers such as DataParallel name it" if longer else ""
+            raise UserError(f"{file.what}: has no {part}.{name} ({_size(needed[name])}){hint}; {_MODEL}")
     for name, shape in found.items():
         if name not in wanted:
             raise UserError(f"{file.what}: has {part}.{_shown(name)}, which the network has not; {_MODEL}")

@@ -56,6 +56,11 @@ class Captured(Assembling):
         return (CapturedView(self, self._updates, self.victims, self.mode, self.position, self.labels_known),)
 
     def refuses(self, defense: Defense) -> str | None:
+        if beyond := defense.acts_at() - {"model", "loss"}:
+            return (
+                f"defense: one that acts at {', '.join(sorted(beyond))} has done so before the capture; leave it out, "
+                "and keep those alone whose layers are in the captured model, such as precode"
+            )
         return None
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:

@@ -141,9 +141,9 @@ def _pictures(
         curves(folder / "curve.png", frame, title, next(n for n in guess.curve if n != "iteration"))
     guessed = _pixels(data, guess)
     further = {name: _pixels(data, answer).numpy() for name, answer in answers.items()}
-    originals = None
+    originals, below = None, ""
     if exposure.truth is None:
-        captions = _own_words(guess)
+        below, captions = _own_words(guess)
     else:
         assert isinstance(exposure.truth, Images)
         truth = exposure.truth.pixels.cpu()
@@ -151,14 +151,14 @@ def _pictures(
         if exposure.truth.nearest is not None and (victims := len(truth)) > 1:
             _draw_roc(folder, title, *reconstruction_roc(guessed, truth), victims * (victims - 1))
     save_images(folder, originals, guessed.numpy(), further)
-    reconstructions(folder / "reconstructions.png", originals, guessed.numpy(), captions, title)
+    reconstructions(folder / "reconstructions.png", originals, guessed.numpy(), captions, title + below)
 
 
-def _own_words(guess: Reconstruction) -> list[str]:
-    """What the attack says of each victim's images: the first of its diagnostics, its objective as a rule."""
+def _own_words(guess: Reconstruction) -> tuple[str, list[str]]:
+    """The first of the attack's diagnostics, its objective as a rule: the name, and a text for each victim."""
     for name, values in guess.diagnostics.items():
-        return [f"{name.replace('_', ' ')}\n{value:.2g}" for value in values.tolist()]
-    return []
+        return f"; below: {name.replace('_', ' ')}", [f"{value:.1e}" for value in values.tolist()]
+    return "", []
 
 
 def _pixels(data: Data, guess: Reconstruction) -> Tensor:
