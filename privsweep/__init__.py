@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from privsweep.attack.base import AttackBase
+    from privsweep.cli.library import compose, execute, records, sweep
     from privsweep.exposure.save_update import save_update
     from privsweep.exposure.victims import Victims
     from privsweep.fl_setting.base import Federated, TrainingSetting
@@ -55,11 +56,11 @@ if TYPE_CHECKING:
     )
     from privsweep.interface.roles import Attack, Bench, Setting, View
     from privsweep.interface.training import Training
-    from privsweep.run.library import compose, execute, records
 
 # By the module that has them. They are found when asked for, so that help and completion need not wait for PyTorch.
 _HOMES = {
     "privsweep.attack.base": "AttackBase",
+    "privsweep.cli.library": "compose execute records sweep",
     "privsweep.exposure.save_update": "save_update",
     "privsweep.exposure.victims": "Victims",
     "privsweep.fl_setting.base": "Federated TrainingSetting",
@@ -73,7 +74,6 @@ _HOMES = {
     "Recipe Reconstruction Release Schedule Scores Sentences System ThreatModel Transcription Update",
     "privsweep.interface.roles": "Attack Bench Setting View",
     "privsweep.interface.training": "Training",
-    "privsweep.run.library": "compose execute records",
 }
 _ELSEWHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
