@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import nn
 
-from privsweep.exposure.captured_updates import CapturedUpdates, read_updates
+from privsweep.exposure.captured_updates import CapturedUpdates, Expected, read_updates
 from privsweep.exposure.federation import batch_fault
 from privsweep.exposure.update_file import UpdateFiles, recipe
 from privsweep.interface.data import Architecture, Data, Domain
@@ -104,7 +104,7 @@ class CapturedView:
     def _read(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> CapturedUpdates:
         with torch.device("meta"):
             net = self.setting.assembled(data.domain, model, defense, rng)
-        return read_updates(self.files.each(), net, data.domain)
+        return read_updates(self.files.each(), Expected.of(net), data.domain)
 
 
 def missing_statistics(net: nn.Module, found: CapturedUpdates) -> str | None:

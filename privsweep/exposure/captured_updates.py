@@ -29,7 +29,26 @@ class CapturedUpdates:
     originals: Tensor | None  # [V, N, C, H, W] in [0, 1]
 
 
-def read_updates(files: Sequence[UpdateFile], net: nn.Module, domain: Domain | None) -> CapturedUpdates:
+@dataclass(frozen=True)
+class Expected:
+    """The network that updates are of: its state by name, and which of it are parameters."""
+
+    state: Tensors
+    parameters: tuple[str, ...]
+
+    @classmethod
+    def of(cls, net: nn.Module) -> Expected:
+        """On the device of the network, the meta device as a rule."""
+        return cls(net.state_dict(), tuple(name for name, _ in net.named_parameters()))
+
+    @classmethod
+    def told_by(cls, file: UpdateFile) -> Expected:
+        """The network as the file itself has it: what has an update is a parameter."""
+        sent, shapes = named(file.shapes(), file.kind()), named(file.shapes(), "weights")
+        return cls({name: file.tensor(f"weights.{name}") for name in shapes}, tuple(sent))
+
+
+def read_updates(files: Sequence[UpdateFile], net: Expected, domain: Domain | None) -> CapturedUpdates:
     """The victims of all files, in their order; without a ``domain`` shapes and classes of images go unchecked.
 
     Raises UserError where a file does not fit the network or the domain, holds what is no number, or does not fit the
@@ -66,10 +85,10 @@ def _difference(first: CapturedUpdates, other: CapturedUpdates) -> str | None:
     return None
 
 
-def _read(file: UpdateFile, net: nn.Module, domain: Domain | None) -> CapturedUpdates:
+def _read(file: UpdateFile, net: Expected, domain: Domain | None) -> CapturedUpdates:
     what, shapes, notes = file.kind(), file.shapes(), file.notes()
-    parameters = {name: tuple(p.shape) for name, p in net.named_parameters()}
-    state = {name: tuple(t.shape) for name, t in net.state_dict().items()}
+    state = {name: tuple(t.shape) for name, t in net.state.items()}
+    parameters = {name: state.get(name, ()) for name in net.parameters}
     for name in shapes:
         if name not in ("labels", "originals") and not name.startswith((*(f"{kind}." for kind in KINDS), "weights.")):
             raise UserError(f"{file.what}: has {_shown(name)}, which belongs to no part of an update; {REMEDY}")
@@ -78,8 +97,8 @@ def _read(file: UpdateFile, net: nn.Module, domain: Domain | None) -> CapturedUp
     leading = _leading(sent, parameters)
     _compare(file, what, {n: s[len(leading) :] if s[: len(leading)] == leading else s for n, s in sent.items()},
              parameters, parameters)  # fmt: skip
-    weights = {name: _numbers(file, f"weights.{name}", net.state_dict()[name]) for name in named(shapes, "weights")}
-    delta = {name: _numbers(file, f"{what}.{name}", net.state_dict()[name]) for name in parameters}
+    weights = {name: _numbers(file, f"weights.{name}", net.state[name]) for name in named(shapes, "weights")}
+    delta = {name: _numbers(file, f"{what}.{name}", net.state[name]) for name in parameters}
     if not leading:
         delta = {name: d[None] for name, d in delta.items()}
     victims = len(next(iter(delta.values())))

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from privsweep.exposure.captured_updates import read_updates
+from privsweep.exposure.captured_updates import Expected, read_updates
 from privsweep.exposure.update_file import SUFFIX, UpdateFile, What
 from privsweep.interface.errors import UserError
 from privsweep.store.atomic import whole_file
@@ -62,7 +62,7 @@ def save_update(
     with whole_file(path) as draft:
         apart = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
         save_file(apart, draft, {name: str(value) for name, value in notes.items() if value is not None})
-        read_updates([UpdateFile(draft, "save_update")], net, None)
+        read_updates([UpdateFile(draft, "save_update")], Expected.of(net), None)
     return path
 
 

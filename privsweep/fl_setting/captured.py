@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from privsweep.exposure.captured import CapturedView
-from privsweep.exposure.captured_updates import read_updates
+from privsweep.exposure.captured_updates import Expected, read_updates
 from privsweep.exposure.update_file import UpdateFiles
 from privsweep.fl_setting.base import Assembling
 from privsweep.interface.component import ExposureOnly, component
@@ -74,11 +74,11 @@ class Captured(Assembling):
         image_shape(data.domain, "fl_setting=captured", "another fl_setting")
         with torch.device("meta"):
             net = self.assembled(data.domain, model, defense, rng)
-        read_updates(self._updates.each(), net, data.domain)
+        read_updates(self._updates.each(), Expected.of(net), data.domain)
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        found = read_updates(self._updates.each(), net, data.domain)
+        found = read_updates(self._updates.each(), Expected.of(net), data.domain)
         device = data.train.labels.device
         weights = weights_of(net) | {name: w.to(device) for name, w in found.weights.items()}
         reached = {"test_accuracy": accuracy(net, weights, data.test, data.domain)} if len(data.test) else {}

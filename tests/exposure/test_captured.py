@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import privsweep as library
-from privsweep.exposure.captured_updates import CapturedUpdates, read_updates
+from privsweep.exposure.captured_updates import CapturedUpdates, Expected, read_updates
 from privsweep.exposure.update_file import UpdateFile, UpdateFiles
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
@@ -27,7 +27,7 @@ DOMAIN = Domain((1, 8, 8), 10, (0.0,), (1.0,))
 
 
 def read(*paths: Path, net: nn.Module | None = None) -> CapturedUpdates:
-    return read_updates([UpdateFile(path, str(path)) for path in paths], net or network(), DOMAIN)
+    return read_updates([UpdateFile(path, str(path)) for path in paths], Expected.of(net or network()), DOMAIN)
 
 
 @pytest.fixture
