@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from privsweep.interface.data import Data, Domain, ImageSet, Tensors
+from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.randomness import Rng
@@ -149,6 +149,7 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
     if spec.prior is None:
         return data.prior
     prior = spec.prior.load(rng.child("prior"))
+    images_to_train_on(prior)
     if prior.domain.shape != data.domain.shape:
         remedy = "take data of the same kind"
         if isinstance(data.domain, Domain) and isinstance(prior.domain, Domain):
