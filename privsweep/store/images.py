@@ -42,18 +42,20 @@ def load_images(folder: Path, answer: str | None = None) -> tuple[Array | None, 
         return (file.get("originals"), file[name]) if name in file else None
 
 
-def first_images(folder: Path, most: int) -> tuple[Array, Array] | None:
-    """The first ``most`` originals and what the attack made of them, uint8 ``[most, C, H, W]``.
+def first_images(folder: Path, most: int) -> list[Array] | None:
+    """The first ``most`` originals, if there are any, and what the attack made of them, uint8 ``[most, C, H, W]``.
 
     The rest of the file is not read. None where there are no images, or none that can be read.
     """
     spoilt = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
         with zipfile.ZipFile(folder / FILE) as file:
-            originals, made = (_first(file, f"{name}.npy", most) for name in ("originals", "reconstructions"))
+            names = [name for name in ("originals.npy", "reconstructions.npy") if name in file.namelist()]
+            found = [_first(file, name, most) for name in names]
     except spoilt:
         return None
-    return (originals, made) if originals.shape == made.shape else None
+    alike = len({images.shape for images in found}) == 1
+    return found if alike and names[-1] == "reconstructions.npy" else None
 
 
 def _first(file: zipfile.ZipFile, name: str, most: int) -> Array:
