@@ -19,6 +19,7 @@ AGAINST: dict[type[Observation], tuple[str, ...]] = {  # a defence of what is ob
     Release: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
     Trials: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
 }
+BROUGHT = "collaborative_inference"  # the setting that a defence of activations brings, unless another is named
 
 
 def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: str | None) -> tuple[str, str]:
@@ -38,7 +39,7 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
     elif undefended:
         against = AGAINST[attack.observes]  # type: ignore[index]
         given |= {text.partition("=")[0]: text for text in against}
-        if attack.observes is Activations:  # or the defence would bring a setting
+        if attack.observes is Activations and spec.choices["fl_setting"] != BROUGHT:
             given.setdefault("fl_setting", f"fl_setting={spec.choices['fl_setting']}")
         why = "the same against a defence"
     else:

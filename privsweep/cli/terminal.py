@@ -46,12 +46,23 @@ def brought(planned: SweepPlan) -> None:
         out.print(_plain(line), soft_wrap=True)
 
 
+def failed(name: str, reason: str, log: Path | None) -> None:
+    """One line for a run that failed, to stderr, with the place of its log."""
+    where = "" if log is None else f"; log: {_plain(_near(log))}"
+    err.print(f"[bold red]failed:[/] {_plain(name)}: {_plain(reason or 'no reason is known')}{where}", soft_wrap=True)
+
+
+def _near(path: Path) -> Path:
+    """As seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+
+
 def start(spec: RunSpec) -> None:
     """Where and against what threat model the run goes, in two lines."""
     device = spec.session.resolve_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    out.print(f"[bold]{_plain(title_of(spec.choices))}[/], seed {spec.session.seed}", soft_wrap=True)
+    out.print(f"[bold]{_plain(title_of(spec))}[/], seed {spec.session.seed}", soft_wrap=True)
     out.print(f"device: {device} ({_plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
         threat = spec.attack.threat
@@ -152,13 +163,6 @@ def summarise(planned: SweepPlan) -> int:
         with whole_file(path) as draft:
             draft.write_text(text)
     _written(paths)
-    for run in planned.runs:
-        if not run.complete:
-            reason = run.record.get("error", run.record["status"]) if run.record else "no record"
-            err.print(
-                f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(reason)}",
-                soft_wrap=True,
-            )
     out.print(f"[bold]{_plain(made.words)}[/]", soft_wrap=True)
     return 0 if all(run.complete for run in planned.runs) else 1
 

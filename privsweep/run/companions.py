@@ -64,7 +64,7 @@ def companions(typed: Sequence[Override], read: Read) -> Brought:
     brought: Brought = {}
     for offer in counting.values():
         others = [o for o in offers if o.source == offer.source and not o.own]
-        complete = others and not any(counting.get(o.key) is o for o in others)
+        complete = others and not any(o.key in counting for o in others)
         if not (offer.own and offer.source in chosen and complete):
             brought.setdefault(offer.root, []).append(f"{offer.key}={_text(offer.value)}")
     return brought

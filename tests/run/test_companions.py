@@ -61,7 +61,9 @@ def test_every_attack_runs_by_its_name_as_if_all_had_been_typed(
         with searching(None):
             given = parse([f"attack={name}", *small])
         command, _ = go_on(spec, record, given, None)
-        assert composed(*shlex.split(command)[1:]).signature != spec.signature
+        again = composed(*shlex.split(command)[1:])
+        assert again.signature != spec.signature
+        assert name == "none" or all(again.config[k] == v for k, v in spec.config.items() if "defense" not in k)
 
 
 @pytest.mark.parametrize("setting", ["split", "collaborative_inference", "release"])
