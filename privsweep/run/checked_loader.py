@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.resolvers import oc
 
 from privsweep.interface.errors import UserError
-from privsweep.run.companions import GROUPS, KEY, Brought, companions, dotted, lines
+from privsweep.run.companions import GROUPS, KEY, Brought, as_overrides, companions, dotted, lines
 from privsweep.run.hydra_settings import check_hydra, inside
 from privsweep.run.kept_files import KeptFiles
 
@@ -59,14 +59,14 @@ class CheckedLoader(ConfigLoaderImpl):
             if run_mode == RunMode.MULTIRUN:  # a sweep's first run stands for all
                 given = [_first(override) for override in typed]
             brought = companions(OverridesParser.create(self).parse_overrides(given), self._stated)
-            given += [override for overrides in brought.values() for override in overrides]
+            given += [override for values in brought.values() for override in as_overrides(values)]
         with without_environment():
             try:
                 cfg = super().load_configuration(config_name, given, run_mode, from_shell, validate_sweep_overrides)
             except KeyError as error:
                 raise UserError(f"hydra.job.env_copy={error.args[0]}: is not set here; set it first") from error
             except HydraException as error:
-                for line in lines(brought):
+                for line in lines({choice: as_overrides(values) for choice, values in brought.items()}):
                     error.add_note(line)
                 raise
             if given != list(overrides):

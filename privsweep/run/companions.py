@@ -23,7 +23,7 @@ from privsweep.interface.errors import UserError
 
 KEY = "brings"
 GROUPS = ("defense", "attack", "fl_setting", "model", "dataset")  # what the earlier one brings counts first
-Brought = dict[str, list[str]]  # by what was typed, such as attack=iga, the overrides that it brings
+Brought = dict[str, dict[str, Any]]  # by what was typed, such as attack=iga, the keys that it brings, with values
 Read = Callable[[str, str], Mapping[str, Any]]  # what the file of a group's choice states, not resolved
 Choice = tuple[str, str]  # group and choice
 
@@ -66,7 +66,7 @@ def companions(typed: Sequence[Override], read: Read) -> Brought:
         others = [o for o in offers if o.source == offer.source and not o.own]
         complete = others and not any(o.key in counting for o in others)
         if not (offer.own and offer.source in chosen and complete):
-            brought.setdefault(offer.root, []).append(f"{offer.key}={_text(offer.value)}")
+            brought.setdefault(offer.root, {})[offer.key] = offer.value
     return brought
 
 
@@ -87,6 +87,11 @@ def _offers(chosen: Mapping[Choice, str], named: set[str], read: Read) -> tuple[
                 roots |= dict.fromkeys(further, offer.root)
                 queue += further
     return groups + values, {group: name for group, name in roots if group != "defense"}
+
+
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
+    """As they would be typed."""
+    return [f"{key}={_text(value)}" for key, value in values.items()]
 
 
 def lines(brought: Mapping[str, Sequence[str]]) -> list[str]:

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.interface.errors import UserError
 from privsweep.run.checked_loader import CheckedLoader, without_environment
+from privsweep.run.companions import as_overrides
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
@@ -109,7 +110,7 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
             del cfg["hydra"]
             config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
-    brought = config.pop("brought", {})
+    brought = {choice: as_overrides(values) for choice, values in config.pop("brought", {}).items()}
     return Composition(config, choices, tuple(overrides), hydras, brought)  # type: ignore[arg-type]
 
 
