@@ -22,6 +22,7 @@ from privsweep.run.outcome import Outcome, file, header_of
 from privsweep.run.run_spec import RunSpec, less
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
+from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.store import Record, Store, check_writable
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
     # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
     device = session.resolve_device()
+    peak = PeakMemory(device)
     rng = Rng(session.seed)
     bench = Workbench(device, store, sign)
     clock = Clock()
@@ -104,7 +106,7 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
                 found = chunk.stored or attack(chunk.seen, chunk.known, prepared, bench, rng.child("attack"))
                 guesses.append(chunk.keep(found))
             guess = joined(guesses)
-    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
+    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 

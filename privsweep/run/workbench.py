@@ -28,7 +28,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.roles import Reduce
 from privsweep.store.atomic import whole_file
 from privsweep.store.rows import Rows
-from privsweep.store.store import Store, signature
+from privsweep.store.store import Store
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 
@@ -97,7 +97,7 @@ class Workbench:
         return state
 
     def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
-        name = signature(key)
+        name = self.store.using("rows", key)
 
         def counted(part: slice) -> Tensors:
             self._finished, self._whole = part.start / n, (part.stop - part.start) / n

@@ -39,6 +39,7 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = root
+        self.used: dict[str, list[str]] = {}  # folder: entries that this object handed out, for the record
 
     def folder(self, sign: str) -> Path:
         """The record's folder: record.json, victims.csv, curve.csv and pictures."""
@@ -94,7 +95,7 @@ class Store:
 
         A corrupt entry is set aside as ``<name>.corrupt`` and made again.
         """
-        name = signature(key)
+        name = self.using("systems", key)
         path = self.root / "systems" / f"{name}.safetensors"
         with self.lock(f"system-{name}"):
             if path.is_file():
@@ -108,7 +109,7 @@ class Store:
 
     def prepared(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], Tensors]) -> Tensors:
         """What an attack prepared from ``key``, from the cache or made now; a corrupt entry is set aside."""
-        name = signature(key)
+        name = self.using("prepared", key)
         path = self.root / "prepared" / f"{name}.safetensors"
         with self.lock(f"prepared-{name}"):
             if path.is_file():
@@ -120,6 +121,13 @@ class Store:
             with whole_file(path) as draft:
                 save_file(made, draft, metadata={"privsweep": json.dumps(dict(key))})
             return made
+
+    def using(self, kind: str, key: Mapping[str, Any]) -> str:
+        """The name of what follows from ``key``, and a note that it is used."""
+        name = signature(key)
+        if name not in self.used.setdefault(kind, []):
+            self.used[kind].append(name)
+        return name
 
     def _failure(self, sign: str) -> Path:
         return self.root / "failed" / f"{sign}.json"
