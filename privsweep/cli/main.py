@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
             return _show(args, parser)
-        from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
+        from privsweep.cli import jobs, plan, sweep, terminal  # here, for help need not wait for them
 
         _no_strange_flags(args)
         planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if many:
             sweep.check_data(planned)
         if planned.runs[0].spec.session.plan:
-            terminal.plan(planned)
+            plan.show(planned)
             return 0
         if not many:
             return jobs.single(planned)

@@ -52,8 +52,8 @@ class SweepPlan:
 
     @property
     def missing(self) -> list[PlannedRun]:
-        """Runs to do; the first of every distinct trained system comes first, so that none waits for another."""
-        todo = [run for run in self.runs if run.missing]
+        """Runs to do, each once; the first of every distinct trained system comes first, so that none waits."""
+        todo = list({run.spec.signature: run for run in reversed(self.runs) if run.missing}.values())[::-1]
         seen: set[str] = set()
         rank = {}
         for run in todo:

@@ -28,7 +28,6 @@ from privsweep.table.fill import fill_table
 WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
 out = Console(width=WIDTH, highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
-SHOWN = 40  # runs listed by plan=true
 
 
 def complain(message: str) -> None:
@@ -98,21 +97,6 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
 
 def _number(value: float | str | None) -> str:
     return "N/A" if value is None else f"{value:.4g}"
-
-
-def plan(planned: SweepPlan) -> None:
-    """What would run, and what is stored."""
-    todo = {run.name for run in planned.missing}
-    for run in planned.runs[:SHOWN]:
-        state = "to run" if run.name in todo else "stored"
-        if run.record and run.record["status"] != "complete":
-            state = f"{_plain(run.record['status'])} before, to run"
-        out.print(f"{run.spec.signature}  {state:8}  {_plain(' '.join(run.overrides))}", soft_wrap=True)
-    if len(planned.runs) > SHOWN:
-        out.print(f"... and {len(planned.runs) - SHOWN} more")
-    out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
-    for line in planned.absent:
-        err.print(f"left out: {_plain(line)}", soft_wrap=True)
 
 
 def table(planned: SweepPlan) -> int:

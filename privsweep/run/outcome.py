@@ -84,8 +84,12 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         "privacy": dict(outcome.privacy),
         "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
-        "memory_gib": None if memory is None else round(memory, 3),
-        "environment": {**environment(bench.device), "trained_from_cache": outcome.cached, "chunks": bench.sizes},
+        "environment": {
+            **environment(bench.device),
+            "memory_gib": None if memory is None else round(memory, 3),
+            "trained_from_cache": outcome.cached,
+            "chunks": bench.sizes,
+        },
     }
     with store.writing(sign) as folder:
         write_json(folder / "record.json", record)
