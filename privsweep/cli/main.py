@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
             return _show(args, parser)
-        from privsweep.cli import jobs, plan, sweep, terminal  # here, for help need not wait for them
+        from privsweep.cli import jobs, plan, search, sweep, terminal  # here, for help need not wait for them
 
         _no_strange_flags(args)
         planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if not many:
             return jobs.single(planned)
+        if planned.search:
+            return search.run(planned, args.config_dir)
         if planned.missing:
             for complaint in jobs.launch(planned, args.config_dir):
                 terminal.complain(complaint)

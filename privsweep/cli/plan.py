@@ -57,6 +57,9 @@ def lines(planned: SweepPlan) -> list[Line]:
 
 def show(planned: SweepPlan) -> None:
     """Prints the plan: a line for each run, and what all of it will take."""
+    if planned.search:
+        trials = planned.hydra["sweeper"]["n_trials"]
+        terminal.say(f"a search of {trials} trials chooses its values as it goes; what is checked are these ends:")
     found = lines(planned)
     for line in found:
         named = f"{', '.join(line.cells)}: " if planned.table else ""
@@ -65,10 +68,10 @@ def show(planned: SweepPlan) -> None:
             state = f"{line.run.record['status']} before, to run"
         cost = _cost(line) if line.estimate else ""
         given = " ".join(o for o in line.run.overrides if not planned.table or o not in planned.typed_but())
-        _say(f"{line.run.spec.signature}  {state:8}  {cost:24}  {named}{given}")
+        terminal.say(f"{line.run.spec.signature}  {state:8}  {cost:24}  {named}{given}")
     todo = [line for line in found if line.estimate]
     cells = sum(len(line.cells) for line in found)
-    _say(f"{len(found)} runs, {len(todo)} to do" + (f"; they fill {cells} cells" if cells > len(found) else ""))
+    terminal.say(f"{len(found)} runs, {len(todo)} to do" + (f"; they fill {cells} cells" if cells > len(found) else ""))
     if todo:
         _total(todo)
     for absent in planned.absent:
@@ -78,16 +81,16 @@ def show(planned: SweepPlan) -> None:
 def _total(todo: list[Line]) -> None:
     systems = {line.system for line in todo}
     training = sum(line.role == "trains" for line in todo)
-    _say(f"trained systems: {len(systems)}, of which {len(systems) - training} are stored")
+    terminal.say(f"trained systems: {len(systems)}, of which {len(systems) - training} are stored")
     known = [line.seconds for line in todo if line.seconds is not None]
     blind = len(todo) - len(known)
     missing = f"; for {blind} of {len(todo)} runs there is {UNKNOWN}" if blind else ""
     memory = [line.estimate.memory for line in todo if line.estimate and line.estimate.memory is not None]
     peak = f", {max(memory):.1f} GiB at the peak" if memory else ""
     if known:
-        _say(f"estimate, judged by stored runs: {duration(sum(known))} one after another{peak}{missing}")
+        terminal.say(f"estimate, judged by stored runs: {duration(sum(known))} one after another{peak}{missing}")
     else:
-        _say(f"estimate: {UNKNOWN}")
+        terminal.say(f"estimate: {UNKNOWN}")
 
 
 def _cost(line: Line) -> str:
@@ -101,7 +104,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
-
-
-def _say(text: str) -> None:
-    terminal.out.print(escape(printable(text)), soft_wrap=True)

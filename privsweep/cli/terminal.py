@@ -36,6 +36,11 @@ def complain(message: str) -> None:
         err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
 
 
+def say(message: str) -> None:
+    """One line, as it is, to the standard output."""
+    out.print(_plain(message), soft_wrap=True)
+
+
 def start(spec: RunSpec) -> None:
     """Where and against what threat model the run goes, in two lines."""
     device = spec.session.resolve_device()

@@ -41,6 +41,7 @@ class Session:
     output_dir: Path
     force: bool
     plan: bool
+    objective: Annotated[str, Field(pattern=r"^(attack|(metrics|utility|seconds)\.\w+)$")]  # what a search goes by
 
     def resolve_device(self) -> torch.device:
         """The device in use; raises UserError for one that is not there."""
