@@ -20,6 +20,7 @@ from privsweep.interface.roles import Bench, View
 from privsweep.run.chunks import chunks, joined
 from privsweep.run.outcome import Outcome, file, header_of
 from privsweep.run.run_spec import RunSpec, less
+from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
 from privsweep.store.peak_memory import PeakMemory
@@ -64,13 +65,15 @@ def run(spec: RunSpec) -> Record:
         if stored and not spec.session.force:
             return {**stored, "reused": True}
         try:
-            return _run(spec, store, sign)
+            record = _run(spec, store, sign)
         except UserError:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
             raise
+    track(spec, record, store)
+    return record
 
 
 def _run(spec: RunSpec, store: Store, sign: str) -> Record:

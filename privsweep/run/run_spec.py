@@ -16,6 +16,7 @@ from privsweep.interface.component import Outside, component, marked, without
 from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting, View
+from privsweep.interface.tracker import Tracker
 from privsweep.store.store import signature
 
 GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
@@ -73,6 +74,7 @@ class RunSpec:
     session: Session
     config: Mapping[str, Any]  # all that says what is computed
     choices: Mapping[str, Any]
+    tracker: Tracker | None
 
     @property
     def parts(self) -> Mapping[str, Any]:
