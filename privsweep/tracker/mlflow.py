@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ class MLflow:
     def log(self, record: Mapping[str, Any], folder: Path) -> None:
         # A folder needs no database, and jobs on several machines can write to it at once.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # which tells its makers who uses it
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
@@ -37,13 +39,20 @@ class MLflow:
         experiment = known.experiment_id if known else client.create_experiment(self.experiment)
         tags = {"privsweep.signature": found.signature, "privsweep.commit": str(record["environment"]["commit"])}
         run = client.create_run(experiment, run_name=found.name, tags=tags).info.run_id
-        params = [Param(key, value[:_LONGEST]) for key, value in found.params.items()]
+        params = [Param(_name(key), value[:_LONGEST]) for key, value in found.params.items()]
         for start in range(0, len(params), _BATCH):
             client.log_batch(run, params=params[start : start + _BATCH])
-        metrics = [Metric(name, value, 0, 0) for name, value in found.numbers.items()]
-        metrics += [Metric(name, value, 0, step) for name, curve in found.curves.items() for step, value in curve]
+        metrics = [Metric(_name(name), value, 0, 0) for name, value in found.numbers.items()]
+        metrics += [
+            Metric(_name(name), value, 0, step) for name, curve in found.curves.items() for step, value in curve
+        ]
         for start in range(0, len(metrics), 10 * _BATCH):
             client.log_batch(run, metrics=metrics[start : start + 10 * _BATCH])
         for picture in found.pictures:
             client.log_artifact(run, str(picture))
         client.set_terminated(run)
+
+
+def _name(text: str) -> str:
+    """In the characters that MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "_", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,6 +24,7 @@ class WeightsAndBiases:
         return {"folder": self.folder, **({"mode": self.mode} if self.mode == "online" else {})}
 
     def log(self, record: Mapping[str, Any], folder: Path) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing leaves the machine offline
         import wandb
 
         found = results_of(record, folder)
