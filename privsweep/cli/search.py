@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from privsweep.cli import terminal
 from privsweep.cli.cells import key_of
+from privsweep.cli.jobs import prepare_launcher
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
 from privsweep.report.markdown import pipe_table
@@ -50,18 +51,19 @@ class Trial:
 def run(planned: SweepPlan, config_dir: str | None) -> int:
     """Searches, and tells the best values; the exit code: 1 where a trial was refused or failed."""
     session = planned.runs[0].spec.session
-    folder = Path(planned.hydra["sweep"]["dir"])
+    if not session.wait:
+        raise UserError("wait=false: a search goes by what its trials came to; leave it out")
+    folder = Path(planned.sweep_dir)
     check_writable(session.output_dir)
+    prepare_launcher(str(planned.hydra["launcher"]["_target_"]), wait=True)
     _quiet()
     terminal.say(
         f"a search by {session.objective}, {_direction(planned)}, {planned.hydra['sweeper']['n_trials']} trials"
     )
-    quoted = str(folder).replace("'", r"\'")
-    overrides = [*planned.typed_but("hydra.sweep.dir"), f"hydra.sweep.dir='{quoted}'"]
     reason = None
     with searching(config_dir) as hydra:
         try:
-            hydra.multirun("config", partial(trial, planned.swept), overrides)
+            hydra.multirun("config", partial(trial, planned.swept), planned.for_hydra(()))
         except UserError:
             raise
         except (Exception, SystemExit) as error:
@@ -87,8 +89,6 @@ def trial(swept: Sequence[str], cfg: DictConfig) -> float | None:
         log.error("%s", error)
         reason = str(error)
     except Exception as error:
-        if type(error).__module__.startswith("submitit"):  # a time limit: the launcher must see it
-            raise
         log.exception("the trial failed")
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     done = Trial(own.job.num, chosen, sign, value, reason)

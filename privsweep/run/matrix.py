@@ -22,7 +22,6 @@ from privsweep.interface.data import Data, Domain, ImageSet, TextDomain, TokenSe
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.translation import SPECIAL, TranslationDomain, Vocabulary
-from privsweep.model.checkpoint import split_weights
 from privsweep.run.build import build
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import CONF, Composition, compose, searching
@@ -148,7 +147,7 @@ def _alone(composed: Composition, base: RunSpec, group: str) -> RunSpec:
     node = composed.config[group]
     if group == "defense":
         return dataclasses.replace(base, defense=Stack({k: _component(f"defense.{k}", v) for k, v in node.items()}))
-    plain = split_weights(node)[0] if group == "model" else node
+    plain = {k: v for k, v in node.items() if k != "weights"} if group == "model" else node
     return dataclasses.replace(base, **{group: _component(group, plain)})
 
 

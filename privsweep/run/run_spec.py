@@ -43,6 +43,8 @@ class Session:
     force: bool
     plan: bool
     objective: Annotated[str, Field(pattern=r"^(attack|(metrics|utility|seconds)\.\w+)$")]  # what a search goes by
+    wait: bool
+    fail_fast: bool
 
     def resolve_device(self) -> torch.device:
         """The device in use; raises UserError for one that is not there."""

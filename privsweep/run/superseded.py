@@ -51,7 +51,7 @@ def superseded(root: Path, entries: Sequence[Entry], days: float) -> tuple[list[
             record = record_in(entry.path) if entry.kind == "failed" else None
             reason = "the run is complete by now" if entry.name in complete else (record and judge(record)) or old
             waiting += reason is None
-        elif entry.kind == "logs":
+        elif entry.kind in ("logs", "sweeps"):
             reason = old
         if reason and entry.name not in running:
             found.append((entry, reason))

@@ -31,6 +31,7 @@ _FOLDERS: dict[str, tuple[str, str | None]] = {
     "partial": (_SIGN, "run"),
     "failed": (rf"{_SIGN}\.json", "run"),
     "logs": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}", None),
+    "sweeps": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}\.json", None),
     "summaries": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.(md|csv)", None),
 }
 KINDS = tuple(_FOLDERS)

@@ -16,7 +16,9 @@ from privsweep.table.spec import Finding, Table
 
 Record = Mapping[str, Any]
 # Keys that say where and how to compute: they change no number.
-_WITHOUT_EFFECT = frozenset({"output_dir", "data_dir", "device", "threads", "precision", "force", "plan", "only"})
+_WITHOUT_EFFECT = frozenset(
+    {"output_dir", "data_dir", "device", "threads", "precision", "force", "plan", "only", "wait", "fail_fast"}
+)
 _SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})
 
