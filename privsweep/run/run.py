@@ -64,7 +64,7 @@ def run(spec: RunSpec) -> Record:
         if stored and not spec.session.force:
             return {**stored, "reused": True}
         try:
-            with Heartbeat(store.root, sign, title_of(spec.choices)) as heartbeat:
+            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
                 return _run(spec, store, sign, heartbeat)
         except UserError:
             raise

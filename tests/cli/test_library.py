@@ -77,7 +77,7 @@ def test_a_table_is_swept_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_the_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["example.py", *FEW[:2], "scale=smoke"])
+    monkeypatch.setattr(sys, "argv", ["example.py", *FEW[:3], "scale=smoke"])
     runpy.run_path(str(ROOT / "scripts" / "example.py"), run_name="__main__")
     said = capsys.readouterr().out
     assert "gradient_quantization" in said
