@@ -20,14 +20,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.roles import Reduce
-from privsweep.store.atomic import whole_file
 from privsweep.store.rows import Rows
+from privsweep.store.sealed import Notes, save_tensors, taken_tensors
 from privsweep.store.store import Store, signature
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
@@ -92,7 +90,7 @@ class Workbench:
             began = time.perf_counter()
             state = dict(reduce(state, make(part)))
             done, seconds = part.stop, seconds + time.perf_counter() - began
-            self._save(path, state, seconds, done=str(done))
+            self._save(path, state, seconds, done=done)
         self._finished, self._whole = 0.0, 1.0
         return state
 
@@ -103,7 +101,7 @@ class Workbench:
             self._finished, self._whole = part.start / n, (part.stop - part.start) / n
             return make(part)
 
-        with self.store.lock(f"rows-{name}"):
+        with self.store.lock(f"rows-{name}", f"waiting for another process that makes rows {name}"):
             table = Rows(self.store.root / "rows" / name, key).first(n, size, counted)
         self._finished, self._whole = 0.0, 1.0
         return table
@@ -120,25 +118,18 @@ class Workbench:
     def _place(self, purpose: str, key: str, part: slice) -> Path:
         return self.partial / f"{purpose}-{key}-{part.start}-{part.stop}.safetensors"
 
-    def _taken(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """What an earlier process saved there, and the notes beside it; a corrupt file is removed."""
-        if not path.is_file():
-            return None
-        try:
-            saved = load_file(path, str(self.device))
-            with safe_open(path, "pt") as file:
-                notes = dict(file.metadata())
-            self.earlier += float(notes["seconds"])
-        except (SafetensorError, OSError):
-            path.unlink()
-            return None
-        return saved, notes
+    def _taken(self, path: Path) -> tuple[dict[str, Tensor], Notes] | None:
+        """What an earlier process saved there, and the notes beside it."""
+        taken = taken_tensors(path, self.device, self._key(path))
+        if taken is not None:
+            self.earlier += float(taken[1]["seconds"])
+        return taken
 
-    def _save(self, path: Path, result: Tensors, seconds: float, **notes: str) -> None:
-        # Apart in memory, for views of one tensor cannot be saved.
-        apart = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in result.items()}
-        with whole_file(path) as draft:
-            save_file(apart, draft, {"seconds": f"{seconds:.3f}", **notes})
+    def _save(self, path: Path, result: Tensors, seconds: float, **notes: Any) -> None:
+        save_tensors(path, result, self._key(path), seconds=round(seconds, 3), **notes)
+
+    def _key(self, path: Path) -> dict[str, str]:
+        return {"run": self.partial.name, "part": path.stem}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

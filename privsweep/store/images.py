@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+
+from privsweep.store.spoilt import say
 
 FILE = "images.npz"
 Array = np.ndarray[Any, Any]
@@ -24,16 +28,20 @@ def save_images(folder: Path, originals: Array, reconstructions: Array, answers:
 
 
 def load_images(folder: Path, answer: str | None = None) -> tuple[Array, Array] | None:
-    """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where the run kept none.
+    """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where the run kept none, or they are spoilt.
 
     answer: one of several, by name; None: that which the attack stands by.
     """
     path = folder / FILE
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        name = "reconstructions" if answer is None else f"reconstructions_{answer}"
-        return (file["originals"], file[name]) if name in file else None
+    name = "reconstructions" if answer is None else f"reconstructions_{answer}"
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return (file["originals"], file[name]) if name in file else None
+    except (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error) as error:
+        say(f"{path}: cannot be read ({error}); left out")
+        return None
 
 
 def _bytes(pixels: Array) -> Array:
