@@ -17,7 +17,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
-from privsweep.run.chunks import chunks, joined
+from privsweep.run.chunks import in_chunks
 from privsweep.run.outcome import Outcome, file, header_of
 from privsweep.run.run_spec import RunSpec, less
 from privsweep.run.workbench import Workbench
@@ -99,11 +99,8 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
-            size, guesses = attack.victims_at_once(exposure.seen, exposure.known, device), []
-            for chunk in chunks(exposure, size, bench):
-                found = chunk.stored or attack(chunk.seen, chunk.known, prepared, bench, rng.child("attack"))
-                guesses.append(chunk.keep(found))
-            guess = joined(guesses)
+            size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
+            guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
     outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
     return file(spec, store, sign, outcome, bench)
 

@@ -36,12 +36,13 @@ class Rows:
     def first(self, n: int, size: int, make: Callable[[slice], Tensors]) -> dict[str, Tensor]:
         """The first ``n`` rows; those that are missing or spoilt are made, ``size`` at once.
 
-        Raises ValueError where ``make`` gives columns of another kind than the table's.
+        ``make`` may give fewer rows than it is asked for, from the first on. Raises ValueError where it gives columns
+        of another kind than the table's.
         """
         self._look(n)
         while (done := self.finished) < n:
-            part = slice(done, min(done + size, n))
-            self._add(part, make(part))
+            made = make(slice(done, min(done + size, n)))
+            self._add(slice(done, done + len(next(iter(made.values())))), made)
         return {name: self._column(name, n, column) for name, column in self.columns.items()}
 
     @property
