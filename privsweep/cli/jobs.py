@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
+import socket
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
-from privsweep.cli import terminal
+from privsweep.cli import cluster, terminal
+from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
+from privsweep.run.hydra_settings import inside
 from privsweep.run.run import run
+from privsweep.store import sweeps
 from privsweep.store.store import check_writable
 
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
+LOG = "privsweep.log"  # in a job's folder
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 
 
 def single(planned: SweepPlan) -> int:
@@ -47,17 +58,30 @@ def single(planned: SweepPlan) -> int:
     return 0
 
 
-def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
-    """Runs what is missing of a table, or an ad hoc sweep; why jobs were refused, one line each.
+@dataclass(frozen=True)
+class Failure:
+    """What a job returns that did not come to its end."""
 
-    A launcher that loses a job raises; what the others filed is kept, and the caller looks it up.
+    reason: str  # in one line
+    trace: str = ""
+
+
+def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
+    """Runs what is missing of a table, or an ad hoc sweep; complaints about the launcher, one line each.
+
+    Failed runs are told as they fail. A launcher that loses a job raises; what the others filed is kept, and the
+    caller looks it up. Raises UserError where the launcher cannot do what is asked.
     """
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
-    check_writable(planned.runs[0].spec.session.output_dir)
+    session = planned.runs[0].spec.session
+    check_writable(session.output_dir)
+    _prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
+    noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
-            batches = hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
+            hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
         except UserError:
+            noted.unlink(missing_ok=True)
             raise
         except (Exception, SystemExit) as error:
             log.exception("the launcher gave up")
@@ -65,26 +89,84 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
             return [
                 f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
             ]
-    return [done.return_value for batch in batches for done in batch if done.return_value]
+    return []
 
 
-def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> str | None:
-    """One job of Hydra's, in this process or on a node of a cluster; why it was refused, or None.
+def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
+    """One job of Hydra's, in this process or on a node of a cluster; how it failed, or None.
 
-    ``cells`` are the overrides of a table's cells by name. Failures are filed in the store, not raised.
+    ``cells`` are the overrides of a table's cells by name. Failures are told, logged and filed, not raised; but for the
+    end of a job's time, which its launcher must see.
     """
+    own = HydraConfig.get()
+    noted = sweeps.place(Path(cfg.output_dir), own.sweep.dir)
+    if sweeps.stopped(noted):
+        return Failure("left out after a failure (fail_fast=true)")
+    name, overrides = str(cfg.cell), own.overrides.task
     try:
-        spec = build(compose(cells.get(str(cfg.cell), HydraConfig.get().overrides.task)), fetch=True)
+        spec = build(compose(cells.get(name, overrides)), fetch=True)
         terminal.start(spec)
         terminal.finish(spec, run(spec))
+        return None
     except UserError as error:
         log.error("%s", error)
-        return str(error)
+        failure = Failure(str(error))
     except Exception as error:
-        if type(error).__module__.startswith("submitit"):  # a time limit: the launcher must see it
-            raise
         log.exception("the run failed")
-    return None
+        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+    terminal.failed(name if cells else " ".join(overrides), failure.reason, Path(own.runtime.output_dir, LOG))
+    if cfg.fail_fast:
+        sweeps.stop(noted)
+    return failure
+
+
+def note(planned: SweepPlan, config_dir: str | None) -> Path:
+    """Notes a sweep that starts now, for those who follow it; the file."""
+    session, sweep_dir = planned.runs[0].spec.session, planned.sweep_dir
+    folder = os.path.abspath(sweep_dir)
+    if inside(folder, str(session.output_dir)):
+        folder = os.path.relpath(folder, session.output_dir)
+    jobs = planned.missing if planned.table else planned.runs
+    numbers = {run.name: number for number, run in enumerate(jobs) if run.missing}
+    path = sweeps.place(session.output_dir, sweep_dir)
+    found = [
+        sweeps.Cell(
+            name=run.name if planned.table else " ".join(run.overrides), signature=run.spec.signature,
+            number=numbers.get(run.name), before=sweeps.stamps(session.output_dir, run.spec.signature),
+        )
+        for run in planned.runs
+    ]  # fmt: skip
+    sweep = sweeps.Sweep(
+        table=planned.name, scale=session.scale, overrides=planned.said, cells=found, folder=folder,
+        started=datetime.now(UTC).isoformat(timespec="seconds"), launcher=planned.launcher,
+        config_dir=config_dir, host=socket.gethostname(), pid=os.getpid(), user=getpass.getuser(),
+    )  # fmt: skip
+    sweeps.write(path, sweep)
+    return path
+
+
+def _prepare_launcher(target: str, wait: bool) -> None:
+    """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
+    if target == SLURM:
+        from privsweep.cli.slurm import JobArrays  # here, for it needs an extra
+
+        cluster.require_sbatch()
+        Plugins.instance().class_name_to_class[SLURM] = JobArrays  # by the name that Hydra knows
+    elif not wait:
+        raise UserError("wait=false: only SLURM takes over what is submitted; add hydra/launcher=slurm, or wait")
+
+
+def tell_failures(planned: SweepPlan) -> int:
+    """Lists the runs that the sweep just made did not bring to their end; how many there are."""
+    output_dir = planned.runs[0].spec.session.output_dir
+    noted = sweeps.place(output_dir, planned.sweep_dir)
+    sweep = sweeps.read(noted)
+    found = [s for s in Observer(output_dir).states(sweep, noted) if s.state != "done"] if sweep else []
+    if found:
+        terminal.complain(f"{len(found)} of {len(planned.runs)} runs did not come to their end:")
+    for state in found:
+        terminal.failed(state.cell.name, state.detail, state.log)
+    return len(found)
 
 
 @contextmanager

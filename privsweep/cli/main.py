@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import explain, searching
 
-REFUSED = 2  # exit code
+FAILED, REFUSED = 1, 2  # exit codes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,10 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not many:
             return jobs.single(planned)
         if planned.missing:
-            for complaint in jobs.launch(planned, args.config_dir):
+            complaints = jobs.launch(planned, args.config_dir)
+            for complaint in complaints:
                 terminal.complain(complaint)
+            if not planned.runs[0].spec.session.wait:
+                return FAILED if complaints else 0
             planned = planned.looked_up()
-        return terminal.table(planned) if planned.table else terminal.summarise(planned)
+        code = terminal.table(planned) if planned.table else terminal.summarise(planned)
+        return FAILED if jobs.tell_failures(planned) else code
     except UserError as error:
         from privsweep.cli.terminal import complain
 

@@ -76,9 +76,28 @@ class SweepPlan:
 
         Without the defences' parameters then, for only cells have the defences; jobs know what their cell sets.
         """
+        folder = self.sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
+        own = [f"hydra.sweep.dir='{folder}'"]  # whatever the time is when a job begins
         if not cells:
-            return self.typed_but()
-        return [*(str(o.input_line) for o in self.typed if not of_cells(o)), f"cell={','.join(cells)}"]
+            return [*self.typed_but("hydra.sweep.dir"), *own]
+        kept = (str(o.input_line) for o in self.typed if not of_cells(o) and key_of(o) != "hydra.sweep.dir")
+        return [*kept, *own, f"cell={','.join(cells)}"]
+
+    @property
+    def sweep_dir(self) -> str:
+        """Where the sweep logs."""
+        return str(self.hydra["sweep"]["dir"])
+
+    @property
+    def launcher(self) -> str:
+        """As it was chosen."""
+        return next((str(o.value()) for o in self.typed if key_of(o) == "hydra/launcher"), "basic")
+
+    @property
+    def said(self) -> list[str]:
+        """What was typed of what is run, but for the experiment; what is typed for Hydra alone may hold secrets."""
+        left_out = ("experiment", "cell", "force", "wait", "fail_fast", "output_dir")
+        return [str(o.input_line) for o in self.typed if key_of(o) not in left_out and not o.is_hydra_override()]
 
     def records(self) -> dict[str, Record | None]:
         return {run.name: run.record for run in self.runs}

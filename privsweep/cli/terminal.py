@@ -37,6 +37,17 @@ def complain(message: str) -> None:
         err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
 
 
+def failed(name: str, reason: str, log: Path | None) -> None:
+    """One line for a run that failed, to stderr, with the place of its log."""
+    where = "" if log is None else f"; log: {_plain(_near(log))}"
+    err.print(f"[bold red]failed:[/] {_plain(name)}: {_plain(reason or 'no reason is known')}{where}", soft_wrap=True)
+
+
+def _near(path: Path) -> Path:
+    """As seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+
+
 def start(spec: RunSpec) -> None:
     """Where and against what threat model the run goes, in two lines."""
     device = spec.session.resolve_device()
@@ -119,7 +130,7 @@ def table(planned: SweepPlan) -> int:
     """Lays a table out, writes it and shows it; the exit code."""
     assert planned.table is not None
     session = planned.runs[0].spec.session
-    given = planned.typed_but("experiment", "scale", "force", "cell")
+    given = planned.typed_but("experiment", "scale", "force", "cell", "wait", "fail_fast")
     folder = Store(session.output_dir).folder
     filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
     out.print(table_terminal(filled, out.width))
@@ -139,13 +150,6 @@ def summarise(planned: SweepPlan) -> int:
         with whole_file(path) as draft:
             draft.write_text(text)
     _written(paths)
-    for run in planned.runs:
-        if not run.complete:
-            reason = run.record.get("error", run.record["status"]) if run.record else "no record"
-            err.print(
-                f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(reason)}",
-                soft_wrap=True,
-            )
     return 0 if all(run.complete for run in planned.runs) else 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ SHIPPED = (  # where the classes are defined that Hydra and its launchers of our
     "hydra_plugins.hydra_submitit_launcher",
     "hydra_plugins.hydra_joblib_launcher",
 )
+EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "slurm", "hydra_plugins.hydra_joblib_launcher": "joblib"}
 LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or reaches no shell
     {"partition", "qos", "constraint", "gres", "account", "exclude", "mem_per_gpu", "mem_per_cpu", "name"}
     | {"submitit_folder", "backend", "prefer", "require", "pre_dispatch", "batch_size", "max_nbytes"}
@@ -85,15 +87,26 @@ def _check_text(path: str, value: Any) -> None:
         kinds: dict[str, type] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
         kind = Callback if path.rpartition(".")[0] == "hydra.callbacks" else kinds.get(path)
         target = str(value["_target_"])
+        for package, extra in EXTRAS.items():
+            if target.startswith(f"{package}.") and not _installed(package):
+                raise UserError(f"{path.replace('.', '/')}: is not installed; run: pip install 'privsweep[{extra}]'")
         if kind is None or not issubclass(class_of(path, target, (*SHIPPED, *trusted())), kind):
             raise UserError(f"{path}._target_={target}: Hydra builds no such class here; remove it")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _check_launcher(launcher: Mapping[str, Any], typed: Collection[str]) -> None:
     for word, value in launcher.items():
         path = f"hydra.launcher.{word}"
         harmless = not value or isinstance(value, int | float) or word == "_target_"
-        if not (harmless or (word in LAUNCHER_TEXTS and isinstance(value, str)) or _was_typed(path, value, typed)):
+        plain = word in LAUNCHER_TEXTS and isinstance(value, str)
+        if not (harmless or plain or path in trusted() or _was_typed(path, value, typed)):
             raise UserError(
                 f"{path}={value}: may reach a shell, so it is taken from the command line only; type {path}=..."
             )

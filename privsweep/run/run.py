@@ -13,12 +13,13 @@ import torch
 
 from privsweep.interface.data import Data, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
-from privsweep.interface.errors import UserError
+from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
 from privsweep.run.chunks import in_chunks
-from privsweep.run.outcome import Outcome, file, header_of
+from privsweep.run.heartbeat import Heartbeat
+from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
@@ -63,16 +64,17 @@ def run(spec: RunSpec) -> Record:
         if stored and not spec.session.force:
             return {**stored, "reused": True}
         try:
-            return _run(spec, store, sign)
+            with Heartbeat(store.root, sign, title_of(spec.choices)) as heartbeat:
+                return _run(spec, store, sign, heartbeat)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, TimeLimit) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
             raise
 
 
-def _run(spec: RunSpec, store: Store, sign: str) -> Record:
+def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record:
     session, setting, attack = spec.session, spec.fl_setting, spec.attack
     if session.threads:
         torch.set_num_threads(session.threads)
@@ -80,7 +82,7 @@ def _run(spec: RunSpec, store: Store, sign: str) -> Record:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
     device = session.resolve_device()
     rng = Rng(session.seed)
-    bench = Workbench(device, store, sign)
+    bench = Workbench(device, store, sign, heartbeat)
     clock = Clock()
 
     with clock("load"):

@@ -41,6 +41,8 @@ class Session:
     output_dir: Path
     force: bool
     plan: bool
+    wait: bool
+    fail_fast: bool
 
     def resolve_device(self) -> torch.device:
         """The device in use; raises UserError for one that is not there."""

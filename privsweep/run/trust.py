@@ -20,7 +20,7 @@ INSTANTIATION = ("_args_", "_partial_", "_recursive_", "_convert_")  # Hydra's w
 
 
 def trusted() -> tuple[str, ...]:
-    """Packages whose classes a configuration may name."""
+    """Packages whose classes a configuration may name, and keys of a launcher that a file may set."""
     return ("privsweep", *(name for name in os.environ.get("PRIVSWEEP_TRUST", "").split(",") if name))
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.memory import out_of_memory, release
 from privsweep.interface.roles import Reduce
+from privsweep.run.heartbeat import Heartbeat
 from privsweep.store.rows import Rows
 from privsweep.store.sealed import Notes, save_tensors, taken_tensors
 from privsweep.store.spoilt import say
@@ -37,8 +38,9 @@ QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 class Workbench:
     """Implements ``Bench``; shows a bar in a terminal, now and then a line elsewhere."""
 
-    def __init__(self, device: torch.device, store: Store, sign: str):
+    def __init__(self, device: torch.device, store: Store, sign: str, heartbeat: Heartbeat | None = None):
         self.device = device
+        self._tell = heartbeat.tell if heartbeat else lambda *_: None
         self.store = store
         self.partial = store.partial(sign)
         self.sizes: dict[str, int] = {}  # purpose -> chunk size, for the record
@@ -143,6 +145,7 @@ class Workbench:
     def phase(self, name: str) -> Iterator[None]:
         """A stretch of work with a bar of its own, gone when it ends."""
         self._phase, self._spoke, self.earlier = name, time.monotonic(), 0.0
+        self._tell(name, 0, 0)
         if not self.console.is_terminal:
             yield
             return
@@ -161,6 +164,7 @@ class Workbench:
 
     def tick(self, done: int, total: int, **numbers: float) -> None:
         overall = done if self._whole == 1 else round(total * (self._finished + self._whole * done / total))
+        self._tell(self._phase, overall, total)
         text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=overall, total=total, numbers=text)
