@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -59,7 +59,7 @@ def run(spec: RunSpec) -> Record:
     store = Store(spec.session.output_dir)
     sign = spec.signature
     check_writable(store.root)
-    with store.lock(f"run-{sign}"):
+    with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
         stored = store.complete(sign)
         if stored and not spec.session.force:
             return {**stored, "reused": True}
@@ -70,7 +70,8 @@ def run(spec: RunSpec) -> Record:
             raise
         except (Exception, TimeLimit) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
+            with suppress(OSError):  # where the disk is full, the error says it
+                store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
             raise
 
 

@@ -118,6 +118,14 @@ class Store:
         finally:
             lock.release()
 
+    def in_work(self, sign: str) -> bool:
+        """Whether a process is at that run."""
+        try:
+            with self.lock(f"run-{sign}", wait=None):
+                return False
+        except BusyError:
+            return True
+
     def _lock(self, name: str) -> FileLock:
         folder = self.root / "locks"
         path = folder / f"{name}.lock"
