@@ -27,9 +27,10 @@ def save_tensors(path: Path, tensors: Tensors, key: Mapping[str, Any], **notes: 
     One process at a time: drafts that a killed one left are removed.
     """
     apart = _apart(tensors)
-    text = json.dumps({"key": dict(key), **notes})
+    content = {"key": dict(key), "names": list(apart), **notes}
+    text = json.dumps({**content, _SEAL: _checksum(apart, content)})
     with whole_file(path, alone=True) as draft:
-        save_file(apart, draft, {"privsweep": text, _SEAL: _checksum(apart, text)})
+        save_file(apart, draft, {"privsweep": text})  # one entry: several would come in any order
 
 
 def _apart(tensors: Tensors) -> dict[str, Tensor]:
@@ -49,31 +50,29 @@ def taken_tensors(path: Path, device: torch.device, key: Mapping[str, Any]) -> t
     which is set aside."""
     try:
         tensors, notes = _load(path)
-        if _plain(notes["key"]) != _plain(dict(key)):
+        if _plain(notes["key"]) != _plain(dict(key)) or set(notes["names"]) != set(tensors):
             raise SpoiltError("of something else")
     except FileNotFoundError:
         return None
-    except (SpoiltError, SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+    except (SpoiltError, SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         set_aside(path, error if isinstance(error, SpoiltError) else "no such file as was written")
         return None
-    return {name: t.to(device) for name, t in tensors.items()}, notes
+    return {name: tensors[name].to(device) for name in notes["names"]}, notes  # the file has an order of its own
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], Notes]:
     if not path.exists():
         raise FileNotFoundError(path)
     with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+        notes: Notes = json.loads((file.metadata() or {})["privsweep"])
     tensors = load_file(path)
-    text = metadata["privsweep"]
-    if metadata[_SEAL] != _checksum(tensors, text):
+    if notes.pop(_SEAL) != _checksum(tensors, notes):
         raise SpoiltError("changed since it was written")
-    notes: Notes = json.loads(text)
     return tensors, notes
 
 
-def _checksum(tensors: Tensors, text: str) -> str:
-    digest = hashlib.sha256(text.encode())
+def _checksum(tensors: Tensors, notes: Notes) -> str:
+    digest = hashlib.sha256(_plain(notes).encode())
     for name, t in sorted(tensors.items()):
         digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
         digest.update(t.reshape(-1).view(torch.uint8).numpy().data)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.records import System
-from privsweep.store.atomic import read_json, whole_file, whole_folder, write_json
+from privsweep.store.atomic import read_json, whole_folder, write_json
 from privsweep.store.sealed import save_tensors, sealed, taken_tensors, unsealed
 from privsweep.store.spoilt import SpoiltError, remove, say, set_aside
 
@@ -208,9 +209,8 @@ def check_writable(root: Path) -> None:
     """Raises UserError where nothing can be written: better now than after hours."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with whole_file(root / ".writable") as draft:
-            draft.write_bytes(bytes(_PROBE))  # something, for on a full disk an empty file can be written
-        (root / ".writable").unlink()
+        with tempfile.TemporaryFile(dir=root) as file:  # without a name, so that a kill leaves nothing
+            file.write(bytes(_PROBE))  # for on a full disk an empty file can be written
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"output_dir={root}: cannot be written ({reason}); choose another folder") from error

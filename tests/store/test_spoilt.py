@@ -117,6 +117,12 @@ def test_only_rows_from_the_spoilt_slice_on_are_made_again(tmp_path: Path) -> No
     assert made == [4, 6]
 
 
+def test_names_keep_their_order(tmp_path: Path) -> None:
+    made = {"w": NUMBERS, "b": NUMBERS.double(), "a": NUMBERS[0]}
+    for _ in range(2):
+        assert list(Store(tmp_path).prepared({"k": 1}, CPU, lambda: made)) == ["w", "b", "a"]
+
+
 def stored(store: Store) -> Path:
     with store.writing("abc") as draft:
         (draft / "victims.csv").write_text("mse\n0.25\n")
