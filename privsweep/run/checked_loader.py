@@ -17,6 +17,7 @@ from omegaconf.resolvers import oc
 
 from privsweep.interface.errors import UserError
 from privsweep.run.hydra_settings import check_hydra, inside
+from privsweep.run.kept_files import KeptFiles
 
 # What only a job learns: while the rest is resolved, these stand in its place.
 NUMBER, ID, FOLDER = 918273645, "<hydra.job.id>", "<hydra.runtime.output_dir>"
@@ -31,6 +32,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath, output_dir: str):
         super().__init__(config_search_path)
+        self.repository = KeptFiles(config_search_path)
         self.output_dir = output_dir
 
     def load_configuration(
