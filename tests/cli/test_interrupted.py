@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Privsweep
+from safetensors import safe_open
 
 from privsweep.attack.blind import Blind
 from privsweep.attack.gradient_matching import GradientMatching
@@ -77,11 +78,15 @@ def test_an_interrupted_run_says_in_one_line_what_is_kept_and_goes_on(
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("privsweep: interrupted; what was finished is kept in outputs (2 parts of a run)")
     assert not list(tmp_path.glob("outputs/failed/*"))
+    parts = [safe_open(path, "pt").metadata()["privsweep"] for path in tmp_path.glob("outputs/partial/*/*")]
+    spent = sum(json.loads(notes)["seconds"] for notes in parts)
     restore()
     again = at_call(2, lambda: pytest.fail("only the third victim is left"), GradientMatching, monkeypatch)
     assert privsweep(*CHUNKED) == 0
     again()
     assert not list(tmp_path.glob("outputs/partial/*"))
+    [record] = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/runs/*/record.json")]
+    assert record["seconds"]["attack"] > spent > 0  # the interrupted process's work is counted, too
 
 
 def test_an_interrupted_table_says_how_many_runs_are_stored(
@@ -157,14 +162,14 @@ def test_a_table_that_another_process_is_at_is_begun_at_the_other_end(
     runs = tmp_path / "outputs" / "runs"
     shutil.rmtree(runs / second)
     record = (runs / first / "record.json").rename(tmp_path / "first.json")
-    locked = threading.Event()
+    locked, said = threading.Event(), []
+    monkeypatch.setattr("privsweep.store.store.say", lambda line: said.append((line, list(begun))))
 
     def other() -> None:
         with Store(Path("outputs")).lock(f"run-{first}"):
             locked.set()
-            while not begun:
+            while not said:
                 time.sleep(0.01)
-            time.sleep(1.5)  # this one has to wait
             record.rename(runs / first / "record.json")
 
     thread = threading.Thread(target=other)
@@ -172,5 +177,5 @@ def test_a_table_that_another_process_is_at_is_begun_at_the_other_end(
     locked.wait()
     assert privsweep(*table) == 0
     thread.join()
+    assert said == [(f"run {first} is in work in another process; waiting for it", [second])]
     assert begun == [second]
-    assert f"run {first} is in work in another process; waiting for it" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Runs a sweep on a disk that is full again and again; needs root, for it mounts a small file system in memory.
 
-``python scripts/full_disk_test.py [--step 200] [--folder DIR]``. The disk grows by so many KiB between attempts. Every
+``python scripts/full_disks.py [--step 200] [--folder DIR]``. The disk grows by so many KiB between attempts. Every
 attempt must end with exit code 1 and lines that say why, without a traceback, until one completes; then the output
 folder must be that of a sweep that always had room.
 """
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    folder = args.folder or Path(tempfile.mkdtemp(prefix="full_disk_test."))
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="full_disks."))
     conf = experiment(folder, COLUMNS, 1)
     disk, said = folder / "disk", folder / "said.txt"
     disk.mkdir()

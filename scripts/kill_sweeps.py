@@ -1,8 +1,8 @@
 """Kills a sweep of 30 cells at random moments, 100 times, and compares what it leaves with an undisturbed one.
 
-``python scripts/kill_test.py [--kills 100] [--seeds 5] [--folder DIR]``. A server that has everything imported and the
-sweep planned forks a child for every attempt, which looks up what is stored, runs what is missing and lays out the
-table, as the command does, until SIGKILL. When an attempt comes to its end, the output folder is compared with that of
+``python scripts/kill_sweeps.py [--kills 100] [--seeds 5] [--folder DIR]``. A server that has everything imported
+and the sweep planned forks a child for every attempt, which looks up what is stored, runs what is missing and lays out
+the table, as the command does, until SIGKILL. When an attempt comes to its end, the output folder is compared with that of
 a sweep that nobody killed, and a new one is begun. Exit code 0: they are the same, byte for byte but for seconds, dates
 and environments, and nothing else is left but lock files, logs and notes of sweeps.
 """
@@ -71,8 +71,10 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def kill(folder: Path, kills: int, columns: dict[str, list[str]], seeds: int, draw: random.Random) -> dict[str, int]:
-    """Counts, of which ``different`` should be 0."""
+def kill(
+    folder: Path, kills: int, columns: dict[str, list[str]], seeds: int, share: float, draw: random.Random
+) -> dict[str, int]:
+    """Counts, of which ``different`` should be 0. Every kill comes within the first ``share`` of a sweep's work."""
     conf, count = experiment(folder, columns, seeds), len(columns) * seeds
     server = Server(conf, folder / "outputs")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -84,7 +86,7 @@ def kill(folder: Path, kills: int, columns: dict[str, list[str]], seeds: int, dr
     counts = {"kills": 0, "sweeps": 0, "in a part": 0, "in a draft": 0, "different": 0}
     while True:
         left = counts["kills"] < kills
-        if server.attempt(draw.uniform(0, length / 6) if left else math.inf):
+        if server.attempt(draw.uniform(0, share * length) if left else math.inf):
             counts["sweeps"] += 1
             wrong = differences(whole, contents(server.output_dir))
             counts["different"] += len(wrong)
@@ -110,9 +112,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    folder = args.folder or Path(tempfile.mkdtemp(prefix="kill_test."))
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="kill_sweeps."))
     folder.mkdir(parents=True, exist_ok=True)
-    counts = kill(folder, args.kills, COLUMNS, args.seeds, random.Random(0))
+    counts = kill(folder, args.kills, COLUMNS, args.seeds, 1 / 6, random.Random(0))
     print(f"{counts}; the last sweep is in {folder}")
     return 1 if counts["different"] else 0
 
