@@ -2,9 +2,9 @@
 
 ``python scripts/kill_sweeps.py [--kills 100] [--seeds 5] [--folder DIR]``. A server that has everything imported
 and the sweep planned forks a child for every attempt, which looks up what is stored, runs what is missing and lays out
-the table, as the command does, until SIGKILL. When an attempt comes to its end, the output folder is compared with that of
-a sweep that nobody killed, and a new one is begun. Exit code 0: they are the same, byte for byte but for seconds, dates
-and environments, and nothing else is left but lock files, logs and notes of sweeps.
+the table, as the command does, until SIGKILL. When an attempt comes to its end, its output folder is compared with that
+of a sweep that nobody killed, and a new one is begun. Exit code 0: they are the same, byte for byte but for seconds,
+dates and environments, and nothing else is left but lock files, logs and notes of sweeps.
 """
 
 from __future__ import annotations

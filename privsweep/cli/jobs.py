@@ -9,7 +9,6 @@ import socket
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
+from privsweep.cli.failure import Failure
 from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
@@ -58,14 +58,6 @@ def single(planned: SweepPlan) -> int:
                 traceback.print_exception(error)
             return FAILED
     return 0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a job returns that did not come to its end."""
-
-    reason: str  # in one line
-    trace: str = ""
 
 
 def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:

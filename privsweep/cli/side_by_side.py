@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
+import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NoReturn
 
-import cloudpickle
+import torch
 
-from privsweep.cli.jobs import Failure
+from privsweep.cli.failure import Failure
 from privsweep.cli.time_limit import SIGNAL
 from privsweep.interface.errors import TimeLimit
 
@@ -24,15 +24,17 @@ GRACE_SECONDS = 20.0  # in which they note it
 def side_by_side(work: Callable[..., Any], calls: Sequence[tuple[Any, ...]], threads: int) -> list[Any]:
     """``work(*call)`` for all calls at once, ``threads`` CPU threads each; a Failure for a process that died.
 
-    Whatever ends this process's wait, such as a TimeLimit, ends the others.
+    This process must not have used CUDA, which does not survive a fork. Whatever ends its wait, such as a TimeLimit,
+    ends the others.
     """
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    start = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    fork = multiprocessing.get_context("fork")
     made = []
     for call in calls:
-        ours, theirs = start.Pipe(duplex=False)
-        process = start.Process(target=_child, args=(cloudpickle.dumps((work, call)), theirs))
-        process.start()
+        ours, theirs = fork.Pipe(duplex=False)
+        process = fork.Process(target=_child, args=(work, call, threads, theirs))
+        with warnings.catch_warnings():  # that libraries have started threads: they wait, and hold nothing
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
         theirs.close()
         made.append((process, ours))
     try:
@@ -59,12 +61,11 @@ def _answer(process: Any, ours: Connection) -> Any:
     return answer
 
 
-def _child(work: bytes, theirs: Connection) -> None:
-    """``work`` comes from the parent process, through memory."""
+def _child(work: Callable[..., Any], call: Sequence[Any], threads: int, theirs: Connection) -> None:
     signal.signal(SIGNAL, signal.SIG_IGN)  # the parent's to handle
     signal.signal(END, _end)
-    call, arguments = pickle.loads(work)
-    theirs.send(call(*arguments))
+    torch.set_num_threads(threads)
+    theirs.send(work(*call))
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

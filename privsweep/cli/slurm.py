@@ -6,6 +6,7 @@ job does what, tells failures as they come, notices jobs that were lost, and lea
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +20,8 @@ from rich.markup import escape
 from submitit.core.utils import FailedJobError
 
 from privsweep.cli import cluster, terminal
+from privsweep.cli.failure import Failure
 from privsweep.cli.follow import hints
-from privsweep.cli.jobs import Failure
 from privsweep.cli.side_by_side import side_by_side
 from privsweep.cli.states import CellState, Observer
 from privsweep.cli.time_limit import time_limit
@@ -102,7 +103,7 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
                 results = side_by_side(self.one, [(*run, singleton_state) for run in part], max(1, cpus // len(part)))
         failures = [r for r in results if isinstance(r, Failure)]
         for failure in failures:
-            print(failure.trace or failure.reason, flush=True)
+            print(failure.trace or failure.reason, file=sys.stderr, flush=True)
         if failures:
             raise RuntimeError("; ".join(f.reason for f in failures))
         return results
@@ -154,7 +155,7 @@ def _tell(found: CellState, count: str) -> None:
     if found.state == "done":
         terminal.out.print(f"done: {escape(printable(found.cell.name))} ({count})", soft_wrap=True)
     else:
-        terminal.failed(found.cell.name, f"{found.state}: {found.detail}", found.log)
+        terminal.failed(found.cell.name, found.detail, found.log)
 
 
 def _values(job: Job, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
@@ -170,7 +171,6 @@ def _values(job: Job, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
 
 
 def _returned(value: Any) -> JobReturn:
-    """A failure is a value, too: Hydra's sweepers would raise it, and drop the other results."""
     made = JobReturn()
     made.return_value, made.status = value, JobStatus.COMPLETED
     return made

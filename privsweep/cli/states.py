@@ -89,8 +89,8 @@ class Observer:
         if found.state not in ("stopped", "not run") or found.detail:
             return found
         cell = found.cell
-        how = ends.get(cell.job or "", "without a word").lower()
-        words = [f"job {cell.job} ended: {how}" if cell.job else "", _last_words(found.log)]
+        how = f": {ends[cell.job].lower()}" if cell.job and cell.job in ends else " without a result"
+        words = [f"job {cell.job} ended{how}" if cell.job else "", _last_words(found.log)]
         return CellState(cell, found.state, "; ".join(w for w in words if w), found.log)
 
     def _of_user(self, user: str) -> dict[str, tuple[str, str]] | None:

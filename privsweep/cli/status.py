@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs="*", metavar="table or key=value")
     parser.add_argument("--all", action="store_true", help=f"list every cell, not the first {_SHOWN} of a state")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     shown = sys.stdout.isatty()
     console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, highlight=False, markup=False, emoji=False)
     try:
@@ -130,8 +130,8 @@ def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bo
     for state in ORDER:
         own = [s for s in states if s.state == state]
         for s in own if whole else own[:_SHOWN]:
-            line = Text(f"  {state:8} ", _STYLES[state]).append(printable(s.cell.name))
-            console.print(line.append(f": {printable(s.detail)}", "default") if s.detail else line)
+            row = Text(f"  {state:8} ", _STYLES[state]).append(printable(s.cell.name))
+            console.print(row.append(f": {printable(s.detail)}", "default") if s.detail else row)
             if s.log and state in ("failed", "stopped"):
                 console.print(Text(f"{'':11}log: {printable(str(s.log))}"))
         if not whole and len(own) > _SHOWN:

@@ -195,7 +195,7 @@ def check_data(planned: SweepPlan) -> None:
     priors: dict[str, ImageSet | None] = {}
     for run in planned.missing:
         spec = run.spec
-        if spec.session.plan and not all(at_hand(d) for d in (spec.dataset, spec.prior) if d is not None):
+        if spec.session.plan and not all(map(at_hand, spec.contents)):
             continue
         key = signature({"dataset": spec.config["dataset"], "seed": spec.session.seed})
         rng = Rng(spec.session.seed)

@@ -54,7 +54,7 @@ def start(spec: RunSpec) -> None:
     device = spec.session.resolve_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    out.print(f"[bold]{_plain(title_of(spec.choices))}[/], seed {spec.session.seed}", soft_wrap=True)
+    out.print(f"[bold]{_plain(title_of(spec))}[/], seed {spec.session.seed}", soft_wrap=True)
     out.print(f"device: {device} ({_plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
         threat = spec.attack.threat
@@ -157,7 +157,7 @@ def table(planned: SweepPlan) -> int:
     """Lays a table out, writes it and shows it; the exit code."""
     assert planned.table is not None
     session = planned.runs[0].spec.session
-    given = planned.typed_but("experiment", "scale", "force", "cell", "wait", "fail_fast")
+    given = planned.typed_but("experiment", "scale", "force", "cell")
     folder = Store(session.output_dir).folder
     filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
     out.print(table_terminal(filled, out.width))

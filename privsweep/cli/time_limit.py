@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +27,10 @@ def time_limit() -> Iterator[None]:
     def ours(number: int, frame: FrameType | None) -> None:
         try:
             theirs(number, frame)
+        except subprocess.CalledProcessError as error:
+            if error.returncode < 0:  # scontrol had queued the job again, and was killed with it before it could say so
+                sys.exit(-1)
+            raise TimeLimit("SLURM did not queue the job again; the same command goes on from what is kept") from error
         except Exception as error:
             raise TimeLimit("the job's time is up; the same command goes on from what is kept") from error
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from privsweep.interface.data import Data, Domain, ImageSet, Tensors
+from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.randomness import Rng
@@ -64,7 +64,7 @@ def run(spec: RunSpec) -> Record:
         if stored and not spec.session.force:
             return {**stored, "reused": True}
         try:
-            with Heartbeat(store.root, sign, title_of(spec.choices)) as heartbeat:
+            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
                 return _run(spec, store, sign, heartbeat)
         except UserError:
             raise
@@ -147,6 +147,7 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
     if spec.prior is None:
         return data.prior
     prior = spec.prior.load(rng.child("prior"))
+    images_to_train_on(prior)
     if prior.domain.shape != data.domain.shape:
         remedy = "take data of the same kind"
         if isinstance(data.domain, Domain) and isinstance(prior.domain, Domain):
