@@ -49,10 +49,11 @@ class SweepPlan:
     typed: tuple[Override, ...] = ()  # on the command line
     hydra: Mapping[str, Any] = field(default_factory=dict)  # Hydra's own part of the first composition
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
+    backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
     def missing(self) -> list[PlannedRun]:
-        """Runs to do; the first of every distinct trained system comes first, so that none waits for another."""
+        """Runs to do; the first of every distinct trained system come first, so that none waits for another."""
         todo = [run for run in self.runs if run.missing]
         seen: set[str] = set()
         rank = {}
@@ -60,7 +61,8 @@ class SweepPlan:
             key = signature(run.spec.training_key(run.spec.session.resolve_device()))
             rank[run.name] = key in seen
             seen.add(key)
-        return sorted(todo, key=lambda run: rank[run.name])
+        ordered = sorted(todo, key=lambda run: rank[run.name])
+        return ordered[::-1] if self.backwards else ordered
 
     @property
     def swept(self) -> list[str]:
@@ -101,6 +103,11 @@ class SweepPlan:
 
     def records(self) -> dict[str, Record | None]:
         return {run.name: run.record for run in self.runs}
+
+    def shared(self) -> SweepPlan:
+        """From the other end where another process is at one of the runs: the two meet in the middle."""
+        store = Store(self.runs[0].spec.session.output_dir)
+        return replace(self, backwards=any(store.in_work(run.spec.signature) for run in self.missing))
 
     def looked_up(self) -> SweepPlan:
         """With the records that the store has by now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
-from privsweep.run.chunks import chunks, joined
+from privsweep.run.chunks import in_chunks
 from privsweep.run.heartbeat import Heartbeat
 from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
@@ -59,7 +59,7 @@ def run(spec: RunSpec) -> Record:
     store = Store(spec.session.output_dir)
     sign = spec.signature
     check_writable(store.root)
-    with store.lock(f"run-{sign}"):
+    with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
         stored = store.complete(sign)
         if stored and not spec.session.force:
             return {**stored, "reused": True}
@@ -70,7 +70,8 @@ def run(spec: RunSpec) -> Record:
             raise
         except (Exception, TimeLimit) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
+            with suppress(OSError):  # where the disk is full, the error says it
+                store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
             raise
 
 
@@ -101,11 +102,8 @@ def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
-            size, guesses = attack.victims_at_once(exposure.seen, exposure.known, device), []
-            for chunk in chunks(exposure, size, bench):
-                found = chunk.stored or attack(chunk.seen, chunk.known, prepared, bench, rng.child("attack"))
-                guesses.append(chunk.keep(found))
-            guess = joined(guesses)
+            size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
+            guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
     outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
     return file(spec, store, sign, outcome, bench)
 
