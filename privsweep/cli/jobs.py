@@ -29,7 +29,7 @@ from privsweep.run.compose import compose, searching
 from privsweep.run.hydra_settings import inside
 from privsweep.run.run import run
 from privsweep.store import sweeps
-from privsweep.store.store import check_writable
+from privsweep.store.store import Store, check_writable
 
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
@@ -42,7 +42,7 @@ def single(planned: SweepPlan) -> int:
     [spec] = [one.spec for one in planned.runs]
     if planned.hydra["callbacks"]:
         raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
-    check_writable(spec.session.output_dir)
+    ready(spec.session.output_dir)
     with _logging(planned.hydra):
         try:
             terminal.start(spec)
@@ -52,8 +52,10 @@ def single(planned: SweepPlan) -> int:
             raise
         except Exception as error:
             log.exception("the run failed")
-            terminal.complain(f"{type(error).__name__}: {error}")
-            traceback.print_exception(error)
+            full = terminal.no_room(spec.session.output_dir, error)
+            terminal.complain(full or f"{type(error).__name__}: {error}")
+            if not full:
+                traceback.print_exception(error)
             return FAILED
     return 0
 
@@ -64,9 +66,10 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     Failed runs are told as they fail. A launcher that loses a job raises; what the others filed is kept, and the
     caller looks it up. Raises UserError where the launcher cannot do what is asked.
     """
-    cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     session = planned.runs[0].spec.session
-    check_writable(session.output_dir)
+    ready(session.output_dir)
+    planned = planned.shared() if planned.table else planned
+    cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
     noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
@@ -77,6 +80,8 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
             raise
         except (Exception, SystemExit) as error:
             log.exception("the launcher gave up")
+            if full := terminal.no_room(session.output_dir, error):
+                return [full]
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             return [
                 f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
@@ -105,7 +110,8 @@ def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
         failure = Failure(str(error))
     except Exception as error:
         log.exception("the run failed")
-        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        reason = terminal.no_room(Path(cfg.output_dir), error) or f"{type(error).__name__}: {error}"
+        failure = Failure(reason, traceback.format_exc())
     terminal.failed(name if cells else " ".join(overrides), failure.reason, Path(own.runtime.output_dir, LOG))
     if cfg.fail_fast:
         sweeps.stop(noted)
@@ -159,6 +165,12 @@ def tell_failures(planned: SweepPlan) -> int:
     for state in found:
         terminal.failed(state.cell.name, state.detail, state.log)
     return len(found)
+
+
+def ready(output_dir: Path) -> None:
+    """Raises UserError where nothing can be written; removes what killed processes left."""
+    check_writable(output_dir)
+    Store(output_dir).tidy()
 
 
 @contextmanager

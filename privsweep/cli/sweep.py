@@ -51,10 +51,11 @@ class SweepPlan:
     hydra: Mapping[str, Any] = field(default_factory=dict)  # Hydra's own part of the first composition
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
     search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
+    backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
     def missing(self) -> list[PlannedRun]:
-        """Runs to do, each once; the first of every distinct trained system comes first, so that none waits."""
+        """Runs to do, each once; the first of every distinct trained system come first, so that none waits."""
         todo = list({run.spec.signature: run for run in reversed(self.runs) if run.missing}.values())[::-1]
         seen: set[str] = set()
         rank = {}
@@ -62,7 +63,8 @@ class SweepPlan:
             key = signature(run.spec.training_key(run.spec.session.resolve_device()))
             rank[run.name] = key in seen
             seen.add(key)
-        return sorted(todo, key=lambda run: rank[run.name])
+        ordered = sorted(todo, key=lambda run: rank[run.name])
+        return ordered[::-1] if self.backwards else ordered
 
     @property
     def swept(self) -> list[str]:
@@ -103,6 +105,11 @@ class SweepPlan:
 
     def records(self) -> dict[str, Record | None]:
         return {run.name: run.record for run in self.runs}
+
+    def shared(self) -> SweepPlan:
+        """From the other end where another process is at one of the runs: the two meet in the middle."""
+        store = Store(self.runs[0].spec.session.output_dir)
+        return replace(self, backwards=any(store.in_work(run.spec.signature) for run in self.missing))
 
     def looked_up(self) -> SweepPlan:
         """With the records that the store has by now."""
@@ -193,7 +200,7 @@ def check_data(planned: SweepPlan) -> None:
     priors: dict[str, ImageSet | None] = {}
     for run in planned.missing:
         spec = run.spec
-        if spec.session.plan and not all(at_hand(d) for d in (spec.dataset, spec.prior) if d is not None):
+        if spec.session.plan and not all(map(at_hand, spec.contents)):
             continue
         key = signature({"dataset": spec.config["dataset"], "seed": spec.session.seed})
         rng = Rng(spec.session.seed)

@@ -22,6 +22,7 @@ from privsweep.run.outcome import title_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.atomic import whole_file
 from privsweep.store.environment import processor
+from privsweep.store.full_disk import full_disk
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
 
@@ -57,7 +58,7 @@ def start(spec: RunSpec) -> None:
     device = spec.session.resolve_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    out.print(f"[bold]{_plain(title_of(spec.choices))}[/], seed {spec.session.seed}", soft_wrap=True)
+    out.print(f"[bold]{_plain(title_of(spec))}[/], seed {spec.session.seed}", soft_wrap=True)
     out.print(f"device: {device} ({_plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
         threat = spec.attack.threat
@@ -113,6 +114,32 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
 
 def _number(value: float | str | None) -> str:
     return "N/A" if value is None else f"{value:.4g}"
+
+
+def stopped(planned: SweepPlan | None) -> None:
+    """One line on what an interrupted command leaves, and how to go on."""
+    if planned is None:
+        complain("interrupted before anything ran")
+        return
+    now = planned.looked_up()
+    store = Store(now.runs[0].spec.session.output_dir)
+    left = [run for run in now.runs if not run.complete]
+    parts = sum(len([*store.partial(run.spec.signature).glob("[!.]*.safetensors")]) for run in left)
+    runs = "" if len(now.runs) == 1 else f"{len(now.runs) - len(left)} of {len(now.runs)} runs, "
+    complain(
+        f"interrupted; what was finished is kept in {store.root} ({runs}{parts} parts of a run): the same command goes "
+        "on from there"
+    )
+
+
+def no_room(output_dir: Path, error: BaseException) -> str | None:
+    """One line on a disk that is full, where the error came from that."""
+    if (said := full_disk(error)) is None:
+        return None
+    return (
+        f"output_dir={output_dir}: no room for results ({said}); what was finished before is kept: make room, and the "
+        "same command goes on from there"
+    )
 
 
 def table(planned: SweepPlan) -> int:

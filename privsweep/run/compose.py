@@ -160,6 +160,10 @@ def _nearest(key: str) -> str:
     except (HydraException, OmegaConfBaseException):
         keys = []
     hint = get_close_matches(key, keys, 1)
+    if key == "model.weights":  # what every choice may have, and one's own need not name
+        return "add weights: null to your model's YAML, or write +model.weights=..."
+    if hint == [key]:
+        return f"other choices of {key.partition('.')[0]} have it, this one has not; privsweep --cfg job lists its keys"
     return f"did you mean {hint[0]}?" if hint else "privsweep --cfg job lists the keys"
 
 

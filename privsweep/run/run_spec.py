@@ -13,7 +13,7 @@ from pydantic import Field
 
 from privsweep.defense.stack import Stack
 from privsweep.interface.component import Outside, component, marked, without
-from privsweep.interface.data import Architecture, Dataset
+from privsweep.interface.data import Architecture, Contents, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting, View
 from privsweep.interface.tracker import Tracker
@@ -82,6 +82,11 @@ class RunSpec:
     def parts(self) -> Mapping[str, Any]:
         """The components by their key in ``config``."""
         return {key: getattr(self, key) for key in GROUPS}
+
+    @property
+    def contents(self) -> list[Contents]:
+        """The components that read files."""
+        return [part for part in self.parts.values() if isinstance(part, Contents)]
 
     @cached_property
     def signature(self) -> str:

@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from privsweep.interface.errors import UserError
 from privsweep.store.atomic import read_json
+from privsweep.store.sealed import unsealed
+from privsweep.store.spoilt import SpoiltError
 from privsweep.store.store import Record
 
 _SIGN = "[0-9a-f]{12}"
@@ -94,10 +96,10 @@ def _measure(path: Path) -> tuple[int, float] | None:
 def record_in(path: Path) -> Record | None:
     """The record of a run or of a failure, as it lies there; None where it cannot be read."""
     try:
-        found = read_json(path / "record.json" if path.is_dir() else path)
-    except (OSError, ValueError):
+        found = unsealed(read_json(path / "record.json" if path.is_dir() else path))
+    except (OSError, ValueError, SpoiltError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("config"), dict) else None
+    return found if isinstance(found.get("config"), dict) else None
 
 
 def key_of(entry: Entry) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tiny import TINY
 
 from privsweep.cli import main as cli
 from privsweep.cli import store
-from privsweep.store.atomic import write_json
+from privsweep.store.sealed import sealed, write_sealed
 from privsweep.store.store import Store
 
 LOG = "2026-01-02_03-04-05-678901"
@@ -56,7 +56,7 @@ def run_in(root: Path) -> Path:
 
 def rewrite(folder: Path, **changes: Any) -> None:
     record = json.loads((folder / "record.json").read_text())
-    write_json(folder / "record.json", {**record, **changes})
+    write_sealed(folder / "record.json", {**record, **changes})
 
 
 def test_it_tells_sizes_counts_and_runs_by_choice(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +113,7 @@ def test_a_run_that_no_command_finds_any_more_is_superseded(
 ) -> None:
     record = json.loads((run_in(filled) / "record.json").read_text())
     change(record["config"])
-    (run_in(filled) / "record.json").write_text(json.dumps(record))
+    (run_in(filled) / "record.json").write_text(json.dumps(sealed(record)))
     assert store.main(["prune"]) == 0
     shown = capsys.readouterr().out
     assert (f"runs/{record['signature']}" in shown) == (
