@@ -70,7 +70,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     ready(session.output_dir)
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
-    _prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
+    prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
     noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
@@ -143,7 +143,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     return path
 
 
-def _prepare_launcher(target: str, wait: bool) -> None:
+def prepare_launcher(target: str, wait: bool) -> None:
     """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
     if target == SLURM:
         from privsweep.cli.slurm import JobArrays  # here, for it needs an extra

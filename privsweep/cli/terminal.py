@@ -29,13 +29,17 @@ from privsweep.table.fill import fill_table
 WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
 out = Console(width=WIDTH, highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
-SHOWN = 40  # runs listed by plan=true
 
 
 def complain(message: str) -> None:
     """One line an error, to stderr, without a traceback."""
     for line in message.splitlines():
         err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line, as it is, to the standard output."""
+    out.print(_plain(message), soft_wrap=True)
 
 
 def failed(name: str, reason: str, log: Path | None) -> None:
@@ -136,21 +140,6 @@ def no_room(output_dir: Path, error: BaseException) -> str | None:
         f"output_dir={output_dir}: no room for results ({said}); what was finished before is kept: make room, and the "
         "same command goes on from there"
     )
-
-
-def plan(planned: SweepPlan) -> None:
-    """What would run, and what is stored."""
-    todo = {run.name for run in planned.missing}
-    for run in planned.runs[:SHOWN]:
-        state = "to run" if run.name in todo else "stored"
-        if run.record and run.record["status"] != "complete":
-            state = f"{_plain(run.record['status'])} before, to run"
-        out.print(f"{run.spec.signature}  {state:8}  {_plain(' '.join(run.overrides))}", soft_wrap=True)
-    if len(planned.runs) > SHOWN:
-        out.print(f"... and {len(planned.runs) - SHOWN} more")
-    out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
-    for line in planned.absent:
-        err.print(f"left out: {_plain(line)}", soft_wrap=True)
 
 
 def table(planned: SweepPlan) -> int:
