@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
 from privsweep.cli.failure import Failure
+from privsweep.cli.go_on import go_on
 from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
@@ -37,7 +38,7 @@ LOG = "privsweep.log"  # in a job's folder
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 
 
-def single(planned: SweepPlan) -> int:
+def single(planned: SweepPlan, config_dir: str | None) -> int:
     """The one run of a plan; the exit code. Raises UserError."""
     [spec] = [one.spec for one in planned.runs]
     if planned.hydra["callbacks"]:
@@ -46,7 +47,8 @@ def single(planned: SweepPlan) -> int:
     with _logging(planned.hydra):
         try:
             terminal.start(spec)
-            terminal.finish(spec, run(spec))
+            record = run(spec)
+            terminal.finish(spec, record, go_on(spec, record, planned.typed, config_dir))
         except UserError as error:
             log.error("%s", error)
             raise

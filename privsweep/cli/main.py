@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             _no_strange_flags(args)
             planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+            terminal.brought(planned)
             many = args.multirun or planned.table is not None
             if many:
                 sweep.check_data(planned)
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 plan.show(planned)
                 return 0
             if not many:
-                return jobs.single(planned)
+                return jobs.single(planned, args.config_dir)
             if planned.search:
                 return search.run(planned, args.config_dir)
             if planned.missing:
