@@ -50,6 +50,10 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
 
 
 def _trains(spec: RunSpec) -> bool:
-    """Whether the defence goes with the model: a private step needs examples that do not meet in a normalisation."""
+    """Whether there is a training to defend, and the defence goes with the model: no example of a private step may meet
+    the others in a normalisation.
+    """
+    if spec.fl_setting.training_calls <= {"model"}:
+        return False
     needs_dp_sgd = spec.attack.observes in (Predictions, Release, Trials)
     return not (needs_dp_sgd and getattr(spec.model, "norm", "none") == "batch")

@@ -86,7 +86,14 @@ def _offers(chosen: Mapping[Choice, str], named: set[str], read: Read) -> tuple[
                 further = [(key, str(one)) for one in (value if isinstance(value, list) else [value])]
                 roots |= dict.fromkeys(further, offer.root)
                 queue += further
-    return groups + values, {group: name for group, name in roots if group != "defense"}
+    choices = {group: name for group, name in roots if group != "defense"}
+    meant = {(offer.source, offer.key): offer.value for offer in groups}
+    fitting = []
+    for offer in values:
+        group = offer.key.partition(".")[0]
+        if meant.get((offer.source, group), choices.get(group)) == choices.get(group):  # of a choice that was made
+            fitting.append(offer)
+    return groups + fitting, choices
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:

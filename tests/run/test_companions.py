@@ -87,6 +87,10 @@ def test_a_defence_of_collaborative_inference_brings_it(name: str, composed: Com
         ("attack=rmia dataset.prior_size=300", ""),
         ("fl_setting=collaborative_inference attack=shadow_inversion model=lenet", ""),
         ("defense=[single_noise] attack=none", f"fl_setting=collaborative_inference {A_CLIENT}"),
+        (
+            "defense=[single_noise] attack=none model=smlp",
+            "fl_setting=collaborative_inference fl_setting.epochs=30 fl_setting.augment=none",
+        ),
         ("attack=rmia fl_setting=split", "model=lenet dataset.prior_size=400 attack.shadows=16"),
         ("attack=generative_decoder model=alexnet fl_setting.cut=pool1", "fl_setting=split dataset.prior_size=400"),
         ("attack=prior_mean fl_setting=split model=lenet fl_setting.capture={mode:train}", "dataset.prior_size=400"),
