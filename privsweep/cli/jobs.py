@@ -30,7 +30,7 @@ from privsweep.run.compose import compose, searching
 from privsweep.run.hydra_settings import inside
 from privsweep.run.run import run
 from privsweep.store import sweeps
-from privsweep.store.store import check_writable
+from privsweep.store.store import Store, check_writable
 
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
@@ -43,7 +43,7 @@ def single(planned: SweepPlan, config_dir: str | None) -> int:
     [spec] = [one.spec for one in planned.runs]
     if planned.hydra["callbacks"]:
         raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
-    check_writable(spec.session.output_dir)
+    ready(spec.session.output_dir)
     with _logging(planned.hydra):
         try:
             terminal.start(spec)
@@ -54,8 +54,10 @@ def single(planned: SweepPlan, config_dir: str | None) -> int:
             raise
         except Exception as error:
             log.exception("the run failed")
-            terminal.complain(f"{type(error).__name__}: {error}")
-            traceback.print_exception(error)
+            full = terminal.no_room(spec.session.output_dir, error)
+            terminal.complain(full or f"{type(error).__name__}: {error}")
+            if not full:
+                traceback.print_exception(error)
             return FAILED
     return 0
 
@@ -66,10 +68,11 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     Failed runs are told as they fail. A launcher that loses a job raises; what the others filed is kept, and the
     caller looks it up. Raises UserError where the launcher cannot do what is asked.
     """
-    cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     session = planned.runs[0].spec.session
-    check_writable(session.output_dir)
-    _prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
+    ready(session.output_dir)
+    planned = planned.shared() if planned.table else planned
+    cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
+    prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
     noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
@@ -79,6 +82,8 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
             raise
         except (Exception, SystemExit) as error:
             log.exception("the launcher gave up")
+            if full := terminal.no_room(session.output_dir, error):
+                return [full]
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             return [
                 f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
@@ -107,7 +112,8 @@ def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
         failure = Failure(str(error))
     except Exception as error:
         log.exception("the run failed")
-        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        reason = terminal.no_room(Path(cfg.output_dir), error) or f"{type(error).__name__}: {error}"
+        failure = Failure(reason, traceback.format_exc())
     terminal.failed(name if cells else " ".join(overrides), failure.reason, Path(own.runtime.output_dir, LOG))
     if cfg.fail_fast:
         sweeps.stop(noted)
@@ -139,7 +145,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     return path
 
 
-def _prepare_launcher(target: str, wait: bool) -> None:
+def prepare_launcher(target: str, wait: bool) -> None:
     """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
     if target == SLURM:
         from privsweep.cli.slurm import JobArrays  # here, for it needs an extra
@@ -161,6 +167,12 @@ def tell_failures(planned: SweepPlan) -> int:
     for state in found:
         terminal.failed(state.cell.name, state.detail, state.log)
     return len(found)
+
+
+def ready(output_dir: Path) -> None:
+    """Raises UserError where nothing can be written; removes what killed processes left."""
+    check_writable(output_dir)
+    Store(output_dir).tidy()
 
 
 @contextmanager

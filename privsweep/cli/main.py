@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from privsweep.cli.interrupts import INTERRUPTED, TERMINATED, Terminated, terminable
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import explain, searching
+
+if TYPE_CHECKING:
+    from privsweep.cli.sweep import SweepPlan
 
 FAILED, REFUSED = 1, 2  # exit codes
 
@@ -20,40 +26,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: plans the run, the sweep or the table, then runs what is not stored.
 
     Without ``arguments``, those of the shell count. Exit codes: 0 all done, 1 something failed or is missing, 2 the
-    request was refused.
+    request was refused, 130 and 143 it was interrupted by Ctrl-C or SIGTERM.
     """
     parser = get_args_parser()
     args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
+    logging.raiseExceptions = False  # a log that a full disk does not take is not worth a traceback
+    planned: SweepPlan | None = None
     try:
-        if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
-            return _show(args, parser)
-        from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
+        with terminable():
+            if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
+                return _show(args, parser)
+            from privsweep.cli import jobs, plan, search, sweep, terminal  # here, for help need not wait for them
 
-        _no_strange_flags(args)
-        planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
-        terminal.brought(planned)
-        many = args.multirun or planned.table is not None
-        if many:
-            sweep.check_data(planned)
-        if planned.runs[0].spec.session.plan:
-            terminal.plan(planned)
-            return 0
-        if not many:
-            return jobs.single(planned, args.config_dir)
-        if planned.missing:
-            complaints = jobs.launch(planned, args.config_dir)
-            for complaint in complaints:
-                terminal.complain(complaint)
-            if not planned.runs[0].spec.session.wait:
-                return FAILED if complaints else 0
-            planned = planned.looked_up()
-        code = terminal.table(planned) if planned.table else terminal.summarise(planned)
-        return FAILED if jobs.tell_failures(planned) else code
+            _no_strange_flags(args)
+            planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+            terminal.brought(planned)
+            many = args.multirun or planned.table is not None
+            if many:
+                sweep.check_data(planned)
+            if planned.runs[0].spec.session.plan:
+                plan.show(planned)
+                return 0
+            if not many:
+                return jobs.single(planned, args.config_dir)
+            if planned.search:
+                return search.run(planned, args.config_dir)
+            if planned.missing:
+                complaints = jobs.launch(planned, args.config_dir)
+                for complaint in complaints:
+                    terminal.complain(complaint)
+                if not planned.runs[0].spec.session.wait:
+                    return FAILED if complaints else 0
+                planned = planned.looked_up()
+            code = terminal.table(planned) if planned.table else terminal.summarise(planned)
+            return FAILED if jobs.tell_failures(planned) else code
     except UserError as error:
         from privsweep.cli.terminal import complain
 
         complain(str(error))
         return REFUSED
+    except KeyboardInterrupt as stop:
+        from privsweep.cli.terminal import stopped
+
+        stopped(planned)
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except OSError as error:
+        from privsweep.cli.terminal import complain, no_room
+
+        full = planned and no_room(planned.runs[0].spec.session.output_dir, error)
+        if not full:
+            raise
+        complain(full)
+        return FAILED
 
 
 def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

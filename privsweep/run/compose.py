@@ -150,6 +150,8 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
         remedy = f"did you mean {hint[0]}? choices: " if hint else "choose one of: "
         if choice == "submitit_slurm":
             return f"{group}={choice}: the SLURM launcher is not installed; run: pip install 'privsweep[slurm]'"
+        if f"{group}={choice}" == "hydra/sweeper=optuna":
+            return f"{group}={choice}: Optuna's sweeper is not installed; run: pip install 'privsweep[optuna]'"
         return f"{group}={choice}: no such choice; {remedy}{', '.join(offered)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("struct" in text or "not in" in text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,12 +17,14 @@ from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
-from privsweep.run.chunks import chunks, joined
+from privsweep.run.chunks import in_chunks
 from privsweep.run.heartbeat import Heartbeat
 from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
+from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
+from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.store import Record, Store, check_writable
 
 log = logging.getLogger(__name__)
@@ -59,19 +61,22 @@ def run(spec: RunSpec) -> Record:
     store = Store(spec.session.output_dir)
     sign = spec.signature
     check_writable(store.root)
-    with store.lock(f"run-{sign}"):
+    with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
         stored = store.complete(sign)
         if stored and not spec.session.force:
             return {**stored, "reused": True}
         try:
             with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
-                return _run(spec, store, sign, heartbeat)
+                record = _run(spec, store, sign, heartbeat)
         except UserError:
             raise
         except (Exception, TimeLimit) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
+            with suppress(OSError):  # where the disk is full, the error says it
+                store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
             raise
+    track(spec, record, store)
+    return record
 
 
 def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record:
@@ -81,6 +86,7 @@ def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record
     # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
     device = session.resolve_device()
+    peak = PeakMemory(device)
     rng = Rng(session.seed)
     bench = Workbench(device, store, sign, heartbeat)
     clock = Clock()
@@ -101,12 +107,9 @@ def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
-            size, guesses = attack.victims_at_once(exposure.seen, exposure.known, device), []
-            for chunk in chunks(exposure, size, bench):
-                found = chunk.stored or attack(chunk.seen, chunk.known, prepared, bench, rng.child("attack"))
-                guesses.append(chunk.keep(found))
-            guess = joined(guesses)
-    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
+            size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
+            guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
+    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 

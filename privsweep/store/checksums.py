@@ -8,7 +8,7 @@ from typing import Any
 
 from privsweep.interface.data import Contents, DataFiles
 from privsweep.interface.errors import AbsentError
-from privsweep.store.atomic import read_json, write_json
+from privsweep.store.sealed import read_sealed, write_sealed
 from privsweep.store.store import Store
 
 FILE = "checksums.json"
@@ -52,17 +52,13 @@ class Checksums:
                 notes["last"][files.name] = checksum
                 if time.time_ns() - files.changed_ns > SETTLED_NS:
                     notes["places"][files.place] = place
-                write_json(self.root / FILE, notes)
+                write_sealed(self.root / FILE, notes)
         except OSError:  # somebody else's results, that may only be read
             return
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """What is noted; a file that is spoilt counts for nothing, for all in it can be computed again."""
-        try:
-            found = read_json(self.root / FILE)
-        except (OSError, ValueError):
-            found = None
-        notes = found if isinstance(found, dict) else {}
+        notes = read_sealed(self.root / FILE) or {}
         places, last = (part if isinstance(part := notes.get(name), dict) else {} for name in ("places", "last"))
         return {"places": places, "last": {k: v for k, v in last.items() if isinstance(v, str)}}
 

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from privsweep.store.spoilt import say
+
 FILE = "images.npz"
 Array = np.ndarray[Any, Any]
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _LARGEST = 1 << 22  # bytes of one image that is read for a preview
 
 
@@ -30,16 +33,22 @@ def save_images(folder: Path, originals: Array | None, reconstructions: Array, a
 
 
 def load_images(folder: Path, answer: str | None = None) -> tuple[Array | None, Array] | None:
-    """Originals, None where nobody has them, and reconstructions, uint8 ``[V, N, C, H, W]``; None: the run kept none.
+    """Originals, None where nobody has them, and reconstructions, uint8 ``[V, N, C, H, W]``.
+
+    None: the run kept none, or none that can be read.
 
     answer: one of several, by name; None: that which the attack stands by.
     """
     path = folder / FILE
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        name = "reconstructions" if answer is None else f"reconstructions_{answer}"
-        return (file.get("originals"), file[name]) if name in file else None
+    name = "reconstructions" if answer is None else f"reconstructions_{answer}"
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return (file.get("originals"), file[name]) if name in file else None
+    except _UNREADABLE as error:
+        say(f"{path}: cannot be read ({error}); left out")
+        return None
 
 
 def first_images(folder: Path, most: int) -> list[Array] | None:
@@ -47,12 +56,11 @@ def first_images(folder: Path, most: int) -> list[Array] | None:
 
     The rest of the file is not read. None where there are no images, or none that can be read.
     """
-    spoilt = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
         with zipfile.ZipFile(folder / FILE) as file:
             names = [name for name in ("originals.npy", "reconstructions.npy") if name in file.namelist()]
             found = [_first(file, name, most) for name in names]
-    except spoilt:
+    except _UNREADABLE:
         return None
     alike = len({images.shape for images in found}) == 1
     return found if alike and names[-1] == "reconstructions.npy" else None
