@@ -14,6 +14,7 @@ from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import build
 from privsweep.run.compose import Composition, compose, parse, searching
+from privsweep.run.overrides import product
 from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import at_hand
@@ -88,17 +89,6 @@ class SweepPlan:
         return replace(self, runs=[replace(run, record=_record(run.spec)) for run in self.runs])
 
 
-def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
-    """The product of the swept values, in the order of Hydra's basic sweeper."""
-    product: list[tuple[str, ...]] = [()]
-    for override in typed:
-        values = [str(override.input_line)]
-        if override.is_sweep_override():
-            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        product = [(*done, value) for done in product for value in values]
-    return product
-
-
 def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> SweepPlan:
     """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit.
 
@@ -107,7 +97,9 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
     """
     with searching(config_dir):
         typed = tuple(parse(overrides))
-        combinations = expand(typed) if multirun else [tuple(overrides)]
+        if any(key_of(o) == "cell" for o in typed):
+            raise UserError("cell: is set by privsweep itself; to run some columns of a table, type 'only=[a,b]'")
+        combinations = product(typed) if multirun else [tuple(overrides)]
         first = compose(without_parameters(combinations[0]))
         running = running and first.config["plan"] is not True
         if first.config.get("table"):
@@ -156,7 +148,7 @@ def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
         spec = build(composed, fetch)
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
-        raise type(error)("\n".join(prefix + line for line in str(error).splitlines())) from error
+        raise type(error)(*(prefix + line for line in error.args)) from error
     return PlannedRun(name, composed.overrides, spec, _record(spec))
 
 

@@ -18,9 +18,10 @@ from privsweep.interface.roles import Attack, Setting
 from privsweep.model.checkpoint import FromCheckpoint, split_weights
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
+from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
-from privsweep.run.trust import check_component
+from privsweep.run.trust import check_component, walk
 
 ROLES = {"dataset": Dataset, "prior": Dataset, "model": Architecture, "fl_setting": Setting, "attack": Attack}
 
@@ -43,11 +44,11 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
             complaints.extend(_lacking(key, node, made))
             return made
         except UserError as error:
-            complaints.append(str(error))
+            complaints.extend(error.args)
         except InstantiationException as error:
             complaints.extend(_complaints(key, node, error))
         except ValidationError as error:
-            complaints.extend(_lines(key, error))
+            complaints.extend(faults(key, node, error))
         return None
 
     plain, checkpoint = split_weights(config.get("model"))
@@ -63,7 +64,7 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
         if config.get(key) is None:
             complaints.append(f"{key}=null: must be chosen; privsweep --help lists the choices")
     if complaints:
-        raise UserError("\n".join(complaints))
+        raise UserError(*complaints)
     spec = RunSpec(
         **parts,
         defense=Stack(defenses),
@@ -74,7 +75,7 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
     )
     refusal = refuse(spec)
     if refusal:
-        raise UserError("\n".join(refusal))
+        raise UserError(*refusal)
     session.resolve_device()
     return spec
 
@@ -94,21 +95,8 @@ def _complaints(key: str, node: Any, error: InstantiationException) -> list[str]
         if isinstance(cause, UserError):
             return [str(cause)]
         if isinstance(cause, ValidationError):
-            inner = str(error).rsplit("full_key: ", 1)
-            return _lines(inner[1].strip() if len(inner) > 1 else key, cause)
+            inner = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else key
+            own = node if inner == key else next((n for path, n in walk(node, key) if path == inner), None)
+            return faults(inner, own, cause)  # of this component, or of one within it
         cause = cause.__cause__
     return [f"{key}={node.get('_target_')}: {str(error).splitlines()[0]}"]
-
-
-def _lines(key: str, error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        path = ".".join(str(part) for part in (key, *problem["loc"]) if part != "")
-        if problem["type"] == "unexpected_keyword_argument":
-            lines.append(f"{path}: no such key; privsweep --cfg job lists the keys")
-        elif problem["type"].startswith("missing"):
-            lines.append(f"{path}: has no value; set it")
-        else:
-            message = problem["msg"]
-            lines.append(f"{path}={problem['input']}: {message[:1].lower()}{message[1:]}")
-    return lines

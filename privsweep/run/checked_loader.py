@@ -9,14 +9,15 @@ from typing import Any, NoReturn
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.resolvers import oc
 
 from privsweep.interface.errors import UserError
+from privsweep.run.config_files import ConfigFiles
 from privsweep.run.hydra_settings import check_hydra, inside
+from privsweep.run.overrides import check_overrides, parsed
 
 # What only a job learns: while the rest is resolved, these stand in its place.
 NUMBER, ID, FOLDER = 918273645, "<hydra.job.id>", "<hydra.runtime.output_dir>"
@@ -26,12 +27,14 @@ LATE = {str(NUMBER): "${hydra.job.num}", ID: "${hydra.job.id}", FOLDER: "${hydra
 class CheckedLoader(ConfigLoaderImpl):
     """Launchers carry it to their jobs, so that a job on a cluster checks what it composes there, too.
 
-    ``output_dir`` is where results go when the command line does not say otherwise.
+    ``defaults`` is conf/config.yaml: its keys, and where results go when the command line does not say otherwise.
     """
 
-    def __init__(self, config_search_path: ConfigSearchPath, output_dir: str):
+    def __init__(self, config_search_path: ConfigSearchPath, defaults: Mapping[str, Any]):
         super().__init__(config_search_path)
-        self.output_dir = output_dir
+        self.repository = ConfigFiles(config_search_path)
+        self.output_dir = defaults["output_dir"]
+        self.keys = defaults.keys() - {"defaults", "hydra"}
 
     def load_configuration(
         self,
@@ -42,13 +45,18 @@ class CheckedLoader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """As Hydra does, and raises UserError for what could run code or write elsewhere."""
+        given = parsed(overrides, self)
+        check_overrides(given, self.repository, self.keys, several=run_mode == RunMode.MULTIRUN)
         with without_environment():
             try:
                 cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
             except KeyError as error:
                 raise UserError(f"hydra.job.env_copy={error.args[0]}: is not set here; set it first") from error
+            except (AttributeError, TypeError, ValueError, RecursionError) as error:  # of Hydra, for odd values
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise UserError(f"{' '.join(overrides)}: cannot be composed ({reason}); correct the values") from error
             output_dir = self.output_dir if config_name else os.curdir  # --hydra-help composes no more than Hydra's own
-            settle(cfg, OverridesParser.create().parse_overrides(overrides), output_dir)
+            settle(cfg, given, output_dir)
         return cfg
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
