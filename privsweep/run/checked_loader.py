@@ -15,8 +15,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.resolvers import oc
 
 from privsweep.interface.errors import UserError
-from privsweep.run.config_files import ConfigFiles
 from privsweep.run.hydra_settings import check_hydra, inside
+from privsweep.run.kept_files import KeptFiles
 from privsweep.run.overrides import check_overrides, parsed
 
 # What only a job learns: while the rest is resolved, these stand in its place.
@@ -32,7 +32,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath, defaults: Mapping[str, Any]):
         super().__init__(config_search_path)
-        self.repository = ConfigFiles(config_search_path)
+        self.repository = KeptFiles(config_search_path)
         self.output_dir = defaults["output_dir"]
         self.keys = defaults.keys() - {"defaults", "hydra"}
 
