@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,44 @@ from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import run
+from privsweep.run.run import Loaded, load, run
 from privsweep.store.store import check_writable
 
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
 
 
-def single(planned: SweepPlan) -> int:
+def check_places(planned: SweepPlan, many: bool) -> None:
+    """Raises UserError where results or logs cannot be written, or callbacks would not be called."""
+    hydra = planned.hydra
+    if hydra["callbacks"] and not many:
+        raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
+    here, sweep = Path(hydra["run"]["dir"]), Path(hydra["sweep"]["dir"])
+    places = [("hydra.run.dir", here)]
+    if many:
+        places = [("hydra.sweep.dir", sweep), ("hydra.sweep.subdir", sweep / str(hydra["sweep"]["subdir"]))]
+    for name, handler in hydra["job_logging"].get("handlers", {}).items():
+        key, file = f"hydra.job_logging.handlers.{name}.filename", handler.get("filename")
+        if not many and file and (folder := Path(os.path.abspath(file)).parent) != Path(os.path.abspath(here)):
+            if not folder.is_dir():
+                raise UserError(f"{key}={file}: there is no such folder; make it, or choose another")
+            places.append((key, folder))
+    check_writable(planned.runs[0].spec.session.output_dir, places)
+
+
+def ready(planned: SweepPlan) -> Loaded | None:
+    """What the one run of a plan works on; None where it is stored. Raises UserError before anything is written."""
+    [one] = planned.runs
+    return load(one.spec) if one.missing else None
+
+
+def single(planned: SweepPlan, loaded: Loaded | None) -> int:
     """The one run of a plan; the exit code. Raises UserError."""
     [spec] = [one.spec for one in planned.runs]
-    if planned.hydra["callbacks"]:
-        raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
-    check_writable(spec.session.output_dir)
-    with _logging(planned.hydra):
+    with _logging(planned.hydra) if loaded else nullcontext():  # a stored one is shown, and nothing is written
         try:
             terminal.start(spec)
-            terminal.finish(spec, run(spec))
+            terminal.finish(spec, run(spec, loaded))
         except UserError as error:
             log.error("%s", error)
             raise
@@ -53,7 +75,6 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     A launcher that loses a job raises; what the others filed is kept, and the caller looks it up.
     """
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
-    check_writable(planned.runs[0].spec.session.output_dir)
     with searching(config_dir) as hydra:
         try:
             batches = hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
@@ -90,8 +111,14 @@ def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> str | None:
 @contextmanager
 def _logging(hydra: Mapping[str, Any]) -> Iterator[None]:
     """As in a job of Hydra's: a log file in a folder of its own, which keeps tracebacks, and the variables set."""
-    Path(hydra["runtime"]["output_dir"]).mkdir(parents=True, exist_ok=True)
+    folder = Path(hydra["runtime"]["output_dir"])
+    folder.mkdir(parents=True, exist_ok=True)
     own = OmegaConf.create({"logging": hydra["job_logging"], "verbose": hydra["verbose"]})
-    configure_log(own.logging, own.verbose)
+    try:
+        configure_log(own.logging, own.verbose)
+    except ValueError as error:
+        with suppress(OSError):
+            folder.rmdir()
+        raise UserError(f"hydra.job_logging: cannot be set up ({error.__cause__ or error}); correct it") from error
     with env_override(hydra["job"]["env_set"]):
         yield

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import explain, searching
 
@@ -22,33 +25,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without ``arguments``, those of the shell count. Exit codes: 0 all done, 1 something failed or is missing, 2 the
     request was refused.
     """
-    parser = get_args_parser()
-    args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
     try:
-        if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
-            return _show(args, parser)
-        from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
-
-        _no_strange_flags(args)
-        planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
-        many = args.multirun or planned.table is not None
-        if many:
-            sweep.check_data(planned)
-        if planned.runs[0].spec.session.plan:
-            terminal.plan(planned)
-            return 0
-        if not many:
-            return jobs.single(planned)
-        if planned.missing:
-            for complaint in jobs.launch(planned, args.config_dir):
-                terminal.complain(complaint)
-            planned = planned.looked_up()
-        return terminal.table(planned) if planned.table else terminal.summarise(planned)
+        return _main(arguments)
     except UserError as error:
         from privsweep.cli.terminal import complain
 
         complain(str(error))
         return REFUSED
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = one_line(get_args_parser(), "privsweep")
+    args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
+    if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
+        return _show(args, parser)
+    from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
+    from privsweep.store.checksums import postponed
+
+    _no_strange_flags(args)
+    with postponed():  # a request that is refused has written nothing
+        planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+        many = args.multirun or planned.table is not None
+        plan_only = planned.runs[0].spec.session.plan
+        if many:
+            sweep.check_data(planned)
+        loaded = None if plan_only or many else jobs.ready(planned)
+        if not plan_only and planned.missing:
+            jobs.check_places(planned, many)
+    if plan_only:
+        terminal.plan(planned)
+        return 0
+    if not many:
+        return jobs.single(planned, loaded)
+    if planned.missing:
+        for complaint in jobs.launch(planned, args.config_dir):
+            terminal.complain(complaint)
+        planned = planned.looked_up()
+    return terminal.table(planned) if planned.table else terminal.summarise(planned)
 
 
 def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -60,11 +73,14 @@ def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             elif args.hydra_help:
                 hydra.hydra_help("config", parser, args)
             elif args.cfg:
-                hydra.show_cfg("config", args.overrides, args.cfg, args.package, args.resolve)
+                with redirect_stderr(StringIO()):  # Hydra's own words for a package that is not there
+                    hydra.show_cfg("config", args.overrides, args.cfg, args.package, args.resolve)
             elif args.shell_completion:
                 hydra.shell_completion("config", args.overrides)
             else:
                 hydra.show_info(args.info, "config", args.overrides)
+        except SystemExit as stop:
+            raise UserError(f"--package={args.package}: no such part; --cfg {args.cfg} shows all of them") from stop
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(explain(error, args.overrides)) from error
     return 0
@@ -73,6 +89,8 @@ def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _no_strange_flags(args: argparse.Namespace) -> None:
     if args.experimental_rerun:
         raise UserError("--experimental-rerun: would unpickle a file; run the command again, stored runs are reused")
+    if args.run and args.multirun:
+        raise UserError("--run: is one run and --multirun a sweep; leave one of them out")
     for flag in ("config_path", "config_name"):
         if getattr(args, flag):
             raise UserError(f"--{flag.replace('_', '-')}: is fixed; bring your own choices with --config-dir")

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from privsweep.cli import sweep
+from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 from privsweep.report.html import page
@@ -35,20 +36,24 @@ def main() -> None:
     )
     parser.add_argument("arguments", nargs="*", metavar="table or key=value")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
-    given = parser.parse_args()
+    try:
+        given = one_line(parser, "privsweep-report").parse_args()
+        _main(given)
+    except UserError as error:
+        for line in error.args:
+            print(line, file=sys.stderr)
+        sys.exit(2)
+
+
+def _main(given: argparse.Namespace) -> None:
     tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
     overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
     shown = sys.stdout.isatty()
     console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, highlight=False, markup=False, emoji=False)
-    try:
-        if tables:
-            codes = [_report(name, overrides, given.config_dir, console) for name in tables]
-            sys.exit(max(codes))
-        _tell(console, everything(overrides, given.config_dir))
-    except UserError as error:
-        for line in str(error).splitlines():
-            print(printable(line), file=sys.stderr)
-        sys.exit(2)
+    if tables:
+        codes = [_report(name, overrides, given.config_dir, console) for name in tables]
+        sys.exit(max(codes))
+    _tell(console, everything(overrides, given.config_dir))
 
 
 def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:

@@ -17,7 +17,7 @@ from privsweep.run.compose import Composition, compose, parse, searching
 from privsweep.run.overrides import product
 from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
-from privsweep.store.checksums import at_hand
+from privsweep.store.checksums import at_hand, postponed
 from privsweep.store.store import Record, Store, signature
 from privsweep.table.spec import Table
 
@@ -180,7 +180,8 @@ def check_data(planned: SweepPlan) -> None:
 
 def stored(experiment: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> SweepPlan:
     """A table and the records that the store has for it; nothing is run."""
-    made = plan([f"experiment={experiment}", *overrides], config_dir, multirun=False, running=False)
+    with postponed():
+        made = plan([f"experiment={experiment}", *overrides], config_dir, multirun=False, running=False)
     if made.table is None:
         raise UserError(f"experiment={experiment}: is no table; choose one that has rows and columns")
     return made

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from privsweep.interface.printable import shown
+
 
 def faults(key: str, node: Any, error: ValidationError) -> list[str]:
     """The lines on the component that ``node`` states under ``key``."""
@@ -41,9 +43,3 @@ def _line(path: str, problems: Sequence[ErrorDetails]) -> str:
     said = [problem["msg"] for problem in problems]
     message = said[0] + "".join(f", or {other[:1].lower()}{other[1:]}" for other in said[1:])
     return f"{path}={shown(first['input'])}: {message[:1].lower()}{message[1:]}"
-
-
-def shown(value: Any) -> str:
-    """A value as one would type it, and no more of it than fits into a line."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"

@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from privsweep.interface.errors import UserError
-from privsweep.run.faults import shown
+from privsweep.interface.printable import shown
 from privsweep.run.logging_settings import check_logging
 from privsweep.run.overrides import NOTES
 from privsweep.run.trust import INSTANTIATION, class_of, trusted, walk

@@ -11,6 +11,7 @@ from privsweep.run.compose import compose as _compose
 from privsweep.run.compose import searching
 from privsweep.run.run import run
 from privsweep.run.run_spec import RunSpec
+from privsweep.store.checksums import postponed
 from privsweep.store.store import Record, Store
 
 
@@ -19,7 +20,7 @@ def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
 
     ``config_dir`` holds choices of your own. Raises UserError.
     """
-    with searching(config_dir):
+    with searching(config_dir), postponed():
         return build(_compose(overrides), fetch=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from privsweep.interface.errors import UserError
-from privsweep.run.faults import shown
+from privsweep.interface.printable import shown
 from privsweep.run.trust import walk
 
 KNOWN = {  # section of a logging configuration: its keys

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from privsweep.interface.errors import UserError
-from privsweep.run.faults import shown
+from privsweep.interface.printable import shown
 
 SEVERAL = "defense"  # the group of which several can be chosen
 FURTHER = ("table", "figure", "prior")  # keys that conf/config.yaml does not state

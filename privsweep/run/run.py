@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -53,40 +53,61 @@ def stretch(clock: Clock, name: str, bench: Workbench, title: str) -> Iterator[N
     clock.seconds[name] += bench.earlier
 
 
-def run(spec: RunSpec) -> Record:
-    """Trains, exposes, attacks, scores and files; a stored record is returned as it is, unless forced."""
-    store = Store(spec.session.output_dir)
-    sign = spec.signature
-    check_writable(store.root)
-    with store.lock(f"run-{sign}"):
-        stored = store.complete(sign)
-        if stored and not spec.session.force:
-            return {**stored, "reused": True}
-        try:
-            return _run(spec, store, sign)
-        except UserError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
-            raise
+@dataclass(frozen=True)
+class Loaded:
+    """What a run works on, on its device, after all checks."""
+
+    data: Data
+    prior: ImageSet | None
+    seconds: float
 
 
-def _run(spec: RunSpec, store: Store, sign: str) -> Record:
-    session, setting, attack = spec.session, spec.fl_setting, spec.attack
+def load(spec: RunSpec) -> Loaded:
+    """Loads the data and checks that everything fits them; raises UserError, and writes nothing."""
+    session = spec.session
     if session.threads:
         torch.set_num_threads(session.threads)
     # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
-    device = session.resolve_device()
-    rng = Rng(session.seed)
-    bench = Workbench(device, store, sign)
-    clock = Clock()
-
+    rng, clock = Rng(session.seed), Clock()
     with clock("load"):
-        data = spec.dataset.load(rng.child("dataset")).to(device)
+        data = spec.dataset.load(rng.child("dataset")).to(session.resolve_device())
         prior = prior_of(spec, data, rng)
     check_with_data(spec, data, prior, rng)
+    return Loaded(data, prior, clock.seconds["load"])
+
+
+def run(spec: RunSpec, loaded: Loaded | None = None) -> Record:
+    """Trains, exposes, attacks, scores and files; a stored record is returned as it is, unless forced.
+
+    ``loaded``: what ``load`` gave for it, if that was called. Raises UserError.
+    """
+    store = Store(spec.session.output_dir)
+    sign = spec.signature
+    if (stored := store.complete(sign)) and not spec.session.force:
+        return {**stored, "reused": True}
+    try:
+        loaded = loaded or load(spec)
+        check_writable(store.root)
+        with store.lock(f"run-{sign}"):
+            if (stored := store.complete(sign)) and not spec.session.force:
+                return {**stored, "reused": True}
+            return _run(spec, store, sign, loaded)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
+        raise
+
+
+def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded) -> Record:
+    setting, attack = spec.fl_setting, spec.attack
+    device = spec.session.resolve_device()
+    rng = Rng(spec.session.seed)
+    bench = Workbench(device, store, sign)
+    data, prior, clock = loaded.data, loaded.prior, Clock()
+    clock.seconds["load"] = loaded.seconds
     schedule = setting.schedule(data, rng)
     defense = spec.defense.bind(schedule)
     with clock("train"), bench.phase("training"):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from privsweep.interface.errors import UserError
-from privsweep.run.faults import shown
+from privsweep.interface.printable import shown
 
 COMPONENTS = ("dataset", "model", "fl_setting", "attack")
 OPTIONAL = ("prior",)
