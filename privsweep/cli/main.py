@@ -12,11 +12,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from privsweep.cli.one_line import one_line
+from privsweep.cli.one_line import noted, one_line
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import explain, searching
 
-REFUSED = 2  # exit code
+REFUSED, FAILED = 2, 1  # exit codes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         complain(str(error))
         return REFUSED
+    except Exception as error:  # no refusal, and no run that failed: a fault of the program
+        from privsweep.cli.terminal import complain
+
+        complain(noted(error))
+        return FAILED
 
 
 def _main(arguments: Sequence[str] | None) -> int:

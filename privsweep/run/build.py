@@ -21,6 +21,7 @@ from privsweep.run.compose import Composition
 from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
+from privsweep.run.shape import check_numbers
 from privsweep.run.trust import check_component, walk
 
 ROLES = {"dataset": Dataset, "prior": Dataset, "model": Architecture, "fl_setting": Setting, "attack": Attack}
@@ -40,6 +41,7 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
                 hint = '; the first line of a defence\'s YAML is "# @package defense.NAME"' if "." in key else ""
                 raise UserError(f"{key}={node}: names no class under _target_; choose one that --help lists{hint}")
             check_component(key, node)
+            check_numbers(key, node)
             made = instantiate(node, _convert_="all")
             complaints.extend(_lacking(key, node, made))
             return made
@@ -60,9 +62,6 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
     scoring = make("metrics", {"_target_": "privsweep.run.run_spec.Scoring", **config["metrics"]})
     names = [f.name for f in dataclasses.fields(Session)]  # type: ignore[arg-type]
     session = make("", {"_target_": "privsweep.run.run_spec.Session", **{n: config[n] for n in names}})
-    for key in ("dataset", "model", "fl_setting", "attack"):
-        if config.get(key) is None:
-            complaints.append(f"{key}=null: must be chosen; privsweep --help lists the choices")
     if complaints:
         raise UserError(*complaints)
     spec = RunSpec(

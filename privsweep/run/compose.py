@@ -113,8 +113,13 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
             hydras = OmegaConf.to_container(own, resolve=True)
             del cfg["hydra"]
             config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    check_shape(config, plain_defaults().keys() - {"defaults", "hydra"})
+    check_shape(config, plain_defaults().keys() - {"defaults", "hydra"}, _defenses(overrides))
     return Composition(config, choices, tuple(overrides), hydras)  # type: ignore[arg-type]
+
+
+def _defenses(overrides: Sequence[str]) -> Any:
+    """Which were chosen by an override, for Hydra notes no choice of several."""
+    return next((o.value() for o in parsed([o for o in overrides if o.startswith("defense=")])), None)
 
 
 def _choice(value: Any) -> Any:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from privsweep.interface.data import Data, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
+from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
@@ -187,12 +189,27 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
             f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
+    defended = _assembled(spec, data, rng)
     spec.fl_setting.check(data, spec.model, spec.defense, rng)
     if spec.view is not None:
         spec.view.check(data, spec.model, spec.defense, rng)
     with torch.device("meta"):
-        defended = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
         known = data.train if prior is None and spec.knows_training_data else prior
         reason = spec.attack.fits(defended, data.domain, known)
     if reason:
         raise UserError(reason)
+
+
+def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
+    """The defended model without its values. Raises UserError where the machine cannot hold its parameters."""
+    what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
+    try:
+        with torch.device("meta"):
+            model = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise UserError(f"{what}: has more parameters than can be counted; {remedy}") from error
+    parameters = sum(p.numel() for p in model.parameters())
+    check_memory(4 * parameters, f"{what}: holding its {parameters:,} parameters", remedy)
+    return model
