@@ -72,7 +72,7 @@ def searching(config_dir: str | None) -> Iterator[Hydra]:
     version.setbase("1.3")
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
-        if not Path(config_dir).is_dir():
+        if not config_dir or not Path(config_dir).is_dir():
             raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
         own = f"file://{Path(config_dir).resolve()}"
         path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
