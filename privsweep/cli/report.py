@@ -3,117 +3,158 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
 
-from privsweep.cli import sweep
 from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
-from privsweep.report.html import page
-from privsweep.report.table_terminal import table_terminal
-from privsweep.report.write import write
-from privsweep.run.compose import CONF
+from privsweep.report.page.page import Contents, page
+from privsweep.report.page.published import published_in
+from privsweep.run.again import Again
+from privsweep.run.compose import CONF, SCALES, parse, searching
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
-from privsweep.table.fill import FilledTable, fill_table
 
 _WIDTH = 160  # columns, where the output is no terminal
 _DESCRIPTION = """\
-Lays out a table again from stored runs:  privsweep-report zen/table1 scale=quick
 Without a table, writes report.html: one self-contained page of everything in output_dir.
-Overrides are those of privsweep (output_dir=..., scale=..., any key); they select the runs that are read."""
+With tables, lays them out again from stored runs:  privsweep-report zen/table1 scale=quick
+Overrides are those of privsweep; of a table any key, which selects the runs that are read; of the page output_dir=...
+and scale=..., which keeps the tables and runs of one scale."""
+_OF_THE_PAGE = ("output_dir", "scale")
 
 
-def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 runs are missing or have failed, 2 the request was refused."""
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line."""
+
+    tables: tuple[str, ...]  # none: the page
+    overrides: tuple[str, ...]  # experiment=... not among them
+    config_dir: str | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Without ``arguments``, those of the shell count.
+
+    Exit codes: 0 done, 1 runs are missing or have failed, 2 the request was refused.
+    """
+    shown = sys.stdout.isatty()
+    console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, highlight=False, markup=False, emoji=False)
+    try:
+        asked = request(arguments)
+        if asked.tables:
+            _check_names(asked)
+            from privsweep.cli.lay_out import report  # here, for the page needs nothing of it
+
+            return max([report(name, asked.overrides, asked.config_dir, console) for name in asked.tables])
+        path = everything(asked.overrides, asked.config_dir)
+        console.print(printable(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)"))
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"privsweep-report: {printable(line)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def request(arguments: Sequence[str] | None) -> Request:
+    """Tables are words such as zen/table1, or experiment=zen/table1; all else is an override or an option.
+
+    Raises UserError for what is neither.
+    """
     parser = argparse.ArgumentParser(
-        "privsweep-report", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        "privsweep-report",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("arguments", nargs="*", metavar="table or key=value")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
-    try:
-        given = one_line(parser, "privsweep-report").parse_args()
-        _main(given)
-    except UserError as error:
-        for line in error.args:
-            print(line, file=sys.stderr)
-        sys.exit(2)
+    given = one_line(parser, "privsweep-report").parse_intermixed_args(arguments)
+    tables, overrides = [], []
+    for argument in given.arguments:
+        key, equals, value = argument.partition("=")
+        if not equals and re.fullmatch(r"\w[\w.+/-]*", argument):
+            tables.append(argument)
+        elif not equals:
+            raise UserError(f"{argument}: is no table and no key=value; name a table as in zen/table1")
+        elif key == "experiment":
+            names = value.strip("[]").split(",")
+            if not all(names) or value == "null":
+                raise UserError(f"{argument}: names no table; leave it out for the page of everything")
+            tables += names
+        else:
+            overrides.append(argument)
+    return Request(tuple(dict.fromkeys(tables)), tuple(overrides), given.config_dir)
 
 
-def _main(given: argparse.Namespace) -> None:
-    tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
-    overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
-    shown = sys.stdout.isatty()
-    console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, highlight=False, markup=False, emoji=False)
-    if tables:
-        codes = [_report(name, overrides, given.config_dir, console) for name in tables]
-        sys.exit(max(codes))
-    _tell(console, everything(overrides, given.config_dir))
+def _check_names(asked: Request) -> None:
+    """Raises UserError for a table that no file describes."""
+    folders = _folders(asked.config_dir)
+    for name in asked.tables:
+        if not any((folder / "experiment" / f"{name}.yaml").is_file() for folder in folders):
+            near = get_close_matches(name, tables_in(*folders), 1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "name one as in zen/table1"
+            raise UserError(f"{name}: no such table; {hint}")
 
 
-def _report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
-    filled, output_dir, absent = lay_out(name, overrides, config_dir)
-    console.print(table_terminal(filled, console.width))
-    for line in absent:
-        print(printable(f"left out: {line}"), file=sys.stderr)
-    if not filled.complete:
-        given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
-        print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
-        return 1
-    for path in write(filled, output_dir):
-        _tell(console, path)
-    return 0 if filled.complete == filled.jobs else 1
+def _folders(config_dir: str | None) -> list[Path]:
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
+    return [CONF, *([Path(config_dir)] if config_dir is not None else [])]
 
 
-def _tell(console: Console, path: Path) -> None:
-    console.print(printable(f"wrote {path}"))
+def everything(overrides: Sequence[str] = (), config_dir: str | None = None) -> Path:
+    """Writes ``<output_dir>/report.html``: every stored run, and every table that lies there; its path.
 
-
-def lay_out(
-    name: str, overrides: Sequence[str], config_dir: str | None = None
-) -> tuple[FilledTable, Path, Sequence[str]]:
-    """A table from the store, the output folder in use, and why cells were left out. Raises UserError."""
-    planned = sweep.stored(name, overrides, config_dir)
-    assert planned.table is not None
-    session = planned.runs[0].spec.session
-    folder = Store(session.output_dir).folder
-    filled = fill_table(planned.table, planned.records(), session.scale, overrides, folder)
-    return filled, session.output_dir, planned.absent
-
-
-def everything(overrides: Sequence[str], config_dir: str | None = None) -> Path:
-    """Writes ``<output_dir>/report.html`` with every stored run and every table that has some; its path.
-
-    Raises UserError where nothing is stored.
+    No experiment is composed: tables are shown as they were laid out. Raises UserError where there is nothing.
     """
-    output_dir = Path(next((o.partition("=")[2] for o in overrides if o.startswith("output_dir=")), "outputs"))
-    store = Store(output_dir)
-    records = store.records()
-    if not records:
+    values = _values(overrides, config_dir)
+    root, scale = values.get("output_dir", "outputs"), values.get("scale")
+    if scale is not None and scale not in SCALES:
+        raise UserError(f"scale={scale}: choose one of {', '.join(SCALES)}")
+    try:
+        return _written(root, scale, config_dir)
+    except OSError as error:
         raise UserError(
-            f"output_dir={output_dir}: no runs are stored there; run privsweep first, or name another folder"
-        )
-    tables, refused = [], []
-    scaled = [o for o in overrides if not o.startswith("scale=")]
-    wanted = [o.partition("=")[2] for o in overrides if o.startswith("scale=")]
-    for name in tables_in(CONF, *([Path(config_dir)] if config_dir else [])):
-        for scale in wanted or sorted({record["scale"] for record in records}):
-            try:
-                filled, *_ = lay_out(name, [*scaled, f"scale={scale}"], config_dir)
-            except UserError as error:
-                refused.append(f"{name}: {error}")
-                break
-            if filled.complete:
-                tables.append(filled)
-    path = output_dir / "report.html"
+            f"output_dir={root}: cannot be used ({error.strerror or error}); name another folder"
+        ) from error
+
+
+def _written(root: str, scale: str | None, config_dir: str | None) -> Path:
+    store = Store(Path(root))
+    found = [*store.records(), *store.failures()]
+    records = [record for record in found if scale in (None, record.get("scale"))]
+    tables = [table for table in published_in(store.root) if scale in (None, table.scale)]
+    if not records and not tables:
+        of_scale = f" of scale={scale}" if scale else ""
+        raise UserError(f"output_dir={root}: no runs{of_scale} are stored there; run privsweep, or name another folder")
+    experiments = tables_in(*_folders(config_dir))
+    path = store.root / "report.html"
+    contents = Contents(records, tables, experiments, root)
     with whole_file(path) as draft:
-        draft.write_text(page(records, tables, refused, store.folder), encoding="utf-8")
+        draft.write_text(page(contents, store.folder, Again(config_dir)), encoding="utf-8")
     return path
+
+
+def _values(overrides: Sequence[str], config_dir: str | None) -> dict[str, str]:
+    """Key -> value of the overrides that the page knows, the last of each. Raises UserError for others."""
+    with searching(config_dir):
+        parsed = parse(overrides)
+    for override in parsed:
+        key = override.key_or_group
+        if key not in _OF_THE_PAGE or override.is_sweep_override() or override.is_delete():
+            raise UserError(
+                f"{override.input_line}: the page of everything takes output_dir=... and scale=... only; "
+                "filter runs on the page, or name a table"
+            )
+    return {override.key_or_group: str(override.value()) for override in parsed}
 
 
 def tables_in(*folders: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import fill
-from typing import IO, Any
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,11 +35,7 @@ def plain_axes(axes: Any) -> None:
 
 def save(path: Path, figure: Figure) -> Path:
     """A PNG, whole or not at all."""
-    with whole_file(path) as draft, draft.open("wb") as file:
-        png(figure, file)
-    return path
-
-
-def png(figure: Figure, file: IO[bytes]) -> None:
     FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
-    figure.savefig(file, format="png")
+    with whole_file(path) as draft:
+        figure.savefig(draft, format="png")
+    return path

@@ -18,6 +18,7 @@ COLUMNS = (
     "column",
     "kind",
     "seed",
+    "run",
     "state",
     "value",
     "std",
@@ -32,7 +33,8 @@ _FORMULA = re.compile(r"(?![-+]?[\d.,:]*([eE][-+]?\d+)?[KM%]?$)[=+\-@＝＋－�
 def table_csv(filled: FilledTable) -> str:
     """One line for each number: ``kind`` is ``seed`` for single runs, ``mean`` or ``median`` over all seeds.
 
-    N/A (never reached) is written so; an empty value is not known yet.
+    ``run`` is the signature of the complete run that the number is from. N/A (never reached) is written so; an empty
+    value is not known yet.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
@@ -43,7 +45,9 @@ def table_csv(filled: FilledTable) -> str:
         for seed in filled.table.seeds if cell.wanted else ():
             known = seed in cell.values
             state = "complete" if known else "failed" if seed in cell.failed else "missing"
-            writer.writerow({**about, "kind": "seed", "seed": seed, "state": state,
+            folder = filled.folders.get((row, column, seed))
+            run = "" if folder is None else plain_cell(folder.name)
+            writer.writerow({**about, "kind": "seed", "seed": seed, "run": run, "state": state,
                              "value": _number(cell.values[seed]) if known else ""})  # fmt: skip
         writer.writerow({
             **about, "kind": filled.table.source(row, column).aggregate, "state": cell.state,

@@ -21,7 +21,7 @@ from privsweep.run.compose import Composition
 from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
-from privsweep.run.shape import check_numbers
+from privsweep.run.shape import strange_numbers
 from privsweep.run.trust import check_component, walk
 
 ROLES = {"dataset": Dataset, "prior": Dataset, "model": Architecture, "fl_setting": Setting, "attack": Attack}
@@ -41,7 +41,7 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
                 hint = '; the first line of a defence\'s YAML is "# @package defense.NAME"' if "." in key else ""
                 raise UserError(f"{key}={node}: names no class under _target_; choose one that --help lists{hint}")
             check_component(key, node)
-            check_numbers(key, node)
+            complaints.extend(strange_numbers(key, node))
             made = instantiate(node, _convert_="all")
             complaints.extend(_lacking(key, node, made))
             return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from privsweep.interface.errors import UserError
@@ -61,12 +61,12 @@ def _remedy(key: str) -> str:
     return f"choose one: {key}=name, or defense=[a,b]" if key == "defense" else f"choose one: {key}=name"
 
 
-def check_numbers(key: str, node: Any) -> None:
-    """Raises UserError for numbers that no computation here could use; of seeds any will do."""
+def strange_numbers(key: str, node: Any) -> Iterator[str]:
+    """One line for each number that no computation here could use; of seeds any will do."""
     for path, value in walk(node, key):
         if isinstance(value, bool) or not isinstance(value, int | float) or path.endswith("seed"):
             continue
         if isinstance(value, int) and abs(value) > MOST:
-            raise UserError(f"{path}={value}: is beyond all that can be computed here; take {MOST:,} or less")
+            yield f"{path}={value}: is beyond all that can be computed here; take {MOST:,} or less"
         if isinstance(value, float) and value and not SMALLEST < abs(value) < GREATEST and math.isfinite(value):
-            raise UserError(f"{path}={value}: single precision ends at {SMALLEST:.0e} and {GREATEST:.0e}; keep within")
+            yield f"{path}={value}: single precision ends at {SMALLEST:.0e} and {GREATEST:.0e}; keep within"

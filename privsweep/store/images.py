@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 FILE = "images.npz"
 Array = np.ndarray[Any, Any]
+_LARGEST = 1 << 22  # bytes of one image that is read for a preview
 
 
 def save_images(folder: Path, originals: Array, reconstructions: Array, answers: Mapping[str, Array]) -> None:
@@ -34,6 +38,35 @@ def load_images(folder: Path, answer: str | None = None) -> tuple[Array, Array] 
     with np.load(path, allow_pickle=False) as file:
         name = "reconstructions" if answer is None else f"reconstructions_{answer}"
         return (file["originals"], file[name]) if name in file else None
+
+
+def first_images(folder: Path, most: int) -> tuple[Array, Array] | None:
+    """The first ``most`` originals and what the attack made of them, uint8 ``[most, C, H, W]``.
+
+    The rest of the file is not read. None where there are no images, or none that can be read.
+    """
+    spoilt = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+    try:
+        with zipfile.ZipFile(folder / FILE) as file:
+            originals, made = (_first(file, f"{name}.npy", most) for name in ("originals", "reconstructions"))
+    except spoilt:
+        return None
+    return (originals, made) if originals.shape == made.shape else None
+
+
+def _first(file: zipfile.ZipFile, name: str, most: int) -> Array:
+    with file.open(name) as member:
+        if npy.read_magic(member) != (1, 0):
+            raise ValueError(f"{name}: of another version")
+        shape, fortran, dtype = npy.read_array_header_1_0(member)
+        if dtype != np.uint8 or fortran or len(shape) != 5:
+            raise ValueError(f"{name}: no images")
+        victims, behind, *image = shape
+        size, count = int(np.prod(image)), min(most, victims * behind)
+        if not 0 < size <= _LARGEST or count < 1:
+            raise ValueError(f"{name}: images of {size} bytes")
+        read = member.read(size * count)
+    return np.frombuffer(read, np.uint8).reshape(count, *image)
 
 
 def _bytes(pixels: Array) -> Array:

@@ -66,12 +66,17 @@ class Store:
 
     def complete(self, sign: str) -> Record | None:
         record = self.record(sign)
-        return record if record and record["status"] == "complete" else None
+        return record if record and record.get("status") == "complete" else None
 
     def records(self) -> list[Record]:
         """All complete records."""
         found = (self.complete(path.parent.name) for path in sorted(self.root.glob("runs/*/record.json")))
         return [record for record in found if record]
+
+    def failures(self) -> list[Record]:
+        """The last failure of every run that has no complete record."""
+        signs = [path.stem for path in sorted(self.root.glob("failed/*.json"))]
+        return [record for sign in signs if (record := self.record(sign)) and record.get("status") == "failed"]
 
     @contextmanager
     def writing(self, sign: str) -> Iterator[Path]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +10,9 @@ import numpy as np
 import pytest
 from report_world import record, table
 
-from privsweep.cli import report
-from privsweep.interface.errors import UserError
-from privsweep.plot.run_pictures import reconstructions
+from privsweep.cli import report, sweep
 from privsweep.store.atomic import write_json
+from privsweep.store.images import save_images
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, output_dir: Path, records: dict[str, Any], scale: str = "quick") -> None:
@@ -26,16 +23,19 @@ def fake(monkeypatch: pytest.MonkeyPatch, output_dir: Path, records: dict[str, A
         runs=[SimpleNamespace(spec=SimpleNamespace(session=session))],
         absent=(),
     )
-    monkeypatch.setattr(report.sweep, "stored", lambda name, overrides, config_dir: planned)
+    monkeypatch.setattr(sweep, "stored", lambda name, overrides, config_dir: planned)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["privsweep-report", *arguments])
-    try:
-        report.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+def fill(root: Path) -> None:
+    """A store with two runs, one that failed, and what is spoilt."""
+    for seed in (0, 1):
+        folder = root / "runs" / f"{seed:012x}"
+        write_json(folder / "record.json", record(seed, 0.5))
+        save_images(folder, np.zeros((1, 1, 1, 8, 8)), np.zeros((1, 1, 1, 8, 8)), {})
+    sign = f"{2:012x}"
+    write_json(root / "failed" / f"{sign}.json", {"signature": sign, "status": "failed", "error": "ValueError: <b>"})
+    (root / "runs" / "spoilt").mkdir()
+    (root / "runs" / "spoilt" / "record.json").write_text("{")
 
 
 def test_a_table_is_laid_out_again(
@@ -43,56 +43,91 @@ def test_a_table_is_laid_out_again(
 ) -> None:
     full = {f"{c}-s{s}": record(s, 0.5 + s / 10) for c in ("one", "two") for s in (0, 1)}
     fake(monkeypatch, tmp_path, full)
-    assert call(monkeypatch, "zen/table1", "scale=quick") == 0
+    assert report.main(["zen/table1", "scale=quick"]) == 0
     assert "0.55 ± 0.07 (2)" in capsys.readouterr().out
     assert (tmp_path / "paper/zen/table1.quick.md").is_file()
     fake(monkeypatch, tmp_path, {**full, "two-s1": None})
-    assert call(monkeypatch, "experiment=zen/table1", "scale=quick") == 1
+    assert report.main(["experiment=zen/table1", "scale=quick"]) == 1
 
 
 def test_an_empty_table_is_not_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake(monkeypatch, tmp_path, {})
-    assert call(monkeypatch, "zen/table1", "scale=quick") == 1
+    assert report.main(["zen/table1", "scale=quick"]) == 1
     assert "run: privsweep experiment=zen/table1 scale=quick" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_stands_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        folder = tmp_path / "runs" / f"{seed:012x}"
-        write_json(folder / "record.json", record(seed, 0.5))
-        image = np.zeros((1, 1, 1, 8, 8))
-        reconstructions(folder / "reconstructions.png", image, image)
-    monkeypatch.setattr(report, "tables_in", lambda *folders: ["zen/table1", "zen/broken"])
-    fake(monkeypatch, tmp_path, {"one-s0": record(0, 0.5)})
-    stored = report.sweep.stored
-
-    def refuse(name: str, overrides: Any, config_dir: Any) -> Any:
-        if name == "zen/broken":
-            raise UserError("dataset=x: no such choice")
-        return stored(name, overrides, config_dir)
-
-    monkeypatch.setattr(report.sweep, "stored", refuse)
-    assert call(monkeypatch, f"output_dir={tmp_path}") == 0
-    html = (tmp_path / "report.html").read_text()
-    assert "<script" not in html
-    assert "&lt;script&gt;" in html
-    assert html.count("data:image/png;base64,") == 2
-    assert not re.search(r'(src|href)="(?!data:|#)', html)
-    assert html.count("<article") == 2
-    assert "not laid out: zen/broken: dataset=x: no such choice" in html
-    assert html.index('id="000000000001"') < html.index('id="000000000000"')  # newest first
-
-
-def test_no_runs_is_an_error_in_one_line(
+def test_the_page_composes_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, f"output_dir={tmp_path / 'none'}") == 2
+    fill(tmp_path)
+    monkeypatch.setattr(sweep, "stored", lambda *given: pytest.fail("composes a table"))
+    assert report.main([f"output_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().out.startswith(f"wrote {tmp_path}")
+    html = (tmp_path / "report.html").read_text()
+    assert "3 runs" in html
+    assert ">1 failed</a>" in html
+    assert html.index('"id":"000000000001"') < html.index('"id":"000000000000"')  # newest first
+    assert "Never run here: " in html
+
+
+@pytest.mark.parametrize(
+    ("asked", "tables", "overrides"),
+    [
+        (["zen/table1", "scale=quick"], ["zen/table1"], ["scale=quick"]),
+        (["experiment=zen/table1,zen/fig1"], ["zen/table1", "zen/fig1"], []),
+        (["zen/table1", "--config-dir", "x", "experiment=zen/table1"], ["zen/table1"], []),
+        (["a=b=c", "defense=[a,b]", "zen/fig1"], ["zen/fig1"], ["a=b=c", "defense=[a,b]"]),
+        ([], [], []),
+    ],
+)
+def test_arguments_are_told_apart(asked: list[str], tables: list[str], overrides: list[str]) -> None:
+    found = report.request(asked)
+    assert (list(found.tables), list(found.overrides)) == (tables, overrides)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+        (["-x", "zen/table1"], "unrecognized arguments: -x"),
+        (["--config"], "unrecognized arguments: --config"),
+        (["--config-dir"], "--config-dir: expected one argument"),
+        (["--config-dir=/nowhere"], "--config-dir=/nowhere: no such folder"),
+        (["--config-dir=/nowhere", "zen/table1"], "--config-dir=/nowhere: no such folder"),
+        (["model=lenet"], "model=lenet: the page of everything takes"),
+        (["~scale"], "~scale: is no table"),
+        (["~scale=quick"], "~scale=quick: the page"),
+        (["scale=quick,paper"], "scale=quick,paper: the page"),
+        (["scale=large"], "scale=large: choose one of paper"),
+        (["output_dir=none"], "output_dir=none: no runs are stored there"),
+        (["output_dir="], "output_dir=: "),
+        (["output_dir=/proc/self/status"], "output_dir=/proc/self/status: "),
+        (["output_dir=" + 300 * "x"], ": "),
+        (["="], "=: "),
+        ([""], ": is no table"),
+        (["two words"], "two words: is no table"),
+        (["../x"], "../x: is no table"),
+        (["experiment="], "experiment=: names no table"),
+        (["experiment=null"], "experiment=null: names no table"),
+        (["zen/tabel1"], "zen/tabel1: no such table; did you mean zen/table1?"),
+        (["zen"], "zen: no such table; "),
+        (["zen/table1", "model=["], "'['"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(
+    asked: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert report.main(asked) == 2
     error = capsys.readouterr().err
-    assert error.startswith("output_dir=")
-    assert error.count("\n") == 1
+    assert error.count("\n") == 1, error
+    assert error.startswith("privsweep-report: ")
+    assert says in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_tables_are_found_below_the_folders(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -14,9 +14,8 @@ from matplotlib.image import imread
 from privsweep.interface.errors import UserError
 from privsweep.report.figure.boxes import values_of_victims
 from privsweep.report.figure.histogram import values_of
-from privsweep.report.figure.kinds import KINDS, figure_png
+from privsweep.report.figure.kinds import KINDS, write_figure
 from privsweep.report.figure.victims import chosen_victims
-from privsweep.report.html import page
 from privsweep.report.write import write
 from privsweep.store.images import load_images, save_images
 from privsweep.table.figure_spec import Figure as FigureSpec
@@ -60,6 +59,11 @@ def stored(root: Path, *jobs: str, figure: dict[str, Any] | None = None, scale: 
     return fill_table(table(figure), records, scale, folder=lambda sign: root / sign)
 
 
+def png_of(filled: FilledTable) -> bytes:
+    with TemporaryDirectory() as folder:
+        return write_figure(Path(folder) / "figure.png", filled).read_bytes()
+
+
 ALL = ("plain-s0", "noisy-s0", "plain-s1", "noisy-s1")
 
 
@@ -83,7 +87,7 @@ def test_a_series_may_have_a_row_of_its_own(tmp_path: Path) -> None:
         UserError, match=r"figure\.panels\.1\.series\.0\.row=psnr: the table has no such row; there are ssim"
     ):
         table(lines)
-    one, other = figure_png(filled), figure_png(stored(tmp_path, *ALL, figure={**lines, "panels": both[:1]}))
+    one, other = png_of(filled), png_of(stored(tmp_path, *ALL, figure={**lines, "panels": both[:1]}))
     assert one is not None
     assert one != other
 
@@ -103,9 +107,9 @@ def test_histograms_count_the_victims_that_are_asked_for(tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["bars", "lines", "boxes"])
 def test_numbers_move_what_is_drawn(tmp_path: Path, kind: str) -> None:
     spec = {**CHART, "kind": kind}
-    one = figure_png(stored(tmp_path, *ALL, figure=spec))
-    other = figure_png(stored(tmp_path, *reversed(ALL), figure=spec))
-    again = figure_png(stored(tmp_path, *ALL, figure=spec))
+    one = png_of(stored(tmp_path, *ALL, figure=spec))
+    other = png_of(stored(tmp_path, *reversed(ALL), figure=spec))
+    again = png_of(stored(tmp_path, *ALL, figure=spec))
     assert one == again
     assert one != other
 
@@ -128,7 +132,7 @@ def test_a_panel_shows_the_easiest_or_the_hardest_victims(tmp_path: Path, which:
 def test_the_hardest_are_drawn_otherwise_than_the_easiest(tmp_path: Path) -> None:
     panels = [{**PANELS[0], "which": which} for which in ("easiest", "hardest")]
     one, other = (
-        figure_png(stored(tmp_path, *ALL, figure={**PICTURES, "victims": 1, "panels": [panel]})) for panel in panels
+        png_of(stored(tmp_path, *ALL, figure={**PICTURES, "victims": 1, "panels": [panel]})) for panel in panels
     )
     assert one != other
 
@@ -141,17 +145,6 @@ def test_images_are_kept_to_the_byte(tmp_path: Path) -> None:
     assert np.abs(found[0] / 255 - truth).max() <= 0.5 / 255 + 1e-9
     assert (found[1] == 255).all()
     assert load_images(tmp_path / "none") is None
-
-
-def test_the_page_shows_the_figure(tmp_path: Path) -> None:
-    filled = stored(tmp_path, *ALL, figure=PICTURES)
-    assert 'alt="figure of my/fig (quick)"' in page([], [filled], [], Path)
-    drawn = figure_png(filled)
-    assert drawn is not None
-    assert imread(io.BytesIO(drawn)).size > 0
-    plain = stored(tmp_path, *ALL)
-    assert figure_png(plain) is None
-    assert "figure of" not in page([], [plain], [], Path)
 
 
 @pytest.mark.parametrize(

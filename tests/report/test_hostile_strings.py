@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
+from page_world import failed, html, publish
 from report_world import record, table
 from rich.console import Console
 
-from privsweep.report.html import page
 from privsweep.report.latex import latex
 from privsweep.report.markdown import markdown
 from privsweep.report.summary import summary
@@ -101,15 +101,22 @@ class Tags(HTMLParser):
             self.attributes.setdefault(name, set()).add(value or "")
 
 
-def test_html(text: str) -> None:
-    written = page([a_record(text)], [hostile(text)], [text], Path)
-    benign = page([a_record("x")], [hostile("x")], ["x"], Path)
-    assert not obeyed(written)
-    assert written.encode("utf-8")
-    found, known = Tags(written), Tags(benign)
+def test_html(text: str, tmp_path: Path) -> None:
+    """The page's frame and tables; what its script makes of the data: ``page/test_browser.py``."""
+    found, known = (Tags(one) for one in (a_page(text, tmp_path / "a"), a_page("x", tmp_path / "b")))
     assert found.tags == known.tags
     assert found.attributes.keys() == known.attributes.keys()
-    assert all(value.startswith("#") for value in found.attributes["href"])
+    assert all(re.match("#|paper/", value) for value in found.attributes["href"])
+
+
+def a_page(text: str, root: Path) -> str:
+    publish(hostile(text), root)
+    record = a_record(text) | {"choices": {"experiment": text, "attack": text, "defense": [text]}}
+    written = html(root, record, failed(1, text, scale=text), experiments=(text, "never"))
+    assert not obeyed(written)
+    assert written.encode("utf-8")
+    assert written.count("<script") == 2
+    return written
 
 
 def test_markdown(text: str) -> None:

@@ -20,4 +20,4 @@ def test_csv_holds_every_seed_and_the_mean() -> None:
     assert list(two["state"]) == ["complete", "missing", "partial"]
     assert two["value"].iloc[-1] == ""
     never = fill_table(table(), {"one-s0": record(0, None), "one-s1": record(1, 0.2)}, "paper")
-    assert table_csv(never).splitlines()[1].split(",")[7] == "N/A"
+    assert table_csv(never).splitlines()[1].split(",")[8] == "N/A"

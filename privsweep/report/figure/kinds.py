@@ -6,13 +6,12 @@ One more kind: its fields in ``table/figure_spec.py``, a file here that draws it
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from privsweep.plot.style import png, save
+from privsweep.plot.style import save
 from privsweep.report.figure.bars import bars
 from privsweep.report.figure.boxes import boxes
 from privsweep.report.figure.curves import curves
@@ -37,15 +36,6 @@ KINDS: dict[str, Callable[[FilledTable, Any], Figure]] = {
 def write_figure(path: Path, filled: FilledTable) -> Path:
     """Draws the table's figure as a PNG; the table must have one."""
     return save(path, _draw(filled))
-
-
-def figure_png(filled: FilledTable) -> bytes | None:
-    """The same in memory, or None where the table has no figure."""
-    if filled.table.figure is None:
-        return None
-    out = BytesIO()
-    png(_draw(filled), out)
-    return out.getvalue()
 
 
 def _draw(filled: FilledTable) -> Figure:

@@ -1,0 +1,44 @@
+"""A table laid out again from stored runs, and written; nothing is run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from privsweep.cli import sweep
+from privsweep.interface.printable import printable
+from privsweep.report.table_terminal import table_terminal
+from privsweep.report.write import write
+from privsweep.store.store import Store
+from privsweep.table.fill import FilledTable, fill_table
+
+
+def report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
+    """Shows and writes the table; the exit code. Raises UserError."""
+    filled, output_dir, absent = lay_out(name, overrides, config_dir)
+    console.print(table_terminal(filled, console.width))
+    for line in absent:
+        print(printable(f"left out: {line}"), file=sys.stderr)
+    if not filled.complete:
+        given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
+        print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
+        return 1
+    for path in write(filled, output_dir):
+        console.print(printable(f"wrote {path}"))
+    return 0 if filled.complete == filled.jobs else 1
+
+
+def lay_out(
+    name: str, overrides: Sequence[str], config_dir: str | None = None
+) -> tuple[FilledTable, Path, Sequence[str]]:
+    """A table from the store, the output folder in use, and why cells were left out. Raises UserError."""
+    planned = sweep.stored(name, overrides, config_dir)
+    assert planned.table is not None
+    session = planned.runs[0].spec.session
+    folder = Store(session.output_dir).folder
+    filled = fill_table(planned.table, planned.records(), session.scale, overrides, folder)
+    return filled, session.output_dir, planned.absent

@@ -1,0 +1,65 @@
+// The runs: what they have in common stands once in the data and is looked up here.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const runs = data.runs;
+const byId = new Map(runs.map((run) => [run.id, run]));
+
+// "metrics", "utility", "privacy" or "seconds" of a run, in order.
+function numbers(run, which) {
+  const [names, ...values] = run[which] ?? [];
+  return new Map(names === undefined ? [] : data.names[names].map((name, i) => [name, values[i]]));
+}
+
+function number(run, which, name) {
+  const [names, ...values] = run[which] ?? [];
+  const place = names === undefined ? -1 : data.names[names].indexOf(name);
+  return place < 0 ? undefined : values[place];
+}
+
+function configuration(run) {
+  return new Map((run.parts ?? []).flatMap((part) => Object.entries(data.parts[part])));
+}
+
+function budget(run) {
+  for (const [name, value] of numbers(run, "privacy")) {
+    if (name.endsWith("epsilon") && typeof value === "number") return value;
+  }
+  return undefined;
+}
+
+// Every name of a number that some run has, with how many have it.
+function counted(which, wanted) {
+  const found = new Map();
+  for (const run of runs) {
+    for (const [name, value] of numbers(run, which)) {
+      if (typeof value === "number" && wanted(name)) found.set(name, (found.get(name) ?? 0) + 1);
+    }
+  }
+  return found;
+}
+
+const own = (object, name) => Object.hasOwn(object, name);
+const leakages = counted("metrics", (name) => own(data.leakage, name));
+const utilities = counted("utility", (name) => own(data.utility, name));
+// The most frequent first; among equals in the order of "known".
+const most = (counts, known = {}) => {
+  const places = Object.keys(known);
+  return [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a) || places.indexOf(a) - places.indexOf(b));
+};
+
+const title = (run) => ["attack", "dataset", "model", "fl_setting"].map((group) => run.choices[group]).join(", ");
+const defense = (run) => (run.choices.defense === "none" ? "no defence" : run.choices.defense);
+const complete = (run) => run.status === "complete";
+
+// Runs that differ in their seed alone count as one point; "values" are what is averaged.
+function overSeeds(some, values) {
+  const groups = new Map();
+  for (const run of some) {
+    const key = JSON.stringify([run.choices.attack, run.choices.dataset, run.choices.defense, run.scale, run.parts]);
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  const mean = (numbers) => numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
+  return [...groups.values()].map((group) => ({
+    run: group[0], seeds: group.length, values: values.map((value) => mean(group.map(value))),
+  }));
+}

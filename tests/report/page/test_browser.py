@@ -1,0 +1,182 @@
+"""The page in a browser: what a reader can do with it, and that strings of records stay strings.
+
+Needs Debian's packages chromium and chromium-driver, and the Python package selenium.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_world import failed, html, publish, store_files
+from report.test_hostile_strings import CORPUS, a_record, hostile
+from report_world import lay, record
+
+from privsweep.interface.printable import printable
+
+webdriver = pytest.importorskip("selenium.webdriver")
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
+FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+         "disable-component-update", "disable-sync", "window-size=1200,900")  # fmt: skip
+
+
+class Page:
+    """A page that is open."""
+
+    def __init__(self, driver: Any, folder: Path):
+        self.driver, self.folder = driver, folder
+
+    def open(self, text: str) -> None:
+        path = self.folder / "report.html"
+        path.write_text(text, encoding="utf-8")
+        self.driver.get("about:blank")
+        self.driver.get(path.as_uri())
+
+    def run(self, script: str, *given: Any) -> Any:
+        return self.driver.execute_script(script, *given)
+
+    def rows(self) -> list[str]:
+        names = self.run("return [...document.querySelectorAll('tr.run')].map((row) => row.id)")
+        return [str(name).removeprefix("run/")[-1] for name in names]
+
+    def choose(self, label: str, value: str) -> None:
+        self.run(
+            "const s = document.querySelector(`select[aria-label='${arguments[0]}']`);"
+            "s.value = arguments[1]; s.dispatchEvent(new Event('change'))",
+            label,
+            value,
+        )
+
+    def click(self, selector: str, place: int = 0) -> None:
+        self.run("document.querySelectorAll(arguments[0])[arguments[1]].click()", selector, place)
+
+    def text(self, selector: str) -> str:
+        return str(self.run("return document.querySelector(arguments[0]).innerText", selector))
+
+    def all(self, selector: str) -> list[str]:
+        return list(self.run("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector))
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield Page(driver, tmp_path_factory.mktemp("page"))
+    driver.quit()
+
+
+def four(root: Path) -> str:
+    """Runs 0 to 3: two seeds without a defence, one defended, one failed; a table."""
+    publish(lay(), root)
+    store_files(root / "runs" / f"{0:012x}")
+    defended = record(2, 0.1, utility={"test_accuracy": 0.4}, privacy={"dp_sgd": {"epsilon": 3.0, "delta": 1e-5}})
+    defended["choices"] = {**defended["choices"], "defense": ["dp_sgd"]}
+    return html(root, record(0, 0.9), record(1, 0.7), defended, failed(3, "ValueError: the loss is not finite"))
+
+
+def test_runs_are_sorted_filtered_and_unfolded(page: Page, tmp_path: Path) -> None:
+    page.open(four(tmp_path))
+    assert page.rows() == ["2", "1", "0", "3"]  # newest first, without a date last
+    page.click("th button", 5)
+    assert page.text("th[aria-sort]") == "SSIM"
+    assert page.rows() == ["0", "1", "2", "3"]
+    page.click("th[aria-sort] button")
+    assert page.rows() == ["2", "1", "0", "3"]
+    page.choose("defence", "dp_sgd")
+    assert page.rows() == ["2"]
+    page.choose("defence", "")
+    page.run("const s = document.querySelector('input[type=search]'); s.value = 'seed=1 attack.iterations=20';"
+             "s.dispatchEvent(new Event('input'))")  # fmt: skip
+    assert page.rows() == ["1"]
+    page.run("location.hash = '#run/000000000000'")
+    page.driver.implicitly_wait(2)
+    sheet = page.driver.find_element("css selector", ".sheet")
+    assert {"Metrics", "Utility", "Accuracy by round", "ROC", "Where it comes from", "privsweep seed=0"} <= set(
+        sheet.text.split("\n")
+    )
+    assert len(sheet.find_elements("css selector", "svg")) == 5  # three charts, and the key of one
+    page.click("#failed")
+    assert page.rows() == ["3"]
+    assert "failed: ValueError: the loss is not finite" in page.text("tr.run")
+    assert not page.complaints()
+
+
+def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) -> None:
+    page.open(four(tmp_path))
+    for place in (0, 2):
+        page.click("input[data-run]", place)
+    page.click("[role=tab]", 1)
+    lines = page.all(".compare tbody tr")
+    assert "defensedp_sgdnone" in lines
+    assert "SSIM0.10.9+0.8" in lines
+    assert not any(line.startswith(("model.width", "MSE")) for line in lines)  # what is the same
+    page.click("[role=tab]", 2)
+    page.choose("leakage", "ssim")
+    points = page.all("[role=tabpanel] svg[role=img] .dot title")
+    assert sorted(point.split(":")[0] for point in points) == ["dp_sgd", "no defence"]
+    assert any("2 seeds\ntest accuracy 50.0%, SSIM 0.8" in point for point in points)
+    front = page.all(".beside tbody td:first-child")
+    assert front == ["dp_sgd", "no defence"]
+    page.click("[role=tab]", 3)
+    assert "1 with a privacy budget, 1 without" in page.text("[role=tabpanel]")
+    assert not page.complaints()
+
+
+def test_strings_stay_strings(page: Page, tmp_path: Path) -> None:
+    """All of the corpus at once, every part unfolded."""
+    records = []
+    for i, text in enumerate(CORPUS.values()):
+        publish(hostile(text), tmp_path, f"zen/t{i}")
+        choices = {**dict.fromkeys(("attack", "dataset", "model", "experiment"), text), "defense": [text]}
+        changes = {"signature": f"a{i}", "choices": choices, "utility": {"test_accuracy": 0.5, text: 1.0}}
+        records += [a_record(text) | changes, failed(0, text, signature=f"f{i}", scale=text)]
+    page.open(html(tmp_path, *records))
+    page.run("window.alert = () => { document.title = 'called' };"
+             "document.querySelectorAll('tr.run td.name button').forEach((button) => button.click());"
+             "document.querySelectorAll('details').forEach((box) => { box.open = true })")  # fmt: skip
+    page.click("input[data-run]", 0)
+    page.click("input[data-run]", 1)
+    shown = []
+    for place in range(3):
+        page.click("[role=tab]", place)
+        shown.append(page.run("return document.body.textContent"))
+        assert page.run("return document.querySelectorAll('script').length") == 2
+        strange = "#runs :is(img, b, i, iframe, a[href^=http], style)"
+        assert page.run("return document.querySelectorAll(arguments[0]).length", strange) == 0
+    assert all(printable(text) in shown[0] for text in CORPUS.values())
+    assert page.run("return document.title").startswith("privsweep: ")
+    assert not page.complaints()
+
+
+def test_a_narrow_page_does_not_scroll_sideways(page: Page, tmp_path: Path) -> None:
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    )
+    page.open(four(tmp_path))
+    page.click("tr.run td.name button")
+    for place in range(4):
+        page.click("[role=tab]", place)
+        assert page.run("return document.documentElement.scrollWidth") <= 360
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_keys_suffice(page: Page, tmp_path: Path) -> None:
+    page.open(four(tmp_path))
+    page.run("document.querySelector('tr.run td.name button').focus()")
+    active = page.driver.switch_to.active_element
+    active.send_keys("\ue007")  # enter
+    assert page.run("return document.activeElement.getAttribute('aria-expanded')") == "true"
+    page.run("document.querySelector('[role=tab]').focus()")
+    page.driver.switch_to.active_element.send_keys("\ue014")  # arrow to the right
+    assert page.run("return document.activeElement.innerText") == "Compare"
