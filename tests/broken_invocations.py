@@ -81,6 +81,7 @@ TYPED = {
     "-m seed=0,1 fl_setting.victims=50": "fl_setting.victims=50",
     # values
     "attack.lr=1e300": "single precision",
+    "attack.iterations=1e9": "less than or equal to 10000000",
     "device=tpu": "choose auto, cpu, cuda",
     "scale=3": "scale=3: choose one of paper",
     "model.weights=3": "model.weights=3",
@@ -117,7 +118,6 @@ TYPED = {
     "hydra.job.name=a/b": "hydra.job.name=a/b",
     "hydra.verbose=3": "hydra.verbose=3",
     "+hydra.callbacks.x=3": "hydra.callbacks.x=3",
-    "'hydra.job_logging.formatters.simple.format=\"%(x\"'": "hydra.job_logging: cannot be set up",
     # flags
     "--run -m": "--run",
     "--nosuch": "--nosuch",
@@ -135,7 +135,7 @@ VALUES = [
     {
         "attack.lr=inf": "input should be a finite number",
         "attack.memory=inf": "input should be a finite number",
-        "attack.iterations=1e9": "input should be less than or equal to 10000000",
+        "attack.iterations=1000000000": "input should be less than or equal to 10000000",
         "attack.restarts=1000000000": "input should be less than or equal to 10000",
         "fl_setting.lr=inf": "input should be a finite number",
         "fl_setting.dirichlet_alpha=inf": "input should be a finite number",
@@ -158,7 +158,7 @@ VALUES = [
         "metrics.asr_threshold=null": "input should be a valid number",
     },
     {
-        "attack.lr=nan": "input should be greater than 0",
+        "attack.lr=nan": "input should be a finite number",
         "fl_setting.dirichlet_alpha=1e+300": "single precision ends at 1e-37 and 1e+38",
         "fl_setting.capture=3": "input should be a dictionary",
         "seed=1e+30": "exceeded maximum size",
@@ -173,7 +173,7 @@ VALUES = [
 ]
 LOGGING = {
     "handlers": (None, 3, {"file": None}, {"file": {"filename": None}}, {"file": {"level": "FOO"}}),
-    "formatters": (3, {"simple": 3}, {"simple": {"style": "{"}}),
+    "formatters": (3, {"simple": 3}, {"simple": {"style": "{"}}, {"simple": {"format": "%(x"}}),
     "root": (3, {"level": "FOO"}, {"handlers": ["x"]}, {"handlers": "file"}),
     "version": (3,),
     "filters": ({},),

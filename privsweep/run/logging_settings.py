@@ -43,6 +43,8 @@ def check_logging(path: str, config: Mapping[str, Any]) -> None:
                 raise UserError(f"{place}.{key}={shown(value)}: not a known log handler; remove it")
             if key == "level" and not _is_level(value):
                 raise UserError(f"{place}.level={shown(value)}: no such level; choose DEBUG, INFO, WARNING or ERROR")
+            if key == "format" and not _is_format(value):
+                raise UserError(f"{place}.format={shown(value)}: is no format of Python's logging, as %(message)s is")
             if key == "filename" and not (isinstance(value, str) and value):
                 raise UserError(f"{place}.filename={shown(value)}: must be the name of a file")
             if key == "handlers" and not _are_among(value, config.get("handlers", {})):
@@ -59,6 +61,14 @@ def _check_mapping(path: str, part: Any) -> None:
 
 def _is_level(value: Any) -> bool:
     return isinstance(value, int) or value in logging.getLevelNamesMapping()
+
+
+def _is_format(value: Any) -> bool:
+    try:
+        logging.Formatter(value)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _are_among(names: Any, handlers: Mapping[str, Any]) -> bool:
