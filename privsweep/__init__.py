@@ -1,7 +1,8 @@
 """Sweeps of privacy attacks against collaborative learning, and of the defences.
 
 What a component of your own needs is here: the decorator, the records that pass between a federation and an
-adversary, the roles, and the base classes to start from; and ``compose``, ``execute`` and ``records`` for a notebook.
+adversary, the roles, and the base classes to start from; ``compose``, ``execute``, ``sweep`` and ``records`` for a
+notebook; and ``save_update`` for a training loop of your own.
 """
 
 import os
@@ -14,6 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from privsweep.attack.base import AttackBase
+    from privsweep.cli.library import compose, execute, records, sweep
+    from privsweep.exposure.save_update import save_update
     from privsweep.exposure.victims import Victims
     from privsweep.fl_setting.base import Federated, TrainingSetting
     from privsweep.fl_setting.central import Central
@@ -53,11 +56,12 @@ if TYPE_CHECKING:
     )
     from privsweep.interface.roles import Attack, Bench, Setting, View
     from privsweep.interface.training import Training
-    from privsweep.run.library import compose, execute, records
 
 # By the module that has them. They are found when asked for, so that help and completion need not wait for PyTorch.
 _HOMES = {
     "privsweep.attack.base": "AttackBase",
+    "privsweep.cli.library": "compose execute records sweep",
+    "privsweep.exposure.save_update": "save_update",
     "privsweep.exposure.victims": "Victims",
     "privsweep.fl_setting.base": "Federated TrainingSetting",
     "privsweep.fl_setting.central": "Central",
@@ -70,7 +74,6 @@ _HOMES = {
     "Recipe Reconstruction Release Schedule Scores Sentences System ThreatModel Transcription Update",
     "privsweep.interface.roles": "Attack Bench Setting View",
     "privsweep.interface.training": "Training",
-    "privsweep.run.library": "compose execute records",
 }
 _ELSEWHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 

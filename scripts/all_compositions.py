@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import privsweep
-from compositions import Choice, checked, composed, offered, small_data
+from compositions import Choice, checked, offered, small_data
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for choice in itertools.starmap(Choice, product):
             try:
-                found = checked(composed(choice, {"output_dir": folder}), data)
+                found = checked(choice, data, {"output_dir": folder})
                 if isinstance(found, tuple):
                     count["refused"] += 1
                     refusals[found[0].partition("; ")[2] or found[0]] += 1

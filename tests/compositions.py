@@ -51,10 +51,10 @@ def composed(choice: Choice, values: Mapping[str, Any] | None = None) -> Composi
     return replace(base, config=config, choices={**base.choices, **named})
 
 
-def checked(composition: Composition, data: Data) -> RunSpec | tuple[str, ...]:
+def checked(choice: Choice, data: Data, values: Mapping[str, Any] | None = None) -> RunSpec | tuple[str, ...]:
     """The run, ready to go, or the lines with which it is refused. Every other exception is a fault."""
     try:
-        spec = build(composition)
+        spec = build(composed(choice, values))
         prior = data.prior if spec.dataset.prior_size else None
         check_with_data(spec, data, prior, Rng(0))
     except UserError as error:

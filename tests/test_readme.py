@@ -16,6 +16,7 @@ from privsweep.cli import data as privsweep_data
 from privsweep.cli.sweep import plan
 from privsweep.run.compose import CONF
 from privsweep.store.checksums import FILE
+from privsweep.store.sealed import write_sealed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,8 +82,9 @@ def test_commands_compose(command: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
     own = [f"dataset={name}" for name in privsweep_data.NAMES] + ["dataset.path=mine.npz", "dataset.path=xrays"]
+    own += ["fl_setting.path=update.safetensors", "model.weights=file.safetensors"]
     known = {"places": {}, "last": dict.fromkeys(own, "0" * 16) | {"dataset=cifar10": "1" * 16}}
-    (tmp_path / "outputs" / FILE).write_text(json.dumps(known))
+    write_sealed(tmp_path / "outputs" / FILE, known)
     _, *arguments = shlex.split(command)
     overrides = [a for a in arguments if a != "-m" and not a.startswith("scale=")]
     planned = plan([*overrides, "scale=smoke"], None, "-m" in arguments, running=False)

@@ -11,6 +11,7 @@ from textwrap import fill
 
 import numpy as np
 
+from privsweep.cli.check import check
 from privsweep.cli.one_line import one_line
 from privsweep.dataset.download import prepared
 from privsweep.dataset.image_tree import decode
@@ -27,6 +28,8 @@ NEEDS_NOTHING = "digits"
 DESCRIPTION = """\
 Prepare datasets: download each official copy, check it, and write it as data_dir/<name>.npz. What is there
 already is checked and kept. Without names, tell which datasets are there.
+
+check: whether a file or a folder of your own is fit to use, what is in it, and the command that uses it.
 """
 EPILOG = f"""\
 datasets:
@@ -39,8 +42,9 @@ examples:
   privsweep-data cifar10 data_dir=/scratch/data
   privsweep-data medical_mnist --from ~/archive
   privsweep-data celeba_hq --from ~/CelebAMask-HQ
+  privsweep-data check mine.npz xrays/ update.safetensors
 
-exit code: 0 all there; 1 some could not be prepared; 2 the command line is wrong
+exit code: 0 all there, all fine; 1 some could not be prepared or are at fault; 2 the command line is wrong
 """
 
 
@@ -48,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prepares what ``argv`` names, one line each on the standard output; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="privsweep-data",
-        usage="%(prog)s [NAME ...] [data_dir=FOLDER] [--from FOLDER]",
+        usage="%(prog)s [NAME ...] [data_dir=FOLDER] [--from FOLDER]\n       %(prog)s check PATH [PATH ...]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -66,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    if options.names[:1] == ["check"]:
+        return check(options.names[1:])
     names = [word for word in options.names if "=" not in word]
     settings = dict(word.split("=", 1) for word in options.names if "=" in word)
     data_dir = Path(settings.pop("data_dir", DATA_DIR)).expanduser()

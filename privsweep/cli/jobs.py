@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
+import socket
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
-from privsweep.cli import terminal
+from privsweep.cli import cluster, terminal
+from privsweep.cli.failure import Failure
+from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import Loaded, load, run
-from privsweep.store.store import check_writable
+from privsweep.run.hydra_settings import inside
+from privsweep.run.run import Loaded, run
+from privsweep.store import sweeps
+from privsweep.store.store import Store, check_writable
 
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
+LOG = "privsweep.log"  # in a job's folder
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 
 
 def check_places(planned: SweepPlan, many: bool) -> None:
-    """Raises UserError where results or logs cannot be written, or callbacks would not be called."""
-    hydra = planned.hydra
+    """Raises UserError where results or logs cannot be written, or where nobody would do what is asked."""
+    hydra, session = planned.hydra, planned.runs[0].spec.session
     if hydra["callbacks"] and not many:
         raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
     here, sweep = Path(hydra["run"]["dir"]), Path(hydra["sweep"]["dir"])
     places = [("hydra.run.dir", here)]
     if many:
+        if planned.search and not session.wait:
+            raise UserError("wait=false: a search goes by what its trials came to; leave it out")
+        prepare_launcher(str(hydra["launcher"]["_target_"]), session.wait)
         places = [("hydra.sweep.dir", sweep), ("hydra.sweep.subdir", sweep / str(hydra["sweep"]["subdir"]))]
     for name, handler in hydra["job_logging"].get("handlers", {}).items():
         key, file = f"hydra.job_logging.handlers.{name}.filename", handler.get("filename")
@@ -42,18 +55,14 @@ def check_places(planned: SweepPlan, many: bool) -> None:
             if not folder.is_dir():
                 raise UserError(f"{key}={file}: there is no such folder; make it, or choose another")
             places.append((key, folder))
-    check_writable(planned.runs[0].spec.session.output_dir, places)
-
-
-def ready(planned: SweepPlan) -> Loaded | None:
-    """What the one run of a plan works on; None where it is stored. Raises UserError before anything is written."""
-    [one] = planned.runs
-    return load(one.spec) if one.missing else None
+    check_writable(session.output_dir, places)
 
 
 def single(planned: SweepPlan, loaded: Loaded | None) -> int:
-    """The one run of a plan; the exit code. Raises UserError."""
+    """The one run of a plan; the exit code. ``loaded``: what it works on, None where it is stored. Raises UserError."""
     [spec] = [one.spec for one in planned.runs]
+    if loaded:
+        Store(spec.session.output_dir).tidy()
     with _logging(planned.hydra) if loaded else nullcontext():  # a stored one is shown, and nothing is written
         try:
             terminal.start(spec)
@@ -63,49 +72,118 @@ def single(planned: SweepPlan, loaded: Loaded | None) -> int:
             raise
         except Exception as error:
             log.exception("the run failed")
-            terminal.complain(f"{type(error).__name__}: {error}")
-            traceback.print_exception(error)
+            full = terminal.no_room(spec.session.output_dir, error)
+            terminal.complain(full or f"{type(error).__name__}: {error}")
+            if not full:
+                traceback.print_exception(error)
             return FAILED
     return 0
 
 
 def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
-    """Runs what is missing of a table, or an ad hoc sweep; why jobs were refused, one line each.
+    """Runs what is missing of a table, or an ad hoc sweep; complaints about the launcher, one line each.
 
-    A launcher that loses a job raises; what the others filed is kept, and the caller looks it up.
+    Failed runs are told as they fail. A launcher that loses a job raises; what the others filed is kept, and the
+    caller looks it up. ``check_places`` comes first. Raises UserError.
     """
+    session = planned.runs[0].spec.session
+    Store(session.output_dir).tidy()
+    planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
+    noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
-            batches = hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
+            hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
         except UserError:
+            noted.unlink(missing_ok=True)
             raise
         except (Exception, SystemExit) as error:
             log.exception("the launcher gave up")
+            if full := terminal.no_room(session.output_dir, error):
+                return [full]
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             return [
                 f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
             ]
-    return [done.return_value for batch in batches for done in batch if done.return_value]
+    return []
 
 
-def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> str | None:
-    """One job of Hydra's, in this process or on a node of a cluster; why it was refused, or None.
+def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
+    """One job of Hydra's, in this process or on a node of a cluster; how it failed, or None.
 
-    ``cells`` are the overrides of a table's cells by name. Failures are filed in the store, not raised.
+    ``cells`` are the overrides of a table's cells by name. Failures are told, logged and filed, not raised; but for the
+    end of a job's time, which its launcher must see.
     """
+    own = HydraConfig.get()
+    noted = sweeps.place(Path(cfg.output_dir), own.sweep.dir)
+    if sweeps.stopped(noted):
+        return Failure("left out after a failure (fail_fast=true)")
+    name, overrides = str(cfg.cell), own.overrides.task
     try:
-        spec = build(compose(cells.get(str(cfg.cell), HydraConfig.get().overrides.task)), fetch=True)
+        spec = build(compose(cells.get(name, overrides)), fetch=True)
         terminal.start(spec)
         terminal.finish(spec, run(spec))
+        return None
     except UserError as error:
         log.error("%s", error)
-        return str(error)
+        failure = Failure(str(error))
     except Exception as error:
-        if type(error).__module__.startswith("submitit"):  # a time limit: the launcher must see it
-            raise
         log.exception("the run failed")
-    return None
+        reason = terminal.no_room(Path(cfg.output_dir), error) or f"{type(error).__name__}: {error}"
+        failure = Failure(reason, traceback.format_exc())
+    terminal.failed(name if cells else " ".join(overrides), failure.reason, Path(own.runtime.output_dir, LOG))
+    if cfg.fail_fast:
+        sweeps.stop(noted)
+    return failure
+
+
+def note(planned: SweepPlan, config_dir: str | None) -> Path:
+    """Notes a sweep that starts now, for those who follow it; the file."""
+    session, sweep_dir = planned.runs[0].spec.session, planned.sweep_dir
+    folder = os.path.abspath(sweep_dir)
+    if inside(folder, str(session.output_dir)):
+        folder = os.path.relpath(folder, session.output_dir)
+    jobs = planned.missing if planned.table else planned.runs
+    numbers = {run.name: number for number, run in enumerate(jobs) if run.missing}
+    path = sweeps.place(session.output_dir, sweep_dir)
+    found = [
+        sweeps.Cell(
+            name=run.name if planned.table else " ".join(run.overrides), signature=run.spec.signature,
+            number=numbers.get(run.name), before=sweeps.stamps(session.output_dir, run.spec.signature),
+        )
+        for run in planned.runs
+    ]  # fmt: skip
+    sweep = sweeps.Sweep(
+        table=planned.name, scale=session.scale, overrides=planned.said, cells=found, folder=folder,
+        started=datetime.now(UTC).isoformat(timespec="seconds"), launcher=planned.launcher,
+        config_dir=config_dir, host=socket.gethostname(), pid=os.getpid(), user=getpass.getuser(),
+    )  # fmt: skip
+    sweeps.write(path, sweep)
+    return path
+
+
+def prepare_launcher(target: str, wait: bool) -> None:
+    """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
+    if target == SLURM:
+        from privsweep.cli.slurm import JobArrays  # here, for it needs an extra
+
+        cluster.require_sbatch()
+        Plugins.instance().class_name_to_class[SLURM] = JobArrays  # by the name that Hydra knows
+    elif not wait:
+        raise UserError("wait=false: only SLURM takes over what is submitted; add hydra/launcher=slurm, or wait")
+
+
+def tell_failures(planned: SweepPlan) -> int:
+    """Lists the runs that the sweep just made did not bring to their end; how many there are."""
+    output_dir = planned.runs[0].spec.session.output_dir
+    noted = sweeps.place(output_dir, planned.sweep_dir)
+    sweep = sweeps.read(noted)
+    found = [s for s in Observer(output_dir).states(sweep, noted) if s.state != "done"] if sweep else []
+    if found:
+        terminal.complain(f"{len(found)} of {len(planned.runs)} runs did not come to their end:")
+    for state in found:
+        terminal.failed(state.cell.name, state.detail, state.log)
+    return len(found)
 
 
 @contextmanager

@@ -3,70 +3,90 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
+from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from privsweep.cli.interrupts import INTERRUPTED, TERMINATED, Terminated, terminable
 from privsweep.cli.one_line import noted, one_line
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import explain, searching
 
-REFUSED, FAILED = 2, 1  # exit codes
+if TYPE_CHECKING:
+    from privsweep.cli.sweep import SweepPlan
+
+FAILED, REFUSED = 1, 2  # exit codes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: plans the run, the sweep or the table, then runs what is not stored.
 
     Without ``arguments``, those of the shell count. Exit codes: 0 all done, 1 something failed or is missing, 2 the
-    request was refused.
+    request was refused, 130 and 143 it was interrupted by Ctrl-C or SIGTERM.
     """
+    logging.raiseExceptions = False  # a log that a full disk does not take is not worth a traceback
+    planned: SweepPlan | None = None
     try:
-        return _main(arguments)
+        parser = one_line(get_args_parser(), "privsweep")
+        args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
+        with terminable():
+            if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
+                return _show(args, parser)
+            from privsweep.cli import jobs, plan, search, sweep, terminal  # here, for help need not wait for them
+            from privsweep.run.run import load
+            from privsweep.store.checksums import postponed
+
+            _no_strange_flags(args)
+            loaded = None
+            with postponed():  # a request that is refused has written nothing
+                planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+                many = args.multirun or planned.table is not None
+                session = planned.runs[0].spec.session
+                if many:
+                    sweep.check_data(planned)
+                elif planned.missing and not session.plan:
+                    loaded = load(planned.runs[0].spec)
+                if planned.missing and not session.plan:
+                    jobs.check_places(planned, many)
+            if session.plan:
+                plan.show(planned)
+                return 0
+            if not many:
+                return jobs.single(planned, loaded)
+            if planned.search:
+                return search.run(planned, args.config_dir)
+            if planned.missing:
+                complaints = jobs.launch(planned, args.config_dir)
+                for complaint in complaints:
+                    terminal.complain(complaint)
+                if not session.wait:
+                    return FAILED if complaints else 0
+                planned = planned.looked_up()
+            code = terminal.table(planned) if planned.table else terminal.summarise(planned)
+            return FAILED if jobs.tell_failures(planned) else code
     except UserError as error:
         from privsweep.cli.terminal import complain
 
         complain(str(error))
         return REFUSED
-    except Exception as error:  # no refusal, and no run that failed: a fault of the program
-        from privsweep.cli.terminal import complain
+    except KeyboardInterrupt as stop:
+        from privsweep.cli.terminal import stopped
 
-        complain(noted(error))
+        stopped(planned)
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except Exception as error:  # no refusal, and no run that failed: a full disk, or a fault of the program
+        from privsweep.cli.terminal import complain, no_room
+
+        full = planned and isinstance(error, OSError) and no_room(planned.runs[0].spec.session.output_dir, error)
+        complain(full or noted(error))
         return FAILED
-
-
-def _main(arguments: Sequence[str] | None) -> int:
-    parser = one_line(get_args_parser(), "privsweep")
-    args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
-    if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
-        return _show(args, parser)
-    from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
-    from privsweep.store.checksums import postponed
-
-    _no_strange_flags(args)
-    with postponed():  # a request that is refused has written nothing
-        planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
-        many = args.multirun or planned.table is not None
-        plan_only = planned.runs[0].spec.session.plan
-        if many:
-            sweep.check_data(planned)
-        loaded = None if plan_only or many else jobs.ready(planned)
-        if not plan_only and planned.missing:
-            jobs.check_places(planned, many)
-    if plan_only:
-        terminal.plan(planned)
-        return 0
-    if not many:
-        return jobs.single(planned, loaded)
-    if planned.missing:
-        for complaint in jobs.launch(planned, args.config_dir):
-            terminal.complain(complaint)
-        planned = planned.looked_up()
-    return terminal.table(planned) if planned.table else terminal.summarise(planned)
 
 
 def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

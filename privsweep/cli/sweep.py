@@ -9,12 +9,12 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, key_of, of_cells, without_parameters
+from privsweep.cli.search_space import MOST, ends, searches, values_of
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import build
 from privsweep.run.compose import Composition, compose, parse, searching
-from privsweep.run.overrides import product
 from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import at_hand, postponed
@@ -50,18 +50,21 @@ class SweepPlan:
     typed: tuple[Override, ...] = ()  # on the command line
     hydra: Mapping[str, Any] = field(default_factory=dict)  # Hydra's own part of the first composition
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
+    search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
+    backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
     def missing(self) -> list[PlannedRun]:
-        """Runs to do; the first of every distinct trained system comes first, so that none waits for another."""
-        todo = [run for run in self.runs if run.missing]
+        """Runs to do, each once; the first of every distinct trained system come first, so that none waits."""
+        todo = list({run.spec.signature: run for run in reversed(self.runs) if run.missing}.values())[::-1]
         seen: set[str] = set()
         rank = {}
         for run in todo:
             key = signature(run.spec.training_key(run.spec.session.resolve_device()))
             rank[run.name] = key in seen
             seen.add(key)
-        return sorted(todo, key=lambda run: rank[run.name])
+        ordered = sorted(todo, key=lambda run: rank[run.name])
+        return ordered[::-1] if self.backwards else ordered
 
     @property
     def swept(self) -> list[str]:
@@ -77,16 +80,58 @@ class SweepPlan:
 
         Without the defences' parameters then, for only cells have the defences; jobs know what their cell sets.
         """
+        folder = self.sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
+        own = [f"hydra.sweep.dir='{folder}'"]  # whatever the time is when a job begins
         if not cells:
-            return self.typed_but()
-        return [*(str(o.input_line) for o in self.typed if not of_cells(o)), f"cell={','.join(cells)}"]
+            return [*self.typed_but("hydra.sweep.dir"), *own]
+        kept = (str(o.input_line) for o in self.typed if not of_cells(o) and key_of(o) != "hydra.sweep.dir")
+        return [*kept, *own, f"cell={','.join(cells)}"]
+
+    @property
+    def sweep_dir(self) -> str:
+        """Where the sweep logs."""
+        return str(self.hydra["sweep"]["dir"])
+
+    @property
+    def launcher(self) -> str:
+        """As it was chosen."""
+        return next((str(o.value()) for o in self.typed if key_of(o) == "hydra/launcher"), "basic")
+
+    @property
+    def said(self) -> list[str]:
+        """What was typed of what is run, but for the experiment; what is typed for Hydra alone may hold secrets."""
+        left_out = ("experiment", "cell", "force", "wait", "fail_fast", "output_dir")
+        return [str(o.input_line) for o in self.typed if key_of(o) not in left_out and not o.is_hydra_override()]
 
     def records(self) -> dict[str, Record | None]:
         return {run.name: run.record for run in self.runs}
 
+    def shared(self) -> SweepPlan:
+        """From the other end where another process is at one of the runs: the two meet in the middle."""
+        store = Store(self.runs[0].spec.session.output_dir)
+        return replace(self, backwards=any(store.in_work(run.spec.signature) for run in self.missing))
+
     def looked_up(self) -> SweepPlan:
         """With the records that the store has by now."""
         return replace(self, runs=[replace(run, record=_record(run.spec)) for run in self.runs])
+
+
+def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
+    """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError where it is none."""
+    for override in typed:
+        if override.is_interval_sweep():
+            remedy = "add hydra/sweeper=search, or list values as key=a,b"
+            raise UserError(f"{override.input_line}: an interval is for a search; {remedy}")
+    swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
+    product: list[tuple[str, ...]] = [()]
+    for override in typed:
+        if swept.count(key := override.get_key_element()) > 1:
+            raise UserError(f"{override.input_line}: {key} is swept twice; give all its values at once")
+        values = values_of(override)
+        if len(product) * len(values) > MOST:
+            raise UserError(f"{override.input_line}: makes a sweep of more than {MOST:,} runs; split it")
+        product = [(*done, value) for done in product for value in values]
+    return product
 
 
 def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> SweepPlan:
@@ -99,18 +144,20 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         typed = tuple(parse(overrides))
         if any(key_of(o) == "cell" for o in typed):
             raise UserError("cell: is set by privsweep itself; to run some columns of a table, type 'only=[a,b]'")
-        combinations = product(typed) if multirun else [tuple(overrides)]
-        first = compose(without_parameters(combinations[0]))
+        plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
+        first = compose(without_parameters(plain))
+        search = multirun and searches(first.hydra)
+        combinations = [plain] if not multirun else ends(typed) if search else expand(typed)
         running = running and first.config["plan"] is not True
         if first.config.get("table"):
-            if len(combinations) > 1:
+            if len(combinations) > 1 or search:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
             return _table_plan(first, typed, running)
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
         rest = (compose(combination) for combination in combinations[1:])
         runs = [_planned(str(n), composed, running) for n, composed in enumerate([first, *rest])]
-    return SweepPlan(runs, typed=typed, hydra=first.hydra)
+    return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
 
 
 def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -> SweepPlan:
@@ -161,7 +208,7 @@ def check_data(planned: SweepPlan) -> None:
     priors: dict[str, ImageSet | None] = {}
     for run in planned.missing:
         spec = run.spec
-        if spec.session.plan and not all(at_hand(d) for d in (spec.dataset, spec.prior) if d is not None):
+        if spec.session.plan and not all(map(at_hand, spec.contents)):
             continue
         key = signature({"dataset": spec.config["dataset"], "seed": spec.session.seed})
         rng = Rng(spec.session.seed)

@@ -22,13 +22,13 @@ from privsweep.run.outcome import title_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.atomic import whole_file
 from privsweep.store.environment import processor
+from privsweep.store.full_disk import full_disk
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
 
 WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
 out = Console(width=WIDTH, highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
-SHOWN = 40  # runs listed by plan=true
 
 
 def complain(message: str) -> None:
@@ -37,12 +37,28 @@ def complain(message: str) -> None:
         err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
 
 
+def say(message: str) -> None:
+    """One line, as it is, to the standard output."""
+    out.print(_plain(message), soft_wrap=True)
+
+
+def failed(name: str, reason: str, log: Path | None) -> None:
+    """One line for a run that failed, to stderr, with the place of its log."""
+    where = "" if log is None else f"; log: {_plain(_near(log))}"
+    err.print(f"[bold red]failed:[/] {_plain(name)}: {_plain(reason or 'no reason is known')}{where}", soft_wrap=True)
+
+
+def _near(path: Path) -> Path:
+    """As seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+
+
 def start(spec: RunSpec) -> None:
     """Where and against what threat model the run goes, in two lines."""
     device = spec.session.resolve_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    out.print(f"[bold]{_plain(title_of(spec.choices))}[/], seed {spec.session.seed}", soft_wrap=True)
+    out.print(f"[bold]{_plain(title_of(spec))}[/], seed {spec.session.seed}", soft_wrap=True)
     out.print(f"device: {device} ({_plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
         threat = spec.attack.threat
@@ -100,19 +116,30 @@ def _number(value: float | str | None) -> str:
     return "N/A" if value is None else f"{value:.4g}"
 
 
-def plan(planned: SweepPlan) -> None:
-    """What would run, and what is stored."""
-    todo = {run.name for run in planned.missing}
-    for run in planned.runs[:SHOWN]:
-        state = "to run" if run.name in todo else "stored"
-        if run.record and run.record["status"] != "complete":
-            state = f"{_plain(run.record['status'])} before, to run"
-        out.print(f"{run.spec.signature}  {state:8}  {_plain(' '.join(run.overrides))}", soft_wrap=True)
-    if len(planned.runs) > SHOWN:
-        out.print(f"... and {len(planned.runs) - SHOWN} more")
-    out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
-    for line in planned.absent:
-        err.print(f"left out: {_plain(line)}", soft_wrap=True)
+def stopped(planned: SweepPlan | None) -> None:
+    """One line on what an interrupted command leaves, and how to go on."""
+    if planned is None:
+        complain("interrupted before anything ran")
+        return
+    now = planned.looked_up()
+    store = Store(now.runs[0].spec.session.output_dir)
+    left = [run for run in now.runs if not run.complete]
+    parts = sum(len([*store.partial(run.spec.signature).glob("[!.]*.safetensors")]) for run in left)
+    runs = "" if len(now.runs) == 1 else f"{len(now.runs) - len(left)} of {len(now.runs)} runs, "
+    complain(
+        f"interrupted; what was finished is kept in {store.root} ({runs}{parts} parts of a run): the same command goes "
+        "on from there"
+    )
+
+
+def no_room(output_dir: Path, error: BaseException) -> str | None:
+    """One line on a disk that is full, where the error came from that."""
+    if (said := full_disk(error)) is None:
+        return None
+    return (
+        f"output_dir={output_dir}: no room for results ({said}); what was finished before is kept: make room, and the "
+        "same command goes on from there"
+    )
 
 
 def table(planned: SweepPlan) -> int:
@@ -139,13 +166,6 @@ def summarise(planned: SweepPlan) -> int:
         with whole_file(path) as draft:
             draft.write_text(text)
     _written(paths)
-    for run in planned.runs:
-        if not run.complete:
-            reason = run.record.get("error", run.record["status"]) if run.record else "no record"
-            err.print(
-                f"[bold red]failed:[/] {_plain(' '.join(run.overrides))}: {_plain(reason)}",
-                soft_wrap=True,
-            )
     return 0 if all(run.complete for run in planned.runs) else 1
 
 

@@ -93,7 +93,7 @@ class ActivationView:
             loss=defense.loss(data.domain.loss),
             domain=data.domain,
             recipe=self.federation.recipe(data, rng),
-            labels=truth.labels.clone() if self.labels_known else None,
+            labels=data.train.labels[at] if self.labels_known else None,
         )
         return Exposure(seen, known, truth)
 

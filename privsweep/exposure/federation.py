@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from privsweep.interface.data import Architecture, Data, Domain, Tensors
+from privsweep.interface.data import Architecture, Data, Domain, Tensors, TextDomain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -78,15 +78,21 @@ def check_kept(federation: Federation, key: str, round_: Round) -> None:
         )
 
 
+def batch_fault(net: nn.Module, domain: Domain | TextDomain, batch_size: int) -> str | None:
+    """Why the network, in the mode that it is in, cannot take a batch of that size, or None; on the meta device."""
+    try:
+        net(domain.blank(batch_size))
+    except ValueError as error:  # batch normalisation of a single value
+        return f"the model cannot be trained on so few images of this size ({error})"
+    return None
+
+
 def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal["train", "eval"], rng: Rng) -> None:
     """Raises UserError where the model cannot take a captured batch of that size."""
     with torch.device("meta"):
         net = model.build(data.domain, rng.child("init")).train(mode == "train")
-        try:
-            net(data.domain.blank(batch_size))
-        except ValueError as error:  # batch normalisation of a single value
+        if fault := batch_fault(net, data.domain, batch_size):
             raise UserError(
-                f"fl_setting.capture.batch_size={batch_size}: the model cannot be trained on so few images of this "
-                f"size ({error}); take more, fl_setting.capture.mode=eval, or "
+                f"fl_setting.capture.batch_size={batch_size}: {fault}; take more, fl_setting.capture.mode=eval, or "
                 "model.norm=group"
-            ) from error
+            )

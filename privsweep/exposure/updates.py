@@ -140,7 +140,7 @@ class UpdateView:
         )
         flat = index.to(data.train.labels.device)
         truth = Images(pixels=data.train.pixels(flat), labels=data.train.labels[flat], index=index)
-        labels = truth.labels.clone() if self.labels_known else None
+        labels = data.train.labels[flat] if self.labels_known else None
         return Exposure(
             seen, Knowledge(model=known, loss=loss, domain=data.domain, recipe=recipe, labels=labels), truth
         )

@@ -14,7 +14,7 @@ from privsweep.exposure.black_box import BlackBoxView
 from privsweep.exposure.updates import Capture, UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.component import ExposureOnly, component
-from privsweep.interface.data import Architecture, Data, Domain, ImageSet, Tensors
+from privsweep.interface.data import Architecture, Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -121,6 +121,7 @@ class TrainingSetting(Assembling, ABC):
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError for checkpoints after the end, and where the clients cannot have the data."""
+        images_to_train_on(data)
         if max(self.checkpoints, default=0) > self.length():
             raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
         self.shards(data, rng)

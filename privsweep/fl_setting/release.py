@@ -14,7 +14,7 @@ from privsweep.exposure.releases import ReleaseView, TrialView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.fl_setting.base import Assembling
 from privsweep.interface.component import ResourceOnly, component
-from privsweep.interface.data import Architecture, Data, ImageSet, Tensors, image_shape
+from privsweep.interface.data import Architecture, Data, ImageSet, Tensors, image_shape, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -98,6 +98,7 @@ class ReleasedModels(Assembling):
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where the splits are too small, or where the fixed set holds a target."""
         image_shape(data.domain, "fl_setting=release", "another fl_setting")
+        images_to_train_on(data)
         if self.victims > len(data.test):
             raise UserError(
                 f"fl_setting.victims={self.victims}: targets are test images, of which there are {len(data.test)}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from privsweep.exposure.captured import CapturedView
 from privsweep.exposure.updates import UpdateView
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
@@ -35,6 +36,11 @@ def refuses_difference(view: View) -> str | None:
     if isinstance(view, UpdateView) and view.capture.what == "difference":
         optimizer = view.federation.local_schedule().optimizer.name
         return None if optimizer == "sgd" else _no_gradient(optimizer)
+    if isinstance(view, CapturedView) and (sent := view.difference_under()) not in (None, "sgd"):
+        return (
+            f"{view.files.key}={view.files.path}: its difference under {sent} is not a multiple of a gradient; "
+            "capture a gradient"
+        )
     return None
 
 

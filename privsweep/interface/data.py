@@ -191,6 +191,12 @@ class Data(Generic[E, D]):
         return replace(self, train=train, test=test, prior=prior, validation=validation)
 
 
+def images_to_train_on(data: Data) -> None:
+    """Raises UserError where the dataset has none, only their shape."""
+    if not len(data.train):
+        raise UserError(f"dataset={data.name}: has no images to train on; take fl_setting=captured, or another dataset")
+
+
 @dataclass(frozen=True)
 class DataFiles:
     """The files that a dataset, or a checkpoint, is read from."""

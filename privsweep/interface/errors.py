@@ -1,4 +1,4 @@
-"""Errors that a user can fix: one line each, shown without a traceback, with exit code 2."""
+"""Errors that a user can fix: one line each, shown without a traceback, with exit code 2. And the end of time."""
 
 from privsweep.interface.printable import printable
 
@@ -20,3 +20,10 @@ class UserError(Exception):
 
 class AbsentError(UserError):
     """A dataset that is not there and cannot be had."""
+
+
+class TimeLimit(BaseException):
+    """The job's time is up and it will not be queued again.
+
+    It may be raised anywhere in a run, so it is no ``Exception``: nobody shall take it for a failure of their own.
+    """

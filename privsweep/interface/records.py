@@ -140,7 +140,7 @@ class Images:
     """The truth behind every victim's update. Never an argument of an attack."""
 
     pixels: Tensor  # [V, N, C, H, W] in [0, 1]
-    labels: Tensor  # int64 [V, N]
+    labels: Tensor | None  # int64 [V, N]; None: not told, of updates that were captured elsewhere
     index: Tensor  # int64 [V, N]: positions in their split
     nearest: Tensor | None = None  # [V, N]: mean squared distance of [0, 1] pixels to the nearest image that is known
 
@@ -169,7 +169,7 @@ Truth = Images | Membership | Sentences
 class Exposure:
     seen: Observation
     known: Knowledge
-    truth: Truth
+    truth: Truth | None  # None: nobody here has it
     measures: Mapping[str, float] = field(default_factory=dict)  # of what is seen, beside the metrics
     seconds: Mapping[str, float] = field(default_factory=dict)  # that the system takes, by what it does
 

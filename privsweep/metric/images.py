@@ -24,7 +24,10 @@ def mse(guess: Tensor, truth: Tensor) -> Tensor:
 
 
 def psnr(guess: Tensor, truth: Tensor, data_range: float | Tensor = 1.0) -> Tensor:
-    """Peak signal-to-noise ratio in dB, at most ``PSNR_CAP``; ``data_range`` may be ``[V, N]``."""
+    """Peak signal-to-noise ratio in dB, at most ``PSNR_CAP``; ``data_range`` may be ``[V, N]``.
+
+    Not torchmetrics': that takes one range for all images and its logarithm in float32, which is 1e-6 dB off.
+    """
     error = mse(guess, truth)
     peak = torch.as_tensor(data_range, dtype=error.dtype, device=error.device)
     return (10 * torch.log10(peak.square() / error)).clamp(max=PSNR_CAP)
@@ -35,7 +38,9 @@ def ssim(guess: Tensor, truth: Tensor, data_range: float = 1.0) -> Tensor:
 
     Uniform 7x7 windows (the largest odd window that fits a smaller image) that lie wholly inside the image,
     unbiased variances: the definition of ``skimage.metrics.structural_similarity`` with its defaults, which
-    it equals to 1e-6. torchmetrics, with biased variances and a padded border, differs in the third decimal.
+    it equals to 1e-6. torchmetrics takes biased variances, which differs by 0.002 at most, and counts windows that lie
+    half on a mirrored border, which for noise on photographs of 32x32 lowers a value by up to 0.14; it takes ten times
+    as long.
     """
     return _per_image(lambda g, t: _ssim(g, t, data_range), guess, truth)
 

@@ -1,4 +1,8 @@
-"""How well an attack tells members from others: accuracy, AUC, and true positives at few false ones, with intervals."""
+"""How well an attack tells members from others: accuracy, AUC, and true positives at few false ones, with intervals.
+
+Not torchmetrics': of scores beyond [0, 1], such as likelihood ratios, it takes the sigmoid first, which makes ties of
+the extreme ones and moves the AUC by 0.001; its rates are float32, and it knows no standard error.
+"""
 
 from __future__ import annotations
 

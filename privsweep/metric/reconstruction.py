@@ -36,8 +36,8 @@ def score_reconstruction(
     Table: ``victim``, ``index`` (of its first image in the training split), ``indices`` (of all, apart by blanks,
     where there are several), ``mse``, ``psnr``, ``ssim`` and
     ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
-    that is None), ``diverged``, ``label_accuracy`` where labels were guessed, those of ``release_columns`` where the
-    truth tells the nearest known images, and every diagnostic.
+    that is None), ``diverged``, ``label_accuracy`` where labels were guessed and are known, those of
+    ``release_columns`` where the truth tells the nearest known images, and every diagnostic.
 
     Metrics: the means over victims under the same names, medians with ``_median``, ``recovered`` (share of
     victims with SSIM above 0.9). ``iterations_to_zero`` is the median alone, never being infinity, beside
@@ -56,13 +56,11 @@ def score_reconstruction(
 
     columns = _measures(pixels, original, domain, paper_scale, asr_threshold)
     columns["diverged"] = guess.diverged.cpu() | ~finite
-    if labels is not None:
+    if labels is not None and truth.labels is not None:
         columns["label_accuracy"] = (labels == truth.labels.cpu()).double().mean(1)
     if truth.nearest is not None:
         columns |= release_columns(columns["mse"], original, truth.nearest)
-    if taken := columns.keys() & guess.diagnostics.keys():
-        raise ValueError(f"diagnostics under the names of metrics: {', '.join(sorted(taken))}")
-    diagnostics = {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
+    diagnostics = _diagnostics(guess, columns)
 
     victims = pd.DataFrame({"victim": range(len(images)), "index": truth.index[:, 0].cpu().numpy()})
     if truth.index.shape[1] > 1:
@@ -73,6 +71,23 @@ def score_reconstruction(
     if truth.nearest is not None:
         metrics |= release_metrics(columns, pixels, original)
     return metrics, victims, matched
+
+
+def unscored(guess: Reconstruction) -> tuple[dict[str, float | None], pd.DataFrame]:
+    """What can be said without the originals: the same table and metrics, of divergence and diagnostics alone."""
+    columns = {"diverged": guess.diverged.cpu() | ~guess.images.detach().cpu().isfinite().flatten(1).all(1)}
+    diagnostics = _diagnostics(guess, columns)
+    rows = pd.DataFrame({"victim": range(len(guess.images))})
+    for name, values in (columns | diagnostics).items():
+        rows[name] = values.numpy()
+    return _means(columns) | _means_of_diagnostics(diagnostics), rows
+
+
+def _diagnostics(guess: Reconstruction, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Float64 ``[V]`` each, on the CPU."""
+    if taken := columns.keys() & guess.diagnostics.keys():
+        raise ValueError(f"diagnostics under the names of metrics: {', '.join(sorted(taken))}")
+    return {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
 
 
 def _measures(
@@ -89,12 +104,21 @@ def _measures(
 
 
 def _summary(columns: dict[str, Tensor], diagnostics: dict[str, Tensor]) -> dict[str, float | None]:
+    recovered = {"recovered": _plain((columns["ssim"] > RECOVERED).double().mean())}
+    return _means(columns) | recovered | _means_of_diagnostics(diagnostics)
+
+
+def _means(columns: dict[str, Tensor]) -> dict[str, float | None]:
     metrics: dict[str, float | None] = {}
     for name, values in columns.items():
         metrics[name] = _plain(values.double().mean())
         if name.startswith(_IMAGE_METRICS):
             metrics[f"{name}_median"] = _median(values)
-    metrics["recovered"] = _plain((columns["ssim"] > RECOVERED).double().mean())
+    return metrics
+
+
+def _means_of_diagnostics(diagnostics: dict[str, Tensor]) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {}
     for name, values in diagnostics.items():
         if name == NEVER:
             metrics[name] = _median(values)

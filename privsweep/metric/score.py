@@ -22,7 +22,7 @@ from privsweep.interface.records import (
     Truth,
 )
 from privsweep.metric.membership import score_membership
-from privsweep.metric.reconstruction import score_reconstruction
+from privsweep.metric.reconstruction import score_reconstruction, unscored
 from privsweep.metric.sentences import score_sentences
 
 
@@ -36,7 +36,7 @@ class Scored(NamedTuple):
 
 
 def score(
-    guess: Guess, truth: Truth, domain: Domain | TextDomain, paper_scale: str | None, asr_threshold: float
+    guess: Guess, truth: Truth | None, domain: Domain | TextDomain, paper_scale: str | None, asr_threshold: float
 ) -> Scored:
     """Scores a guess of any kind.
 
@@ -44,6 +44,8 @@ def score(
     are reconstructions, ``oracle_ssim`` and ``oracle_psnr`` are two more: the answer whose mean over victims is best,
     which only who has the truth can choose. Ensembler reports these two.
     ``paper_scale`` and ``asr_threshold`` are those of ``score_reconstruction``.
+
+    Without the truth, images have what the attack says of itself.
 
     Raises TypeError where the guess is of another kind than the truth.
     """
@@ -64,6 +66,8 @@ def score(
             return Scored(*score_membership(guess, truth), guess)
         case Reconstruction(), Images(), Domain():
             return Scored(*score_reconstruction(guess, truth, domain, paper_scale, asr_threshold))
+        case Reconstruction(), None, _:
+            return Scored(*unscored(guess), guess)
         case Transcription(), Sentences(), TextDomain():
             return Scored(*score_sentences(guess, truth, domain), guess)
     raise TypeError(f"a guess at {type(guess).__name__} cannot be scored against {type(truth).__name__}")

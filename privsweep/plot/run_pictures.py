@@ -17,40 +17,42 @@ MOST = 16  # victims in one picture
 
 
 def reconstructions(
-    path: Path, originals: Array, guesses: Array, captions: Sequence[str] = (), title: str = ""
+    path: Path, originals: Array | None, guesses: Array, captions: Sequence[str] = (), title: str = ""
 ) -> Path:
-    """A PNG with every victim's original images above their reconstructions; the first sixteen victims.
+    """A PNG with every victim's original images, if there are any, above their reconstructions; the first sixteen.
 
     ``originals``, ``guesses``: ``[V, N, C, H, W]`` in [0, 1] (values outside are clipped), ``C`` 1 or 3; of
     ``N`` images at most four are shown. ``captions``: a text for each victim, such as its SSIM.
     """
-    if originals.shape != guesses.shape:
+    if originals is not None and originals.shape != guesses.shape:
         raise ValueError(f"originals {originals.shape} and reconstructions {guesses.shape} differ in shape")
-    victims, images = min(MOST, len(originals)), min(4, originals.shape[1])
+    rows = [("original", originals)] if originals is not None else []
+    rows.append(("recon-\nstruction", guesses))
+    victims, images = min(MOST, len(guesses)), min(4, guesses.shape[1])
     across = max(1, min(victims, 8 // images))
     down = -(-victims // across)
     side = 1.15  # inches per image
+    tall = len(rows) * side + 0.42  # a victim's images and its caption
     width = max(across * (images * side + 0.15) + 0.85, 4.5)
     heading = literal(title, int(width * 13)) if title else ""
     top = 0.2 + 0.17 * heading.count("\n") + (0.22 if title else 0)
-    height = down * (2 * side + 0.42) + top
+    height = down * tall + top
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     if heading:
         figure.text(0.01, 1 - 0.08 / height, heading, fontsize=9, va="top", color=INK)
     for victim in range(victims):
         row, column = divmod(victim, across)
         left = 0.8 + column * (images * side + 0.15)
-        under = height - top - row * (2 * side + 0.42)
+        under = height - top - row * tall
         for n in range(images):
-            for i, (name, batch) in enumerate((("original", originals), ("guess", guesses))):
+            for i, (label, batch) in enumerate(rows):
                 box = ((left + n * side) / width, (under - (i + 1) * side) / height)
                 axes = figure.add_axes((*box, 0.96 * side / width, 0.96 * side / height))
                 show_image(axes, batch[victim, n])
                 if column == 0 and n == 0:
-                    label = "original" if name == "original" else "recon-\nstruction"
                     axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
         if victim < len(captions):
-            x, y = left + images * side / 2, under - 2 * side - 0.06
+            x, y = left + images * side / 2, under - len(rows) * side - 0.06
             figure.text(x / width, y / height, literal(captions[victim]), fontsize=8, ha="center", va="top", color=INK)
     return save(path, figure)
 

@@ -15,6 +15,7 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting
+from privsweep.interface.tracker import Tracker
 from privsweep.model.checkpoint import FromCheckpoint, split_weights
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
@@ -22,9 +23,17 @@ from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
 from privsweep.run.shape import strange_numbers
+from privsweep.run.tracking import refused_tracker
 from privsweep.run.trust import check_component, walk
 
-ROLES = {"dataset": Dataset, "prior": Dataset, "model": Architecture, "fl_setting": Setting, "attack": Attack}
+ROLES = {
+    "dataset": Dataset,
+    "prior": Dataset,
+    "model": Architecture,
+    "fl_setting": Setting,
+    "attack": Attack,
+    "tracker": Tracker,
+}
 
 
 def build(composed: Composition, fetch: bool = False) -> RunSpec:
@@ -62,6 +71,8 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
     scoring = make("metrics", {"_target_": "privsweep.run.run_spec.Scoring", **config["metrics"]})
     names = [f.name for f in dataclasses.fields(Session)]  # type: ignore[arg-type]
     session = make("", {"_target_": "privsweep.run.run_spec.Session", **{n: config[n] for n in names}})
+    tracker = make("tracker", config["tracker"]) if config.get("tracker") is not None else None
+    complaints.extend(refused_tracker(composed, tracker))
     if complaints:
         raise UserError(*complaints)
     spec = RunSpec(
@@ -70,7 +81,8 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
         scoring=scoring,
         session=session,
         config=identity_of(config, parts, fetch),
-        choices={**composed.choices, "defense": list(defenses)},
+        choices={**{k: v for k, v in composed.choices.items() if k != "tracker"}, "defense": list(defenses)},
+        tracker=tracker,
     )
     refusal = refuse(spec)
     if refusal:

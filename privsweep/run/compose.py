@@ -151,6 +151,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         offered = re.findall(r"\n\t([\w.-]+)", text)
         if choice == "submitit_slurm":
             return f"{group}={choice}: the SLURM launcher is not installed; run: pip install 'privsweep[slurm]'"
+        if f"{group}={choice}" == "hydra/sweeper=optuna":
+            return f"{group}={choice}: Optuna's sweeper is not installed; run: pip install 'privsweep[optuna]'"
         return str(no_choice(group, choice, offered))
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("struct" in text or "not in" in text):
@@ -170,6 +172,10 @@ def _nearest(key: str) -> str:
         keys = list(_keys(OmegaConf.to_container(cfg, resolve=False), ""))
     except (HydraException, OmegaConfBaseException):
         keys = []
+    if key == "model.weights":  # what every choice may have, and one's own need not name
+        return "add weights: null to your model's YAML, or write +model.weights=..."
+    if key in keys:
+        return f"other choices of {key.partition('.')[0]} have it, this one has not; privsweep --cfg job lists its keys"
     return nearest(key, keys)
 
 

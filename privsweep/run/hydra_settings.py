@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,14 @@ SHIPPED = (  # where the classes are defined that Hydra and its launchers of our
     "hydra.experimental.callbacks",
     "hydra_plugins.hydra_submitit_launcher",
     "hydra_plugins.hydra_joblib_launcher",
+    "hydra_plugins.hydra_optuna_sweeper",
 )
+SAMPLERS = frozenset(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
+EXTRAS = {
+    "hydra_plugins.hydra_submitit_launcher": "slurm",
+    "hydra_plugins.hydra_joblib_launcher": "joblib",
+    "hydra_plugins.hydra_optuna_sweeper": "optuna",
+}
 LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or reaches no shell
     {"partition", "qos", "constraint", "gres", "account", "exclude", "mem_per_gpu", "mem_per_cpu", "name"}
     | {"submitit_folder", "backend", "prefer", "require", "pre_dispatch", "batch_size", "max_nbytes"}
@@ -58,11 +66,7 @@ def check_hydra(node: Mapping[str, Any], typed: Collection[str], output_dir: str
     for key in set(node["sweep"]) - {"dir", "subdir"}:  # such as submitit's mode, for chmod
         if f"hydra.sweep.{key}" not in typed:
             raise UserError(f"hydra.sweep.{key}={node['sweep'][key]}: is taken from the command line only; type it")
-    sweeper = node["sweeper"]
-    if sweeper.get("params"):
-        raise UserError("hydra.sweeper.params: is not used here; type what is swept as key=a,b")
-    if (size := sweeper.get("max_batch_size")) is not None and not (isinstance(size, int) and size > 0):
-        raise UserError(f"hydra.sweeper.max_batch_size={shown(size)}: must be null, or 1 or more")
+    _check_sweeper(node["sweeper"], typed)
     _check_folders(node, typed, output_dir, job_folder)
     if "/" in (name := str(node["job"].get("name"))):
         raise UserError(f"hydra.job.name={name}: is the name of a log file; write it without /")
@@ -101,22 +105,44 @@ def _check_text(path: str, value: Any) -> None:
             raise UserError(f"{path}.{key!r}: has a line break or another control character; remove it")
         if key in INSTANTIATION:
             raise UserError(f"{path}.{key}: is not used here; remove it")
-    if "_target_" in value:
+    if "_target_" in value and not (path == "hydra.sweeper.sampler" and value["_target_"] in SAMPLERS):
         kinds: dict[str, type] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
         kind = Callback if path.rpartition(".")[0] == "hydra.callbacks" else kinds.get(path)
         target = str(value["_target_"])
+        for package, extra in EXTRAS.items():
+            if target.startswith(f"{package}.") and not _installed(package):
+                raise UserError(f"{path.replace('.', '/')}: is not installed; run: pip install 'privsweep[{extra}]'")
         if kind is None or not issubclass(class_of(path, target, (*SHIPPED, *trusted())), kind):
             raise UserError(f"{path}._target_={target}: Hydra builds no such class here; remove it")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _check_launcher(launcher: Mapping[str, Any], typed: Collection[str]) -> None:
     for word, value in launcher.items():
         path = f"hydra.launcher.{word}"
         harmless = not value or isinstance(value, int | float) or word == "_target_"
-        if not (harmless or (word in LAUNCHER_TEXTS and isinstance(value, str)) or _was_typed(path, value, typed)):
+        plain = word in LAUNCHER_TEXTS and isinstance(value, str)
+        if not (harmless or plain or path in trusted() or _was_typed(path, value, typed)):
             raise UserError(
                 f"{path}={value}: may reach a shell, so it is taken from the command line only; type {path}=..."
             )
+
+
+def _check_sweeper(sweeper: Mapping[str, Any], typed: Collection[str]) -> None:
+    for word in ("params", "search_space", "custom_search_space"):
+        if sweeper.get(word):
+            raise UserError(f"hydra.sweeper.{word}: is not used here; type what is swept as key=a,b")
+    if (size := sweeper.get("max_batch_size")) is not None and not (isinstance(size, int) and size > 0):
+        raise UserError(f"hydra.sweeper.max_batch_size={shown(size)}: must be null, or 1 or more")
+    for word in ("storage", "study_name"):  # an address, where Optuna would write
+        if sweeper.get(word) and f"hydra.sweeper.{word}" not in typed:
+            raise UserError(f"hydra.sweeper.{word}={sweeper[word]}: is taken from the command line only; type it")
 
 
 def _check_job(job: Mapping[str, Any], typed: Collection[str]) -> None:

@@ -33,8 +33,8 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
     kept: dict[str, Any] = {key: config.get(key) for key in (*GROUPS, "defense", "metrics", "seed")}
     kept["defense"] = dict(kept["defense"] or {})
     checksums = Checksums(Path(config["output_dir"]))
-    for key in ("dataset", "prior"):
-        if kept[key] is not None:
+    for key in ("dataset", "prior", "fl_setting"):
+        if kept[key] is not None and isinstance(parts[key], Contents):
             places = {k: v for k, v in kept[key].items() if k not in ("data_dir", "path")}
             kept[key] = {**places, "fingerprint": _checksum(checksums, key, parts[key], fetch)}
     if isinstance(parts["model"], FromCheckpoint):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+from copy import deepcopy
 from typing import Any
 
 from hydra.core.object_type import ObjectType
@@ -11,9 +11,7 @@ from hydra.plugins.config_source import ConfigResult
 
 from privsweep.run.config_files import ConfigFiles
 
-# Kept as bytes of this process's own making: each composition alters what it gets, and unpickling is a twentieth of
-# the time that parsing takes.
-_KEPT: dict[tuple[Any, ...], bytes] = {}
+_KEPT: dict[tuple[Any, ...], ConfigResult | None] = {}
 STAYS = ("file", "pkg")  # sources whose content is a file's; what is registered at run time is asked anew
 
 
@@ -26,8 +24,8 @@ class KeptFiles(ConfigFiles):
             return super().load_config(config_path)
         key = (source.provider, source.path, config_path, *_state(source.scheme(), source.path, config_path))
         if key not in _KEPT:
-            _KEPT[key] = pickle.dumps(super().load_config(config_path))
-        return pickle.loads(_KEPT[key])  # type: ignore[no-any-return]
+            _KEPT[key] = super().load_config(config_path)
+        return deepcopy(_KEPT[key])  # a composition alters what it gets
 
 
 def _state(scheme: str, folder: str, config_path: str) -> tuple[int, ...]:

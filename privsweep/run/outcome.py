@@ -37,6 +37,7 @@ from privsweep.run.workbench import Workbench
 from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment
 from privsweep.store.images import save_images
+from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.store import Record, Store
 
 Array = np.ndarray[Any, Any]
@@ -54,6 +55,7 @@ class Outcome:
     guess: Guess | None
     privacy: Mapping[str, Mapping[str, float]]  # defence: what the training cost of a privacy budget
     seconds: dict[str, float]
+    peak: PeakMemory
 
 
 def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbench) -> Record:
@@ -71,6 +73,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
     seconds |= dict(exposure.seconds) if exposure is not None else {}
+    memory = outcome.peak.gib()
     record = {
         **header_of(spec, sign),
         "status": "complete",
@@ -79,8 +82,14 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         "sizes": _sizes(spec, outcome.data),
         "utility": dict(outcome.system.utility),
         "privacy": dict(outcome.privacy),
+        "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
-        "environment": {**environment(bench.device), "trained_from_cache": outcome.cached, "chunks": bench.sizes},
+        "environment": {
+            **environment(bench.device),
+            "memory_gib": None if memory is None else round(memory, 3),
+            "trained_from_cache": outcome.cached,
+            "chunks": bench.sizes,
+        },
     }
     with store.writing(sign) as folder:
         write_json(folder / "record.json", record)
@@ -88,7 +97,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
             pd.DataFrame(list(outcome.system.curve)).to_csv(folder / "training.csv", index=False)
         if exposure is not None and guess is not None:
             rows.to_csv(folder / "victims.csv", index=False)
-            title = title_of(spec.choices)
+            title = title_of(spec)
             if isinstance(guess, Reconstruction):
                 _pictures(folder, title, outcome.data, exposure, guess, answers, rows)
             elif isinstance(guess, Scores):
@@ -135,20 +144,30 @@ def _pictures(
     folder: Path, title: str, data: Data, exposure: Exposure, guess: Reconstruction,
     answers: Mapping[str, Reconstruction], scored: pd.DataFrame,
 ) -> None:  # fmt: skip
-    assert isinstance(exposure.truth, Images)
     if guess.curve:
         frame = curve_frame(guess)
         frame.to_csv(folder / "curve.csv", index=False)
         curves(folder / "curve.png", frame, title, next(n for n in guess.curve if n != "iteration"))
-    captions = [f"SSIM {value:.2f}" for value in scored["ssim"]]
-    truth = exposure.truth.pixels.cpu()
     guessed = _pixels(data, guess)
     further = {name: _pixels(data, answer).numpy() for name, answer in answers.items()}
-    if exposure.truth.nearest is not None and (victims := len(truth)) > 1:
-        rates = reconstruction_roc(guessed, truth)
-        _draw_roc(folder, title, *rates, victims * (victims - 1))
-    save_images(folder, truth.numpy(), guessed.numpy(), further)
-    reconstructions(folder / "reconstructions.png", truth.numpy(), guessed.numpy(), captions, title)
+    originals, below = None, ""
+    if exposure.truth is None:
+        below, captions = _own_words(guess)
+    else:
+        assert isinstance(exposure.truth, Images)
+        truth = exposure.truth.pixels.cpu()
+        originals, captions = truth.numpy(), [f"SSIM {value:.2f}" for value in scored["ssim"]]
+        if exposure.truth.nearest is not None and (victims := len(truth)) > 1:
+            _draw_roc(folder, title, *reconstruction_roc(guessed, truth), victims * (victims - 1))
+    save_images(folder, originals, guessed.numpy(), further)
+    reconstructions(folder / "reconstructions.png", originals, guessed.numpy(), captions, title + below)
+
+
+def _own_words(guess: Reconstruction) -> tuple[str, list[str]]:
+    """The first of the attack's diagnostics, its objective as a rule: the name, and a text for each victim."""
+    for name, values in guess.diagnostics.items():
+        return f"; below: {name.replace('_', ' ')}", [f"{value:.1e}" for value in values.tolist()]
+    return "", []
 
 
 def _pixels(data: Data, guess: Reconstruction) -> Tensor:
@@ -166,10 +185,15 @@ def curve_frame(guess: Reconstruction) -> pd.DataFrame:
     return frame
 
 
-def title_of(choices: Any) -> str:
-    """The composition in a few words."""
-    defended = "+".join(choices["defense"]) or "no defence"
-    return f"{choices['attack']} on {choices['dataset']}, {choices['model']}, {choices['fl_setting']}, {defended}"
+def title_of(spec: RunSpec) -> str:
+    """The composition in a few words; of choices that stand for many, such as torchvision's models, the one."""
+    names = {group: _name(choice, spec.config.get(group)) for group, choice in spec.choices.items()}
+    defended = "+".join(spec.choices["defense"]) or "no defence"
+    return f"{names['attack']} on {names['dataset']}, {names['model']}, {names['fl_setting']}, {defended}"
+
+
+def _name(choice: Any, config: Any) -> Any:
+    return config.get("name", choice) if isinstance(config, Mapping) else choice
 
 
 def header_of(spec: RunSpec, sign: str) -> Record:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
-from itertools import islice
 from typing import Any
 
 from hydra._internal.config_repository import IConfigRepository
@@ -18,7 +17,6 @@ from privsweep.interface.printable import shown
 
 SEVERAL = "defense"  # the group of which several can be chosen
 FURTHER = ("table", "figure", "prior")  # keys that conf/config.yaml does not state
-MOST = 10_000  # runs of a sweep
 NOTES = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # Hydra writes them itself
 
 
@@ -69,34 +67,6 @@ def check_overrides(
             top = key.partition(".")[0]
             if top not in {*keys, *FURTHER} and not files.group_exists(top):
                 raise UserError(f"{line}: {top} is no key of privsweep; {nearest(top, keys)}")
-
-
-def product(typed: Sequence[Override]) -> list[tuple[str, ...]]:
-    """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError where it is no sweep."""
-    swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
-    for override in typed:
-        if swept.count(key := override.get_key_element()) > 1:
-            raise UserError(f"{override.input_line}: {key} is swept twice; give all its values at once")
-    made: list[tuple[str, ...]] = [()]
-    for override in typed:
-        values = [str(override.input_line)]
-        if override.is_sweep_override():
-            values = [f"{override.get_key_element()}={value}" for value in _values(override)]
-        if len(made) * len(values) > MOST:
-            raise UserError(f"{override.input_line}: makes a sweep of more than {MOST:,} runs; split it")
-        made = [(*done, value) for done in made for value in values]
-    return made
-
-
-def _values(override: Override) -> list[str]:
-    """The values of a swept key, as one would type them, and one more than a sweep can have at the most."""
-    try:
-        values = list(islice(override.sweep_string_iterator(), MOST + 1))
-    except (HydraException, ValueError, TypeError) as error:
-        raise UserError(f"{override.input_line}: cannot be swept ({error}); list the values: a,b,c") from error
-    if not values:
-        raise UserError(f"{override.input_line}: has no value to sweep over; list some: a,b,c")
-    return values
 
 
 def _check_choice(override: Override, offered: Sequence[str]) -> None:

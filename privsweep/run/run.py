@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from privsweep.interface.data import Data, Domain, ImageSet, Tensors
+from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
-from privsweep.interface.errors import UserError
+from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
-from privsweep.run.chunks import chunks, joined
-from privsweep.run.outcome import Outcome, file, header_of
+from privsweep.run.chunks import in_chunks
+from privsweep.run.heartbeat import Heartbeat
+from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
+from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
+from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.store import Record, Store, check_writable
 
 log = logging.getLogger(__name__)
@@ -91,23 +94,28 @@ def run(spec: RunSpec, loaded: Loaded | None = None) -> Record:
     try:
         loaded = loaded or load(spec)
         check_writable(store.root)
-        with store.lock(f"run-{sign}"):
+        with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
             if (stored := store.complete(sign)) and not spec.session.force:
                 return {**stored, "reused": True}
-            return _run(spec, store, sign, loaded)
+            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
+                record = _run(spec, store, sign, loaded, heartbeat)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, TimeLimit) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
+        with suppress(OSError):  # where the disk is full, the error says it
+            store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
         raise
+    track(spec, record, store)
+    return record
 
 
-def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded) -> Record:
+def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Heartbeat) -> Record:
     setting, attack = spec.fl_setting, spec.attack
     device = spec.session.resolve_device()
+    peak = PeakMemory(device)
     rng = Rng(spec.session.seed)
-    bench = Workbench(device, store, sign)
+    bench = Workbench(device, store, sign, heartbeat)
     data, prior, clock = loaded.data, loaded.prior, Clock()
     clock.seconds["load"] = loaded.seconds
     schedule = setting.schedule(data, rng)
@@ -122,12 +130,9 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded) -> Record:
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
-            size, guesses = attack.victims_at_once(exposure.seen, exposure.known, device), []
-            for chunk in chunks(exposure, size, bench):
-                found = chunk.stored or attack(chunk.seen, chunk.known, prepared, bench, rng.child("attack"))
-                guesses.append(chunk.keep(found))
-            guess = joined(guesses)
-    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
+            size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
+            guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
+    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 
@@ -170,6 +175,7 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
     if spec.prior is None:
         return data.prior
     prior = spec.prior.load(rng.child("prior"))
+    images_to_train_on(prior)
     if prior.domain.shape != data.domain.shape:
         remedy = "take data of the same kind"
         if isinstance(data.domain, Domain) and isinstance(prior.domain, Domain):

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from privsweep.defense.stack import Stack
 from privsweep.interface.component import Outside, component, marked, without
-from privsweep.interface.data import Architecture, Dataset
+from privsweep.interface.data import Architecture, Contents, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting, View
+from privsweep.interface.tracker import Tracker
 from privsweep.store.store import signature
 
 GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
@@ -41,6 +42,9 @@ class Session:
     output_dir: Path
     force: bool
     plan: bool
+    objective: Annotated[str, Field(pattern=r"^(attack|(metrics|utility|seconds)\.\w+)$")]  # what a search goes by
+    wait: bool
+    fail_fast: bool
 
     def resolve_device(self) -> torch.device:
         """The device in use; raises UserError for one that is not there."""
@@ -72,11 +76,17 @@ class RunSpec:
     session: Session
     config: Mapping[str, Any]  # all that says what is computed
     choices: Mapping[str, Any]
+    tracker: Tracker | None
 
     @property
     def parts(self) -> Mapping[str, Any]:
         """The components by their key in ``config``."""
         return {key: getattr(self, key) for key in GROUPS}
+
+    @property
+    def contents(self) -> list[Contents]:
+        """The components that read files."""
+        return [part for part in self.parts.values() if isinstance(part, Contents)]
 
     @cached_property
     def signature(self) -> str:

@@ -11,7 +11,7 @@ from privsweep.interface.printable import shown
 from privsweep.run.trust import walk
 
 COMPONENTS = ("dataset", "model", "fl_setting", "attack")
-OPTIONAL = ("prior",)
+OPTIONAL = ("prior", "tracker")
 MOST = 1_000_000_000
 LONGEST = 255  # of a name, on the usual file systems
 SMALLEST, GREATEST = 1e-37, 1e38

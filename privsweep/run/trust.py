@@ -20,7 +20,7 @@ INSTANTIATION = ("_args_", "_partial_", "_recursive_", "_convert_")  # Hydra's w
 
 
 def trusted() -> tuple[str, ...]:
-    """Packages whose classes a configuration may name."""
+    """Packages whose classes a configuration may name, and keys of a launcher that a file may set."""
     return ("privsweep", *(name for name in os.environ.get("PRIVSWEEP_TRUST", "").split(",") if name))
 
 
@@ -45,7 +45,9 @@ def class_of(key: str, target: str, roots: Sequence[str]) -> type:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{key}._target_={target}: cannot be imported ({error}); correct the name") from error
+        raise UserError(
+            f"{key}._target_={target}: cannot be imported ({error}); correct the name, or put its folder on PYTHONPATH"
+        ) from error
     if not isinstance(found, type) or not _under(found.__module__, roots):
         raise UserError(f"{key}._target_={target}: is no class defined in {', '.join(roots)}; name the class itself")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,15 +21,16 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from privsweep.interface.data import Tensors
+from privsweep.interface.memory import out_of_memory, release
 from privsweep.interface.roles import Reduce
-from privsweep.store.atomic import whole_file
+from privsweep.run.heartbeat import Heartbeat
 from privsweep.store.rows import Rows
-from privsweep.store.store import Store, signature
+from privsweep.store.sealed import Notes, save_tensors, taken_tensors
+from privsweep.store.spoilt import say
+from privsweep.store.store import Store
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 
@@ -36,8 +38,9 @@ QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 class Workbench:
     """Implements ``Bench``; shows a bar in a terminal, now and then a line elsewhere."""
 
-    def __init__(self, device: torch.device, store: Store, sign: str):
+    def __init__(self, device: torch.device, store: Store, sign: str, heartbeat: Heartbeat | None = None):
         self.device = device
+        self._tell = heartbeat.tell if heartbeat else lambda *_: None
         self.store = store
         self.partial = store.partial(sign)
         self.sizes: dict[str, int] = {}  # purpose -> chunk size, for the record
@@ -47,28 +50,48 @@ class Workbench:
         self._task: TaskID | None = None
         self._phase = ""
         self._spoke = 0.0
-        self._began: dict[str, float] = {}  # purpose -> when its present part did
         self._finished, self._whole = 0.0, 1.0  # of the chunks: share done before, share of this one
 
     def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
-        results = []
-        for part in self.parts(purpose, n, size):
-            found = self.kept(purpose, key, part)
-            if found is None:
-                found = make(part)
-                self.keep(purpose, key, part, found)
-            results.append(found)
+        results: list[Tensors] = []
+        done, self.sizes[purpose] = 0, min(size, n)
+        while done < n:
+            kept = self._kept(f"{purpose}-{key}-{done}", n)
+            if kept is None:
+                began = time.perf_counter()
+                kept = self._part(purpose, slice(done, n), n, make)
+                path = self.partial / f"{purpose}-{key}-{done}-{kept[1]}.safetensors"
+                self._save(path, kept[0], time.perf_counter() - began)
+            results.append(kept[0])
+            done = kept[1]
+        self._finished, self._whole = 0.0, 1.0
         return {name: torch.cat([r[name] for r in results]) for name in results[0]}
 
-    def parts(self, purpose: str, n: int, size: int) -> Iterator[slice]:
-        """Slices of ``range(n)``, at most ``size`` long; progress between two of them counts as that of a part."""
-        self.sizes[purpose] = size = min(size, n)
-        for start in range(0, n, size):
-            part = slice(start, min(start + size, n))
-            self._finished, self._whole = start / n, (part.stop - part.start) / n
-            self._began[purpose] = time.perf_counter()
-            yield part
-        self._finished, self._whole = 0.0, 1.0
+    def _kept(self, stem: str, n: int) -> tuple[Tensors, int] | None:
+        """The longest part that an interrupted process kept from there on, and where it stops."""
+        stops = [path.stem.rpartition("-")[2] for path in self.partial.glob(f"{glob.escape(stem)}-*.safetensors")]
+        for stop in sorted((int(stop) for stop in stops if stop.isdecimal()), reverse=True):
+            if stop <= n and (taken := self._taken(self.partial / f"{stem}-{stop}.safetensors")) is not None:
+                return taken[0], stop
+        return None
+
+    def _part(self, purpose: str, left: slice, n: int, make: Callable[[slice], Tensors]) -> tuple[Tensors, int]:
+        """What ``make`` gives for the first of those that are left of ``n``, and where it stopped.
+
+        As many as ``sizes`` says, which is halved for good where they do not fit the memory.
+        """
+        while True:
+            part = slice(left.start, min(left.start + self.sizes[purpose], left.stop))
+            count = part.stop - part.start
+            self._finished, self._whole = part.start / n, count / n
+            try:
+                return make(part), part.stop
+            except (RuntimeError, MemoryError) as error:
+                if count == 1 or not out_of_memory(error):
+                    raise
+            release()
+            self.sizes[purpose] = -(-count // 2)
+            say(f"{self._phase}: {count} at once do not fit the memory; going on with {self.sizes[purpose]}")
 
     def stream(
         self,
@@ -80,70 +103,49 @@ class Workbench:
         reduce: Reduce,
         start: Tensors,
     ) -> Tensors:
-        self.sizes[purpose] = size = min(size, n)
+        self.sizes[purpose] = min(size, n)
         path = self.partial / f"{purpose}-{key}-stream-{n}.safetensors"
         state, done, seconds = dict(start), 0, 0.0
         if (taken := self._taken(path)) is not None:
             state, notes = taken
             done, seconds = int(notes["done"]), float(notes["seconds"])
         while done < n:
-            part = slice(done, min(done + size, n))
-            self._finished, self._whole = done / n, (part.stop - part.start) / n
             began = time.perf_counter()
-            state = dict(reduce(state, make(part)))
-            done, seconds = part.stop, seconds + time.perf_counter() - began
-            self._save(path, state, seconds, done=str(done))
+            made, done = self._part(purpose, slice(done, n), n, make)
+            state = dict(reduce(state, made))
+            seconds += time.perf_counter() - began
+            self._save(path, state, seconds, done=done)
         self._finished, self._whole = 0.0, 1.0
         return state
 
     def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
-        name = signature(key)
-
-        def counted(part: slice) -> Tensors:
-            self._finished, self._whole = part.start / n, (part.stop - part.start) / n
-            return make(part)
-
-        with self.store.lock(f"rows-{name}"):
-            table = Rows(self.store.root / "rows" / name, key).first(n, size, counted)
+        name = self.store.using("rows", key)
+        self.sizes["rows"] = size
+        with self.store.lock(f"rows-{name}", f"waiting for another process that makes rows {name}"):
+            table = Rows(self.store.root / "rows" / name, key).first(
+                n, size, lambda part: self._part("rows", part, n, make)[0]
+            )
         self._finished, self._whole = 0.0, 1.0
         return table
 
-    def kept(self, purpose: str, key: str, part: slice) -> Tensors | None:
-        """What an interrupted process kept of a part."""
-        taken = self._taken(self._place(purpose, key, part))
-        return None if taken is None else taken[0]
+    def _taken(self, path: Path) -> tuple[dict[str, Tensor], Notes] | None:
+        """What an earlier process saved there, and the notes beside it."""
+        taken = taken_tensors(path, self.device, self._key(path))
+        if taken is not None:
+            self.earlier += float(taken[1]["seconds"])
+        return taken
 
-    def keep(self, purpose: str, key: str, part: slice, result: Tensors) -> None:
-        """Saves a finished part, with the seconds since it began."""
-        self._save(self._place(purpose, key, part), result, time.perf_counter() - self._began[purpose])
+    def _save(self, path: Path, result: Tensors, seconds: float, **notes: Any) -> None:
+        save_tensors(path, result, self._key(path), seconds=round(seconds, 3), **notes)
 
-    def _place(self, purpose: str, key: str, part: slice) -> Path:
-        return self.partial / f"{purpose}-{key}-{part.start}-{part.stop}.safetensors"
-
-    def _taken(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """What an earlier process saved there, and the notes beside it; a corrupt file is removed."""
-        if not path.is_file():
-            return None
-        try:
-            saved = load_file(path, str(self.device))
-            with safe_open(path, "pt") as file:
-                notes = dict(file.metadata())
-            self.earlier += float(notes["seconds"])
-        except (SafetensorError, OSError):
-            path.unlink()
-            return None
-        return saved, notes
-
-    def _save(self, path: Path, result: Tensors, seconds: float, **notes: str) -> None:
-        # Apart in memory, for views of one tensor cannot be saved.
-        apart = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in result.items()}
-        with whole_file(path) as draft:
-            save_file(apart, draft, {"seconds": f"{seconds:.3f}", **notes})
+    def _key(self, path: Path) -> dict[str, str]:
+        return {"run": self.partial.name, "part": path.stem}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """A stretch of work with a bar of its own, gone when it ends."""
         self._phase, self._spoke, self.earlier = name, time.monotonic(), 0.0
+        self._tell(name, 0, 0)
         if not self.console.is_terminal:
             yield
             return
@@ -162,6 +164,7 @@ class Workbench:
 
     def tick(self, done: int, total: int, **numbers: float) -> None:
         overall = done if self._whole == 1 else round(total * (self._finished + self._whole * done / total))
+        self._tell(self._phase, overall, total)
         text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=overall, total=total, numbers=text)

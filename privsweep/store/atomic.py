@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -11,11 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from privsweep.store.spoilt import remove
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes ``path`` when the block ends well, and is gone otherwise."""
+def whole_file(path: Path, alone: bool = False) -> Iterator[Path]:
+    """A path to write to; it becomes ``path`` when the block ends well, and is gone otherwise.
+
+    alone: a lock keeps others away, so drafts of this file are those of a killed process, and are removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if alone:
+        _clear(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     draft = Path(name)
@@ -30,25 +38,39 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the place of ``path`` when the block ends well, and is gone otherwise."""
+    """A folder to fill; it takes the place of ``path`` when the block ends well, and is gone otherwise.
+
+    One process at a time; drafts that a killed one left are removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear(path)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    before = draft.with_name(f"{draft.name}.before")
     try:
         yield draft
         draft.chmod(0o755)
         for file in draft.rglob("*"):
             if file.is_file():
                 _flush(file)
-        if path.exists():
-            shutil.rmtree(path)
+        if os.path.lexists(path):
+            path.rename(before)
         draft.rename(path)
     finally:
+        if os.path.lexists(before) and not path.exists():
+            before.rename(path)
+        remove(before)
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def write_json(path: Path, content: Any) -> None:
+def _clear(path: Path) -> None:
+    """Removes the drafts of ``path``."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        remove(draft)
+
+
+def write_json(path: Path, content: Any, alone: bool = False) -> None:
     """Strict JSON: a value that is not finite is an error, not a file that other tools reject."""
-    with whole_file(path) as draft:
+    with whole_file(path, alone) as draft:
         draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from privsweep.interface.data import Contents, DataFiles
 from privsweep.interface.errors import AbsentError
-from privsweep.store.atomic import read_json, write_json
+from privsweep.store.sealed import read_sealed, write_sealed
 from privsweep.store.store import Store
 
 FILE = "checksums.json"
@@ -61,7 +61,7 @@ class Checksums:
         try:
             with Store(self.root).lock("checksums"):
                 notes = self._written()
-                write_json(self.root / FILE, {part: {**notes[part], **new[part]} for part in notes})
+                write_sealed(self.root / FILE, {part: {**notes[part], **new[part]} for part in notes})
         except OSError:  # somebody else's results, that may only be read
             return
 
@@ -75,11 +75,7 @@ class Checksums:
 
     def _written(self) -> Notes:
         """What the file says; one that is spoilt counts for nothing, for all in it can be computed again."""
-        try:
-            found = read_json(self.root / FILE)
-        except (OSError, ValueError):
-            found = None
-        notes = found if isinstance(found, dict) else {}
+        notes = read_sealed(self.root / FILE) or {}
         places, last = (part if isinstance(part := notes.get(name), dict) else {} for name in ("places", "last"))
         return {"places": places, "last": {k: v for k, v in last.items() if isinstance(v, str)}}
 

@@ -11,47 +11,59 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from privsweep.store.spoilt import say
+
 FILE = "images.npz"
 Array = np.ndarray[Any, Any]
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _LARGEST = 1 << 22  # bytes of one image that is read for a preview
 
 
-def save_images(folder: Path, originals: Array, reconstructions: Array, answers: Mapping[str, Array]) -> None:
+def save_images(folder: Path, originals: Array | None, reconstructions: Array, answers: Mapping[str, Array]) -> None:
     """All ``[V, N, C, H, W]`` in [0, 1], in matched order, kept as uint8 under these names.
 
+    originals: None where nobody has them.
     answers: further ones of the same originals, by name.
     """
+    true = {} if originals is None else {"originals": _bytes(originals)}
     named = {f"reconstructions_{name}": _bytes(pixels) for name, pixels in answers.items()}
     with (folder / FILE).open("wb") as file:
-        arrays = {"originals": _bytes(originals), "reconstructions": _bytes(reconstructions), **named}
+        arrays = {**true, "reconstructions": _bytes(reconstructions), **named}
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def load_images(folder: Path, answer: str | None = None) -> tuple[Array, Array] | None:
-    """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where the run kept none.
+def load_images(folder: Path, answer: str | None = None) -> tuple[Array | None, Array] | None:
+    """Originals, None where nobody has them, and reconstructions, uint8 ``[V, N, C, H, W]``.
+
+    None: the run kept none, or none that can be read.
 
     answer: one of several, by name; None: that which the attack stands by.
     """
     path = folder / FILE
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        name = "reconstructions" if answer is None else f"reconstructions_{answer}"
-        return (file["originals"], file[name]) if name in file else None
+    name = "reconstructions" if answer is None else f"reconstructions_{answer}"
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return (file.get("originals"), file[name]) if name in file else None
+    except _UNREADABLE as error:
+        say(f"{path}: cannot be read ({error}); left out")
+        return None
 
 
-def first_images(folder: Path, most: int) -> tuple[Array, Array] | None:
-    """The first ``most`` originals and what the attack made of them, uint8 ``[most, C, H, W]``.
+def first_images(folder: Path, most: int) -> list[Array] | None:
+    """The first ``most`` originals, if there are any, and what the attack made of them, uint8 ``[most, C, H, W]``.
 
     The rest of the file is not read. None where there are no images, or none that can be read.
     """
-    spoilt = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
         with zipfile.ZipFile(folder / FILE) as file:
-            originals, made = (_first(file, f"{name}.npy", most) for name in ("originals", "reconstructions"))
-    except spoilt:
+            names = [name for name in ("originals.npy", "reconstructions.npy") if name in file.namelist()]
+            found = [_first(file, name, most) for name in names]
+    except _UNREADABLE:
         return None
-    return (originals, made) if originals.shape == made.shape else None
+    alike = len({images.shape for images in found}) == 1
+    return found if alike and names[-1] == "reconstructions.npy" else None
 
 
 def _first(file: zipfile.ZipFile, name: str, most: int) -> Array:

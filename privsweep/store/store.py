@@ -1,33 +1,45 @@
 """Where results are filed: records by the signature of their configuration, trained systems by what determines them.
 
-A folder that exists is complete: it was written beside its place and renamed. Nothing is ever unpickled.
+A folder that exists is complete: it was written beside its place and renamed. Every file has a checksum; one that is
+spoilt is set aside, and what was in it is made again. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
+import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import shown
 from privsweep.interface.records import System
-from privsweep.store.atomic import read_json, whole_file, whole_folder, write_json
+from privsweep.store.atomic import read_json, whole_folder, write_json
+from privsweep.store.sealed import save_tensors, sealed, taken_tensors, unsealed
+from privsweep.store.spoilt import SpoiltError, remove, say, set_aside
 
 SCHEMA = 2  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
+_FILES = "files"  # of a record: checksums of those beside it
+_PROBE = 2**18  # bytes
+_SIGN = "[0-9a-f]" * 12
+_DRAFT_SECONDS = 24 * 3600
+
+
+class BusyError(Exception):
+    """Another process works on it."""
 
 
 def signature(config: Mapping[str, Any]) -> str:
@@ -41,6 +53,7 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = root
+        self.used: dict[str, list[str]] = {}  # folder: entries that this object handed out, for the record
 
     def folder(self, sign: str) -> Path:
         """The record's folder: record.json, victims.csv, curve.csv and pictures."""
@@ -50,27 +63,27 @@ class Store:
         """Finished chunks of a run that is under way or was cut off."""
         return self.root / "partial" / sign
 
-    def record(self, sign: str) -> Record | None:
-        """The stored record, or that of the last failure, or None."""
+    def record(self, sign: str, files: bool = True) -> Record | None:
+        """The stored record, or that of the last failure, or None.
+
+        One that is spoilt or of another run is set aside, so that this run is done again; with ``files`` also where
+        another file in its folder has changed since.
+        """
         for path in (self.folder(sign) / "record.json", self._failure(sign)):
             if path.is_file():
                 try:
-                    record: Record = read_json(path)
-                except ValueError:
-                    record = {}
-                if isinstance(record, dict) and record.get("signature") == sign:
-                    return record
-                # spoilt, or of another run: set aside, so that this one is done again
-                path.rename(path.with_suffix(".corrupt"))
+                    return _checked(path, sign, files)
+                except (SpoiltError, OSError, ValueError, RecursionError) as error:
+                    set_aside(path, error if isinstance(error, SpoiltError) else "no such file as was written")
         return None
 
-    def complete(self, sign: str) -> Record | None:
-        record = self.record(sign)
+    def complete(self, sign: str, files: bool = True) -> Record | None:
+        record = self.record(sign, files)
         return record if record and record.get("status") == "complete" else None
 
     def records(self) -> list[Record]:
-        """All complete records."""
-        found = (self.complete(path.parent.name) for path in sorted(self.root.glob("runs/*/record.json")))
+        """All complete records; the files beside them are not read."""
+        found = (self.complete(path.parent.name, files=False) for path in sorted(self.root.glob("runs/*/record.json")))
         return [record for record in found if record]
 
     def failures(self) -> list[Record]:
@@ -83,76 +96,127 @@ class Store:
         """A folder to fill with the record and its files; filed when the block ends well."""
         with whole_folder(self.folder(sign)) as draft:
             yield draft
+            record = draft / "record.json"
+            files = {path.name: _crc(path) for path in sorted(draft.iterdir()) if path != record}
+            write_json(record, sealed({**read_json(record), _FILES: files}))
         self._failure(sign).unlink(missing_ok=True)
         shutil.rmtree(self.partial(sign), ignore_errors=True)
 
     def fail(self, sign: str, record: Record) -> None:
         """Notes a failure beside the records; the next success removes it."""
-        write_json(self._failure(sign), record)
+        write_json(self._failure(sign), sealed(record), alone=True)
 
-    def lock(self, name: str) -> FileLock:
-        """One process at a time works on ``name``, on this machine and on a shared disk that knows locks."""
+    @contextmanager
+    def lock(self, name: str, wait: str | None = "") -> Iterator[None]:
+        """One process at a time works on ``name``, on this machine and on a shared disk that knows locks.
+
+        wait: a line to say before waiting for another process; None: BusyError is raised instead.
+        """
+        lock = self._lock(name)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if wait is None:
+                raise BusyError(name) from None
+            if wait:
+                say(wait)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def in_work(self, sign: str) -> bool:
+        """Whether a process is at that run."""
+        try:
+            with self.lock(f"run-{sign}", wait=None):
+                return False
+        except BusyError:
+            return True
+
+    def _lock(self, name: str) -> FileLock:
         folder = self.root / "locks"
+        path = folder / f"{name}.lock"
+        if os.path.lexists(folder) and not folder.is_dir():
+            set_aside(folder, "not a folder")
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock")
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            set_aside(path, "not a file")
+        return FileLock(path)
 
     def system(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], System]) -> tuple[System, bool]:
-        """The system trained from ``key``, from the cache or made now; and whether it was cached.
-
-        A corrupt entry is set aside as ``<name>.corrupt`` and made again.
-        """
-        name = signature(key)
+        """The system trained from ``key``, from the cache or made now; and whether it was cached."""
+        name = self.using("systems", key)
         path = self.root / "systems" / f"{name}.safetensors"
-        with self.lock(f"system-{name}"):
-            if path.is_file():
-                try:
-                    return _load_system(path, device), True
-                except (SafetensorError, KeyError, ValueError, OSError):
-                    path.replace(path.with_suffix(".corrupt"))
+        with self.lock(f"system-{name}", f"waiting for another process that trains system {name}"):
+            if (taken := taken_tensors(path, device, key)) is not None:
+                return _system(*taken), True
             system = make()
-            _save_system(path, system, key)
+            tensors = {f"{done}/{name}": t for done, weights in system.snapshots.items() for name, t in weights.items()}
+            notes = {"utility": dict(system.utility), "curve": [dict(row) for row in system.curve]}
+            save_tensors(path, tensors, key, **notes)
             return system, False
 
     def prepared(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], Tensors]) -> Tensors:
-        """What an attack prepared from ``key``, from the cache or made now; a corrupt entry is set aside."""
-        name = signature(key)
+        """What an attack prepared from ``key``, from the cache or made now."""
+        name = self.using("prepared", key)
         path = self.root / "prepared" / f"{name}.safetensors"
-        with self.lock(f"prepared-{name}"):
-            if path.is_file():
-                try:
-                    return load_file(path, str(device))
-                except (SafetensorError, OSError):
-                    path.replace(path.with_suffix(".corrupt"))
+        with self.lock(f"prepared-{name}", f"waiting for another process that prepares {name}"):
+            if (taken := taken_tensors(path, device, key)) is not None:
+                return taken[0]
             made = {name: t.contiguous() for name, t in make().items()}
-            with whole_file(path) as draft:
-                save_file(made, draft, metadata={"privsweep": json.dumps(dict(key))})
+            save_tensors(path, made, key)
             return made
+
+    def using(self, kind: str, key: Mapping[str, Any]) -> str:
+        """The name of what follows from ``key``, and a note that it is used."""
+        name = signature(key)
+        if name not in self.used.setdefault(kind, []):
+            self.used[kind].append(name)
+        return name
+
+    def tidy(self) -> None:
+        """Removes what killed processes left: chunks of runs that are complete, and drafts that nobody has written to
+        for a day."""
+        for folder in self.root.glob("partial/*"):
+            sign = folder.name
+            with suppress(BusyError, OSError), self.lock(f"run-{sign}", wait=None):
+                if self.complete(sign, files=False):
+                    shutil.rmtree(folder)
+        for kind in ("runs", "systems", "prepared", "failed"):
+            for draft in self.root.glob(f"{kind}/.{_SIGN}.*"):
+                with suppress(OSError):
+                    if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                        remove(draft)
 
     def _failure(self, sign: str) -> Path:
         return self.root / "failed" / f"{sign}.json"
 
 
-def _save_system(path: Path, system: System, key: Mapping[str, Any]) -> None:
-    tensors = {
-        f"{done}/{name}": t.contiguous().cpu()
-        for done, weights in system.snapshots.items()
-        for name, t in weights.items()
-    }
-    notes = {"utility": dict(system.utility), "curve": [dict(row) for row in system.curve], "key": key}
-    with whole_file(path) as draft:
-        save_file(tensors, draft, metadata={"privsweep": json.dumps(notes)})
-
-
-def _load_system(path: Path, device: torch.device) -> System:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        notes = json.loads(file.metadata()["privsweep"])
+def _system(tensors: Tensors, notes: Mapping[str, Any]) -> System:
     snapshots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_file(path, str(device)).items():
+    for name, tensor in tensors.items():
         done, _, parameter = name.partition("/")
         snapshots.setdefault(int(done), {})[parameter] = tensor
     return System(snapshots=snapshots, utility=notes["utility"], curve=notes["curve"])
+
+
+def _checked(path: Path, sign: str, files: bool) -> Record:
+    """The record at ``path``. Raises SpoiltError. Those of earlier versions have no checksum."""
+    content = read_json(path)
+    record: Record = unsealed(content) if not isinstance(content, dict) or "checksum" in content else content
+    if record.get("signature") != sign:
+        raise SpoiltError("of another run")
+    written = record.pop(_FILES, {})
+    for name, checksum in written.items() if files else ():
+        file = path.parent / Path(name).name
+        if file.is_file() and _crc(file) != checksum:  # one that was removed takes nothing from the record
+            raise SpoiltError(f"{file.name} has changed since it was written")
+    return record
+
+
+def _crc(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
 
 
 def check_writable(root: Path, places: Sequence[tuple[str, Path]] = ()) -> None:
@@ -178,8 +242,9 @@ def _tried(key: str, folder: Path) -> list[Path]:
             if not parent.is_dir():
                 parent.mkdir(exist_ok=True)
                 made.append(parent)
-        with tempfile.TemporaryFile(dir=folder):
-            return made
+        with tempfile.TemporaryFile(dir=folder) as file:  # without a name, so that a kill leaves nothing
+            file.write(bytes(_PROBE))  # for on a full disk an empty file can be written
+        return made
     except OSError as error:
         _remove(made)
         raise UserError(

@@ -16,7 +16,9 @@ from privsweep.table.spec import Finding, Table
 
 Record = Mapping[str, Any]
 # Keys that say where and how to compute: they change no number.
-_WITHOUT_EFFECT = frozenset({"output_dir", "data_dir", "device", "threads", "precision", "force", "plan", "only"})
+_WITHOUT_EFFECT = frozenset(
+    {"output_dir", "data_dir", "device", "threads", "precision", "force", "plan", "only", "wait", "fail_fast"}
+)
 _SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})
 
@@ -91,7 +93,8 @@ def fill_table(
                 value = curve_number(source.learning, folders[row, column, seed], baseline)
                 name = f"curve of {source.label}"
             if value is UNKNOWN:
-                problems.append(f"{job.id}: the record {record.get('signature', '')} has no {name}")
+                lacking = f"{name}{_elsewhere(record, name)}"
+                problems.append(f"{job.id}: the record {record.get('signature', '')} has no {lacking}")
             else:
                 number = None if value is None else in_printed_unit(value, source.format)
                 numbers_of.setdefault((row, column), {})[seed] = number
@@ -149,6 +152,12 @@ def _look_up(record: Record, metric: str) -> Number:
     if node is None or (isinstance(node, float) and math.isnan(node)):
         return None
     return float(node) if isinstance(node, int | float) else UNKNOWN
+
+
+def _elsewhere(record: Record, name: str) -> str:
+    """Where else the record has a number of that name, as a hint."""
+    found = next((part for part in ("utility", "seconds", "sizes") if name in record.get(part, {})), None)
+    return f"; write {found}.{name}" if found else ""
 
 
 def _environment(records: Sequence[Record]) -> dict[str, str]:

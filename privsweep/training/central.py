@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from privsweep.interface.data import Data, Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
-from privsweep.training.fit import fit
+from privsweep.training.fit import fit, some, together
 from privsweep.training.local import weights_of
 from privsweep.training.log import Log
 from privsweep.training.stacked import Parallel
@@ -39,19 +38,42 @@ def train_centrally(
     log.add(0, weights_of(net))
     examples = labelled(data.train, data.domain, [torch.arange(len(data.train))], augment)
     training = Training(net, alike(weights_of(net), 1), None, loss, examples, schedule, [rng])
-    once = partial(_fit, defense=defense, log=log, parallel=parallel)
+    once = _Fit(defense, log, parallel)
     log.end_with(replica(defense.fit(once, training, fresh, rng.child("fit")), 0))
 
 
-def _fit(training: Training, defense: Defense, log: Log, parallel: Parallel) -> Tensors:
-    """Epoch by epoch, with one optimiser; noted in ``log`` where it is of one whole network, behind what is there."""
-    before = len(log.curve)
+@dataclass
+class _Fit:
+    """What a defence calls for each of its stages: epoch by epoch, with one optimiser.
 
-    def after(done: int, weights: Tensors, losses: Tensor) -> None:
-        if len(training.rngs) == 1 and weights.keys() == log.latest.keys():
-            log.add(before + done, replica(weights, 0), losses.item())
-        else:
-            log.bench.tick(done, training.schedule.epochs, loss=losses.mean().item())
+    One whole network is noted in ``log``, behind what is there. Of several, those that are finished are kept for the
+    process that goes on after a kill.
+    """
 
-    epoch, epochs = replace(training.schedule, epochs=1), training.schedule.epochs
-    return fit(replace(training, schedule=epoch), defense, parallel=parallel, rounds=epochs, after=after).weights
+    defense: Defense
+    log: Log
+    parallel: Parallel
+    stages: int = 0  # called so far
+
+    def __call__(self, training: Training) -> Tensors:
+        stage, self.stages = self.stages, self.stages + 1
+        if len(training.rngs) == 1:
+            return self._fit(training, alone=True)
+        size = together(training, self.defense, self.parallel, rounds=training.schedule.epochs)
+        bench = self.log.bench
+        return bench.chunks(
+            "stage", str(stage), len(training.rngs), size, lambda part: self._fit(some(training, part), alone=False)
+        )
+
+    def _fit(self, training: Training, alone: bool) -> Tensors:
+        log, before = self.log, len(self.log.curve)
+
+        def after(done: int, weights: Tensors, losses: Tensor) -> None:
+            if alone and weights.keys() == log.latest.keys():
+                log.add(before + done, replica(weights, 0), losses.item())
+            else:
+                log.bench.tick(done, training.schedule.epochs, loss=losses.mean().item())
+
+        epoch, epochs = replace(training.schedule, epochs=1), training.schedule.epochs
+        given = replace(training, schedule=epoch)
+        return fit(given, self.defense, parallel=self.parallel, rounds=epochs, after=after).weights

@@ -79,7 +79,7 @@ def fit(
 
     Raises ValueError for a ``trainable`` that is found nowhere in the network.
     """
-    groups = list(_groups(training, _at_once(training, defense, parallel, memory, rounds)))
+    groups = list(_groups(training, together(training, defense, parallel, memory, rounds)))
     often = 1 if rounds is None else rounds
     steps = [often * max(training.schedule.length(len(index)) for index in group.data.index) for group in groups]
     fitted = []
@@ -141,8 +141,15 @@ def _streams(training: Training, rounds: int | None) -> Iterator[Sequence[Rng]]:
         yield from ([rng.child("round", n) for rng in training.rngs] for n in range(rounds))
 
 
-def _at_once(training: Training, defense: Defense, parallel: Parallel, memory: float | None, rounds: int | None) -> int:
-    """How many replicas train together, at most."""
+def together(
+    training: Training, defense: Defense, parallel: Parallel, memory: float | None = None, rounds: int | None = None
+) -> int:
+    """How many replicas train together: groups are of about one size."""
+    most, count = _most(training, defense, parallel, memory, rounds), len(training.rngs)
+    return -(-count // -(-count // most))
+
+
+def _most(training: Training, defense: Defense, parallel: Parallel, memory: float | None, rounds: int | None) -> int:
     sizes = [len(index) for index in training.data.index]
     uneven = len(set(sizes)) > 1
     # A stack's optimiser cannot pause, and padding is no example.
@@ -152,15 +159,16 @@ def _at_once(training: Training, defense: Defense, parallel: Parallel, memory: f
     return most_together(training.net, x, training.schedule.batch_size, defense, parallel, memory)
 
 
-def _groups(training: Training, most: int) -> Iterator[Training]:
-    """Of about one size, no larger than ``most``."""
-    count = len(training.rngs)
-    size = -(-count // -(-count // most))
-    for first in range(0, count, size):
-        part = slice(first, first + size)
-        yield replace(
-            training,
-            start={name: w[part] for name, w in training.start.items()},
-            data=replace(training.data, index=training.data.index[part]),
-            rngs=training.rngs[part],
-        )
+def _groups(training: Training, size: int) -> Iterator[Training]:
+    for first in range(0, len(training.rngs), size):
+        yield some(training, slice(first, first + size))
+
+
+def some(training: Training, part: slice) -> Training:
+    """Some of its replicas alone."""
+    return replace(
+        training,
+        start={name: w[part] for name, w in training.start.items()},
+        data=replace(training.data, index=training.data.index[part]),
+        rngs=training.rngs[part],
+    )

@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
 from privsweep.interface.data import Domain, ImageSet
@@ -55,6 +54,8 @@ def distance(kind: Perceptual, own: ImageSet, domain: Domain, rng: Rng) -> Dista
         return lambda ours, theirs: ours.new_zeros(())
     if kind == "features":
         return _Features(_classifier(own, domain, rng), domain)
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # seconds, for those who want it
+
     net = LearnedPerceptualImagePatchSimilarity("alex").net.to(own.labels.device)
 
     def lpips(ours: Tensor, theirs: Tensor) -> Tensor:

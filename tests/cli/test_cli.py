@@ -1,11 +1,8 @@
 """The command as a user types it."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ import pandas as pd
 import pytest
 from conftest import Privsweep
 from PIL import Image
-from safetensors import safe_open
 from tiny import TINY
 
 TABLE = """\
@@ -88,7 +84,7 @@ def test_the_same_command_runs_nothing_and_force_gives_the_same_numbers(
         system.unlink()
     assert privsweep(*command, "force=true") == 0
     [second] = records(tmp_path)
-    for timed in ("seconds", "environment"):
+    for timed in ("seconds", "environment", "checksum"):
         del first[timed], second[timed]
     assert first == second
 
@@ -185,39 +181,6 @@ def test_dangerous_or_unused_flags_are_refused(privsweep: Privsweep, capsys: pyt
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "privsweep.cli.main", *arguments, *TINY]
-
-
-def test_a_killed_run_goes_on_from_its_chunks_and_counts_nothing_half(tmp_path: Path) -> None:
-    """SIGKILL after the first chunk of victims; the second start completes, with the numbers of a whole run."""
-    long = ["attack=dlg", "attack.iterations=400", "attack.memory=0.0001", "fl_setting.victims=6", "threads=1"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    arguments = [
-        sys.executable,
-        "-m",
-        "privsweep.cli.main",
-        *long,
-        "scale=paper",
-        *(a for a in TINY if "victims" not in a and "scale" not in a),
-    ]
-    child = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 90
-    while not list(tmp_path.glob("outputs/partial/*/[!.]*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    saved = list(tmp_path.glob("outputs/partial/*/[!.]*.safetensors"))
-    assert saved
-    spent = sum(float(safe_open(p, "pt").metadata()["seconds"]) for p in saved)
-    assert not records(tmp_path)
-    subprocess.run(arguments, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
-    [resumed] = records(tmp_path)
-    assert resumed["seconds"]["attack"] > spent  # the killed process's work is counted, too
-    assert not list(tmp_path.glob("outputs/partial/*/*"))
-    subprocess.run(
-        [*arguments, "output_dir=whole"], cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
-    )
-    [whole] = [json.loads(p.read_text()) for p in tmp_path.glob("whole/runs/*/record.json")]
-    assert resumed["metrics"] == whole["metrics"]
 
 
 def test_hydras_own_flags_stay(privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from captured_world import of_a_tiny_lenet
 from tiny import TINY, Bench
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.roles import Setting
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
+from privsweep.run.run_spec import RunSpec
 
 CHOICES = sorted(p.stem for p in (CONF / "fl_setting").glob("*.yaml"))
 VARIANTS: list[tuple[str, Sequence[str]]] = [
@@ -30,9 +32,13 @@ VARIANTS: list[tuple[str, Sequence[str]]] = [
 
 
 def setting(name: str, changes: Sequence[str]) -> Setting:
-    cut = ["fl_setting.cut=act1"] if name == "split" else []
+    return spec_of(name, changes).fl_setting
+
+
+def spec_of(name: str, changes: Sequence[str]) -> RunSpec:
+    more = {"split": ["fl_setting.cut=act1"], "captured": [f"fl_setting.path={of_a_tiny_lenet()}"]}.get(name, [])
     with searching(None):
-        return build(compose([*TINY, f"fl_setting={name}", "attack=none", *cut, *changes])).fl_setting
+        return build(compose([*TINY, f"fl_setting={name}", "attack=none", *more, *changes]))
 
 
 def spying_at(points: set[str], heard: set[str]) -> Defense:
@@ -81,10 +87,7 @@ def test_the_points_that_it_declares_are_those_that_it_calls(
 @pytest.mark.parametrize("name", CHOICES)
 def test_training_knows_nothing_of_what_is_seen(name: str, data: Data, lenet: Any) -> None:
     """Its copy has no field of exposure, and its weights are the same."""
-    spec_setting = setting(name, ())
-    cut = ["fl_setting.cut=act1"] if name == "split" else []
-    with searching(None):
-        spec = build(compose([*TINY, f"fl_setting={name}", "attack=none", *cut]))
+    spec_setting, spec = setting(name, ()), spec_of(name, ())
     blind = spec.training_setting()
     for field in marked(spec_setting, "training"):
         assert not hasattr(blind, field)
@@ -96,7 +99,8 @@ def test_training_knows_nothing_of_what_is_seen(name: str, data: Data, lenet: An
 @pytest.mark.parametrize("name", CHOICES)
 def test_it_lists_one_view_a_kind_of_observation(name: str) -> None:
     views = setting(name, ()).views()
-    assert len({view.observation for view in views}) == len(views) >= 2
+    fewest = 1 if name == "captured" else 2  # a captured update is all that there is
+    assert len({view.observation for view in views}) == len(views) >= fewest
     for view in views:
         assert view.calls <= set(POINTS)
         assert view.time in ("train", "test")

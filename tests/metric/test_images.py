@@ -37,6 +37,32 @@ def test_each_image_as_scikit_image_measures_it(shape, data_range):
     assert ssim(guess, truth, data_range).numpy() == pytest.approx(expected[ssim], abs=1e-6)
 
 
+def smooth(victims: int, side: int = 32):
+    """Pictures of soft blobs, as photographs rather than noise."""
+    coarse = torch.rand(victims, 3, 5, 5, generator=Rng(2).generator())
+    return torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)[:, None]
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1, 0.5])
+@pytest.mark.parametrize("kind", ["noise", "blobs"])
+def test_torchmetrics_agrees_where_it_says_the_same(kind, noise):
+    """Its PSNR to the precision of its logarithm; its SSIM inside the image, but for its biased variances."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio as their_psnr
+    from torchmetrics.functional.image import structural_similarity_index_measure as their_ssim
+
+    truth = smooth(8) if kind == "blobs" else pair((3, 32, 32), 8, 1)[1]
+    guess = (truth + noise * Rng(1).normal(*truth.shape)).clamp(0, 1)
+    ours, theirs = guess.flatten(0, 1).double(), truth.flatten(0, 1).double()
+    each = {"data_range": 1.0, "reduction": "none"}
+    assert psnr(guess, truth)[:, 0].numpy() == pytest.approx(their_psnr(ours, theirs, dim=(1, 2, 3), **each), abs=2e-6)
+    uniform = {"gaussian_kernel": False, "kernel_size": 7, "return_full_image": True, **each}
+    whole, windows = their_ssim(ours, theirs, **uniform)
+    inside = windows[..., 3:-3, 3:-3].mean((1, 2, 3))
+    found = ssim(guess, truth)[:, 0]
+    assert (found - inside).abs().max() < 2e-3
+    assert (found - whole).abs().max() < 0.15
+
+
 @pytest.mark.parametrize(("side", "window"), [(6, 5), (4, 3), (3, 3)])
 def test_images_below_the_window_take_the_largest_odd_one_that_fits(side, window):
     guess, truth = pair((3, side, side))

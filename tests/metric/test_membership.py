@@ -22,6 +22,19 @@ def test_the_area_is_that_of_scikit_learn_with_ties() -> None:
     assert metrics["auc"] == pytest.approx(roc_auc_score(truth(100, 200).member.numpy(), scores.numpy()))
 
 
+def test_torchmetrics_agrees_on_probabilities_and_not_on_likelihood_ratios() -> None:
+    """Which is why it is not used: its sigmoid makes ties of scores far beyond [0, 1]."""
+    from torchmetrics.functional.classification import binary_auroc
+
+    draw = torch.Generator().manual_seed(0)
+    member = torch.rand(2000, generator=draw) < 0.5
+    ratios = 30 * (torch.randn(2000, generator=draw).double() + member / 2)
+    area, _ = delong(ratios[member].numpy(), ratios[~member].numpy())
+    ranks = ratios.argsort().argsort() / 2000.0
+    assert binary_auroc(ranks, member.long()).item() == pytest.approx(area, abs=1e-6)
+    assert abs(binary_auroc(ratios, member.long()).item() - area) > 5e-4
+
+
 def test_a_perfect_attack_and_one_that_is_always_wrong() -> None:
     perfect = torch.cat([torch.ones(50), -torch.ones(50)])
     metrics, rows = score_membership(guess(perfect), truth(50, 50))

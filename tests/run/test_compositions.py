@@ -46,7 +46,7 @@ def refused_well(lines: tuple[str, ...]) -> bool:
 @settings(max_examples=25, **CHEAP)  # type: ignore[arg-type]
 @given(choice=CHOICES)
 def test_every_choice_is_ready_or_refused_with_a_remedy(digits: Data, choice: Choice) -> None:
-    found = checked(composed(choice), digits)
+    found = checked(choice, digits)
     if not isinstance(found, RunSpec):
         assert refused_well(found)
 
@@ -54,7 +54,7 @@ def test_every_choice_is_ready_or_refused_with_a_remedy(digits: Data, choice: Ch
 @settings(max_examples=25, **CHEAP)  # type: ignore[arg-type]
 @given(key=st.sampled_from(KEYS), value=ODD)
 def test_every_value_is_taken_or_refused_with_a_remedy(digits: Data, key: str, value: Any) -> None:
-    found = checked(composed(Choice("fedavg", "dlg", (), "lenet"), {key: value}), digits)
+    found = checked(Choice("fedavg", "dlg", (), "lenet"), digits, {key: value})
     if not isinstance(found, RunSpec):
         assert refused_well(found)
 

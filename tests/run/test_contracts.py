@@ -108,10 +108,10 @@ PUBLISHED = {
     "informed_reconstruction likelihood_inversion lira_offline lira_online loss_threshold none prior_mean rmia "
     "shadow_inversion shadow_membership shadow_transcription",
     "dataset": "celeba_hq chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist "
-    "mnist multi30k npz pathmnist pneumoniamnist",
+    "mnist multi30k npz pathmnist pneumoniamnist unseen",
     "defense": "central_dp dp_sgd dropout_ensemble dropout_single ensembler gradient_pruning gradient_quantization "
     "noisy_gradients precode random_head secure_aggregation shredder single_noise",
-    "fl_setting": "central collaborative_inference fedavg fedsgd release split",
+    "fl_setting": "captured central collaborative_inference fedavg fedsgd release split",
     "model": "alexnet dmlp informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp translation_transformer vgg16",
 }
 TABLES = 60  # and figures

@@ -269,6 +269,23 @@ def test_what_is_typed_is_the_users_own(privsweep: Privsweep, tmp_path: Path) ->
     assert privsweep("attack=blind", "hydra.job.name='a\nb'") == 2
 
 
+def test_a_site_file_sets_what_a_shell_would_run_only_where_the_environment_trusts_it(
+    privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'privsweep[slurm]'")
+    site = tmp_path / "conf" / "hydra" / "launcher" / "mine.yaml"
+    site.parent.mkdir(parents=True)
+    site.write_text("defaults: [slurm_gpu, _self_]\npartition: gpu\naccount: mine\nsetup: [module load cuda]\n")
+    shown = ("--config-dir", "conf", "--cfg", "hydra", "--package", "hydra.launcher", "hydra/launcher=mine")
+    assert privsweep(*shown, tiny=False) == 2
+    assert "hydra.launcher.setup" in capsys.readouterr().err
+    monkeypatch.setenv("PRIVSWEEP_TRUST", "hydra.launcher.setup")
+    assert privsweep(*shown, tiny=False) == 0
+    told = capsys.readouterr().out
+    for line in ("account: mine", "- module load cuda", "gpus_per_node: 1"):
+        assert line in told
+
+
 def test_nothing_is_ever_unpickled() -> None:
     """No call in the package loads a pickle, or an archive of NumPy's that may hold one."""
     readers = {"read_pickle", "loads", "Unpickler", "unsafe_load", "full_load", "load_module", "eval", "exec"}

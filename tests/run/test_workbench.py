@@ -7,6 +7,7 @@ import torch
 from tiny import Bench
 
 from privsweep.interface.data import Tensors
+from privsweep.interface.memory import out_of_memory
 from privsweep.run.workbench import Workbench
 from privsweep.store.store import Store
 
@@ -111,3 +112,50 @@ def test_killed_rows_go_on_behind_their_last_slice(tmp_path: Path) -> None:
     again = Maker()
     assert torch.equal(bench(tmp_path).rows({}, 10, 4, again)["w"], ROWS)
     assert again.made == [(8, 10)]
+
+
+class Small(Maker):
+    """A device that holds ``room`` rows at once."""
+
+    def __init__(self, error: Exception, room: int = 2):
+        super().__init__()
+        self.error, self.room = error, room
+
+    def __call__(self, part: slice) -> Tensors:
+        if part.stop - part.start > self.room:
+            raise self.error
+        return super().__call__(part)
+
+
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FULL, RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), MemoryError()],
+)  # fmt: skip
+def test_whoever_says_it_memory_ran_out(error: Exception) -> None:
+    assert out_of_memory(error)
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_where_memory_runs_out_chunks_are_halved_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, make = bench(tmp_path), Small(FULL)
+    assert torch.equal(one.chunks("rows", "w", 10, 8, make)["w"], ROWS)
+    assert make.made == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
+    assert one.sizes == {"rows": 2}
+    assert "8 at once do not fit the memory; going on with 4" in capsys.readouterr().err
+    assert torch.equal(bench(tmp_path).chunks("rows", "w", 10, 8, Maker(killed_at=0))["w"], ROWS)  # kept as they were
+    state = one.stream("statistics", "weights", 10, 8, Small(FULL), moments, START)
+    assert torch.allclose(state["sum"], ROWS.sum(0), rtol=1e-12)
+    assert torch.equal(one.rows({}, 10, 8, Small(FULL))["w"], ROWS)
+
+
+def test_what_does_not_fit_alone_is_raised_and_so_is_any_other_error(tmp_path: Path) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        bench(tmp_path).chunks("rows", "w", 10, 8, Small(FULL, room=0))
+    with pytest.raises(RuntimeError, match="shapes"):
+        bench(tmp_path).chunks("rows", "w", 10, 8, Small(RuntimeError("shapes do not match")))

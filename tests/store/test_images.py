@@ -20,8 +20,19 @@ def test_the_first_are_those_of_the_whole_file(tmp_path: Path) -> None:
     assert whole
     assert first
     for all_of_them, some in zip(whole, first, strict=True):
+        assert all_of_them is not None
         assert (all_of_them.reshape(6, 3, 4, 5)[:4] == some).all()
     assert len((first_images(tmp_path, 99) or ([],))[0]) == 6
+
+
+def test_where_nobody_has_the_originals_there_are_reconstructions(tmp_path: Path) -> None:
+    made = np.random.default_rng(0).random((2, 1, 3, 4, 5))
+    save_images(tmp_path, None, made, {})
+    whole, first = load_images(tmp_path), first_images(tmp_path, 4)
+    assert whole
+    assert whole[0] is None
+    assert first
+    assert [images.shape for images in first] == [(2, 3, 4, 5)]
 
 
 @pytest.mark.parametrize(

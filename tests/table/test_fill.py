@@ -53,6 +53,8 @@ def test_a_metric_that_the_record_lacks_is_reported() -> None:
     filled = lay([record(1, metrics={})] * 3, [None] * 3)
     assert filled.cells["iterations", "lenet"].state == "missing"
     assert filled.problems[0] == "lenet-s0: the record 0123456789ab has no iterations_to_zero"
+    filled = lay([record(1, metrics={}, utility={"iterations_to_zero": 1.0})] * 3, [None] * 3)
+    assert filled.problems[0].endswith("has no iterations_to_zero; write utility.iterations_to_zero")
 
 
 def test_not_a_number_is_not_available() -> None:

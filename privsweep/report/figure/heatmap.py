@@ -162,7 +162,7 @@ def _pictures(axes: Axes, filled: FilledTable, row: str, panel: Panel, victim: i
             what = "missing" if stored is None else f"no victim {victim}"
             axes.text(x + 0.5, y + 0.57, what, fontsize=8, color=AMBER, ha="center", va="center")
             continue
-        original = stored[0][victim, 0]
+        original = None if stored[0] is None else stored[0][victim, 0]
         picture(x, y, stored[1][victim, 0], "".join(numbers_of_victims(filled, row, column)[victim : victim + 1]))
     if original is not None:
         picture(axes.get_xlim()[1] + 0.15, len(panel.series) - 1, original, "original")

@@ -44,7 +44,7 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
 
 def _count(filled: FilledTable, spec: Pictures, panel: PicturePanel) -> int:
     stored = [images_of_victims(filled, spec.row, column) for s in panel.series for column in s.columns if column]
-    return max((len(images[0]) for images in stored if images), default=0)
+    return max((len(images[1]) for images in stored if images), default=0)
 
 
 def _block(
@@ -75,7 +75,7 @@ def _block(
         if stored is None:
             text(left + LEFT, y - SIDE / 2, "not stored yet", va="center", color=AMBER)
             continue
-        if not originals:
+        if not originals and stored[0] is not None:
             text(left + LEFT - 0.08, top - SIDE / 2, "original", ha="right", va="center", color=GREY)
             images(top, stored[0], [])
             originals = True

@@ -16,8 +16,8 @@ from privsweep.table.number_format import in_printed_unit, show
 Array = np.ndarray[Any, Any]
 
 
-def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array, Array] | None:
-    """Originals and reconstructions, uint8 ``[V, N, C, H, W]``; None where they are not stored."""
+def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array | None, Array] | None:
+    """Originals, if there are any, and reconstructions, uint8 ``[V, N, C, H, W]``; None where they are not stored."""
     folder = filled.folders.get((row, column, filled.table.seeds[0]))
     return None if folder is None else load_images(folder, filled.table.answer(row, column))
 

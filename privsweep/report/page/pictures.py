@@ -20,14 +20,14 @@ _LARGEST = 40_000_000  # pixels of a picture that is opened
 
 
 def preview(folder: Path) -> tuple[str, int, int] | None:
-    """The first originals above their reconstructions as a data URI, its width and its height in pixels.
+    """The first originals, if any, above their reconstructions as a data URI, its width and its height in pixels.
 
     None where the run kept no images.
     """
-    both = first_images(folder, VICTIMS)
-    if both is None or both[0].shape[1] not in (1, 3):
+    rows = first_images(folder, VICTIMS)
+    if rows is None or rows[0].shape[1] not in (1, 3):
         return None
-    strip = Image.fromarray(np.concatenate([_row(images) for images in both]))
+    strip = Image.fromarray(np.concatenate([_row(images) for images in rows]))
     return _source(strip, quality=72), strip.width, strip.height
 
 

@@ -1,0 +1,117 @@
+"""privsweep from Python: compose a run, execute it, sweep, read what is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from privsweep.cli.sweep import PlannedRun, check_data, plan
+from privsweep.interface.errors import UserError
+from privsweep.run.build import build
+from privsweep.run.compose import compose as _compose
+from privsweep.run.compose import searching
+from privsweep.run.run import run
+from privsweep.run.run_spec import RunSpec
+from privsweep.store.checksums import postponed
+from privsweep.store.store import Record, Store, check_writable
+
+_UNTOLD = ("_target_", "fingerprint")  # the choices say the one, the other is a checksum
+
+
+def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
+    """A run as the command line composes it: ``compose("dataset=mnist", "attack=iga", "seed=1")``.
+
+    ``config_dir`` holds choices of your own. Raises UserError.
+    """
+    with searching(config_dir), postponed():
+        return build(_compose(overrides), fetch=True)
+
+
+def execute(spec: RunSpec) -> Record:
+    """Runs it and files the record; a stored one is returned as it is, unless forced. Raises UserError."""
+    return run(spec)
+
+
+def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
+    """All combinations of values, or a whole table, here and one after the other; stored results are taken over.
+
+    ``sweep("attack=dlg,iga", "seed=0,1")`` or ``sweep("experiment=zen/table1", "scale=quick")``. Everything is checked
+    before the first run. Returns what ``records`` does, a row for each run in the order of the values, with ``status``
+    (complete, failed) and, of a table, ``run``, its name there. A run that fails has its ``error`` and does not stop
+    the others. Raises UserError.
+    """
+    with postponed():
+        planned = plan(overrides, config_dir, multirun=True)
+        check_data(planned)
+    if planned.missing:
+        check_writable(planned.runs[0].spec.session.output_dir)
+    made = {one.name: _made(one) for one in planned.missing}
+    found = [made.get(one.name) or one.record or {} for one in planned.runs]
+    told = pd.DataFrame({"status": [record["status"] for record in found]})
+    if planned.table:
+        told.insert(0, "run", [one.name for one in planned.runs])
+    if any("error" in record for record in found):
+        told["error"] = [record.get("error") for record in found]
+    return told.join(_frame(found, None))
+
+
+def _made(one: PlannedRun) -> Record:
+    """The record of a run that was missing; of one that failed, what it was and why."""
+    try:
+        return run(one.spec)
+    except UserError as error:
+        reason = str(error)
+    except Exception as error:  # filed in the store, too
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    spec = one.spec
+    told = {"choices": dict(spec.choices), "config": dict(spec.config), "scale": spec.session.scale}
+    return {"signature": spec.signature, "status": "failed", "error": reason, **told}
+
+
+def records(output_dir: str | Path = "outputs", config: Iterable[str] | None = None) -> pd.DataFrame:
+    """All complete records below ``output_dir``, a row each.
+
+    Columns: signature, choices, seed, scale, then configuration values by their dotted names (``attack.lr``), then
+    metrics and utility. ``config`` names the values; None takes those that differ between records which have them.
+    A list of values is its text, so that rows can be grouped by it.
+    """
+    return _frame(Store(Path(output_dir)).records(), None if config is None else list(config))
+
+
+def _frame(found: Sequence[Record], config: Sequence[str] | None) -> pd.DataFrame:
+    flat = [dict(_flat(record["config"])) for record in found]
+    names = _differing(flat) if config is None else config
+    rows = [
+        {
+            "signature": record["signature"],
+            **{k: ",".join(v) if isinstance(v, list) else v for k, v in record["choices"].items()},
+            "seed": record["config"]["seed"],
+            "scale": record["scale"],
+            **{name: values.get(name) for name in names},
+            **record.get("metrics", {}),
+            **record.get("utility", {}),
+        }
+        for record, values in zip(found, flat, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _differing(flat: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names under a group whose values differ between those that have them, in the order of their first record."""
+    values: dict[str, set[Any]] = {}
+    for one in flat:
+        for name, value in one.items():
+            values.setdefault(name, set()).add(value)
+    return [n for n, found in values.items() if len(found) > 1 and "." in n and n.rpartition(".")[2] not in _UNTOLD]
+
+
+def _flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", json.dumps(value) if isinstance(value, list) else value

@@ -1,0 +1,180 @@
+"""Hydra's SLURM launcher, for sweeps that are left alone and come back to.
+
+It splits a sweep into arrays that the cluster takes, puts several runs on one GPU where that is asked for, notes which
+job does what, tells failures as they come, notices jobs that were lost, and leaves at once with ``wait=false``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import submitit
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+from rich.markup import escape
+from submitit.core.utils import FailedJobError
+
+from privsweep.cli import cluster, terminal
+from privsweep.cli.failure import Failure
+from privsweep.cli.follow import hints
+from privsweep.cli.side_by_side import side_by_side
+from privsweep.cli.states import CellState, Observer
+from privsweep.cli.time_limit import time_limit
+from privsweep.interface.errors import UserError
+from privsweep.interface.printable import printable
+from privsweep.store import sweeps
+
+LOOK_SECONDS = 2.0  # between two looks at the folder
+ASK_SECONDS = 10.0  # between two questions to SLURM
+T = TypeVar("T")
+Job = submitit.Job[Any]
+Part = list[tuple[list[str], int]]  # the runs of one job: overrides and number
+
+
+class JobArrays(SlurmLauncher):  # type: ignore[misc]
+    """Takes the keys of ``conf/hydra/launcher/slurm.yaml``."""
+
+    def __init__(self, array_size: int | None = None, cells_per_job: int = 1, **params: Any):
+        super().__init__(**params)
+        self.array_size, self.cells_per_job = array_size, cells_per_job
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        assert self.config is not None
+        folder, output_dir = str(self.config.hydra.sweep.dir), Path(str(self.config.output_dir))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        noted = sweeps.place(output_dir, folder)
+        todo = [(list(o), n) for n, o in enumerate(job_overrides, initial_job_idx) if n not in self._stored(noted)]
+        parts = _split(todo, self.cells_per_job)
+        jobs = self._submit(parts, noted)
+        said(output_dir, noted, [j.job_id for j in jobs])
+        if not self.config.wait:
+            return []
+        wait(jobs, parts, noted, output_dir, bool(self.config.fail_fast))
+        values = {
+            n: value for job, part in zip(jobs, parts, strict=True) for n, value in _values(job, [n for _, n in part])
+        }
+        return [_returned(values.get(n)) for n in range(initial_job_idx, initial_job_idx + len(job_overrides))]
+
+    def _stored(self, noted: Path) -> set[int]:
+        """The runs of an ad hoc sweep that need no job; of a table those that do are given alone."""
+        sweep = sweeps.read(noted)
+        if sweep is None or sweep.table or not str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper"):  # type: ignore[union-attr]
+            return set()
+        return {n for n, cell in enumerate(sweep.cells) if cell.number is None}
+
+    def _submit(self, parts: Sequence[Part], noted: Path) -> list[Job]:
+        jobs: list[Job] = []
+        try:
+            executor = self._executor()
+            for array in _split(parts, self.array_size or cluster.largest_array() or len(parts)):
+                made = executor.map_array(self, array, [Singleton.get_state()] * len(array))
+                jobs += made
+                numbers = {n: j.job_id for j, part in zip(made, array, strict=True) for _, n in part}
+                sweeps.note_jobs(noted, numbers)
+        except (FailedJobError, ValueError) as error:
+            said = [line for line in str(error).splitlines() if "error" in line.lower()] or str(error).splitlines()
+            if jobs:  # they run, and what they do is noted
+                raise RuntimeError(f"after {len(jobs)} jobs SLURM took no more: {said[0].strip()}") from error
+            raise UserError(f"hydra.launcher: SLURM took no job: {said[0].strip()}") from error
+        return jobs
+
+    def _executor(self) -> submitit.AutoExecutor:
+        given = {k: v for k, v in self.params.items() if k not in ("submitit_folder", "max_num_timeout")}
+        general = ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name", "stderr_to_stdout")
+        executor = submitit.AutoExecutor(
+            cluster="slurm", folder=self.params["submitit_folder"],
+            slurm_max_num_timeout=self.params["max_num_timeout"],
+        )  # fmt: skip
+        executor.update_parameters(**{k if k in general else f"slurm_{k}": v for k, v in given.items()})
+        return executor
+
+    def __call__(self, part: Part, singleton_state: dict[type, Singleton]) -> list[Any]:
+        """One job, on its node. Raises RuntimeError where a run failed, so that SLURM says FAILED."""
+        with time_limit():
+            if len(part) == 1:
+                results = [self.one(*part[0], singleton_state)]
+            else:
+                cpus = self.params.get("cpus_per_task") or len(part)
+                results = side_by_side(self.one, [(*run, singleton_state) for run in part], max(1, cpus // len(part)))
+        failures = [r for r in results if isinstance(r, Failure)]
+        for failure in failures:
+            print(failure.trace or failure.reason, file=sys.stderr, flush=True)
+        if failures:
+            raise RuntimeError("; ".join(f.reason for f in failures))
+        return results
+
+    def one(self, overrides: list[str], number: int, singleton_state: dict[type, Singleton]) -> Any:
+        """One run in this process; what privsweep's job returns."""
+        done = super().__call__(overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", singleton_state)
+        return done.return_value
+
+
+def said(output_dir: Path, noted: Path, jobs: Sequence[str]) -> None:
+    """Tells what was submitted, and how to follow it."""
+    arrays = sorted({job.partition("_")[0] for job in jobs}, key=int)
+    terminal.out.print(f"submitted to SLURM: {len(jobs)} jobs, {', '.join(arrays)}", soft_wrap=True)
+    sweep = sweeps.read(noted)
+    for line in hints(sweep, output_dir) if sweep else []:
+        terminal.out.print(escape(printable(line)), soft_wrap=True)
+
+
+def wait(jobs: Sequence[Job], parts: Sequence[Part], noted: Path, output_dir: Path, fail_fast: bool) -> None:
+    """Until every job has ended; tells of each run what became of it as its job ends."""
+    sweep = sweeps.read(noted)
+    assert sweep is not None
+    numbers = {job.job_id: {n for _, n in part} for job, part in zip(jobs, parts, strict=True)}
+    open_jobs, absent, asked, told = {job.job_id: job for job in jobs}, dict.fromkeys(numbers, 0), 0.0, 0
+    try:
+        while open_jobs:
+            time.sleep(LOOK_SECONDS)
+            if time.monotonic() - asked > ASK_SECONDS:
+                live, asked = cluster.waiting_and_running(sweep.user), time.monotonic()
+                if live is not None:
+                    absent = {job: 0 if job in live else absent[job] + 1 for job in open_jobs}
+            over = {i for i, job in open_jobs.items() if job.paths.result_pickle.exists() or absent[i] > 1}
+            wanted = {n for i in over for n in numbers[i]}
+            open_jobs = {i: job for i, job in open_jobs.items() if i not in over}
+            for state in Observer(output_dir).states(sweep, noted) if over else []:
+                if state.cell.number in wanted:
+                    told += 1
+                    _tell(state, f"{told} of {sum(map(len, parts))}")
+                    if fail_fast and state.state != "done" and not sweeps.stopped(noted):
+                        sweeps.stop(noted)
+                        cluster.cancel_waiting(numbers)
+    except KeyboardInterrupt:
+        terminal.out.print("the jobs go on without this command")
+        raise
+
+
+def _tell(found: CellState, count: str) -> None:
+    if found.state == "done":
+        terminal.out.print(f"done: {escape(printable(found.cell.name))} ({count})", soft_wrap=True)
+    else:
+        terminal.failed(found.cell.name, found.detail, found.log)
+
+
+def _values(job: Job, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """What the runs of an ended job returned, by number."""
+    if not job.paths.result_pickle.exists():
+        failed: Any = Failure(f"job {job.job_id} ended without a result")
+    elif (error := job.exception()) is None:
+        yield from zip(numbers, job.result(), strict=True)
+        return
+    else:
+        failed = Failure(f"job {job.job_id} failed: {error}")
+    yield from ((number, failed) for number in numbers)
+
+
+def _returned(value: Any) -> JobReturn:
+    made = JobReturn()
+    made.return_value, made.status = value, JobStatus.COMPLETED
+    return made
+
+
+def _split(items: Sequence[T], size: int) -> list[list[T]]:
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]

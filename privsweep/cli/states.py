@@ -1,0 +1,148 @@
+"""What has become of the cells of a sweep, told from the output folder, and from SLURM where it can be asked."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from privsweep.cli import cluster
+from privsweep.run.heartbeat import Beat, beats, process_lives
+from privsweep.store import sweeps
+from privsweep.store.atomic import read_json
+from privsweep.store.sweeps import Cell, Sweep
+
+State = Literal["failed", "stopped", "running", "queued", "not run", "done"]
+ORDER: tuple[State, ...] = ("failed", "stopped", "running", "queued", "not run", "done")
+_TAIL = 20_000  # bytes of a log in which its last words are looked for
+
+
+@dataclass(frozen=True)
+class CellState:
+    """What has become of one cell."""
+
+    cell: Cell
+    state: State
+    detail: str = ""  # in one line, not yet fit to be printed
+    log: Path | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("failed", "stopped", "not run", "done")
+
+
+class Observer:
+    """Looks at an output folder once; SLURM is asked once, and only where that matters."""
+
+    def __init__(self, output_dir: Path):
+        self.output_dir = output_dir
+        self.beats = beats(output_dir)
+        self._live: dict[str, dict[str, tuple[str, str]] | None] = {}
+
+    def states(self, sweep: Sweep, path: Path | None = None) -> list[CellState]:
+        """Those of all cells; ``path`` is the sweep's file, if it has one."""
+        found = [self._state(cell, sweep, path) for cell in sweep.cells]
+        lost = [s.cell.job for s in found if s.state == "stopped" and s.cell.job and not s.detail]
+        ends = cluster.ended(lost) if lost else {}
+        return [self._explained(s, sweep, ends) for s in found]
+
+    def _state(self, cell: Cell, sweep: Sweep, path: Path | None) -> CellState:
+        beat, lives = self.beats.get(cell.signature, (None, False))
+        if beat and lives:
+            return CellState(cell, "running", beat.told, self._log(cell, sweep))
+        now = sweeps.stamps(self.output_dir, cell.signature)
+        if now[1] is not None and (cell.number is None or now[1] != cell.before[1]):
+            return CellState(cell, "failed", _error(self.output_dir, cell), self._log(cell, sweep))
+        if now[0] is not None and (cell.number is None or now[0] != cell.before[0]):
+            return CellState(cell, "done")
+        if cell.number is None:
+            return CellState(cell, "not run", "its record is gone")
+        if cell.job:
+            return self._in_slurm(cell, cell.job, sweep, beat)
+        if beat:
+            return CellState(cell, "stopped", f"its process on {beat.host} is gone", self._log(cell, sweep))
+        if path and sweeps.stopped(path):
+            return CellState(cell, "not run", "left out after a failure (fail_fast=true)")
+        if self._goes_on(sweep):
+            return CellState(cell, "queued", f"waits for its turn on {sweep.host}")
+        return CellState(cell, "not run", log=self._log(cell, sweep))
+
+    def _in_slurm(self, cell: Cell, job: str, sweep: Sweep, beat: Beat | None) -> CellState:
+        live = self._of_user(sweep.user)
+        if live is None and beat:
+            return CellState(cell, "stopped", f"its process on {beat.host} is gone", self._log(cell, sweep))
+        if live is None:
+            return CellState(cell, "queued", f"job {job}; SLURM cannot be asked from here, so it may have ended")
+        state, reason = live.get(job, ("", ""))
+        if state in ("PENDING", "REQUEUED", "SUSPENDED"):
+            again = ", goes on where it was cut off" if beat or self._partial(cell) else ""
+            return CellState(cell, "queued", f"job {job}: {state.lower()} ({reason}){again}")
+        if state:
+            return CellState(cell, "running", f"job {job}: {state.lower()}", self._log(cell, sweep))
+        return CellState(cell, "stopped", log=self._log(cell, sweep))
+
+    def _explained(self, found: CellState, sweep: Sweep, ends: Mapping[str, str]) -> CellState:
+        """Why a cell did not come to its end, where only its logs or SLURM's accounting know."""
+        if found.state not in ("stopped", "not run") or found.detail:
+            return found
+        cell = found.cell
+        how = f": {ends[cell.job].lower()}" if cell.job and cell.job in ends else " without a result"
+        words = [f"job {cell.job} ended{how}" if cell.job else "", _last_words(found.log)]
+        return CellState(cell, found.state, "; ".join(w for w in words if w), found.log)
+
+    def _of_user(self, user: str) -> dict[str, tuple[str, str]] | None:
+        if user not in self._live:
+            self._live[user] = cluster.waiting_and_running(user)
+        return self._live[user]
+
+    def _partial(self, cell: Cell) -> bool:
+        return any((self.output_dir / "partial" / cell.signature).glob("[!.]*"))
+
+    def _goes_on(self, sweep: Sweep) -> bool:
+        """Whether a sweep without SLURM is being worked on."""
+        if sweep.host == socket.gethostname():
+            return process_lives(sweep.pid)
+        return any(b.host == sweep.host and lives for b, lives in self.beats.values())
+
+    def _log(self, cell: Cell, sweep: Sweep) -> Path | None:
+        """The log of its job: that of the run itself, or where that has none, what the job printed."""
+        folder = self.output_dir / sweep.folder
+        places = [folder / str(cell.number) / "privsweep.log"]
+        if cell.job:
+            places.append(folder / ".submitit" / cell.job / f"{cell.job}_0_log.err")
+        written = [p for p in places if p.is_file() and p.stat().st_size]
+        return written[0] if written else None
+
+    @property
+    def living(self) -> list[Beat]:
+        """Of the runs that are under way, whatever started them."""
+        return [beat for beat, lives in self.beats.values() if lives]
+
+
+def count(states: Iterable[CellState]) -> dict[State, int]:
+    """How many cells there are of each state that occurs, in order."""
+    found = [s.state for s in states]
+    return {state: found.count(state) for state in ORDER if state in found}
+
+
+def _error(output_dir: Path, cell: Cell) -> str:
+    """The message of its last failure."""
+    try:
+        record: Any = read_json(output_dir / "failed" / f"{cell.signature}.json")
+        return str(record["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no reason was kept"
+
+
+def _last_words(log: Path | None) -> str:
+    """The last line of a log that tells of an error, or the last one."""
+    if log is None:
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        lines = [line.strip() for line in file.read(_TAIL).decode(errors="replace").splitlines() if line.strip()]
+    told: Sequence[str] = [line for line in lines if "error" in line.lower()] or lines
+    return told[-1][-300:] if told else ""

@@ -1,0 +1,81 @@
+"""Writes an update out of a training loop of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from privsweep.exposure.captured_updates import Expected, read_updates
+from privsweep.exposure.update_file import SUFFIX, UpdateFile, What
+from privsweep.interface.errors import UserError
+from privsweep.store.atomic import whole_file
+
+
+def save_update(
+    path: str | Path,
+    model: nn.Module,
+    update: Mapping[str, Tensor] | Iterable[Tensor] | None = None,
+    *,
+    batch_size: int,
+    what: What = "gradient",
+    lr: float | None = None,
+    local_steps: int = 1,
+    optimizer: Literal["sgd", "adam"] = "sgd",
+    momentum: float = 0.0,
+    labels: Tensor | None = None,
+    originals: Tensor | None = None,
+) -> Path:
+    """Files an update for ``fl_setting=captured``; returns the path.
+
+    model: with the weights that the update starts from: call it before ``optimizer.step()``. Wrapped in
+    ``DataParallel`` or ``DistributedDataParallel``, the network inside counts.
+    update: gradients (the mean over the batch) or differences (weights after less weights before) for every parameter,
+    by name or in the order of ``model.parameters()``, as ``torch.autograd.grad`` returns them; for several victims, all
+    with a leading axis ``[V, ...]``. None: the parameters' ``.grad``.
+    batch_size: images behind the update (of one victim), N.
+    lr, local_steps, optimizer, momentum: how the client got from the weights before to those after; of a difference,
+    ``lr`` must be given.
+    labels: class numbers ``[N]`` or ``[V, N]``, where the attack may know them or they are to be scored.
+    originals: pixels in [0, 1], ``[N, C, H, W]`` or ``[V, N, C, H, W]``, before they are normalised, if reconstructions
+    are to be scored. No attack ever sees them.
+
+    Raises UserError, and writes nothing, where shapes, numbers or notes are not as said.
+    """
+    net = model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
+    parameters = dict(net.named_parameters())
+    sent = _by_name(update, parameters)
+    if missing := [name for name in parameters if name not in sent]:
+        raise UserError(f"save_update: {missing[0]} has no {what}; give one for every parameter of the model")
+    tensors = {f"weights.{name}": t for name, t in net.state_dict().items()}
+    tensors |= {f"{what}.{name}": t for name, t in sent.items()}
+    tensors |= {n: t for n, t in (("labels", labels), ("originals", originals)) if t is not None}
+    trained = {"lr": lr, "local_steps": local_steps, "optimizer": optimizer, "momentum": momentum}
+    notes = {"batch_size": batch_size, **trained}
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise UserError(f"save_update: {path}: the file of an update ends with {SUFFIX}; choose such a name")
+    with whole_file(path) as draft:
+        apart = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+        save_file(apart, draft, {name: str(value) for name, value in notes.items() if value is not None})
+        read_updates([UpdateFile(draft, "save_update")], Expected.of(net), None)
+    return path
+
+
+def _by_name(
+    update: Mapping[str, Tensor] | Iterable[Tensor] | None, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    if update is None:
+        return {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    if isinstance(update, Mapping):
+        return dict(update)
+    given = list(update)
+    if len(given) != len(parameters):
+        raise UserError(
+            f"save_update: {len(given)} tensors for {len(parameters)} parameters; give one for each, in their order"
+        )
+    return dict(zip(parameters, given, strict=True))

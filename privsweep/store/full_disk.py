@@ -1,0 +1,23 @@
+"""Whether there was no room for a file, whoever wrote it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from safetensors import SafetensorError
+
+_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, the user's share of it is, or a file's limit
+
+
+def full_disk(error: BaseException | None) -> str | None:
+    """What the system says, where ``error`` or what it came from is about that; None otherwise."""
+    while error is not None:
+        code = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, SafetensorError) and (found := re.search(r"(?:code:|os error) (\d+)", str(error))):
+            code = int(found[1])
+        if code in _CODES:
+            return os.strerror(code)
+        error = error.__cause__ or error.__context__
+    return None

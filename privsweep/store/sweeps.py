@@ -1,0 +1,103 @@
+"""What a sweep notes when it starts, so that its cells can be followed from anywhere that sees the output folder.
+
+One small file a sweep, ``<output_dir>/sweeps/<name of the sweep's log folder>.json``; no PyTorch is needed to read it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from privsweep.store.atomic import read_json, write_json
+
+FOLDER = "sweeps"
+JobId = Annotated[str, Field(pattern=r"^\d{1,18}(_\d{1,9})?$")]  # it becomes an argument of SLURM's commands
+
+
+class _Noted(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(_Noted):
+    """One run of a sweep."""
+
+    name: str
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    number: int | None  # of its job, and of the job's log folder; None: it was stored before
+    before: tuple[int | None, int | None]  # when its record and its last failure were written before the sweep
+    job: JobId | None = None  # of SLURM
+
+
+class Sweep(_Noted):
+    """A sweep or a table, as it was started."""
+
+    table: str  # such as zen/table1; empty for an ad hoc sweep
+    scale: str
+    overrides: list[str]  # as typed, without the experiment and Hydra's own part
+    config_dir: str | None
+    started: str  # ISO 8601
+    launcher: str
+    folder: str  # of its logs; relative to the output folder where it lies in it
+    host: str  # where it was started
+    pid: int
+    user: Annotated[str, Field(pattern=r"^\w[\w.@-]*$")]
+    cells: list[Cell]
+
+
+def place(output_dir: Path, sweep_dir: str) -> Path:
+    """The file of the sweep that logs into ``sweep_dir``; its jobs find it in this way, too."""
+    return output_dir / FOLDER / f"{Path(sweep_dir).name}.json"
+
+
+def write(path: Path, sweep: Sweep) -> None:
+    write_json(path, sweep.model_dump(mode="json"))
+
+
+def read(path: Path) -> Sweep | None:
+    """None where there is none, or none that can be understood."""
+    try:
+        return Sweep.model_validate(read_json(path))
+    except (OSError, ValueError, ValidationError):
+        return None
+
+
+def every(output_dir: Path) -> Iterator[tuple[Path, Sweep]]:
+    """Those of an output folder, the newest first."""
+    for path in sorted((output_dir / FOLDER).glob("*.json"), reverse=True):
+        if (sweep := read(path)) is not None:
+            yield path, sweep
+
+
+def note_jobs(path: Path, jobs: Mapping[int, str]) -> None:
+    """Notes the SLURM jobs of cells, by their numbers."""
+    if (sweep := read(path)) is None:
+        return
+    cells = [c if c.number is None else c.model_copy(update={"job": jobs.get(c.number, c.job)}) for c in sweep.cells]
+    write(path, sweep.model_copy(update={"cells": cells}))
+
+
+def stop(path: Path) -> None:
+    """Tells the jobs of a sweep that have not begun to leave it (``fail_fast=true``)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".stop").touch()
+
+
+def stopped(path: Path) -> bool:
+    return path.with_suffix(".stop").exists()
+
+
+def stamps(output_dir: Path, sign: str) -> tuple[int | None, int | None]:
+    """When the record and the last failure of a run were written, in nanoseconds; None where there is none."""
+    record, failure = (output_dir / "runs" / sign / "record.json", output_dir / "failed" / f"{sign}.json")
+    return _stamp(record), _stamp(failure)
+
+
+def _stamp(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None

@@ -1,0 +1,123 @@
+"""Kills a sweep of 30 cells at random moments, 100 times, and compares what it leaves with an undisturbed one.
+
+``python scripts/kill_sweeps.py [--kills 100] [--seeds 5] [--folder DIR]``. A server that has everything imported
+and the sweep planned forks a child for every attempt, which looks up what is stored, runs what is missing and lays out
+the table, as the command does, until SIGKILL. When an attempt comes to its end, its output folder is compared with that
+of a sweep that nobody killed, and a new one is begun. Exit code 0: they are the same, byte for byte but for seconds,
+dates and environments, and nothing else is left but lock files, logs and notes of sweeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from privsweep.cli import jobs, sweep, terminal
+
+from sweep_world import COLUMNS, OUTSIDE, SMALL, contents, differences, experiment
+
+import torch
+
+
+class Server:
+    """Forks attempts at the sweep."""
+
+    def __init__(self, conf: Path, output_dir: Path):
+        self.conf, self.output_dir = conf, output_dir
+        given = ["experiment=small", *SMALL, f"output_dir={output_dir}"]
+        self.planned = sweep.plan(given, str(conf), multirun=False)
+
+    def attempt(self, seconds: float) -> bool:
+        """Whether the sweep came to its end before it was killed, after it had so many seconds of a processor."""
+        child = os.fork()
+        if child == 0:
+            try:
+                self._run()
+            finally:
+                os._exit(1)
+        while cpu_seconds(child) < seconds:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                if status:
+                    raise RuntimeError(f"the sweep failed by itself: {self.output_dir}")
+                return True
+            time.sleep(0.001)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+
+    def _run(self) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        planned = self.planned.looked_up()
+        if planned.missing:
+            jobs.launch(planned, str(self.conf))
+        code = terminal.table(planned.looked_up())
+        os._exit(code)
+
+
+def cpu_seconds(process: int) -> float:
+    """What it has had of a processor: the time on the clock says little on a busy machine."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def kill(
+    folder: Path, kills: int, columns: dict[str, list[str]], seeds: int, share: float, draw: random.Random
+) -> dict[str, int]:
+    """Counts, of which ``different`` should be 0. Every kill comes within the first ``share`` of a sweep's work."""
+    conf, count = experiment(folder, columns, seeds), len(columns) * seeds
+    server = Server(conf, folder / "outputs")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert server.attempt(math.inf)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    whole, length = contents(server.output_dir), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    server.output_dir.rename(folder / "whole")
+    print(f"undisturbed: {count} cells in {length:.0f} s of a processor, {len(whole)} files", flush=True)
+    counts = {"kills": 0, "sweeps": 0, "in a part": 0, "in a draft": 0, "different": 0}
+    while True:
+        left = counts["kills"] < kills
+        if server.attempt(draw.uniform(0, share * length) if left else math.inf):
+            counts["sweeps"] += 1
+            wrong = differences(whole, contents(server.output_dir))
+            counts["different"] += len(wrong)
+            for path in wrong:
+                print(f"differs: {path}", flush=True)
+            if not left:
+                return counts
+            shutil.rmtree(server.output_dir)
+        else:
+            counts["kills"] += 1
+            counts["in a part"] += any(server.output_dir.glob("partial/*/[!.]*"))
+            counts["in a draft"] += any(
+                p.name.startswith(".") and p.relative_to(server.output_dir).parts[0] not in OUTSIDE
+                for p in server.output_dir.rglob("*")
+            )
+            print(counts, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="kill_sweeps."))
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = kill(folder, args.kills, COLUMNS, args.seeds, 1 / 6, random.Random(0))
+    print(f"{counts}; the last sweep is in {folder}")
+    return 1 if counts["different"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Sweeps that are submitted and left, or stopped at the first failure; SLURM's commands are played here."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Privsweep
+
+from privsweep.attack.blind import Blind
+from privsweep.cli import cluster
+from privsweep.store import sweeps
+
+SWEEP = ("-m", "attack=blind", "seed=0,1,2")
+SBATCH = """\
+#!/bin/sh
+echo x >> jobs
+grep -q nosuch "$1" && { echo 'sbatch: error: invalid partition specified: nosuch' >&2; exit 1; }
+echo "Submitted batch job 4$(wc -l < jobs)"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """A cluster that takes jobs and runs none of them."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'privsweep[slurm]'")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "jobs").touch()
+    scontrol = "#!/bin/sh\necho 'MaxArraySize            = 2'\n"
+    for name, text in (("sbatch", SBATCH), ("srun", "#!/bin/sh\n"), ("scontrol", scontrol)):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    return ("hydra/launcher=slurm", "wait=false")
+
+
+def test_submitted_and_left(
+    tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep(*SWEEP, *slurm) == 0
+    shown = capsys.readouterr().out
+    assert "submitted to SLURM: 3 jobs, 41, 42" in shown
+    assert "privsweep-status" in shown
+    [(_, sweep)] = sweeps.every(tmp_path / "outputs")
+    assert [cell.job for cell in sweep.cells] == ["41_0", "41_1", "42"]  # arrays of MaxArraySize
+    [script] = tmp_path.glob("outputs/logs/*/.submitit/**/41_submission.sh")
+    assert "#SBATCH --array=0-1%2" in script.read_text()
+
+
+def test_what_slurm_refuses_is_one_line(
+    tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep(*SWEEP, *slurm, "hydra.launcher.partition=nosuch") == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "privsweep:" in line]
+    assert line.endswith("SLURM took no job: sbatch: error: invalid partition specified: nosuch")
+    assert not list(sweeps.every(tmp_path / "outputs"))
+
+
+def test_without_a_cluster_nothing_is_left_behind(
+    tmp_path: Path, privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep(*SWEEP, "wait=false") == 2
+    assert "wait=false: only SLURM" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'privsweep[slurm]'")
+    assert privsweep(*SWEEP, "hydra/launcher=slurm") == 2
+    assert "there is no sbatch here" in capsys.readouterr().err
+    assert not (tmp_path / "outputs" / "logs").exists()
+
+
+def test_a_sweep_stops_at_the_first_failure_where_that_is_wanted(
+    tmp_path: Path, privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Any] = []
+
+    def broken(*arguments: Any) -> None:
+        calls.append(arguments)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Blind, "__call__", broken)
+    assert privsweep(*SWEEP, "fail_fast=true") == 1
+    assert len(calls) == 1
+    told = capsys.readouterr().err
+    assert told.count("out of memory; log: outputs/logs/") == 2  # as it happens, and in the list at the end
+    assert told.count("left out after a failure") == 2
+    assert "3 of 3 runs did not come to their end" in told
+    [log] = tmp_path.glob("outputs/logs/*/0/privsweep.log")
+    assert "Traceback" in log.read_text()
+
+
+def test_largest_array_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert cluster.largest_array() is None
+    assert cluster.waiting_and_running("me") is None
+    assert cluster.ended(["1_0"]) == {}

@@ -1,0 +1,187 @@
+"""Files of the store that are cut off, changed or foreign: noticed, set aside, said in one line, made again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from privsweep.interface.records import System
+from privsweep.run.workbench import Workbench
+from privsweep.store.atomic import write_json
+from privsweep.store.images import FILE, load_images
+from privsweep.store.sealed import read_sealed, write_sealed
+from privsweep.store.store import Store
+
+CPU = torch.device("cpu")
+NUMBERS = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+
+
+def system(store: Store) -> torch.Tensor:
+    made = System(snapshots={0: {"w": NUMBERS}}, utility={"test_accuracy": 0.5}, curve=[{"round": 1}])
+    return store.system({"k": 1}, CPU, lambda: made)[0].snapshots[0]["w"]
+
+
+def prepared(store: Store) -> torch.Tensor:
+    return store.prepared({"k": 1}, CPU, lambda: {"w": NUMBERS})["w"]
+
+
+def partial(store: Store) -> torch.Tensor:
+    return Workbench(CPU, store, "abc").chunks("rows", "w", 8, 8, lambda part: {"w": NUMBERS[part]})["w"]
+
+
+def rows(store: Store) -> torch.Tensor:
+    return Workbench(CPU, store, "abc").rows({"k": 1}, 8, 4, lambda part: {"w": NUMBERS[part]})["w"]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+DAMAGE = [cut, flip, empty, folder]
+USES = [system, prepared, partial, rows]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("use", USES)
+def test_spoilt_numbers_are_noticed_and_made_again(
+    tmp_path: Path,
+    use: Callable[[Store], torch.Tensor],
+    damage: Callable[[Path], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = Store(tmp_path)
+    use(store)
+    [path] = [p for p in tmp_path.rglob("*") if p.suffix in (".safetensors", ".bin")]
+    damage(path)
+    assert torch.equal(use(store), NUMBERS)
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(path if use is not rows else path.parent) in line
+    assert "made again" in line
+    assert torch.equal(use(store), NUMBERS)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_file_of_something_else_is_not_taken(
+    tmp_path: Path, use: Callable[[Store], torch.Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    use(store)
+    [path] = [p for p in tmp_path.rglob("*") if p.suffix == ".safetensors" or p.name == "table.json"]
+    if use is rows:
+        note = read_sealed(path)
+        assert note is not None
+        write_sealed(path, {**note, "key": {"k": 2}})
+    else:
+        other = Store(tmp_path / "other")
+        other.prepared({"k": 2}, CPU, lambda: {"w": NUMBERS + 1})
+        next((tmp_path / "other").rglob("*.safetensors")).replace(path)
+    assert torch.equal(use(store), NUMBERS)
+    assert "of something else; set aside as" in capsys.readouterr().err
+
+
+def test_only_rows_from_the_spoilt_slice_on_are_made_again(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make(part: slice) -> dict[str, torch.Tensor]:
+        made.append(part.start)
+        return {"w": NUMBERS[part]}
+
+    bench = Workbench(CPU, Store(tmp_path), "abc")
+    bench.rows({}, 8, 2, make)
+    column = next(tmp_path.rglob("0.bin"))
+    content = bytearray(column.read_bytes())
+    content[4 * 3 * 4] ^= 1  # the first number of row 4
+    column.write_bytes(content)
+    made.clear()
+    bench.rows({}, 3, 2, make)  # which does without that row
+    assert made == []
+    assert torch.equal(bench.rows({}, 8, 2, make)["w"], NUMBERS)
+    assert made == [4, 6]
+
+
+def test_names_keep_their_order(tmp_path: Path) -> None:
+    made = {"w": NUMBERS, "b": NUMBERS.double(), "a": NUMBERS[0]}
+    for _ in range(2):
+        assert list(Store(tmp_path).prepared({"k": 1}, CPU, lambda: made)) == ["w", "b", "a"]
+
+
+def stored(store: Store) -> Path:
+    with store.writing("abc") as draft:
+        (draft / "victims.csv").write_text("mse\n0.25\n")
+        write_json(draft / "record.json", {"signature": "abc", "status": "complete", "metrics": {"mse": 0.25}})
+    return store.folder("abc")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [("record.json", "0.25", "0.75"), ("record.json", "}", ""), ("victims.csv", "0.25", "0.75"),
+     ("record.json", '"abc"', '"abd"')],
+)  # fmt: skip
+def test_a_changed_record_counts_as_absent(
+    tmp_path: Path, name: str, before: str, after: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    path = stored(store) / name
+    assert store.complete("abc") == {"signature": "abc", "status": "complete", "metrics": {"mse": 0.25}}
+    path.write_text(path.read_text().replace(before, after))
+    assert store.complete("abc") is None
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    stored(store)
+    assert store.complete("abc") is not None
+    assert not list(tmp_path.rglob("*.corrupt"))
+
+
+def test_pictures_may_be_removed_and_spoilt_ones_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    (stored(store) / "victims.csv").unlink()
+    assert store.complete("abc") is not None
+    (store.folder("abc") / FILE).write_bytes(b"PK\x03\x04")
+    assert load_images(store.folder("abc")) is None
+    assert "left out" in capsys.readouterr().err
+
+
+def test_what_is_no_lock_file_is_set_aside(tmp_path: Path) -> None:
+    for name, spoil in (("a", folder), ("b", lambda p: p.symlink_to(tmp_path / "elsewhere"))):
+        path = tmp_path / "locks" / f"{name}.lock"
+        path.parent.mkdir(exist_ok=True)
+        if name == "a":
+            path.touch()
+        spoil(path)
+        with Store(tmp_path).lock(name):
+            assert path.is_file()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_drafts_and_chunks_that_a_kill_left_go(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    left = [tmp_path / "systems" / ".x.safetensors.123.safetensors", tmp_path / "runs" / ".abc.xyz"]
+    left[0].parent.mkdir()
+    left[0].touch()
+    left[1].mkdir(parents=True)
+    stored(store)
+    assert not left[1].exists()
+    Workbench(CPU, store, "abc").chunks("attack", "victims", 2, 2, lambda part: {"w": torch.zeros(2)})
+    Workbench(CPU, store, "abd").chunks("attack", "victims", 2, 2, lambda part: {"w": torch.zeros(2)})
+    store.tidy()
+    assert [p.name for p in tmp_path.glob("partial/*")] == ["abd"]
+    assert json.loads((store.folder("abc") / "record.json").read_text())["files"].keys() == {"victims.csv"}
