@@ -76,7 +76,9 @@ def _base() -> Composition:
 @cache
 def _node(group: str, name: str) -> Any:
     """The configuration of one choice, small."""
-    given = [*SIZES, f"defense=[{name}]" if group == "defense" else f"{group}={name}"]
+    named = {"fl_setting": "fedavg", "attack": "none", "model": "lenet", group: name}  # all: so that nothing is brought
+    named["defense"] = f"[{name}]" if group == "defense" else "[]"
+    given = [*SIZES, *(f"{key}={choice}" for key, choice in named.items())]
     if group == "fl_setting":
         given += [a for a in TINY if a.startswith(f"{group}.")]
     with searching(None):

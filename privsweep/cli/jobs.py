@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
 from privsweep.cli.failure import Failure
+from privsweep.cli.go_on import go_on
 from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
@@ -58,7 +59,7 @@ def check_places(planned: SweepPlan, many: bool) -> None:
     check_writable(session.output_dir, places)
 
 
-def single(planned: SweepPlan, loaded: Loaded | None) -> int:
+def single(planned: SweepPlan, loaded: Loaded | None, config_dir: str | None) -> int:
     """The one run of a plan; the exit code. ``loaded``: what it works on, None where it is stored. Raises UserError."""
     [spec] = [one.spec for one in planned.runs]
     if loaded:
@@ -66,7 +67,8 @@ def single(planned: SweepPlan, loaded: Loaded | None) -> int:
     with _logging(planned.hydra) if loaded else nullcontext():  # a stored one is shown, and nothing is written
         try:
             terminal.start(spec)
-            terminal.finish(spec, run(spec, loaded))
+            record = run(spec, loaded)
+            terminal.finish(spec, record, go_on(spec, record, planned.typed, config_dir))
         except UserError as error:
             log.error("%s", error)
             raise

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             loaded = None
             with postponed():  # a request that is refused has written nothing
                 planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+                terminal.brought(planned)
                 many = args.multirun or planned.table is not None
                 session = planned.runs[0].spec.session
                 if many:
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 plan.show(planned)
                 return 0
             if not many:
-                return jobs.single(planned, loaded)
+                return jobs.single(planned, loaded, args.config_dir)
             if planned.search:
                 return search.run(planned, args.config_dir)
             if planned.missing:

@@ -17,6 +17,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting
 from privsweep.interface.tracker import Tracker
 from privsweep.model.checkpoint import FromCheckpoint, split_weights
+from privsweep.run.companions import lines
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.faults import faults
@@ -41,6 +42,15 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
 
     ``fetch``: whether datasets that are not there are downloaded, unless the run's result is stored.
     """
+    try:
+        return _build(composed, fetch)
+    except UserError as error:
+        if not composed.brought:
+            raise
+        raise type(error)("; ".join([f"{error}", *lines(composed.brought)])) from error
+
+
+def _build(composed: Composition, fetch: bool) -> RunSpec:
     config = composed.config
     complaints: list[str] = []
 
@@ -83,6 +93,7 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
         config=identity_of(config, parts, fetch),
         choices={**{k: v for k, v in composed.choices.items() if k != "tracker"}, "defense": list(defenses)},
         tracker=tracker,
+        brought=composed.brought,
     )
     refusal = refuse(spec)
     if refusal:

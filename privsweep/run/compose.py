@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.interface.errors import UserError
 from privsweep.run.checked_loader import CheckedLoader, without_environment
+from privsweep.run.companions import as_overrides
 from privsweep.run.overrides import nearest, no_choice, parsed
 from privsweep.run.shape import check_shape
 
@@ -57,6 +58,7 @@ class Composition:
     choices: dict[str, Any]  # group -> choice, as composed
     overrides: tuple[str, ...]
     hydra: dict[str, Any]  # Hydra's own part, resolved for a run that is no job of a sweep
+    brought: Mapping[str, Sequence[str]]  # by what was typed, such as attack=iga, the overrides that it brings
 
 
 @cache
@@ -113,8 +115,9 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
             hydras = OmegaConf.to_container(own, resolve=True)
             del cfg["hydra"]
             config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    brought = {choice: as_overrides(values) for choice, values in config.pop("brought", {}).items()}
     check_shape(config, plain_defaults().keys() - {"defaults", "hydra"}, _defenses(overrides))
-    return Composition(config, choices, tuple(overrides), hydras)  # type: ignore[arg-type]
+    return Composition(config, choices, tuple(overrides), hydras, brought)  # type: ignore[arg-type]
 
 
 def _defenses(overrides: Sequence[str]) -> Any:
@@ -141,6 +144,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
+    brought = [line for e in chain for line in getattr(e, "__notes__", [])]
+    return "; ".join([_explained(chain, overrides), *brought])
+
+
+def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     own = next((e for e in chain if isinstance(e, UserError)), None)
     if own:
         return str(own)

@@ -26,7 +26,9 @@ GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
 class Scoring:
     """How guesses are scored; the attack knows nothing of it."""
 
-    paper_scale: Literal["zen", "precode"]  # pixel scale of the metrics with the suffix _paper
+    paper_scale: (
+        Literal["zen", "precode"] | None
+    )  # pixel scale of the metrics with the suffix _paper; None: there are none
     asr_threshold: Annotated[float, Field(gt=0, le=1)]  # SSIM from which an image counts as reconstructed
 
 
@@ -43,6 +45,7 @@ class Session:
     force: bool
     plan: bool
     objective: Annotated[str, Field(pattern=r"^(attack|(metrics|utility|seconds)\.\w+)$")]  # what a search goes by
+    verbose: bool  # show every metric
     wait: bool
     fail_fast: bool
 
@@ -77,6 +80,7 @@ class RunSpec:
     config: Mapping[str, Any]  # all that says what is computed
     choices: Mapping[str, Any]
     tracker: Tracker | None
+    brought: Mapping[str, Sequence[str]]  # by what was typed, such as attack=iga, the overrides that came with it
 
     @property
     def parts(self) -> Mapping[str, Any]:

@@ -172,6 +172,14 @@ def test_what_is_no_lock_file_is_set_aside(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_what_is_no_folder_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "systems").write_text("a file")
+    store = Store(tmp_path)
+    store.tidy()
+    assert torch.equal(system(store), NUMBERS)
+    assert (tmp_path / "systems.corrupt").read_text() == "a file"
+
+
 def test_drafts_and_chunks_that_a_kill_left_go(tmp_path: Path) -> None:
     store = Store(tmp_path)
     left = [tmp_path / "systems" / ".x.safetensors.123.safetensors", tmp_path / "runs" / ".abc.xyz"]
