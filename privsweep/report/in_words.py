@@ -10,10 +10,12 @@ Record = Mapping[str, Any]
 Metrics = Mapping[str, float | None]
 
 IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that tells what kind of result it is
+UNTOLD = "gradient_distance"  # that of images where nobody knows the original
 HEADLINES = {  # the metrics that a kind of result is told by
     IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
     MEMBERS: ("attack_accuracy", "auc", "tpr_at_1_fpr"),
     SENTENCES: ("overlap", "token_accuracy", "exact", "bleu"),
+    UNTOLD: ("gradient_distance", "iterations_to_zero", "zero_share", "diverged"),
 }
 
 
@@ -36,10 +38,15 @@ def in_words(record: Record) -> str:
         got = _members(metrics)
     elif SENTENCES in metrics:
         got = _sentences(metrics)
+    elif UNTOLD in metrics:
+        got = f"no original to compare with; gradient distance at the end {number(metrics[UNTOLD])} (mean)"
     else:
         got = ", ".join(f"{name} {number(metrics[name])}" for name in headlines(metrics)[:3])
     accuracy = record["utility"].get("test_accuracy")
-    return f"{got}; {'the model was not trained' if accuracy is None else f'test accuracy {percent(accuracy)}'}"
+    if accuracy is not None:
+        return f"{got}; test accuracy {percent(accuracy)}"
+    elsewhere = record.get("choices", {}).get("fl_setting") == "captured"
+    return got if elsewhere else f"{got}; the model was not trained"
 
 
 def _images(metrics: Metrics, record: Record) -> str:
@@ -49,15 +56,15 @@ def _images(metrics: Metrics, record: Record) -> str:
     what = "updates" if several else "images"
     recovered, diverged = (metrics.get(name) or 0.0 for name in (IMAGES, "diverged"))
     if diverged == 1:
-        return f"every attack diverged ({_of(1.0, victims)}): nothing was recovered"
+        return f"every attack diverged ({_of(1.0, victims)} {what}): nothing was recovered"
     words = f"{_of(recovered, victims)} {what} recovered (SSIM above 0.9)"
     if several:
         words += f" with all {capture['batch_size']} images"
     if recovered < 1 and metrics.get("ssim") is not None:
         words += f", mean SSIM {metrics['ssim']:.2f}"
     if metrics.get("below_oracle") is not None:
-        words += f", {_of(metrics['below_oracle'] or 0.0, victims)} nearer than any image that was known before"
-    return words + (f", {_of(diverged, victims)} diverged" if diverged else "")
+        words += f", {_of(metrics['below_oracle'] or 0.0, victims)} {what} nearer than any that was known before"
+    return words + (f", {_of(diverged, victims)} {what} diverged" if diverged else "")
 
 
 def _members(metrics: Metrics) -> str:
@@ -82,7 +89,9 @@ def _sentences(metrics: Metrics) -> str:
 
 def _of(share: float, victims: Any) -> str:
     """Of the victims where their number is known."""
-    return f"{round(share * victims)} of {victims}" if isinstance(victims, int) and victims else percent(share)
+    return (
+        f"{round(share * victims)} of {victims}" if isinstance(victims, int) and victims else f"{percent(share)} of the"
+    )
 
 
 def percent(share: float | None) -> str:

@@ -25,17 +25,17 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
         (record({**IMAGES, "recovered": 1.0}), "8 of 8 images recovered (SSIM above 0.9); test accuracy 94.2%"),
         (
             record({**IMAGES, "diverged": 0.25}, {}, batch=4),
-            "6 of 8 updates recovered (SSIM above 0.9) with all 4 images, mean SSIM 0.73, 2 of 8 diverged; the model "
-            "was not trained",
+            "6 of 8 updates recovered (SSIM above 0.9) with all 4 images, mean SSIM 0.73, 2 of 8 updates diverged; the "
+            "model was not trained",
         ),
         (
             record({**IMAGES, "recovered": 0.0, "diverged": 1.0, "ssim": None}),
-            "every attack diverged (8 of 8): nothing was recovered; test accuracy 94.2%",
+            "every attack diverged (8 of 8 images): nothing was recovered; test accuracy 94.2%",
         ),
         (
             record({**IMAGES, "below_oracle": 0.5}),
-            "6 of 8 images recovered (SSIM above 0.9), mean SSIM 0.73, 4 of 8 nearer than any image that was known "
-            "before; test accuracy 94.2%",
+            "6 of 8 images recovered (SSIM above 0.9), mean SSIM 0.73, 4 of 8 images nearer than any that was "
+            "known before; test accuracy 94.2%",
         ),
         (
             record(MEMBERS),
@@ -53,7 +53,16 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
         ),
         (record({"depth": 2.0, "depth_median": 1.0}), "depth 2; test accuracy 94.2%"),
         (record({}), "nothing was attacked; test accuracy 94.2%"),
-        ({"metrics": {"recovered": None}, "utility": {}, "config": {}}, "0% images recovered"),
+        ({"metrics": {"recovered": None}, "utility": {}, "config": {}}, "0% of the images recovered"),
+        (
+            {
+                "metrics": {"gradient_distance": 1e-9},
+                "utility": {},
+                "config": {},
+                "choices": {"fl_setting": "captured"},
+            },
+            "no original to compare with; gradient distance at the end 1e-09 (mean)",
+        ),
     ],
 )
 def test_a_run(of: dict[str, Any], words: str) -> None:
