@@ -14,7 +14,7 @@ from privsweep.activation_inversion.own_activations import OwnActivations, Part,
 from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import ResourceOnly, component
-from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
@@ -70,6 +70,7 @@ class GenerativeDecoder(AttackBase):
         return ThreatModel(frozenset({"train", "test"}), frozenset({"server"}), "white-box")
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
+        image_shape(domain, "attack", "attack=shadow_transcription")
         if prior is None or not len(prior):
             return "the decoder needs images of its own; hold some out: dataset.prior_size=1000"
         if prior.images.shape[1:] != domain.shape:

@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
-from privsweep.interface.data import Domain, Tensors
+from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
@@ -71,6 +71,10 @@ class LikelihoodInversion(AttackBase):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"model", "domain"} | ({"prior"} if self.init == "mean" else set()))
+
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
+        image_shape(domain, "attack", "attack=shadow_transcription")
+        return None
 
     def __call__(
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng

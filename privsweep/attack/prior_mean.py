@@ -9,7 +9,7 @@ from torch import nn
 
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
-from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
 from privsweep.interface.roles import Bench
@@ -29,6 +29,7 @@ class PriorMean(AttackBase):
     )
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
+        image_shape(domain, "attack", "attack=shadow_transcription")
         if prior is None or not len(prior):
             return "the mean image is that of the adversary's own data; hold some out: dataset.prior_size=1000"
         return None

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
 from privsweep.cli.failure import Failure
+from privsweep.cli.go_on import go_on
 from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
@@ -37,7 +38,7 @@ LOG = "privsweep.log"  # in a job's folder
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 
 
-def single(planned: SweepPlan) -> int:
+def single(planned: SweepPlan, config_dir: str | None) -> int:
     """The one run of a plan; the exit code. Raises UserError."""
     [spec] = [one.spec for one in planned.runs]
     if planned.hydra["callbacks"]:
@@ -46,7 +47,8 @@ def single(planned: SweepPlan) -> int:
     with _logging(planned.hydra):
         try:
             terminal.start(spec)
-            terminal.finish(spec, run(spec))
+            record = run(spec)
+            terminal.finish(spec, record, go_on(spec, record, planned.typed, config_dir))
         except UserError as error:
             log.error("%s", error)
             raise
@@ -70,7 +72,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     ready(session.output_dir)
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
-    _prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
+    prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
     noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
@@ -143,7 +145,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     return path
 
 
-def _prepare_launcher(target: str, wait: bool) -> None:
+def prepare_launcher(target: str, wait: bool) -> None:
     """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
     if target == SLURM:
         from privsweep.cli.slurm import JobArrays  # here, for it needs an extra

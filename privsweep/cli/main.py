@@ -36,18 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with terminable():
             if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
                 return _show(args, parser)
-            from privsweep.cli import jobs, sweep, terminal  # here, for help need not wait for them
+            from privsweep.cli import jobs, plan, search, sweep, terminal  # here, for help need not wait for them
 
             _no_strange_flags(args)
             planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+            terminal.brought(planned)
             many = args.multirun or planned.table is not None
             if many:
                 sweep.check_data(planned)
             if planned.runs[0].spec.session.plan:
-                terminal.plan(planned)
+                plan.show(planned)
                 return 0
             if not many:
-                return jobs.single(planned)
+                return jobs.single(planned, args.config_dir)
+            if planned.search:
+                return search.run(planned, args.config_dir)
             if planned.missing:
                 complaints = jobs.launch(planned, args.config_dir)
                 for complaint in complaints:

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, key_of, of_cells, without_parameters
+from privsweep.cli.search_space import ends, searches, values_of
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
@@ -49,12 +50,13 @@ class SweepPlan:
     typed: tuple[Override, ...] = ()  # on the command line
     hydra: Mapping[str, Any] = field(default_factory=dict)  # Hydra's own part of the first composition
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
+    search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
     backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
     def missing(self) -> list[PlannedRun]:
-        """Runs to do; the first of every distinct trained system come first, so that none waits for another."""
-        todo = [run for run in self.runs if run.missing]
+        """Runs to do, each once; the first of every distinct trained system come first, so that none waits."""
+        todo = list({run.spec.signature: run for run in reversed(self.runs) if run.missing}.values())[::-1]
         seen: set[str] = set()
         rank = {}
         for run in todo:
@@ -115,13 +117,14 @@ class SweepPlan:
 
 
 def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
-    """The product of the swept values, in the order of Hydra's basic sweeper."""
+    """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError for an interval."""
+    for override in typed:
+        if override.is_interval_sweep():
+            remedy = "add hydra/sweeper=search, or list values as key=a,b"
+            raise UserError(f"{override.input_line}: an interval is for a search; {remedy}")
     product: list[tuple[str, ...]] = [()]
     for override in typed:
-        values = [str(override.input_line)]
-        if override.is_sweep_override():
-            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        product = [(*done, value) for done in product for value in values]
+        product = [(*done, value) for done in product for value in values_of(override)]
     return product
 
 
@@ -133,18 +136,20 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
     """
     with searching(config_dir):
         typed = tuple(parse(overrides))
-        combinations = expand(typed) if multirun else [tuple(overrides)]
-        first = compose(without_parameters(combinations[0]))
+        plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
+        first = compose(without_parameters(plain))
+        search = multirun and searches(first.hydra)
+        combinations = [plain] if not multirun else ends(typed) if search else expand(typed)
         running = running and first.config["plan"] is not True
         if first.config.get("table"):
-            if len(combinations) > 1:
+            if len(combinations) > 1 or search:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
             return _table_plan(first, typed, running)
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
         rest = (compose(combination) for combination in combinations[1:])
         runs = [_planned(str(n), composed, running) for n, composed in enumerate([first, *rest])]
-    return SweepPlan(runs, typed=typed, hydra=first.hydra)
+    return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
 
 
 def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -> SweepPlan:

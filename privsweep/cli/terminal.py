@@ -15,9 +15,11 @@ from rich.text import Text
 
 from privsweep.cli.sweep import PlannedRun, SweepPlan
 from privsweep.interface.printable import printable
+from privsweep.report.in_words import headlines, in_words, number, percent
 from privsweep.report.summary import summary
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
+from privsweep.run.companions import lines
 from privsweep.run.outcome import title_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.atomic import whole_file
@@ -29,13 +31,24 @@ from privsweep.table.fill import fill_table
 WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
 out = Console(width=WIDTH, highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
-SHOWN = 40  # runs listed by plan=true
+PICTURES = ("reconstructions.png", "roc.png", "sentences.md")  # the first that a run has is what to look at
 
 
 def complain(message: str) -> None:
     """One line an error, to stderr, without a traceback."""
     for line in message.splitlines():
         err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line, as it is, to the standard output."""
+    out.print(_plain(message), soft_wrap=True)
+
+
+def brought(planned: SweepPlan) -> None:
+    """What was not typed and came with what was, a line for each choice."""
+    for line in dict.fromkeys(line for run in planned.runs for line in lines(run.spec.brought)):
+        out.print(_plain(line), soft_wrap=True)
 
 
 def failed(name: str, reason: str, log: Path | None) -> None:
@@ -64,30 +77,38 @@ def start(spec: RunSpec) -> None:
         )
 
 
-def finish(spec: RunSpec, record: Record) -> None:
-    """Utility, metrics, and where the files are."""
+def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = None) -> None:
+    """Figures and files, and at the end the answer in words; ``next_step``: a command that goes on, and what for."""
     folder = Store(spec.session.output_dir).folder(record["signature"])
     if record.get("reused"):
         out.print(f"stored on {_plain(record['environment']['date'])}; force=true runs it again")
-    utility = record["utility"]
-    if utility:
-        shown = {k: f"{v:.1%}" if k.endswith("accuracy") else _number(v) for k, v in utility.items()}
-        out.print("utility: " + ", ".join(f"{_name(k)} {v}" for k, v in shown.items()))
-    else:
-        out.print("utility: the model was not trained")
+    hidden = tuple(f"_{answer}" for answer in record.get("answers", []))  # the record has them
+    metrics = {name: v for name, v in record["metrics"].items() if not name.endswith(hidden)}
+    if record["utility"]:
+        out.print("utility: " + ", ".join(f"{_name(k)} {_share(k, v)}" for k, v in record["utility"].items()))
     for name, budget in record["privacy"].items():
         spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items())
         out.print(f"privacy of {_plain(name)}: {spent}")
-    if record["metrics"]:
-        hidden = tuple(f"_{answer}" for answer in record.get("answers", []))  # the record has them
-        out.print(_metrics({name: v for name, v in record["metrics"].items() if not name.endswith(hidden)}))
+    if metrics and spec.session.verbose:
+        out.print(_metrics(metrics))
+    elif metrics:
+        out.print("metrics: " + ", ".join(f"{_name(k)} {number(metrics[k])}" for k in headlines(metrics)))
     seconds = record["seconds"]
     spent = ", ".join(
         f"{_name(name)} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
     )
     out.print(f"seconds: {spent}")
-    out.print("written: " + ", ".join(_plain(p.name) for p in sorted(folder.iterdir())))
-    out.print(f"in {_plain(folder)}", soft_wrap=True)
+    if spec.session.verbose:
+        out.print("written: " + ", ".join(_plain(p.name) for p in sorted(folder.iterdir())))
+    out.print(f"[bold]{_plain(in_words(record))}[/]", soft_wrap=True)
+    picture = next((folder / name for name in PICTURES if (folder / name).exists()), None)
+    out.print(f"{'see' if picture else 'in'} {_plain(picture or folder)}", soft_wrap=True)
+    if next_step is not None:
+        out.print(f"next: {_plain(next_step[0])}  [dim]# {_plain(next_step[1])}[/]", soft_wrap=True)
+
+
+def _share(name: str, value: float | None) -> str:
+    return percent(value) if name.endswith("accuracy") else number(value)
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
@@ -99,17 +120,13 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
         if name.endswith(("_median", "_low", "_high")):
             continue
         median = metrics.get(f"{name}_median", "")
-        both = (_number(value), median if median == "" else _number(median))
+        both = (number(value), median if median == "" else number(median))
         if f"{name}_low" in metrics:
-            ends = (_number(metrics[f"{name}_{end}"]) for end in ("low", "high"))
-            both = (_number(value), f"[{', '.join(ends)}]")
+            ends = (number(metrics[f"{name}_{end}"]) for end in ("low", "high"))
+            both = (number(value), f"[{', '.join(ends)}]")
         numbers = reversed(both) if name == "iterations_to_zero" else both
         table.add_row(*map(Text, (printable(name), *numbers)))
     return table
-
-
-def _number(value: float | str | None) -> str:
-    return "N/A" if value is None else f"{value:.4g}"
 
 
 def stopped(planned: SweepPlan | None) -> None:
@@ -138,26 +155,11 @@ def no_room(output_dir: Path, error: BaseException) -> str | None:
     )
 
 
-def plan(planned: SweepPlan) -> None:
-    """What would run, and what is stored."""
-    todo = {run.name for run in planned.missing}
-    for run in planned.runs[:SHOWN]:
-        state = "to run" if run.name in todo else "stored"
-        if run.record and run.record["status"] != "complete":
-            state = f"{_plain(run.record['status'])} before, to run"
-        out.print(f"{run.spec.signature}  {state:8}  {_plain(' '.join(run.overrides))}", soft_wrap=True)
-    if len(planned.runs) > SHOWN:
-        out.print(f"... and {len(planned.runs) - SHOWN} more")
-    out.print(f"{len(planned.runs)} runs, {len(todo)} to do")
-    for line in planned.absent:
-        err.print(f"left out: {_plain(line)}", soft_wrap=True)
-
-
 def table(planned: SweepPlan) -> int:
     """Lays a table out, writes it and shows it; the exit code."""
     assert planned.table is not None
     session = planned.runs[0].spec.session
-    given = planned.typed_but("experiment", "scale", "force", "cell")
+    given = planned.typed_but("experiment", "scale", "force", "verbose", "cell")
     folder = Store(session.output_dir).folder
     filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
     out.print(table_terminal(filled, out.width))
@@ -177,6 +179,7 @@ def summarise(planned: SweepPlan) -> int:
         with whole_file(path) as draft:
             draft.write_text(text)
     _written(paths)
+    out.print(f"[bold]{_plain(made.words)}[/]", soft_wrap=True)
     return 0 if all(run.complete for run in planned.runs) else 1
 
 

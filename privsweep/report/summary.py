@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -11,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from privsweep.interface.printable import printable
+from privsweep.report.in_words import sweep_in_words
 from privsweep.report.markdown import pipe_table
 from privsweep.report.table_csv import plain_cell
 from privsweep.table.cells import aggregate
@@ -31,6 +33,7 @@ class Summary:
     head: list[str]
     rows: list[list[str]]
     frame: pd.DataFrame  # a column for what was varied; <name>, <name>_std; runs, complete
+    words: str  # in a sentence
 
     def markdown(self) -> str:
         return pipe_table(self.head, self.rows) + "\n"
@@ -61,7 +64,8 @@ def summary(records: Sequence[Record], varied: Sequence[str]) -> Summary:
     complete = [record for record in records if record["status"] == "complete"]
     names = [name for name in MAIN if any(name in record["metrics"] for record in complete)]
     utility = list(dict.fromkeys(name for record in complete for name in record["utility"]))
-    rows, frame = [], []
+    rows: list[list[str]] = []
+    frame: list[dict[str, Any]] = []
     for values, members in groups.items():
         done = [record for record in members if record["status"] == "complete"]
         runs = str(len(members)) if len(done) == len(members) else f"{len(done)} of {len(members)}"
@@ -75,7 +79,8 @@ def summary(records: Sequence[Record], varied: Sequence[str]) -> Summary:
         rows.append([*values, *texts, runs])
         by_key = dict(zip(keys, values, strict=True))
         frame.append({**by_key, **numbers, "runs": len(members), "complete": len(done)})
-    return Summary([*keys, *names, *utility, "runs"], rows, pd.DataFrame(frame))
+    words = sweep_in_words(frame, keys)
+    return Summary([*keys, *names, *utility, "runs"], rows, pd.DataFrame(frame), words)
 
 
 def _over(values: Sequence[float | None], wanted: int) -> tuple[str, float | None, float | None]:

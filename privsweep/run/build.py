@@ -15,14 +15,24 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting
+from privsweep.interface.tracker import Tracker
 from privsweep.model.checkpoint import FromCheckpoint, split_weights
+from privsweep.run.companions import lines
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
+from privsweep.run.tracking import refused_tracker
 from privsweep.run.trust import check_component
 
-ROLES = {"dataset": Dataset, "prior": Dataset, "model": Architecture, "fl_setting": Setting, "attack": Attack}
+ROLES = {
+    "dataset": Dataset,
+    "prior": Dataset,
+    "model": Architecture,
+    "fl_setting": Setting,
+    "attack": Attack,
+    "tracker": Tracker,
+}
 
 
 def build(composed: Composition, fetch: bool = False) -> RunSpec:
@@ -30,6 +40,15 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
 
     ``fetch``: whether datasets that are not there are downloaded, unless the run's result is stored.
     """
+    try:
+        return _build(composed, fetch)
+    except UserError as error:
+        if not composed.brought:
+            raise
+        raise type(error)("; ".join([f"{error}", *lines(composed.brought)])) from error
+
+
+def _build(composed: Composition, fetch: bool) -> RunSpec:
     config = composed.config
     complaints: list[str] = []
 
@@ -59,6 +78,8 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
     scoring = make("metrics", {"_target_": "privsweep.run.run_spec.Scoring", **config["metrics"]})
     names = [f.name for f in dataclasses.fields(Session)]  # type: ignore[arg-type]
     session = make("", {"_target_": "privsweep.run.run_spec.Session", **{n: config[n] for n in names}})
+    tracker = make("tracker", config["tracker"]) if config.get("tracker") is not None else None
+    complaints.extend(refused_tracker(composed, tracker))
     for key in ("dataset", "model", "fl_setting", "attack"):
         if config.get(key) is None:
             complaints.append(f"{key}=null: must be chosen; privsweep --help lists the choices")
@@ -70,7 +91,9 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
         scoring=scoring,
         session=session,
         config=identity_of(config, parts, fetch),
-        choices={**composed.choices, "defense": list(defenses)},
+        choices={**{k: v for k, v in composed.choices.items() if k != "tracker"}, "defense": list(defenses)},
+        tracker=tracker,
+        brought=composed.brought,
     )
     refusal = refuse(spec)
     if refusal:

@@ -1,4 +1,6 @@
-"""Hydra's configuration loader with a check: wherever Hydra composes, also in jobs, only checked ones pass."""
+"""Hydra's configuration loader: wherever Hydra composes, also in jobs, choices bring what they need, and only checked
+configurations pass.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,16 @@ from typing import Any, NoReturn
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ConfigDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.resolvers import oc
 
 from privsweep.interface.errors import UserError
+from privsweep.run.companions import GROUPS, KEY, Brought, as_overrides, companions, dotted, lines
 from privsweep.run.hydra_settings import check_hydra, inside
 from privsweep.run.kept_files import KeptFiles
 
@@ -43,21 +48,77 @@ class CheckedLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """As Hydra does, and raises UserError for what could run code or write elsewhere."""
+        """As Hydra does, with companions, under ``brought``; raises UserError for what could run code or write
+        elsewhere.
+
+        Hydra's own note of the overrides stays as typed, so that who composes from it again gets the same.
+        """
+        typed = OverridesParser.create(self).parse_overrides(overrides)
+        given, brought = list(overrides), Brought()
+        if config_name:  # --hydra-help composes no more than Hydra's own
+            if run_mode == RunMode.MULTIRUN:  # a sweep's first run stands for all
+                given = [_first(override) for override in typed]
+            brought = companions(OverridesParser.create(self).parse_overrides(given), self._stated)
+            given += [override for values in brought.values() for override in as_overrides(values)]
         with without_environment():
             try:
-                cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+                cfg = super().load_configuration(config_name, given, run_mode, from_shell, validate_sweep_overrides)
             except KeyError as error:
                 raise UserError(f"hydra.job.env_copy={error.args[0]}: is not set here; set it first") from error
-            output_dir = self.output_dir if config_name else os.curdir  # --hydra-help composes no more than Hydra's own
-            settle(cfg, OverridesParser.create().parse_overrides(overrides), output_dir)
+            except HydraException as error:
+                for line in lines({choice: as_overrides(values) for choice, values in brought.items()}):
+                    error.add_note(line)
+                raise
+            if given != list(overrides):
+                cfg.hydra.overrides.task = [o.input_line for o in typed if not o.is_hydra_override()]
+            settle(cfg, typed, self.output_dir if config_name else os.curdir)
+            _note(cfg, brought)
         return cfg
+
+    def _stated(self, group: str, choice: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+        """What the file of a choice states, after those of the same group that it builds on; nothing without one."""
+        try:
+            found = self.repository.load_config(f"{group}/{choice}")
+        except Exception:  # whatever is wrong with it, composing says it better
+            return {}
+        if found is None or not isinstance(found.config, DictConfig):
+            return {}
+        stated: dict[str, Any] = {}
+        for base in found.defaults_list or []:
+            if isinstance(base, ConfigDefault) and not base.is_self() and base.path not in (*above, choice):
+                stated |= self._stated(group, str(base.path), (*above, choice))
+        return stated | dict(OmegaConf.to_container(found.config, resolve=False))  # type: ignore[arg-type]
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """A job's configuration; its folder lies in that of the sweep, whose name tells when it began."""
         cfg = super().load_sweep_config(master_config, sweep_overrides)
         cfg.hydra.sweep.dir = master_config.hydra.sweep.dir
         return cfg
+
+
+def _first(override: Override) -> str:
+    """A sweep over choices as its first choice; other overrides as they are."""
+    if override.is_sweep_override() and override.key_or_group in (*GROUPS, "experiment"):
+        return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+    return str(override.input_line)
+
+
+def _note(cfg: DictConfig, brought: Brought) -> None:
+    """What was brought stands in the configuration as a note, and no longer where files state it."""
+    with open_dict(cfg):
+        defenses = _node(cfg, "defense")
+        for node in (*(_node(cfg, k) for k in (*GROUPS, "prior")), *(_node(defenses, k) for k in defenses)):
+            node.pop(KEY, None)
+        cfg.pop("brought", None)
+        if brought:
+            cfg.brought = brought
+
+
+def _node(cfg: DictConfig, key: Any) -> DictConfig:
+    """What stands there, and an empty node where that is no mapping."""
+    missing = OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key)
+    found = None if missing else cfg.get(key)
+    return found if isinstance(found, DictConfig) else OmegaConf.create()
 
 
 def settle(cfg: DictConfig, overrides: Sequence[Override], output_dir: str) -> None:
@@ -67,7 +128,7 @@ def settle(cfg: DictConfig, overrides: Sequence[Override], output_dir: str) -> N
     """
     if OmegaConf.is_interpolation(cfg, "hydra"):
         raise UserError("hydra: is an interpolation; write the values themselves")
-    typed = {key for o in overrides if not o.is_sweep_override() for key in _keys(o.key_or_group, o.value())}
+    typed = {key for o in overrides if not o.is_sweep_override() for key in dotted(o.key_or_group, o.value())}
     own = cfg.hydra
     for kind, given in (("hydra", own.overrides.hydra), ("task", own.overrides.task)):
         if list(given) != [o.input_line for o in overrides if o.is_hydra_override() == (kind == "hydra")]:
@@ -91,15 +152,6 @@ def _output_dir(cfg: DictConfig, typed: set[str], default: str) -> str:
     if not inside(given, default):
         raise UserError(f"output_dir={given}: leaves the output folder {default}; type it to write elsewhere")
     return default
-
-
-def _keys(path: str, value: Any) -> Iterator[str]:
-    """The dotted keys that an override sets."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _keys(f"{path}.{key}", inner)
-    else:
-        yield path
 
 
 def _freeze(node: Any, resolved: Any) -> None:

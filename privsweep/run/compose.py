@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.interface.errors import UserError
 from privsweep.run.checked_loader import CheckedLoader, without_environment
+from privsweep.run.companions import as_overrides
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
@@ -55,6 +56,7 @@ class Composition:
     choices: dict[str, Any]  # group -> choice, as composed
     overrides: tuple[str, ...]
     hydra: dict[str, Any]  # Hydra's own part, resolved for a run that is no job of a sweep
+    brought: Mapping[str, Sequence[str]]  # by what was typed, such as attack=iga, the overrides that it brings
 
 
 @contextmanager
@@ -107,7 +109,9 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
             hydras = OmegaConf.to_container(own, resolve=True)
             del cfg["hydra"]
             config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    return Composition(config, choices, tuple(overrides), hydras)  # type: ignore[arg-type]
+    assert isinstance(config, dict)
+    brought = {choice: as_overrides(values) for choice, values in config.pop("brought", {}).items()}
+    return Composition(config, choices, tuple(overrides), hydras, brought)  # type: ignore[arg-type]
 
 
 def _choice(value: Any) -> Any:
@@ -129,6 +133,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
+    brought = [line for e in chain for line in getattr(e, "__notes__", [])]
+    return "; ".join([_explained(chain, overrides), *brought])
+
+
+def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     own = next((e for e in chain if isinstance(e, UserError)), None)
     if own:
         return str(own)
@@ -141,6 +150,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         remedy = f"did you mean {hint[0]}? choices: " if hint else "choose one of: "
         if choice == "submitit_slurm":
             return f"{group}={choice}: the SLURM launcher is not installed; run: pip install 'privsweep[slurm]'"
+        if f"{group}={choice}" == "hydra/sweeper=optuna":
+            return f"{group}={choice}: Optuna's sweeper is not installed; run: pip install 'privsweep[optuna]'"
         return f"{group}={choice}: no such choice; {remedy}{', '.join(offered)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("struct" in text or "not in" in text):

@@ -24,8 +24,14 @@ SHIPPED = (  # where the classes are defined that Hydra and its launchers of our
     "hydra.experimental.callbacks",
     "hydra_plugins.hydra_submitit_launcher",
     "hydra_plugins.hydra_joblib_launcher",
+    "hydra_plugins.hydra_optuna_sweeper",
 )
-EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "slurm", "hydra_plugins.hydra_joblib_launcher": "joblib"}
+SAMPLERS = frozenset(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
+EXTRAS = {
+    "hydra_plugins.hydra_submitit_launcher": "slurm",
+    "hydra_plugins.hydra_joblib_launcher": "joblib",
+    "hydra_plugins.hydra_optuna_sweeper": "optuna",
+}
 LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or reaches no shell
     {"partition", "qos", "constraint", "gres", "account", "exclude", "mem_per_gpu", "mem_per_cpu", "name"}
     | {"submitit_folder", "backend", "prefer", "require", "pre_dispatch", "batch_size", "max_nbytes"}
@@ -63,8 +69,7 @@ def check_hydra(node: Mapping[str, Any], typed: Collection[str], output_dir: str
     for key in set(node["sweep"]) - {"dir", "subdir"}:  # such as submitit's mode, for chmod
         if f"hydra.sweep.{key}" not in typed:
             raise UserError(f"hydra.sweep.{key}={node['sweep'][key]}: is taken from the command line only; type it")
-    if (node.get("sweeper") or {}).get("params"):
-        raise UserError("hydra.sweeper.params: is not used here; type what is swept as key=a,b")
+    _check_sweeper(node.get("sweeper") or {}, typed)
     _check_folders(node, typed, output_dir, job_folder)
 
 
@@ -83,7 +88,7 @@ def _check_text(path: str, value: Any) -> None:
             raise UserError(f"{path}.{key!r}: has a line break or another control character; remove it")
         if key in INSTANTIATION:
             raise UserError(f"{path}.{key}: is not used here; remove it")
-    if "_target_" in value:
+    if "_target_" in value and not (path == "hydra.sweeper.sampler" and value["_target_"] in SAMPLERS):
         kinds: dict[str, type] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
         kind = Callback if path.rpartition(".")[0] == "hydra.callbacks" else kinds.get(path)
         target = str(value["_target_"])
@@ -110,6 +115,15 @@ def _check_launcher(launcher: Mapping[str, Any], typed: Collection[str]) -> None
             raise UserError(
                 f"{path}={value}: may reach a shell, so it is taken from the command line only; type {path}=..."
             )
+
+
+def _check_sweeper(sweeper: Mapping[str, Any], typed: Collection[str]) -> None:
+    for word in ("params", "search_space", "custom_search_space"):
+        if sweeper.get(word):
+            raise UserError(f"hydra.sweeper.{word}: is not used here; type what is swept as key=a,b")
+    for word in ("storage", "study_name"):  # an address, where Optuna would write
+        if sweeper.get(word) and f"hydra.sweeper.{word}" not in typed:
+            raise UserError(f"hydra.sweeper.{word}={sweeper[word]}: is taken from the command line only; type it")
 
 
 def _check_job(job: Mapping[str, Any], typed: Collection[str]) -> None:

@@ -37,6 +37,7 @@ from privsweep.run.workbench import Workbench
 from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment
 from privsweep.store.images import save_images
+from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.store import Record, Store
 
 Array = np.ndarray[Any, Any]
@@ -54,6 +55,7 @@ class Outcome:
     guess: Guess | None
     privacy: Mapping[str, Mapping[str, float]]  # defence: what the training cost of a privacy budget
     seconds: dict[str, float]
+    peak: PeakMemory
 
 
 def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbench) -> Record:
@@ -71,6 +73,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
     seconds |= dict(exposure.seconds) if exposure is not None else {}
+    memory = outcome.peak.gib()
     record = {
         **header_of(spec, sign),
         "status": "complete",
@@ -79,8 +82,14 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         "sizes": _sizes(spec, outcome.data),
         "utility": dict(outcome.system.utility),
         "privacy": dict(outcome.privacy),
+        "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
-        "environment": {**environment(bench.device), "trained_from_cache": outcome.cached, "chunks": bench.sizes},
+        "environment": {
+            **environment(bench.device),
+            "memory_gib": None if memory is None else round(memory, 3),
+            "trained_from_cache": outcome.cached,
+            "chunks": bench.sizes,
+        },
     }
     with store.writing(sign) as folder:
         write_json(folder / "record.json", record)

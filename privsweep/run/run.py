@@ -21,8 +21,10 @@ from privsweep.run.chunks import in_chunks
 from privsweep.run.heartbeat import Heartbeat
 from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
+from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
+from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.store import Record, Store, check_writable
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def run(spec: RunSpec) -> Record:
             return {**stored, "reused": True}
         try:
             with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
-                return _run(spec, store, sign, heartbeat)
+                record = _run(spec, store, sign, heartbeat)
         except UserError:
             raise
         except (Exception, TimeLimit) as error:
@@ -73,6 +75,8 @@ def run(spec: RunSpec) -> Record:
             with suppress(OSError):  # where the disk is full, the error says it
                 store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
             raise
+    track(spec, record, store)
+    return record
 
 
 def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record:
@@ -82,6 +86,7 @@ def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record
     # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
     device = session.resolve_device()
+    peak = PeakMemory(device)
     rng = Rng(session.seed)
     bench = Workbench(device, store, sign, heartbeat)
     clock = Clock()
@@ -104,7 +109,7 @@ def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record
         with stretch(clock, "attack", bench, "attacking"):
             size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
             guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
-    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds)
+    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 

@@ -16,6 +16,7 @@ from privsweep.interface.component import Outside, component, marked, without
 from privsweep.interface.data import Architecture, Contents, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting, View
+from privsweep.interface.tracker import Tracker
 from privsweep.store.store import signature
 
 GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
@@ -25,7 +26,9 @@ GROUPS = ("dataset", "prior", "model", "fl_setting", "attack")
 class Scoring:
     """How guesses are scored; the attack knows nothing of it."""
 
-    paper_scale: Literal["zen", "precode"]  # pixel scale of the metrics with the suffix _paper
+    paper_scale: (
+        Literal["zen", "precode"] | None
+    )  # pixel scale of the metrics with the suffix _paper; None: there are none
     asr_threshold: Annotated[float, Field(gt=0, le=1)]  # SSIM from which an image counts as reconstructed
 
 
@@ -41,6 +44,8 @@ class Session:
     output_dir: Path
     force: bool
     plan: bool
+    objective: Annotated[str, Field(pattern=r"^(attack|(metrics|utility|seconds)\.\w+)$")]  # what a search goes by
+    verbose: bool  # show every metric
     wait: bool
     fail_fast: bool
 
@@ -74,6 +79,8 @@ class RunSpec:
     session: Session
     config: Mapping[str, Any]  # all that says what is computed
     choices: Mapping[str, Any]
+    tracker: Tracker | None
+    brought: Mapping[str, Sequence[str]]  # by what was typed, such as attack=iga, the overrides that came with it
 
     @property
     def parts(self) -> Mapping[str, Any]:

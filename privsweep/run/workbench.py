@@ -30,7 +30,7 @@ from privsweep.run.heartbeat import Heartbeat
 from privsweep.store.rows import Rows
 from privsweep.store.sealed import Notes, save_tensors, taken_tensors
 from privsweep.store.spoilt import say
-from privsweep.store.store import Store, signature
+from privsweep.store.store import Store
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
 
@@ -119,7 +119,7 @@ class Workbench:
         return state
 
     def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
-        name = signature(key)
+        name = self.store.using("rows", key)
         self.sizes["rows"] = size
         with self.store.lock(f"rows-{name}", f"waiting for another process that makes rows {name}"):
             table = Rows(self.store.root / "rows" / name, key).first(

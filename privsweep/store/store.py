@@ -53,6 +53,7 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = root
+        self.used: dict[str, list[str]] = {}  # folder: entries that this object handed out, for the record
 
     def folder(self, sign: str) -> Path:
         """The record's folder: record.json, victims.csv, curve.csv and pictures."""
@@ -145,7 +146,7 @@ class Store:
 
     def system(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], System]) -> tuple[System, bool]:
         """The system trained from ``key``, from the cache or made now; and whether it was cached."""
-        name = signature(key)
+        name = self.using("systems", key)
         path = self.root / "systems" / f"{name}.safetensors"
         with self.lock(f"system-{name}", f"waiting for another process that trains system {name}"):
             if (taken := taken_tensors(path, device, key)) is not None:
@@ -158,7 +159,7 @@ class Store:
 
     def prepared(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], Tensors]) -> Tensors:
         """What an attack prepared from ``key``, from the cache or made now."""
-        name = signature(key)
+        name = self.using("prepared", key)
         path = self.root / "prepared" / f"{name}.safetensors"
         with self.lock(f"prepared-{name}", f"waiting for another process that prepares {name}"):
             if (taken := taken_tensors(path, device, key)) is not None:
@@ -166,6 +167,13 @@ class Store:
             made = {name: t.contiguous() for name, t in make().items()}
             save_tensors(path, made, key)
             return made
+
+    def using(self, kind: str, key: Mapping[str, Any]) -> str:
+        """The name of what follows from ``key``, and a note that it is used."""
+        name = signature(key)
+        if name not in self.used.setdefault(kind, []):
+            self.used[kind].append(name)
+        return name
 
     def tidy(self) -> None:
         """Removes what killed processes left: chunks of runs that are complete, and drafts that nobody has written to

@@ -54,9 +54,8 @@ def test_a_run_writes_its_record_its_tables_and_its_pictures(
     assert record["threat_model"] == {
         "time": "train", "position": "server", "access": "white-box", "security": "honest-but-curious"
     }  # fmt: skip
-    assert {"mse", "psnr", "ssim", "asr", "mse_paper", "iterations_to_zero", "gradient_distance"} <= set(
-        record["metrics"]
-    )
+    assert {"mse", "psnr", "ssim", "asr", "iterations_to_zero", "gradient_distance"} <= set(record["metrics"])
+    assert "mse_paper" not in record["metrics"]  # no paper's scale was chosen
     assert set(record["utility"]) == {"train_accuracy", "test_accuracy"}
     folder = tmp_path / "outputs" / "runs" / record["signature"]
     victims = pd.read_csv(folder / "victims.csv")
@@ -69,6 +68,15 @@ def test_a_run_writes_its_record_its_tables_and_its_pictures(
     shown = capsys.readouterr().out
     for word in ("threat model: honest-but-curious server", "device: ", "test accuracy", "ssim", str(folder.name)):
         assert word in shown
+    assert "gradient_mse" not in shown
+    answer, see, goes_on = shown.splitlines()[-3:]
+    assert "of 2 images recovered (SSIM above 0.9)" in answer
+    assert see.endswith("reconstructions.png")
+    assert goes_on.startswith("next: privsweep attack=dlg attack.iterations=2")
+    assert privsweep("attack=dlg", "attack.iterations=2", "verbose=true") == 0
+    shown = capsys.readouterr().out
+    assert "stored on" in shown
+    assert "gradient_mse" in shown
 
 
 def test_the_same_command_runs_nothing_and_force_gives_the_same_numbers(

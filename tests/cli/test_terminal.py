@@ -39,11 +39,11 @@ def test_a_complaint_is_shown_as_it_is(shown: io.StringIO) -> None:
 def test_a_record_is_shown_as_it_is(shown: io.StringIO, tmp_path: Path) -> None:
     record: dict[str, Any] = {
         "signature": "0" * 12, "reused": True, "environment": {"date": HOSTILE}, "utility": {HOSTILE: 0.5},
-        "privacy": {HOSTILE: {HOSTILE: 1.0}}, "metrics": {HOSTILE: 0.5}, "seconds": {HOSTILE: 1.0},
+        "privacy": {HOSTILE: {HOSTILE: 1.0}}, "metrics": {HOSTILE: 0.5}, "seconds": {HOSTILE: 1.0}, "config": {},
     }  # fmt: skip
     (tmp_path / "runs" / record["signature"]).mkdir(parents=True)
-    spec: Any = SimpleNamespace(session=SimpleNamespace(output_dir=tmp_path))
-    terminal.finish(spec, record)
+    spec: Any = SimpleNamespace(session=SimpleNamespace(output_dir=tmp_path, verbose=True))
+    terminal.finish(spec, record, (HOSTILE, HOSTILE))
     lines = [line for line in shown.getvalue().splitlines() if "owned" in line]
-    assert len(lines) == 5
+    assert len(lines) == 7
     assert all(is_safe(line) for line in lines)

@@ -20,7 +20,7 @@ GOLDEN = {
 
 def signed(overrides: str, tmp_path: Path) -> str:
     with searching(None):
-        return build(compose([*overrides.split(), f"output_dir={tmp_path}"])).signature
+        return build(compose([*overrides.split(), "metrics.paper_scale=zen", f"output_dir={tmp_path}"])).signature
 
 
 @pytest.mark.parametrize("overrides", GOLDEN)
@@ -29,7 +29,8 @@ def test_it_is_the_one_that_was_stored(overrides: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "resource", ["attack.memory=0.5", "fl_setting.parallel=stacked", "threads=1", "device=cpu", "force=true"]
+    "resource",
+    ["attack.memory=0.5", "fl_setting.parallel=stacked", "threads=1", "device=cpu", "force=true", "verbose=true"],
 )
 def test_resources_have_no_part_in_it(resource: str, tmp_path: Path) -> None:
     """Whoever ran out of memory and takes less runs nothing again that is stored."""

@@ -1,0 +1,59 @@
+"""A command that goes on from a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser.types import Override
+
+from privsweep.cli.cells import key_of
+from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update
+from privsweep.run.run_spec import RunSpec
+from privsweep.store.store import Record
+
+AGAINST: dict[type[Observation], tuple[str, ...]] = {  # a defence of what is observed
+    Update: ("defense=[noisy_gradients]",),
+    Activations: ("defense=[single_noise]",),
+    Predictions: ("defense=[dp_sgd]",),
+    Release: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
+    Trials: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
+}
+BROUGHT = "collaborative_inference"  # the setting that a defence of activations brings, unless another is named
+
+
+def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: str | None) -> tuple[str, str]:
+    """A command to type next, and what for.
+
+    ``typed``: what the run was composed from; ``config_dir``: where else choices were found.
+    """
+    given = {key_of(o): str(o.input_line) for o in typed if key_of(o) not in ("plan", "force", "verbose")}
+    metrics, attack, sweep = record["metrics"], spec.attack, False
+    undefended = not spec.defense.defenses and attack.observes in AGAINST and _trains(spec)
+    if attack.observes is None:
+        given = {key: text for key, text in given.items() if key.partition(".")[0] != "attack"}
+        why = "the same, attacked"
+    elif metrics.get("recovered") == 0 and metrics.get("diverged") == 1 and getattr(attack, "restarts", 0) == 1:
+        given["attack.restarts"] = "attack.restarts=4"
+        why = "four random starts for each victim"
+    elif undefended:
+        against = AGAINST[attack.observes]  # type: ignore[index]
+        given |= {text.partition("=")[0]: text for text in against}
+        if attack.observes is Activations and spec.choices["fl_setting"] != BROUGHT:
+            given.setdefault("fl_setting", f"fl_setting={spec.choices['fl_setting']}")
+        why = "the same against a defence"
+    else:
+        sweep, given["seed"] = True, "seed=0,1,2"
+        why = "over three seeds, with the spread"
+    words = ["privsweep", *(["-m"] if sweep else []), *(["--config-dir", config_dir] if config_dir else [])]
+    return shlex.join([*words, *given.values()]), why
+
+
+def _trains(spec: RunSpec) -> bool:
+    """Whether there is a training to defend, and the defence goes with the model: no example of a private step may meet
+    the others in a normalisation.
+    """
+    if spec.fl_setting.training_calls <= {"model"}:
+        return False
+    needs_dp_sgd = spec.attack.observes in (Predictions, Release, Trials)
+    return not (needs_dp_sgd and getattr(spec.model, "norm", "none") == "batch")

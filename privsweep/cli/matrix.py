@@ -1,0 +1,96 @@
+"""The ``privsweep-matrix`` command: which settings, attacks, defences and models go together, and why others do not."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from privsweep.interface.errors import UserError
+from privsweep.interface.printable import printable
+from privsweep.report.markdown import pipe_table
+from privsweep.run.matrix import ADDED, RUNS, SENTENCES, Grid, Matrix, matrix
+from privsweep.store.atomic import whole_file
+
+_WIDTH = 160  # columns, where the output is no terminal
+_DESCRIPTION = """\
+Tells which settings, attacks, defences and models go together, and why others do not. It asks the checks that every
+run passes; choices of your own (--config-dir) are asked, too.
+
+  privsweep-matrix                        in the terminal
+  privsweep-matrix markdown=matrix.md     and as a file
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 done, 2 the request was refused."""
+    parser = argparse.ArgumentParser(
+        "privsweep-matrix", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", metavar="markdown=FILE")
+    parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
+    given = parser.parse_intermixed_args(argv)
+    try:
+        for word in given.words:
+            if not word.startswith("markdown=") or word == "markdown=":
+                raise UserError(f"{word}: is not used here; there is markdown=FILE")
+        found = matrix(given.config_dir)
+        _print(found)
+        for word in given.words:
+            _write(found, Path(word.partition("=")[2]))
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(printable(line), file=sys.stderr)
+        return 2
+    return 0
+
+
+def legend() -> list[str]:
+    """What the signs in the cells mean, a line each."""
+    added = [f"{letter}  runs with {part}.{name}={str(value).lower()}" for letter, (part, name, value) in ADDED.items()]
+    sentences = f"{SENTENCES}  runs on sentences (dataset=multi30k)"
+    return [f"{RUNS}  runs as it is", *added, sentences, "a number: is refused, for the reason with that number"]
+
+
+def _print(found: Matrix) -> None:
+    width = None if sys.stdout.isatty() else _WIDTH
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    for grid in found.grids:
+        table = Table(title=printable(grid.title), title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+        table.add_column("")
+        for column in grid.columns:
+            table.add_column(Text("\n".join(printable(column).replace("_", " ").split())), justify="right")
+        for row in grid.rows:
+            table.add_row(Text(printable(row)), *(Text(grid.cells[row, column]) for column in grid.columns))
+        console.print(table)
+        console.print()
+    for line in legend():
+        console.print(line)
+    for number, reason in enumerate(found.reasons, 1):
+        console.print(f"{number:>3}  {printable(reason)}", soft_wrap=True)
+
+
+def _write(found: Matrix, path: Path) -> None:
+    parts = ["# What goes together", "", *(f"- {line}" for line in legend()), ""]
+    for grid in found.grids:
+        parts += [f"## {grid.title[:1].upper()}{grid.title[1:]}", "", _markdown(grid), ""]
+    parts += ["## Reasons", "", pipe_table(["number", "reason"], [[str(n), r] for n, r in enumerate(found.reasons, 1)])]
+    try:
+        with whole_file(path) as draft:
+            draft.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"markdown={path}: cannot be written ({error.strerror}); choose another file") from error
+    print(printable(f"wrote {path}"))
+
+
+def _markdown(grid: Grid) -> str:
+    return pipe_table(["", *grid.columns], [[row, *(grid.cells[row, c] for c in grid.columns)] for row in grid.rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

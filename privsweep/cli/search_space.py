@@ -1,0 +1,51 @@
+"""What a search chooses from: it cannot be planned whole, but its ends can be checked before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+
+from privsweep.interface.errors import UserError
+
+
+def searches(hydra: Mapping[str, Any]) -> bool:
+    """Whether the sweeper chooses values as it goes. Raises UserError for what it cannot go by."""
+    sweeper = hydra.get("sweeper") or {}
+    if not str(sweeper.get("_target_", "")).startswith("hydra_plugins.hydra_optuna_sweeper."):
+        return False
+    direction = getattr(sweeper["direction"], "name", sweeper["direction"])
+    if direction not in ("minimize", "maximize"):
+        raise UserError(f"hydra.sweeper.direction={direction}: is neither minimize nor maximize; choose one")
+    for word in ("n_trials", "n_jobs"):
+        if sweeper[word] < 1:
+            raise UserError(f"hydra.sweeper.{word}={sweeper[word]}: is less than 1; give at least one")
+    return True
+
+
+def values_of(override: Override) -> list[str]:
+    """What an override sets, one text a value; of an interval its ends."""
+    key = override.get_key_element()
+    if override.is_interval_sweep():
+        ends: Any = override.value()
+        return [f"{key}={ends.start}", f"{key}={ends.end}"]
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [str(override.input_line)]
+
+
+def ends(typed: Sequence[Override]) -> list[tuple[str, ...]]:
+    """Every choice, and both ends of every range, in turn, with the first values of the rest.
+
+    Raises UserError where nothing is searched over.
+    """
+    if not any(override.is_sweep_override() for override in typed):
+        raise UserError("hydra/sweeper: a search needs something to choose; add key=a,b or 'key=interval(0,1)'")
+    first = tuple(values_of(override)[0] for override in typed)
+    found = [first]
+    for place, override in enumerate(typed):
+        values = values_of(override)
+        for value in values[1:] if override.is_choice_sweep() else values[1:][-1:]:
+            found.append((*first[:place], value, *first[place + 1 :]))
+    return found

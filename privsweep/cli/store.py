@@ -1,0 +1,216 @@
+"""The ``privsweep-store`` command: what the output folder holds, and what of it can go."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from privsweep.interface.errors import UserError
+from privsweep.interface.printable import printable
+from privsweep.run.superseded import SHARED, superseded
+from privsweep.store.inventory import KINDS, Entry, inventory, key_of, record_in, remove, under_way
+
+OUTPUT_DIR = "outputs"  # as in conf/config.yaml
+DAYS = 30.0
+_BY = ("experiment", "attack", "defense", "dataset", "model", "fl_setting", "seed", "scale", "device", "date")
+_DESCRIPTION = """\
+Tells what an output folder holds, in a line each, and removes what is of no more use to any command.
+
+  privsweep-store                      sizes and counts; runs by experiment
+  privsweep-store by=attack,dataset    runs by other choices: %s
+  privsweep-store systems              every entry of one folder: %s
+  privsweep-store prune                what would be removed, and why; nothing is
+  privsweep-store prune yes=true       removes it
+
+prune removes runs that no command finds any more, for the code has changed; what is left of runs that are complete;
+logs, failures and unfinished work older than days=30; drafts of killed processes and files that could not be read;
+and systems, preparations and rows that no stored run uses, unless a run is under way or unfinished. What a running
+sweep works on stays. The tables of paper/, links, and whatever privsweep did not write are never touched.
+""" % (", ".join(_BY), ", ".join(KINDS))  # noqa: UP031
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed."""
+
+    action: str
+    output_dir: Path
+    by: Sequence[str]
+    days: float
+    yes: bool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 done, 2 the request was refused."""
+    parser = argparse.ArgumentParser(
+        "privsweep-store", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", metavar="folder, prune or key=value")
+    parser.add_argument("--yes", action="store_true", help="with prune: remove, the same as yes=true")
+    options = parser.parse_intermixed_args(argv)
+    try:
+        asked = _request([*options.words, *(["yes=true"] if options.yes else [])])
+        entries = inventory(asked.output_dir)
+        if asked.action == "prune":
+            _prune(asked, entries)
+        elif asked.action:
+            _list([entry for entry in entries if entry.kind == asked.action])
+        else:
+            _overview(asked, entries)
+    except UserError as error:
+        print(printable(str(error)), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _request(words: Sequence[str]) -> Request:
+    actions = [word for word in words if "=" not in word]
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    for word in actions:
+        if word not in ("prune", *KINDS):
+            raise UserError(f"{word}: is neither prune nor a folder of the store; choose one of {', '.join(KINDS)}")
+    if len(actions) > 1:
+        raise UserError(f"{' '.join(actions)}: one at a time; leave {actions[1]} out")
+    for key, value in given.items():
+        known = {"output_dir", *({"days", "yes"} if actions == ["prune"] else set() if actions else {"by"})}
+        if key not in known:
+            raise UserError(f"{key}={value}: is no key here; there are {', '.join(sorted(known))}")
+    by = given.get("by", "experiment").split(",")
+    for name in by:
+        if name not in _BY:
+            raise UserError(f"by={name}: runs are not told apart by it; choose of {', '.join(_BY)}")
+    yes = given.get("yes", "false").lower()
+    if yes not in ("true", "false"):
+        raise UserError(f"yes={yes}: is true or false; true removes what is listed")
+    try:
+        days = float(given.get("days", DAYS))
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < float("inf"):
+        raise UserError(f"days={given['days']}: is no number of days; give 0 or more")
+    action = actions[0] if actions else ""
+    return Request(action, Path(given.get("output_dir", OUTPUT_DIR)).expanduser(), by, days, yes == "true")
+
+
+def _overview(asked: Request, entries: Sequence[Entry]) -> None:
+    _say(f"{asked.output_dir}: {size(entry.size for entry in entries)} in {len(entries)} entries")
+    for kind in KINDS:
+        own = [entry for entry in entries if entry.kind == kind]
+        if own:
+            dates = f"{day(min(e.changed for e in own))} to {day(max(e.changed for e in own))}"
+            _say(f"  {kind:<10}{len(own):>7,}  {size(e.size for e in own):>9}  {dates}")
+    if running := under_way(asked.output_dir):
+        _say(f"  under way now: {', '.join(running)}")
+    groups: Counter[str] = Counter()
+    sizes: dict[str, int] = defaultdict(int)
+    for entry in entries:
+        if entry.kind == "runs" and (record := record_in(entry.path)):
+            label = ", ".join(_value(record, name) for name in asked.by)
+            groups[label] += 1
+            sizes[label] += entry.size
+    if groups:
+        _say(f"runs by {', '.join(asked.by)}:")
+    for label in sorted(groups):
+        _say(f"  {groups[label]:>7,}  {size([sizes[label]]):>9}  {label}")
+
+
+def _list(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        _say(f"{entry.path.name}  {size([entry.size]):>9}  {day(entry.changed)}  {_about(entry)}".rstrip())
+    _say(f"{len(entries)} entries, {size(entry.size for entry in entries)}")
+
+
+def _prune(asked: Request, entries: Sequence[Entry]) -> None:
+    found, kept = superseded(asked.output_dir, entries, asked.days)
+    removed, busy = [], 0
+    for entry, reason in found:
+        if asked.yes and not _may_go(asked.output_dir, entry):
+            busy += 1
+            continue
+        removed.append(entry)
+        where = entry.path.relative_to(asked.output_dir)
+        _say(f"{'removed' if asked.yes else 'would go'}  {size([entry.size]):>9}  {where}  ({reason})")
+    if kept:
+        _say(f"systems, preparations and rows stay: {kept}")
+    done = f"{len(removed)} of {len(entries)} entries, {size(entry.size for entry in removed)}"
+    if asked.yes:
+        _say(f"removed {done}" + (f"; {busy} in use stayed" if busy else ""))
+    else:
+        _say(f"{done} can go" + ("; nothing is removed without yes=true" if removed else ""))
+
+
+def _may_go(root: Path, entry: Entry) -> bool:
+    """Removes it, unless somebody works on it, or a run began meanwhile that may use it."""
+    return not (entry.kind in SHARED and under_way(root)) and remove(root, entry)
+
+
+def _about(entry: Entry) -> str:
+    """An entry in words, as far as it says what it is."""
+    if entry.draft or entry.spoilt:
+        return "unfinished" if entry.draft else "could not be read"
+    if entry.kind in ("runs", "failed"):
+        record = record_in(entry.path)
+        if record is None:
+            return "its record cannot be read"
+        names = ("experiment", "dataset", "model", "fl_setting", "attack", "defense", "scale")
+        error = f"  {record.get('error')}" if entry.kind == "failed" else ""
+        return f"{' '.join(_value(record, name) for name in names)} seed={_value(record, 'seed')}{error}"
+    if entry.kind in SHARED:
+        key = key_of(entry)
+        return " ".join(f"{name}={_brief(value)}" for name, value in key.items() if name not in ("from", "path"))
+    return ""
+
+
+def _brief(value: Any) -> str:
+    """A component by its class; its other values would fill the screen."""
+    if isinstance(value, Mapping):
+        return str(value.get("name") or value.get("_target_", "...")).rpartition(".")[2]
+    if isinstance(value, list):
+        return f"[{','.join(_brief(one) for one in value)}]"
+    return str(value)
+
+
+def _value(record: Mapping[str, Any], name: str) -> str:
+    """What a record says of one of ``_BY``; a dash where it says nothing."""
+    environment = record.get("environment")
+    about = environment if isinstance(environment, Mapping) else {}
+    choices = record.get("choices")
+    if name == "seed":
+        found = record["config"].get("seed")
+    elif name == "date":
+        found = str(about.get("date", "-"))[:10]
+    elif name in ("scale", "device"):
+        found = record.get(name, about.get(name))
+    else:
+        found = choices.get(name) if isinstance(choices, Mapping) else None
+    if isinstance(found, list):
+        return "+".join(map(str, found)) or "-"
+    return "-" if found is None else str(found)
+
+
+def size(sizes: Iterable[int]) -> str:
+    """Bytes in the largest unit that fits, such as 1.4 GB."""
+    left = float(sum(sizes))
+    for unit in ("B", "kB", "MB"):
+        if left < 1000:
+            return f"{left:.0f} {unit}" if unit == "B" or left >= 100 else f"{left:.1f} {unit}"
+        left /= 1000
+    return f"{left:.1f} GB"
+
+
+def day(moment: float) -> str:
+    return datetime.fromtimestamp(moment).strftime("%Y-%m-%d")
+
+
+def _say(text: str) -> None:
+    print(printable(text) if not text.startswith(" ") else f"  {printable(text)}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

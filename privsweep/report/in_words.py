@@ -1,0 +1,128 @@
+"""What came out, in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Record = Mapping[str, Any]
+Metrics = Mapping[str, float | None]
+
+IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that tells what kind of result it is
+HEADLINES = {  # the metrics that a kind of result is told by
+    IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
+    MEMBERS: ("attack_accuracy", "auc", "tpr_at_1_fpr"),
+    SENTENCES: ("overlap", "token_accuracy", "exact", "bleu"),
+}
+
+
+def headlines(metrics: Metrics) -> list[str]:
+    """The metrics to show first; of a kind that is not known all that are no median and no end of an interval."""
+    for kind, names in HEADLINES.items():
+        if kind in metrics:
+            return [name for name in names if name in metrics]
+    return [name for name in metrics if not name.endswith(("_median", "_low", "_high"))]
+
+
+def in_words(record: Record) -> str:
+    """Of a complete record: what the attack got, and what the model is worth."""
+    metrics = record["metrics"]
+    if not metrics:
+        got = "nothing was attacked"
+    elif IMAGES in metrics:
+        got = _images(metrics, record)
+    elif MEMBERS in metrics:
+        got = _members(metrics)
+    elif SENTENCES in metrics:
+        got = _sentences(metrics)
+    else:
+        got = ", ".join(f"{name} {number(metrics[name])}" for name in headlines(metrics)[:3])
+    accuracy = record["utility"].get("test_accuracy")
+    return f"{got}; {'the model was not trained' if accuracy is None else f'test accuracy {percent(accuracy)}'}"
+
+
+def _images(metrics: Metrics, record: Record) -> str:
+    setting = record["config"].get("fl_setting") or {}
+    victims, capture = setting.get("victims"), setting.get("capture") or {}
+    several = capture.get("batch_size", 1) != 1
+    what = "updates" if several else "images"
+    recovered, diverged = (metrics.get(name) or 0.0 for name in (IMAGES, "diverged"))
+    if diverged == 1:
+        return f"every attack diverged ({_of(1.0, victims)}): nothing was recovered"
+    words = f"{_of(recovered, victims)} {what} recovered (SSIM above 0.9)"
+    if several:
+        words += f" with all {capture['batch_size']} images"
+    if recovered < 1 and metrics.get("ssim") is not None:
+        words += f", mean SSIM {metrics['ssim']:.2f}"
+    if metrics.get("below_oracle") is not None:
+        words += f", {_of(metrics['below_oracle'] or 0.0, victims)} nearer than any image that was known before"
+    return words + (f", {_of(diverged, victims)} diverged" if diverged else "")
+
+
+def _members(metrics: Metrics) -> str:
+    area, low, high = (metrics.get(f"auc{end}") for end in ("", "_low", "_high"))
+    if area is None:
+        return "members not told from others: no AUC"
+    told = low is not None and low > 0.5
+    words = f"members {'told' if told else 'not told'} from others: AUC {area:.2f}"
+    if low is not None and high is not None:
+        words += f" [{low:.2f}, {high:.2f}]"
+    words += "" if told else ", where 0.50 is chance"
+    caught = metrics.get("tpr_at_1_fpr")
+    return words if caught is None else f"{words}; {percent(caught)} caught at 1% false alarms"
+
+
+def _sentences(metrics: Metrics) -> str:
+    words = f"{percent(metrics['overlap'])} of the words read"
+    if (chance := metrics.get("overlap_chance")) is not None:
+        words += f" ({percent(chance)} of another sentence's: chance)"
+    return words + f", {percent(metrics.get('exact'))} of the sentences in full"
+
+
+def _of(share: float, victims: Any) -> str:
+    """Of the victims where their number is known."""
+    return f"{round(share * victims)} of {victims}" if isinstance(victims, int) and victims else percent(share)
+
+
+def percent(share: float | None) -> str:
+    return "N/A" if share is None else f"{share:.0%}" if share in (0, 1) else f"{share:.1%}"
+
+
+def number(value: float | str | None) -> str:
+    return "N/A" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def sweep_in_words(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    """Of a sweep's combinations, with means, runs and complete runs each: how many are done, and which stand out."""
+    runs, done = (sum(int(row[name]) for row in rows) for name in ("runs", "complete"))
+    words = [f"{done} of {runs} runs done"]
+    for metric, what, best, worst, text in (
+        (IMAGES, "recovered", "most recovered", "least", percent),
+        (MEMBERS, "members told", "members told best", "worst", lambda area: f"AUC {area:.2f}"),
+        (SENTENCES, "words read", "most words read", "least", percent),
+    ):
+        found = sorted((row for row in rows if _is_number(row.get(metric))), key=lambda row: row[metric])
+        if not found:
+            continue
+        low, high = found[0], found[-1]
+        if len(found) > 1 and low[metric] == high[metric]:
+            words.append(f"{what}: {text(low[metric])}, all alike")
+        elif len(found) > 1:
+            words.append(
+                f"{best}: {_name(high, keys)}{text(high[metric])}, {worst}: {_name(low, keys)}{text(low[metric])}"
+            )
+        elif len(rows) > 1:
+            words.append(f"{best}: {_name(high, keys)}{text(high[metric])}")
+        else:
+            words.append(f"{what}: {text(high[metric])}")
+    return "; ".join(words)
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _name(row: Mapping[str, Any], keys: Sequence[str]) -> str:
+    named = " ".join(f"{key}={row[key]}" for key in keys)
+    return f"{named}, " if named else ""

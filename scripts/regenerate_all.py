@@ -1,0 +1,183 @@
+"""All tables and figures anew: ``outputs/paper/`` out of nothing, except for runs that are stored.
+
+    python scripts/regenerate_all.py scale=quick data_dir=/scratch/data            # everything
+    python scripts/regenerate_all.py zen precode/table1 scale=quick workers=2      # a paper, and a table of another
+
+Words name papers or tables; ``scale`` and ``workers`` (tables at once) are this script's, every other key=value is
+given to each ``privsweep experiment=...``. Columns whose data are not in ``data_dir`` are said and left out
+(``privsweep-data`` downloads data first). A table that fails does not stop the others; the same command goes on where
+it was stopped. At the end the README's status table is written, where results go to the repository's ``outputs``.
+
+Exit codes: 0 all done, 1 a table failed or is not complete, 2 the request was refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from privsweep.cli import sweep
+from privsweep.cli.plan import duration
+from privsweep.cli.report import tables_in
+from privsweep.interface.errors import UserError
+from privsweep.interface.printable import printable
+from privsweep.report.write import write
+from privsweep.run.compose import CONF
+from privsweep.store.checksums import at_hand
+from privsweep.store.store import Store
+from privsweep.table.fill import fill_table
+
+from status_table import README, ROOT, status_table, with_table
+
+Launch = Callable[[Sequence[str], Path], int]  # arguments of privsweep, and a file for what it prints; the exit code
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What is to be done for a table."""
+
+    name: str
+    runs: int  # of the columns whose data are there
+    missing: int  # of these, not stored yet
+    columns: tuple[str, ...]  # those to run, all of them where this is empty
+    left: tuple[str, ...]  # the others, whose data are not here
+    absent: tuple[str, ...]  # datasets that are not here, in a line each
+    plan: sweep.SweepPlan
+
+    @property
+    def output_dir(self) -> Path:
+        return self.plan.runs[0].spec.session.output_dir
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it, in words."""
+
+    name: str
+    fine: bool
+    words: str
+
+
+def looked_up(name: str, overrides: Sequence[str], config_dir: str | None) -> Todo:
+    """What the store has of a table, and which columns can be run here. Raises UserError."""
+    planned = sweep.stored(name, overrides, config_dir)
+    assert planned.table is not None
+    spec = {run.name: run.spec for run in planned.runs}
+    ready = {run.name for run in planned.runs if not run.missing}
+    ready |= {name for name, s in spec.items() if all(at_hand(d) for d in (s.dataset, s.prior) if d is not None)}
+    jobs = planned.table.jobs()
+    columns = [
+        c for c in planned.table.columns if all(job.id in ready for job in jobs if c in {x for _, x, _ in job.cells})
+    ]
+    kept = {job.id for job in jobs if any(c in columns for _, c, _ in job.cells)}
+    left = [c for c in planned.table.columns if c not in columns]
+    missing = sum(run.missing for run in planned.runs if run.name in kept)
+    return Todo(name, len(kept), missing, tuple(columns) if left else (), tuple(left), planned.absent, planned)
+
+
+def regenerate(todo: Todo, overrides: Sequence[str], config_dir: str | None, launch: Launch) -> Done:
+    """Runs what is missing, and lays the table out."""
+    began = time.monotonic()
+    if todo.missing:
+        only = [f"only=[{','.join(todo.columns)}]"] if todo.columns else []
+        log = todo.output_dir / "logs" / "regenerate" / f"{todo.name.replace('/', '.')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        given = ["--config-dir", config_dir] if config_dir else []
+        code = launch([*given, f"experiment={todo.name}", *only, *overrides], log)
+        if code == 2:
+            return Done(todo.name, False, f"refused: {_last_line(log)}; see {log}")
+    planned = todo.plan.looked_up()
+    assert planned.table is not None
+    session = planned.runs[0].spec.session
+    typed = planned.typed_but("experiment", "scale", "force", "cell")
+    filled = fill_table(planned.table, planned.records(), session.scale, typed, Store(session.output_dir).folder)
+    if not filled.complete:
+        return Done(todo.name, False, f"no run succeeded; see {todo.output_dir / 'logs' / 'regenerate'}")
+    write(filled, session.output_dir)
+    taken = f"{todo.missing} run in {duration(time.monotonic() - began)}" if todo.missing else "all of them stored"
+    left = f"; without {', '.join(todo.left)}, whose data are not here" if todo.left else ""
+    return Done(todo.name, filled.complete >= todo.runs, f"{filled.complete} of {filled.jobs} runs, {taken}{left}")
+
+
+def as_process(arguments: Sequence[str], log: Path) -> int:
+    """The command in a process of its own, which a crash cannot take down with it."""
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "privsweep.cli.main", *arguments]
+        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1] if lines else "it said nothing"
+
+
+def main(arguments: Sequence[str] | None = None, launch: Launch = as_process) -> int:
+    """Entry point; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="paper, table or key=value")
+    parser.add_argument("--config-dir", help="your own configuration; its tables are regenerated, too")
+    given = parser.parse_intermixed_args(arguments)
+    named = [word for word in given.words if "=" not in word]
+    overrides = [word for word in given.words if "=" in word and not word.startswith("workers=")]
+    workers = next((word.partition("=")[2] for word in given.words if word.startswith("workers=")), "1")
+    tables = tables_in(CONF, *([Path(given.config_dir)] if given.config_dir else []))
+    strange = [word for word in named if not any(t == word or t.startswith(f"{word}/") for t in tables)]
+    if strange or not workers.isdigit() or int(workers) < 1:
+        wrong = f"{strange[0]}: is neither a paper nor a table" if strange else f"workers={workers}: give 1 or more"
+        print(printable(wrong), file=sys.stderr)
+        return 2
+    chosen = [t for t in tables if not named or any(t == word or t.startswith(f"{word}/") for word in named)]
+    return _all(chosen, overrides, given.config_dir, int(workers), launch)
+
+
+def _all(tables: Sequence[str], overrides: Sequence[str], config_dir: str | None, workers: int, launch: Launch) -> int:
+    results: list[Done] = []
+    absent: dict[str, None] = {}
+
+    def tell(done: Done) -> None:
+        results.append(done)
+        print(printable(f"[{len(results)}/{len(tables)}] {done.name}: {done.words}"), flush=True)
+
+    with ThreadPoolExecutor(workers) as pool:
+        under_way = {}
+        for name in tables:
+            try:
+                todo = looked_up(name, overrides, config_dir)
+            except UserError as error:
+                tell(Done(name, True, f"left out: {str(error).splitlines()[0]}"))
+                continue
+            absent |= dict.fromkeys(todo.absent)
+            if not todo.runs:
+                tell(Done(name, True, "left out: its data are not here"))
+                continue
+            if todo.missing:
+                print(printable(f"{name}: {todo.missing} of {todo.runs} runs to do"), flush=True)
+            under_way[pool.submit(regenerate, todo, overrides, config_dir, launch)] = name
+        for future in as_completed(under_way):
+            error = future.exception()
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
+            tell(Done(under_way[future], False, words) if error else future.result())
+    for line in absent:
+        print(printable(f"not here: {line}"))
+    bad = [done for done in results if not done.fine]
+    print(f"{len(results) - len(bad)} of {len(results)} tables done; not complete: {len(bad)}")
+    for done in bad:
+        print(f"  {printable(f'{done.name}: {done.words}')}")
+    if (ROOT / "outputs").resolve() == _output_dir(overrides).resolve():
+        README.write_text(with_table(README.read_text(encoding="utf-8"), status_table()), encoding="utf-8")
+        print("README.md: the status table is written anew")
+    return 1 if bad else 0
+
+
+def _output_dir(overrides: Sequence[str]) -> Path:
+    return Path(next((o.partition("=")[2] for o in overrides if o.startswith("output_dir=")), "outputs"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

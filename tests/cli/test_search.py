@@ -1,0 +1,124 @@
+"""A search for the best values, with the real Optuna; and the joblib launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Privsweep
+from tiny import TINY
+
+from privsweep.interface.errors import UserError
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
+from privsweep.run.hydra_settings import check_hydra
+from privsweep.run.objective import objective_of
+from privsweep.store.store import Store
+
+SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweeper.n_trials=3")
+Optuna = Callable[..., int]
+
+
+@pytest.fixture
+def optuna(privsweep: Privsweep) -> Optuna:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'privsweep[optuna]'")
+    return lambda *arguments: privsweep(*SEARCH, *arguments)
+
+
+def test_a_search_finds_the_best_and_says_how_to_see_it_again(
+    optuna: Optuna, privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("objective=metrics.mse", "attack=blind", "attack.guess=noise,grey")
+    assert optuna(*asked, "plan=true") == 0
+    assert "a search of 3 trials" in capsys.readouterr().out
+    assert optuna(*asked) == 0
+    shown = capsys.readouterr().out
+    assert "best of 3 trials: attack.guess=grey" in shown
+    frame = pd.read_csv(next((tmp_path / "outputs" / "summaries").glob("*.csv")))
+    assert list(frame["trial"]) == [0, 1, 2]
+    assert frame["metrics.mse"].idxmin() == frame.index[frame["attack.guess"] == "grey"][0]
+    [again] = [line.partition("privsweep ")[2] for line in shown.splitlines() if "to see it again" in line]
+    stored = {path.name for path in (tmp_path / "outputs" / "runs").iterdir()}
+    assert privsweep(*again.split(), tiny=False) == 0
+    assert {path.name for path in (tmp_path / "outputs" / "runs").iterdir()} == stored
+    assert optuna(*asked, "hydra.sweeper.direction=maximize") == 0
+    assert "attack.guess=noise" in capsys.readouterr().out.split("best of")[1]
+
+
+def test_an_interval_is_searched_and_a_trial_without_the_number_fails_alone(
+    optuna: Optuna, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lr = "fl_setting.lr=tag(log,interval(0.001,0.1))"
+    assert optuna("objective=metrics.nothing", "attack=blind", lr, "hydra.sweeper.n_trials=1") == 1
+    said = capsys.readouterr().err
+    assert "the run has no such number; of metrics there are mse" in said
+    assert "Traceback" not in said
+
+
+def test_the_ends_of_a_search_are_checked_before_it_starts(
+    optuna: Optuna, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for swept, named in (
+        ("fl_setting.victims=interval(1,50)", "fl_setting.victims=50"),
+        ("attack.guess=grey,pink", "attack.guess=pink"),
+        ("defense=[],[noisy]", "noisy"),
+        ("seed=0", "something to choose"),
+        ("experiment=zen/table1", "a table is a sweep already"),
+        ("hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.direction"),
+        ("objective=ssim", "objective=ssim"),
+    ):
+        assert (
+            optuna(
+                swept, *(["attack=blind"] if "zen" not in swept else []), *(["seed=0,1"] if "seed" not in swept else [])
+            )
+            == 2
+        )
+        assert named in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_interval_needs_a_search(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert privsweep("-m", "attack=blind", "fl_setting.lr=interval(0.1,1)") == 2
+    assert "hydra/sweeper=search" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "named"),
+    [
+        ({"sampler": {"_target_": "evil.Sampler"}}, "hydra.sweeper.sampler._target_"),
+        ({"sampler": {"_target_": "optuna.samplers.TPESampler", "gamma": {"_target_": "evil.f"}}}, "gamma._target_"),
+        ({"sampler": {"_target_": "optuna.samplers.GridSampler", "_partial_": True}}, "_partial_"),
+        ({"custom_search_space": "evil.f"}, "hydra.sweeper.custom_search_space"),
+        ({"search_space": {"seed": {"type": "int"}}}, "hydra.sweeper.search_space"),
+        ({"storage": "sqlite:////elsewhere/study.db"}, "hydra.sweeper.storage"),
+        ({"study_name": "other"}, "hydra.sweeper.study_name"),
+    ],
+)
+def test_a_strangers_sweeper_runs_no_code_and_writes_nowhere(sweeper: dict[str, object], named: str) -> None:
+    with searching(None):
+        own = compose([]).hydra
+    with pytest.raises(UserError, match=named):
+        check_hydra({**own, "sweeper": sweeper}, (), "outputs", "job")
+
+
+def test_the_attacks_own_objective_is_the_end_of_its_curve(privsweep: Privsweep, tmp_path: Path) -> None:
+    with searching(None):
+        dlg, blind = (
+            build(compose([*TINY, f"output_dir={tmp_path}/outputs", *own]))
+            for own in (["attack=dlg", "attack.iterations=2"], ["attack=blind"])
+        )
+    assert privsweep("attack=dlg", "attack.iterations=2") == 0
+    curve = pd.read_csv(next(tmp_path.glob("outputs/runs/*/curve.csv")))
+    last = curve[curve["iteration"] == curve["iteration"].max()]["gradient_distance"].mean()
+    assert objective_of(dlg, Store(tmp_path / "outputs").records()[0]) == pytest.approx(last)
+    with pytest.raises(UserError, match=r"choose a number of the record, such as objective=metrics\.mse"):
+        objective_of(blind, {})
+
+
+def test_joblib_runs_a_sweep_in_processes_of_its_own(privsweep: Privsweep, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'privsweep[joblib]'")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert privsweep("-m", "attack=blind", "attack.guess=grey,noise", *joblib) == 0
+    assert len(list(tmp_path.glob("outputs/runs/*/record.json"))) == 2

@@ -1,0 +1,186 @@
+"""The command ``privsweep-store``: what it tells of an output folder, and what it removes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import TINY
+
+from privsweep.cli import main as cli
+from privsweep.cli import store
+from privsweep.store.sealed import sealed, write_sealed
+from privsweep.store.store import Store
+
+LOG = "2026-01-02_03-04-05-678901"
+OTHER = "0123456789ab"
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("one_run") / "outputs"
+    assert cli.main(["attack=blind", f"output_dir={root}", *TINY]) == 0
+    return root
+
+
+@pytest.fixture
+def filled(one_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One stored run, and around it what prune is for."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "outputs"
+    shutil.copytree(one_run, root)
+    (root / "paper").mkdir()
+    (root / "paper" / "table.md").write_text("printed")
+    for kind in ("systems", "prepared"):
+        (root / kind).mkdir(exist_ok=True)
+        (root / kind / f"{OTHER}.safetensors").write_bytes(b"x" * 2500)
+    (root / "systems" / "mine.safetensors").write_bytes(b"mine")
+    (root / "logs" / LOG).mkdir()
+    os.utime(root / "logs" / LOG, (0, 0))
+    return root
+
+
+def names(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if "locks" not in path.parts}
+
+
+def run_in(root: Path) -> Path:
+    [folder] = (root / "runs").iterdir()
+    return folder
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    record = json.loads((folder / "record.json").read_text())
+    write_sealed(folder / "record.json", {**record, **changes})
+
+
+def test_it_tells_sizes_counts_and_runs_by_choice(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert store.main([]) == 0
+    assert store.main(["by=attack,dataset"]) == 0
+    assert store.main(["runs"]) == 0
+    assert store.main(["systems"]) == 0
+    shown = capsys.readouterr().out
+    assert "  prepared        1     2.5 kB" in shown
+    assert "blind, digits" in shown
+    assert "seed=0" in shown
+    assert "dataset=Digits model=ConvNet fl_setting=FedAvg" in shown
+    assert "mine" not in shown
+
+
+def test_prune_lists_first_and_removes_when_told(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = names(filled)
+    assert store.main(["prune"]) == 0
+    assert "nothing is removed without yes=true" in capsys.readouterr().out
+    assert names(filled) == before
+    assert store.main(["prune", "--yes"]) == 0
+    gone = {f"systems/{OTHER}.safetensors", f"prepared/{OTHER}.safetensors", f"logs/{LOG}"}
+    assert before - names(filled) == gone
+    assert store.main(["prune", "yes=true"]) == 0
+    assert "removed 0 of" in capsys.readouterr().out
+
+
+def test_what_is_left_of_a_finished_run_goes_and_what_an_unfinished_one_needs_stays(
+    filled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = run_in(filled).name
+    for sign in (done, OTHER):
+        (filled / "partial" / sign).mkdir(parents=True)
+    assert store.main(["prune", "yes=true"]) == 0
+    assert "1 unfinished" in capsys.readouterr().out
+    assert not (filled / "partial" / done).exists()
+    assert (filled / "partial" / OTHER).exists()
+    assert (filled / "systems" / f"{OTHER}.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda config: config["attack"].update(gone=1), "attack.gone is no key any more"),
+        (lambda config: config["attack"].pop("guess"), "attack.guess is a new key"),
+        (lambda config: config["attack"].update(_target_="privsweep.attack.gone.Gone"), "cannot be imported"),
+        (lambda config: config.update(seed=9), "files this configuration anew"),
+        (lambda config: config["attack"].update(_target_="os.system"), None),  # of somebody else's: not judged
+        (lambda config: config.update(attack=[float("inf")]), None),
+    ],
+)
+def test_a_run_that_no_command_finds_any_more_is_superseded(
+    change: Any, reason: str | None, filled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((run_in(filled) / "record.json").read_text())
+    change(record["config"])
+    (run_in(filled) / "record.json").write_text(json.dumps(sealed(record)))
+    assert store.main(["prune"]) == 0
+    shown = capsys.readouterr().out
+    assert (f"runs/{record['signature']}" in shown) == (
+        reason is not None or isinstance(record["config"]["attack"], list)
+    )
+    assert (reason or "") in shown
+
+
+def test_nothing_that_is_in_use_goes(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(run_in(filled), config={})
+    with Store(filled).lock(f"run-{run_in(filled).name}"):
+        assert store.main([]) == 0
+        assert "under way now" in capsys.readouterr().out
+        assert store.main(["prune", "yes=true"]) == 0
+        assert "1 runs are under way" in capsys.readouterr().out
+        assert (filled / "systems" / f"{OTHER}.safetensors").exists()
+        assert run_in(filled)
+    with Store(filled).lock(f"system-{OTHER}"):
+        assert store.main(["prune", "yes=true"]) == 0
+        assert "1 in use stayed" in capsys.readouterr().out
+    assert not (filled / "runs").exists() or not list((filled / "runs").iterdir())
+
+
+def test_neither_links_nor_what_they_lead_to_are_touched(filled: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    (filled / "partial").mkdir()
+    (filled / "partial" / run_in(filled).name).symlink_to(outside)
+    (filled / "failed").symlink_to(outside)
+    (filled / "logs" / LOG / "link").symlink_to(outside)
+    assert store.main(["prune", "yes=true", "days=0"]) == 0
+    assert (outside / "kept").read_text() == "kept"
+    assert (filled / "logs" / LOG / "link").is_symlink()
+    assert (filled / "paper" / "table.md").exists()
+
+
+def test_drafts_of_killed_processes_go_after_a_day(filled: Path) -> None:
+    old, new = (filled / "runs" / f".{OTHER}.{end}" for end in ("old", "new"))
+    for draft in (old, new):
+        draft.mkdir()
+    os.utime(old, (time.time() - 2 * 86400,) * 2)
+    (filled / "systems" / f"{OTHER}.corrupt").write_bytes(b"")
+    assert store.main(["prune", "yes=true"]) == 0
+    assert new.exists()
+    assert not old.exists()
+    assert not (filled / "systems" / f"{OTHER}.corrupt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["purge"], "purge"),
+        (["runs", "logs"], "runs logs"),
+        (["yes=true"], "yes=true"),
+        (["prune", "yes=maybe"], "yes=maybe"),
+        (["prune", "days=-1"], "days=-1"),
+        (["prune", "days=inf"], "days=inf"),
+        (["by=colour"], "by=colour"),
+        (["output_dir=/nowhere"], "output_dir=/nowhere"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_in_a_line(
+    words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "locks").mkdir(parents=True)
+    assert store.main(words) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"{named}:")

@@ -1,0 +1,81 @@
+"""What came out, in a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from privsweep.report.in_words import headlines, in_words, sweep_in_words
+
+IMAGES = {"recovered": 0.75, "ssim": 0.734, "mse": 0.1, "diverged": 0.0, "mse_median": 0.1, "gradient_mse": 1e-9}
+MEMBERS = {"auc": 0.731, "auc_low": 0.66, "auc_high": 0.801, "tpr_at_1_fpr": 0.05, "attack_accuracy": 0.6}
+ACCURATE = {"test_accuracy": 0.942}
+
+
+def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch: int = 1) -> dict[str, Any]:
+    setting = {"victims": 8, "capture": {"batch_size": batch}}
+    return {"metrics": metrics, "utility": utility, "config": {"fl_setting": setting}}
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (record(IMAGES), "6 of 8 images recovered (SSIM above 0.9), mean SSIM 0.73; test accuracy 94.2%"),
+        (record({**IMAGES, "recovered": 1.0}), "8 of 8 images recovered (SSIM above 0.9); test accuracy 94.2%"),
+        (
+            record({**IMAGES, "diverged": 0.25}, {}, batch=4),
+            "6 of 8 updates recovered (SSIM above 0.9) with all 4 images, mean SSIM 0.73, 2 of 8 diverged; the model "
+            "was not trained",
+        ),
+        (
+            record({**IMAGES, "recovered": 0.0, "diverged": 1.0, "ssim": None}),
+            "every attack diverged (8 of 8): nothing was recovered; test accuracy 94.2%",
+        ),
+        (
+            record({**IMAGES, "below_oracle": 0.5}),
+            "6 of 8 images recovered (SSIM above 0.9), mean SSIM 0.73, 4 of 8 nearer than any image that was known "
+            "before; test accuracy 94.2%",
+        ),
+        (
+            record(MEMBERS),
+            "members told from others: AUC 0.73 [0.66, 0.80]; 5.0% caught at 1% false alarms; test accuracy 94.2%",
+        ),
+        (
+            record({**MEMBERS, "auc": 0.5, "auc_low": 0.45, "tpr_at_1_fpr": 0.0}),
+            "members not told from others: AUC 0.50 [0.45, 0.80], where 0.50 is chance; 0% caught at 1% false alarms; "
+            "test accuracy 94.2%",
+        ),
+        (
+            record({"overlap": 0.41, "overlap_chance": 0.125, "exact": 0.03}),
+            "41.0% of the words read (12.5% of another sentence's: chance), 3.0% of the sentences in full; test "
+            "accuracy 94.2%",
+        ),
+        (record({"depth": 2.0, "depth_median": 1.0}), "depth 2; test accuracy 94.2%"),
+        (record({}), "nothing was attacked; test accuracy 94.2%"),
+        ({"metrics": {"recovered": None}, "utility": {}, "config": {}}, "0% images recovered"),
+    ],
+)
+def test_a_run(of: dict[str, Any], words: str) -> None:
+    assert in_words(of).startswith(words)
+
+
+def test_few_metrics_stand_for_all() -> None:
+    assert headlines(IMAGES) == ["ssim", "mse", "diverged"]
+    assert headlines({"depth": 2.0, "depth_median": 1.0}) == ["depth"]
+
+
+def test_a_sweep_names_what_stands_out() -> None:
+    rows = [
+        {"attack": "dlg", "recovered": 0.75, "runs": 3, "complete": 3},
+        {"attack": "iga", "recovered": 1.0, "runs": 3, "complete": 2},
+        {"attack": "rmia", "recovered": None, "auc": 0.55, "runs": 3, "complete": 3},
+    ]
+    assert sweep_in_words(rows, ["attack"]) == (
+        "8 of 9 runs done; most recovered: attack=iga, 100%, least: attack=dlg, 75.0%; members told best: attack=rmia, "
+        "AUC 0.55"
+    )
+    alike = [{"seed": 1, "recovered": 0.5, "runs": 2, "complete": 2}] * 2
+    assert sweep_in_words(alike, []) == "4 of 4 runs done; recovered: 50.0%, all alike"
+    assert sweep_in_words(alike[:1], []) == "2 of 2 runs done; recovered: 50.0%"
+    assert sweep_in_words([{"runs": 1, "complete": 0}], []) == "0 of 1 runs done"

@@ -1,0 +1,75 @@
+"""What a run will take, judged by runs like it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
+from privsweep.run.estimate import Estimator
+from privsweep.run.run_spec import RunSpec
+
+
+@pytest.fixture(scope="module")
+def spec() -> Iterator[RunSpec]:
+    with searching(None):
+        yield build(compose(["attack.iterations=100", "device=cpu"]))
+
+
+def record(spec: RunSpec, train: float = 3.0, rest: float = 10.0, cached: bool = False, **changes: Any) -> Any:
+    made = {
+        "choices": dict(spec.choices),
+        "config": deepcopy(dict(spec.config)),
+        "seconds": {"train": train, "prepare": 0.0, "total": train + rest},
+        "environment": {"device": "cpu", "memory_gib": 1.5, "trained_from_cache": cached},
+    }
+    for path, value in changes.items():
+        part, _, name = path.partition("__")
+        if name:
+            made[part][name] = value
+        else:
+            made["config"][part] = value
+    return made
+
+
+def test_a_run_that_differs_in_the_seed_alone_tells_most(spec: RunSpec) -> None:
+    other = record(spec, rest=99.0, choices__defense=["noisy_gradients"], metrics={})
+    found = Estimator([record(spec, seed=7), other])(spec)
+    assert found.seconds(trains=True) == pytest.approx(13)
+    assert found.seconds(trains=False) == pytest.approx(10)
+    assert found.memory == 1.5
+
+
+def test_seconds_grow_with_the_amount_of_work(spec: RunSpec) -> None:
+    less = record(spec, rest=10.0)
+    less["config"]["attack"]["iterations"] = 25
+    assert Estimator([less])(spec).attack == pytest.approx(40)
+
+
+def test_training_that_was_taken_over_tells_nothing_of_training(spec: RunSpec) -> None:
+    found = Estimator([record(spec, cached=True)])(spec)
+    assert found.training is None
+    assert found.seconds(trains=True) is None
+    assert found.seconds(trains=False) == pytest.approx(10)
+
+
+def test_the_run_of_another_attack_tells_of_training_alone(spec: RunSpec) -> None:
+    found = Estimator([record(spec, train=5.0, choices__attack="iga")])(spec)
+    assert found.training == pytest.approx(5)
+    assert found.attack is None
+
+
+def test_a_preparation_that_was_taken_over_counts_as_in_the_run_that_made_it(spec: RunSpec) -> None:
+    made = record(spec, rest=30.0, choices__defense=["noisy_gradients"], seconds__prepare=20.0)
+    found = Estimator([record(spec), made])(spec)
+    assert found.attack == pytest.approx(30)
+
+
+def test_nothing_alike_gives_no_estimate(spec: RunSpec) -> None:
+    for strange in ({"environment__device": "cuda"}, {"choices__model": "vgg16"}):
+        found = Estimator([record(spec, **strange)])(spec)
+        assert (found.training, found.attack, found.memory) == (None, None, None)

@@ -1,0 +1,96 @@
+"""What goes together, asked of the checks that every run passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from privsweep.cli import matrix as command
+from privsweep.interface.errors import UserError
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
+from privsweep.run.matrix import RUNS, Grid, Matrix, World
+
+NAMES = {
+    "fl_setting": ["collaborative_inference", "fedavg"],
+    "attack": ["analytic", "generative_decoder", "iga", "likelihood_inversion", "none", "prior_mean", "rmia"],
+    "defense": ["ensembler", "secure_aggregation"],
+    "model": ["lenet", "smlp", "translation_transformer"],
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[Matrix]:
+    reasons: list[str] = []
+    with searching(None):
+        world = World(NAMES)
+        yield Matrix([world.attacks(reasons), world.defenses(reasons), world.models(reasons)], reasons)
+
+
+def reason(found: Matrix, grid: int, row: str, column: str) -> str:
+    return found.reasons[int(found.grids[grid].cells[row, column]) - 1]
+
+
+def test_attacks_go_with_settings_as_they_are_with_something_added_or_not(found: Matrix) -> None:
+    cells = found.grids[0].cells
+    assert cells["analytic", "fedavg"] == RUNS
+    assert cells["iga", "fedavg"] == "l"
+    assert cells["rmia", "fedavg"] == "p"
+    assert cells["likelihood_inversion", "collaborative_inference"] == "h"
+    assert "observes activations, the setting exposes update" in reason(found, 0, "generative_decoder", "fedavg")
+
+
+def test_defences_go_with_what_calls_them(found: Matrix) -> None:
+    cells = found.grids[1].cells
+    assert cells["fedavg: nothing, predictions, update", "secure_aggregation"] == RUNS
+    assert cells["collaborative_inference: activations, nothing, predictions", "ensembler"] == RUNS
+    assert "acts at server_view" in reason(
+        found, 1, "collaborative_inference: activations, nothing, predictions", "secure_aggregation"
+    )
+    assert "trains in stages" in reason(found, 1, "fedavg: nothing, predictions, update", "ensembler")
+
+
+def test_models_go_with_attacks_on_the_data_that_they_are_for(found: Matrix) -> None:
+    cells = found.grids[2].cells
+    assert cells["analytic", "smlp"] == RUNS
+    assert "must be linear" in reason(found, 2, "analytic", "lenet")
+    assert cells["none", "translation_transformer"] == "s"
+    for attack in ("generative_decoder", "likelihood_inversion", "prior_mean"):
+        assert "translates" in reason(found, 2, attack, "translation_transformer")
+
+
+@pytest.mark.parametrize(
+    ("given", "runs"),
+    [
+        (["attack=iga", "fl_setting=fedavg"], False),
+        (["attack=iga", "fl_setting=fedavg", "fl_setting.labels_known=true"], True),
+        (["attack=rmia", "fl_setting=fedavg", "dataset.prior_size=2000"], True),
+    ],
+)
+def test_the_command_says_the_same(given: list[str], runs: bool) -> None:
+    with searching(None):
+        if runs:
+            assert build(compose(given))
+        else:
+            with pytest.raises(UserError, match="needs labels"):
+                build(compose(given))
+
+
+def test_it_is_printed_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = Grid(
+        "attacks and settings", ["mine"], ["fedavg", "split"], {("mine", "fedavg"): RUNS, ("mine", "split"): "1"}
+    )
+    monkeypatch.setattr(command, "matrix", lambda config_dir: Matrix([grid], ["observes a | b\x1b"]))
+    assert command.main([f"markdown={tmp_path}/m.md"]) == 0
+    shown = capsys.readouterr().out
+    assert "  1  observes a | b\\x1b" in shown
+    text = (tmp_path / "m.md").read_text()
+    assert "| mine |      ● |     1 |" in text
+    assert r"a \| b" in text
+    assert command.main(["latex=m.tex"]) == 2
+    assert command.main([f"markdown={tmp_path}"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 2

@@ -1,0 +1,73 @@
+"""``scripts/regenerate_all.py``: what is stored is skipped, what lacks its data is said, a failure stops nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import TINY
+
+from privsweep.cli import main as cli
+
+HEAD = "# @package _global_\ndefaults: [{override /attack: blind}]\n"
+TABLE = """\
+table:
+  title: A small table
+  place: nowhere
+  rows: {mse: {label: MSE, metric: mse}}
+  columns: {COLUMNS}
+  seeds: [0]
+"""
+GREY = "grey: {label: Grey, overrides: [attack.guess=grey]}"
+NOISE = "noise: {label: Noise, overrides: [attack.guess=noise]}"
+AWAY = "away: {label: Away, overrides: [dataset=medical_mnist]}"
+TABLES = {"part": f"{GREY}, {AWAY}", "whole": f"{GREY}, {NOISE}", "none": AWAY}
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    yield import_module("regenerate_all")
+    for name in ("regenerate_all", "status_table"):
+        sys.modules.pop(name)
+
+
+def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "experiment" / "mine").mkdir(parents=True)
+    for name, columns in TABLES.items():
+        text = HEAD + TABLE.replace("{COLUMNS}", f"{{{columns}}}")
+        (tmp_path / "conf" / "experiment" / "mine" / f"{name}.yaml").write_text(text)
+    launched: list[str] = []
+    broken = {"mine/whole"}
+
+    def launch(arguments: Sequence[str], log: Path) -> int:
+        [name] = [a.removeprefix("experiment=") for a in arguments if a.startswith("experiment=")]
+        launched.append(name)
+        if name in broken:
+            raise RuntimeError("out of memory")
+        return cli.main(list(arguments))
+
+    asked = ["mine", *TINY, f"data_dir={tmp_path}/data", "--config-dir", "conf"]
+    assert script.main(asked, launch) == 1
+    shown = capsys.readouterr().out
+    assert "mine/part: 1 of 2 runs, 1 run in" in shown
+    assert "without away, whose data are not here" in shown
+    assert "not here: dataset=medical_mnist" in shown
+    assert "mine/none: left out: " in shown
+    assert "  mine/whole: RuntimeError: out of memory" in shown
+    assert launched == ["mine/part", "mine/whole"]
+    broken.clear()
+    assert script.main([*asked, "workers=2"], launch) == 0
+    shown = capsys.readouterr().out
+    assert "mine/part: 1 of 2 runs, all of them stored" in shown
+    assert "mine/whole: 2 of 2 runs, 1 run in" in shown
+    assert launched[2:] == ["mine/whole"]
+    assert script.main(["mine/nothing"], launch) == 2
+    assert "README" not in shown
