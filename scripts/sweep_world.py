@@ -44,7 +44,8 @@ def contents(output_dir: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(output_dir.rglob("*")):
         inside = path.relative_to(output_dir)
-        if inside.parts[0] in OUTSIDE or (path.is_dir() and any(path.iterdir())):
+        kind = len(inside.parts) == 1 and path.is_dir()  # which may be empty
+        if inside.parts[0] in OUTSIDE or kind or (path.is_dir() and any(path.iterdir())):
             continue
         if path.name == "record.json":
             found[str(inside)] = {k: v for k, v in json.loads(path.read_text()).items() if k not in TIMED}

@@ -12,6 +12,7 @@ from textwrap import fill
 import numpy as np
 
 from privsweep.cli.check import check
+from privsweep.cli.one_line import one_line
 from privsweep.dataset.download import prepared
 from privsweep.dataset.image_tree import decode
 from privsweep.dataset.npz_format import Arrays, read, write
@@ -64,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help=f"{' or '.join(BY_HAND)} from a folder of its images; a fifth become test images",
     )
-    options = parser.parse_intermixed_args(argv)
+    try:
+        options = one_line(parser, "privsweep-data").parse_intermixed_args(argv)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     if options.names[:1] == ["check"]:
         return check(options.names[1:])
     names = [word for word in options.names if "=" not in word]

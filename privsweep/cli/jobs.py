@@ -8,7 +8,7 @@ import os
 import socket
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.hydra_settings import inside
-from privsweep.run.run import run
+from privsweep.run.run import Loaded, run
 from privsweep.store import sweeps
 from privsweep.store.store import Store, check_writable
 
@@ -38,16 +38,36 @@ LOG = "privsweep.log"  # in a job's folder
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 
 
-def single(planned: SweepPlan, config_dir: str | None) -> int:
-    """The one run of a plan; the exit code. Raises UserError."""
-    [spec] = [one.spec for one in planned.runs]
-    if planned.hydra["callbacks"]:
+def check_places(planned: SweepPlan, many: bool) -> None:
+    """Raises UserError where results or logs cannot be written, or where nobody would do what is asked."""
+    hydra, session = planned.hydra, planned.runs[0].spec.session
+    if hydra["callbacks"] and not many:
         raise UserError("hydra.callbacks: are called in sweeps; add -m, or leave them out")
-    ready(spec.session.output_dir)
-    with _logging(planned.hydra):
+    here, sweep = Path(hydra["run"]["dir"]), Path(hydra["sweep"]["dir"])
+    places = [("hydra.run.dir", here)]
+    if many:
+        if planned.search and not session.wait:
+            raise UserError("wait=false: a search goes by what its trials came to; leave it out")
+        prepare_launcher(str(hydra["launcher"]["_target_"]), session.wait)
+        places = [("hydra.sweep.dir", sweep), ("hydra.sweep.subdir", sweep / str(hydra["sweep"]["subdir"]))]
+    for name, handler in hydra["job_logging"].get("handlers", {}).items():
+        key, file = f"hydra.job_logging.handlers.{name}.filename", handler.get("filename")
+        if not many and file and (folder := Path(os.path.abspath(file)).parent) != Path(os.path.abspath(here)):
+            if not folder.is_dir():
+                raise UserError(f"{key}={file}: there is no such folder; make it, or choose another")
+            places.append((key, folder))
+    check_writable(session.output_dir, places)
+
+
+def single(planned: SweepPlan, loaded: Loaded | None, config_dir: str | None) -> int:
+    """The one run of a plan; the exit code. ``loaded``: what it works on, None where it is stored. Raises UserError."""
+    [spec] = [one.spec for one in planned.runs]
+    if loaded:
+        Store(spec.session.output_dir).tidy()
+    with _logging(planned.hydra) if loaded else nullcontext():  # a stored one is shown, and nothing is written
         try:
             terminal.start(spec)
-            record = run(spec)
+            record = run(spec, loaded)
             terminal.finish(spec, record, go_on(spec, record, planned.typed, config_dir))
         except UserError as error:
             log.error("%s", error)
@@ -66,13 +86,12 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     """Runs what is missing of a table, or an ad hoc sweep; complaints about the launcher, one line each.
 
     Failed runs are told as they fail. A launcher that loses a job raises; what the others filed is kept, and the
-    caller looks it up. Raises UserError where the launcher cannot do what is asked.
+    caller looks it up. ``check_places`` comes first. Raises UserError.
     """
     session = planned.runs[0].spec.session
-    ready(session.output_dir)
+    Store(session.output_dir).tidy()
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
-    prepare_launcher(str(planned.hydra["launcher"]["_target_"]), session.wait)
     noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
@@ -169,17 +188,17 @@ def tell_failures(planned: SweepPlan) -> int:
     return len(found)
 
 
-def ready(output_dir: Path) -> None:
-    """Raises UserError where nothing can be written; removes what killed processes left."""
-    check_writable(output_dir)
-    Store(output_dir).tidy()
-
-
 @contextmanager
 def _logging(hydra: Mapping[str, Any]) -> Iterator[None]:
     """As in a job of Hydra's: a log file in a folder of its own, which keeps tracebacks, and the variables set."""
-    Path(hydra["runtime"]["output_dir"]).mkdir(parents=True, exist_ok=True)
+    folder = Path(hydra["runtime"]["output_dir"])
+    folder.mkdir(parents=True, exist_ok=True)
     own = OmegaConf.create({"logging": hydra["job_logging"], "verbose": hydra["verbose"]})
-    configure_log(own.logging, own.verbose)
+    try:
+        configure_log(own.logging, own.verbose)
+    except ValueError as error:
+        with suppress(OSError):
+            folder.rmdir()
+        raise UserError(f"hydra.job_logging: cannot be set up ({error.__cause__ or error}); correct it") from error
     with env_override(hydra["job"]["env_set"]):
         yield

@@ -16,6 +16,7 @@ from privsweep.run.compose import compose as _compose
 from privsweep.run.compose import searching
 from privsweep.run.run import run
 from privsweep.run.run_spec import RunSpec
+from privsweep.store.checksums import postponed
 from privsweep.store.store import Record, Store, check_writable
 
 _UNTOLD = ("_target_", "fingerprint")  # the choices say the one, the other is a checksum
@@ -26,7 +27,7 @@ def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
 
     ``config_dir`` holds choices of your own. Raises UserError.
     """
-    with searching(config_dir):
+    with searching(config_dir), postponed():
         return build(_compose(overrides), fetch=True)
 
 
@@ -43,8 +44,9 @@ def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
     (complete, failed) and, of a table, ``run``, its name there. A run that fails has its ``error`` and does not stop
     the others. Raises UserError.
     """
-    planned = plan(overrides, config_dir, multirun=True)
-    check_data(planned)
+    with postponed():
+        planned = plan(overrides, config_dir, multirun=True)
+        check_data(planned)
     if planned.missing:
         check_writable(planned.runs[0].spec.session.output_dir)
     made = {one.name: _made(one) for one in planned.missing}

@@ -6,6 +6,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
@@ -13,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.cli.interrupts import INTERRUPTED, TERMINATED, Terminated, terminable
+from privsweep.cli.one_line import noted, one_line
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import explain, searching
 
@@ -28,34 +31,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without ``arguments``, those of the shell count. Exit codes: 0 all done, 1 something failed or is missing, 2 the
     request was refused, 130 and 143 it was interrupted by Ctrl-C or SIGTERM.
     """
-    parser = get_args_parser()
-    args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
     logging.raiseExceptions = False  # a log that a full disk does not take is not worth a traceback
     planned: SweepPlan | None = None
     try:
+        parser = one_line(get_args_parser(), "privsweep")
+        args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
         with terminable():
             if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
                 return _show(args, parser)
             from privsweep.cli import jobs, plan, search, sweep, terminal  # here, for help need not wait for them
+            from privsweep.run.run import load
+            from privsweep.store.checksums import postponed
 
             _no_strange_flags(args)
-            planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
-            terminal.brought(planned)
-            many = args.multirun or planned.table is not None
-            if many:
-                sweep.check_data(planned)
-            if planned.runs[0].spec.session.plan:
+            loaded = None
+            with postponed():  # a request that is refused has written nothing
+                planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
+                terminal.brought(planned)
+                many = args.multirun or planned.table is not None
+                session = planned.runs[0].spec.session
+                if many:
+                    sweep.check_data(planned)
+                elif planned.missing and not session.plan:
+                    loaded = load(planned.runs[0].spec)
+                if planned.missing and not session.plan:
+                    jobs.check_places(planned, many)
+            if session.plan:
                 plan.show(planned)
                 return 0
             if not many:
-                return jobs.single(planned, args.config_dir)
+                return jobs.single(planned, loaded, args.config_dir)
             if planned.search:
                 return search.run(planned, args.config_dir)
             if planned.missing:
                 complaints = jobs.launch(planned, args.config_dir)
                 for complaint in complaints:
                     terminal.complain(complaint)
-                if not planned.runs[0].spec.session.wait:
+                if not session.wait:
                     return FAILED if complaints else 0
                 planned = planned.looked_up()
             code = terminal.table(planned) if planned.table else terminal.summarise(planned)
@@ -70,13 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         stopped(planned)
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-    except OSError as error:
+    except Exception as error:  # no refusal, and no run that failed: a full disk, or a fault of the program
         from privsweep.cli.terminal import complain, no_room
 
-        full = planned and no_room(planned.runs[0].spec.session.output_dir, error)
-        if not full:
-            raise
-        complain(full)
+        full = planned and isinstance(error, OSError) and no_room(planned.runs[0].spec.session.output_dir, error)
+        complain(full or noted(error))
         return FAILED
 
 
@@ -89,11 +99,14 @@ def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             elif args.hydra_help:
                 hydra.hydra_help("config", parser, args)
             elif args.cfg:
-                hydra.show_cfg("config", args.overrides, args.cfg, args.package, args.resolve)
+                with redirect_stderr(StringIO()):  # Hydra's own words for a package that is not there
+                    hydra.show_cfg("config", args.overrides, args.cfg, args.package, args.resolve)
             elif args.shell_completion:
                 hydra.shell_completion("config", args.overrides)
             else:
                 hydra.show_info(args.info, "config", args.overrides)
+        except SystemExit as stop:
+            raise UserError(f"--package={args.package}: no such part; --cfg {args.cfg} shows all of them") from stop
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(explain(error, args.overrides)) from error
     return 0
@@ -102,6 +115,8 @@ def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _no_strange_flags(args: argparse.Namespace) -> None:
     if args.experimental_rerun:
         raise UserError("--experimental-rerun: would unpickle a file; run the command again, stored runs are reused")
+    if args.run and args.multirun:
+        raise UserError("--run: is one run and --multirun a sweep; leave one of them out")
     for flag in ("config_path", "config_name"):
         if getattr(args, flag):
             raise UserError(f"--{flag.replace('_', '-')}: is fixed; bring your own choices with --config-dir")

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
+from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 from privsweep.report.page.page import Contents, page
@@ -38,11 +38,6 @@ class Request:
     tables: tuple[str, ...]  # none: the page
     overrides: tuple[str, ...]  # experiment=... not among them
     config_dir: str | None
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see privsweep-report --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +68,7 @@ def request(arguments: Sequence[str] | None) -> Request:
 
     Raises UserError for what is neither.
     """
-    parser = _Parser(
+    parser = argparse.ArgumentParser(
         "privsweep-report",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,7 +76,7 @@ def request(arguments: Sequence[str] | None) -> Request:
     )
     parser.add_argument("arguments", nargs="*", metavar="table or key=value")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
-    given = parser.parse_intermixed_args(arguments)
+    given = one_line(parser, "privsweep-report").parse_intermixed_args(arguments)
     tables, overrides = [], []
     for argument in given.arguments:
         key, equals, value = argument.partition("=")

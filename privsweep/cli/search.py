@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 
 from privsweep.cli import terminal
 from privsweep.cli.cells import key_of
-from privsweep.cli.jobs import prepare_launcher, ready
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
 from privsweep.report.markdown import pipe_table
@@ -27,6 +26,7 @@ from privsweep.run.compose import compose, parse, searching
 from privsweep.run.objective import objective_of
 from privsweep.run.run import run as run_one
 from privsweep.store.atomic import read_json, whole_file, write_json
+from privsweep.store.store import Store
 
 log = logging.getLogger(__name__)
 NOTE = "trial.json"  # in the folder of the trial's job
@@ -50,11 +50,8 @@ class Trial:
 def run(planned: SweepPlan, config_dir: str | None) -> int:
     """Searches, and tells the best values; the exit code: 1 where a trial was refused or failed."""
     session = planned.runs[0].spec.session
-    if not session.wait:
-        raise UserError("wait=false: a search goes by what its trials came to; leave it out")
     folder = Path(planned.sweep_dir)
-    ready(session.output_dir)
-    prepare_launcher(str(planned.hydra["launcher"]["_target_"]), wait=True)
+    Store(session.output_dir).tidy()
     _quiet()
     terminal.say(
         f"a search by {session.objective}, {_direction(planned)}, {planned.hydra['sweeper']['n_trials']} trials"

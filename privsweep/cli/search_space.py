@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
 from privsweep.interface.errors import UserError
+
+MOST = 10_000  # runs of a sweep
 
 
 def searches(hydra: Mapping[str, Any]) -> bool:
@@ -25,13 +29,20 @@ def searches(hydra: Mapping[str, Any]) -> bool:
 
 
 def values_of(override: Override) -> list[str]:
-    """What an override sets, one text a value; of an interval its ends."""
+    """What an override sets, one text a value; of an interval its ends. Raises UserError for none, and for too many."""
     key = override.get_key_element()
     if override.is_interval_sweep():
         ends: Any = override.value()
         return [f"{key}={ends.start}", f"{key}={ends.end}"]
     if override.is_sweep_override():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+        try:
+            values = [f"{key}={value}" for value in islice(override.sweep_string_iterator(), MOST + 1)]
+        except (HydraException, ValueError, TypeError) as error:
+            raise UserError(f"{override.input_line}: cannot be swept ({error}); list the values: a,b,c") from error
+        if not 0 < len(values) <= MOST:
+            fault = "has no value to sweep over" if not values else f"has more than {MOST:,} values"
+            raise UserError(f"{override.input_line}: {fault}; list some: a,b,c")
+        return values
     return [str(override.input_line)]
 
 

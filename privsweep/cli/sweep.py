@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, key_of, of_cells, without_parameters
-from privsweep.cli.search_space import ends, searches, values_of
+from privsweep.cli.search_space import MOST, ends, searches, values_of
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
@@ -17,7 +17,7 @@ from privsweep.run.build import build
 from privsweep.run.compose import Composition, compose, parse, searching
 from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
-from privsweep.store.checksums import at_hand
+from privsweep.store.checksums import at_hand, postponed
 from privsweep.store.store import Record, Store, signature
 from privsweep.table.spec import Table
 
@@ -117,14 +117,20 @@ class SweepPlan:
 
 
 def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
-    """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError for an interval."""
+    """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError where it is none."""
     for override in typed:
         if override.is_interval_sweep():
             remedy = "add hydra/sweeper=search, or list values as key=a,b"
             raise UserError(f"{override.input_line}: an interval is for a search; {remedy}")
+    swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
     product: list[tuple[str, ...]] = [()]
     for override in typed:
-        product = [(*done, value) for done in product for value in values_of(override)]
+        if swept.count(key := override.get_key_element()) > 1:
+            raise UserError(f"{override.input_line}: {key} is swept twice; give all its values at once")
+        values = values_of(override)
+        if len(product) * len(values) > MOST:
+            raise UserError(f"{override.input_line}: makes a sweep of more than {MOST:,} runs; split it")
+        product = [(*done, value) for done in product for value in values]
     return product
 
 
@@ -136,6 +142,8 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
     """
     with searching(config_dir):
         typed = tuple(parse(overrides))
+        if any(key_of(o) == "cell" for o in typed):
+            raise UserError("cell: is set by privsweep itself; to run some columns of a table, type 'only=[a,b]'")
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
         first = compose(without_parameters(plain))
         search = multirun and searches(first.hydra)
@@ -187,7 +195,7 @@ def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
         spec = build(composed, fetch)
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
-        raise type(error)("\n".join(prefix + line for line in str(error).splitlines())) from error
+        raise type(error)(*(prefix + line for line in error.args)) from error
     return PlannedRun(name, composed.overrides, spec, _record(spec))
 
 
@@ -219,7 +227,8 @@ def check_data(planned: SweepPlan) -> None:
 
 def stored(experiment: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> SweepPlan:
     """A table and the records that the store has for it; nothing is run."""
-    made = plan([f"experiment={experiment}", *overrides], config_dir, multirun=False, running=False)
+    with postponed():
+        made = plan([f"experiment={experiment}", *overrides], config_dir, multirun=False, running=False)
     if made.table is None:
         raise UserError(f"experiment={experiment}: is no table; choose one that has rows and columns")
     return made

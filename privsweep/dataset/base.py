@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from privsweep.dataset.npz_format import Arrays
-from privsweep.dataset.pixels import Channels, recolour, resized, statistics
+from privsweep.dataset.pixels import Channels, check_resize, recolour, resized, statistics
 from privsweep.interface.component import component
 from privsweep.interface.data import Data, DataFiles, Domain, ImageSet
 from privsweep.interface.errors import UserError
@@ -55,6 +55,9 @@ class Shaping:
                 f"dataset={name}: test_size={self.test_size} is more than the {tests} test images; "
                 f"take test_size={tests} or null"
             )
+        if self.resize is not None:
+            count = kept + self.prior_size + (tests if self.test_size is None else self.test_size)
+            check_resize(self.resize, count, f"dataset={name}")
         order = rng.child("train").permutation(total)
         train = self._split(arrays.train_images, arrays.train_labels, order[:kept])
         held = min(self.prior_size, total - kept)

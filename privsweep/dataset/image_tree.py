@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from privsweep.dataset.npz_format import Arrays, checksum, held_out, validated
-from privsweep.dataset.pixels import Channels
+from privsweep.dataset.pixels import Channels, check_resize
 from privsweep.interface.errors import AbsentError, UserError
 
 GREY = ("1", "L", "LA", "La")  # Pillow's modes of one 8-bit channel; transparency is dropped
@@ -41,7 +42,7 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
         raise AbsentError(no_folder(what))
     halves = [root / half for half in ("train", "test")]
     if all(half.is_dir() for half in halves):
-        named, tested = (_classes(half) for half in halves)
+        named, tested = (_classes(half, what) for half in halves)
         unknown = sorted(set(tested) - set(named))
         if unknown:
             raise UserError(f"{what}: class {unknown[0]} is in test/ but not in train/; give both the same classes")
@@ -49,7 +50,7 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
         train = [(file, k) for k, name in enumerate(classes) for file in named[name]]
         test = [(file, k) for k, name in enumerate(classes) for file in tested.get(name, ())]
     else:
-        named = _classes(root)
+        named = _classes(root, what)
         classes = tuple(named)
         train, test = [], []
         for k, name in enumerate(classes):
@@ -82,15 +83,29 @@ def tree_state(root: Path, tree: Tree) -> tuple[str, int]:
     return digest.hexdigest()[:16], youngest
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    """Class name to its image files, both sorted; folders without any image are no classes."""
+def _classes(folder: Path, what: str) -> dict[str, list[Path]]:
+    """Class name to its image files, both sorted; folders without any image are no classes.
+
+    Raises UserError for what has the name of an image and cannot be read as a file: a pipe would never end.
+    """
     suffixes = Image.registered_extensions().keys()
     found = {}
     for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        files = [p for p in sub.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+        named = [p for p in sub.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+        files = [p for p in named if p.is_symlink() or not p.is_dir()]
+        if strange := next((p for p in files if not _is_file(p)), None):
+            kind = "a link that leads to no file" if strange.is_symlink() else "no file"
+            raise UserError(f"{what}: {strange} is {kind}; remove or replace it")
         if files:
             found[sub.name] = sorted(files)
     return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # links that go round in circles
+        return False
 
 
 def tree_checksum(root: Path, tree: Tree) -> str:
@@ -102,7 +117,10 @@ def tree_checksum(root: Path, tree: Tree) -> str:
 def decode(tree: Tree, side: int | None, channels: Channels, what: str) -> Arrays:
     """All pixels, scaled to a square of ``side`` where given. Raises UserError naming the faulty file."""
     files = [file for file, _ in (*tree.train, *tree.test)]
-    with ThreadPoolExecutor(THREADS) as pool:
+    if side is not None:
+        check_resize(side, len(files), what)
+    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice the limit is refused
         images = list(pool.map(lambda file: _decode(file, side, channels, what), files))
     for file, image in zip(files, images, strict=True):
         if image.shape[2] != images[0].shape[2]:
@@ -134,6 +152,8 @@ def _decode(file: Path, side: int | None, channels: Channels, what: str) -> np.n
                 raise UserError(f"{what}: {file} has more than 8 bits a pixel; convert it to 8 bits")
             grey = channels == "grey" or (channels == "same" and image.mode in GREY)
             converted = image.convert("L" if grey else "RGB")
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{what}: {file} has more pixels than Pillow decodes; scale it down") from error
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise UserError(f"{what}: {file} is no readable image; remove or replace it") from error
     if side is not None and converted.size != (side, side):

@@ -8,16 +8,19 @@ The layout is MedMNIST's (Yang et al., 2023): ``train_images`` ``[N, H, W]`` or 
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from privsweep.interface.data import DataFiles
 from privsweep.interface.errors import UserError
+from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.store.atomic import whole_file
 
@@ -112,21 +115,43 @@ def _size(images: np.ndarray) -> str:
 def read(path: Path, what: str) -> Arrays:
     """The dataset of an `.npz`; nothing is unpickled. Raises UserError, opening with ``what``."""
     try:
+        _check_members(path, what)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            # A bare .npy loads as an array, which has no files.
-            names = set(getattr(archive, "files", ()))
-            members = {name: archive[name] for name in MEMBERS if name in names}
+            members = {name: archive[name] for name in MEMBERS if name in archive.files}
     except (
         OSError,
         ValueError,
         EOFError,
-        AttributeError,
-        TypeError,
+        RuntimeError,  # encrypted, or NotImplementedError of a compression that zipfile does not know
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
         raise UserError(f"{what}: cannot be read as .npz ({reason(error)}); replace the file") from error
     return validated(members, what)
+
+
+def _check_members(path: Path, what: str) -> None:
+    """Raises ValueError where a member is no array, or none of the size that it claims; UserError for too much."""
+    with zipfile.ZipFile(path) as archive:
+        there = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in MEMBERS]
+        for info in there:
+            with archive.open(info) as file:
+                size = _claimed(file, info.filename) + file.tell()
+            if size != info.file_size:
+                raise ValueError(f"{info.filename} claims {size:,} bytes and has {info.file_size:,}")
+    check_memory(sum(info.file_size for info in there), f"{what}: holding its arrays", "take a smaller part of it")
+
+
+def _claimed(file: IO[bytes], name: str) -> int:
+    """The bytes that an array takes by its header, of which no more is read."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"{name} has the version {version} of the format; save it again with a current NumPy")
+    shape, _, dtype = readers[version](file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are never unpickled")
+    return math.prod(shape) * dtype.itemsize
 
 
 def write(path: Path, members: Members) -> None:

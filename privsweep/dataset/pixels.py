@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from privsweep.interface.machine import check_memory
+
 Channels = Literal["same", "grey", "rgb"]
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 CHUNK = 2048  # images that are float32 at a time
@@ -29,6 +31,15 @@ def resized(images: Tensor, side: int | None) -> Tensor:
     if side is None or images.shape[2:] == (side, side):
         return images
     return torch.cat([_resize(part, side) for part in images.split(CHUNK)])
+
+
+def check_resize(side: int, count: int, what: str) -> None:
+    """Raises UserError, opening with ``what``, where that many images of that side cannot be held."""
+    check_memory(
+        (count + 4 * min(count, CHUNK)) * side * side,  # bytes, and a part at a time in floating point
+        f"{what}: resize={side} for {count:,} images",
+        "take a smaller side, or fewer images by train_size and test_size",
+    )
 
 
 def _resize(images: Tensor, side: int) -> Tensor:

@@ -20,7 +20,7 @@ from privsweep.interface.randomness import Rng
 class Prepared(Shaping):
     """``data_dir/name.npz``; a published dataset is downloaded when its file is missing."""
 
-    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # of a file in data_dir
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # of a file in data_dir
     data_dir: Path
 
     def files(self) -> DataFiles:

@@ -100,7 +100,14 @@ class UpdateView:
         """Raises UserError where rounds, clients or examples do not suffice, or the model cannot take the batch."""
         image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "capture.round", self.capture.round)
-        self._senders(self.federation.shards(data, rng), defense)
+        shards = self.federation.shards(data, rng)
+        self._senders(shards, defense)
+        steps = self.federation.local_schedule().length(len(shards[self.capture.client]))
+        if self.capture.step > steps:
+            raise UserError(
+                f"fl_setting.capture.step={self.capture.step}: client {self.capture.client} takes {steps} steps in a "
+                f"round; take {steps} or less"
+            )
         check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)
 
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:

@@ -150,7 +150,7 @@ class UpdateSetting(TrainingSetting):
 class SingleParty(TrainingSetting):
     """A setting in which one party holds all data; a round is an epoch."""
 
-    epochs: Annotated[int, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=0, le=10_000_000)]
 
     training_calls: ClassVar[frozenset[str]] = frozenset(
         {"model", "loss", "fit", "sample", "example_gradients", "gradient"}
@@ -179,7 +179,7 @@ class Federated(UpdateSetting):
     """Several clients, each with its own examples, some of whom take part in a round."""
 
     clients: Count
-    rounds: Annotated[int, Field(ge=0)]
+    rounds: Annotated[int, Field(ge=0, le=10_000_000)]
     participation: Fraction  # fraction of the clients drawn for each round; at least one takes part
     partition: Partition
     dirichlet_alpha: Annotated[float, Field(gt=0)]  # of partition=dirichlet: smaller is less even

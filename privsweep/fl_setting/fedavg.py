@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from privsweep.fl_setting.base import Count, Federated
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Tensors
@@ -25,7 +29,7 @@ class FedAvg(Federated):
     like weights. Zen, section 4.2, is three clients, three rounds of ten epochs, Adam 1e-4.
     """
 
-    local_epochs: Count
+    local_epochs: Annotated[int, Field(ge=1, le=10_000_000)]
     local_steps: Count | None  # instead of whole epochs; null: epochs
     parallel: ResourceOnly[Parallel]  # auto: stacked on a GPU, in turn on the CPU; same weights to rounding
 

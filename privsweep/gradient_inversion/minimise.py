@@ -23,6 +23,8 @@ from privsweep.minimisation.minimum import Minimum, Progress
 _TICK_SECONDS = 1.0
 
 Count = Annotated[int, Field(ge=1)]
+Iterations = Annotated[int, Field(ge=1, le=10_000_000)]  # a curve has a number for each
+Few = Annotated[int, Field(ge=1, le=10_000)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -32,7 +34,7 @@ class Minimisation:
     """How an attack minimises its objective; ``conf/attack/iga.yaml`` says what each setting means."""
 
     optimizer: Literal["lbfgs", "adam"]
-    iterations: Count
+    iterations: Iterations
     lr: Positive
     decay: bool
     sign_gradient: bool
@@ -40,10 +42,10 @@ class Minimisation:
     keep: Literal["last", "best"]
     patience: Annotated[int, Field(ge=0)]
     inner_iterations: Count
-    history: Count
+    history: Few
     tolerance_grad: Weight
     tolerance_change: Weight
-    restarts: Count
+    restarts: Few
     convergence_threshold: Positive
 
     def __post_init__(self) -> None:

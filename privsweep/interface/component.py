@@ -34,11 +34,14 @@ JudgementOnly = Annotated[T, Mark("preparation")]
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
-    """A frozen pydantic dataclass with keyword arguments only; an unknown key or a value out of bounds raises.
+    """A frozen pydantic dataclass with keyword arguments only; an unknown key, a value out of bounds and an infinite
+    one raise.
 
     The YAML states every value, so the record shows every value: fields carry no Python defaults.
     """
-    make: Callable[[type[T]], Any] = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+    make: Callable[[type[T]], Any] = dataclass(
+        frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False)
+    )
     return make(cls)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _BREAKS = re.compile(r"[^\S ]+")  # white space other than plain spaces
 
@@ -17,3 +18,10 @@ def printable(text: str) -> str:
     if flat.isprintable():
         return flat
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it, in one line, and no more of it than one can read."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = printable(text)
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"

@@ -33,6 +33,8 @@ class Checkpoint:
 
     def fingerprint(self) -> str:
         """16 hex digits of the file's contents, wherever it lies. Raises AbsentError where it is not there."""
+        if not self.path.is_file():
+            raise AbsentError(self._absent())
         try:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()[:16]

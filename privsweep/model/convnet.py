@@ -38,7 +38,7 @@ class ConvNet:
 
     width: PositiveInt  # filters of a layer of multiplier 1
     layers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # multipliers of width, one a convolution
-    depth: PositiveInt  # convolutions: fewer than layers cuts the list, more repeats its last entry
+    depth: Annotated[int, Field(ge=1, le=1000)]  # convolutions: fewer than layers cuts the list, more repeats its end
     kernel: PositiveInt  # odd where the padding is "same"
     padding: Literal["same", "valid"]  # same: zeros around keep the image's size; valid: none, kernel - 1 pixels go
     pool_after: tuple[PositiveInt, ...]  # convolutions, from 1, after which the image is halved

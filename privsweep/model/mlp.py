@@ -24,7 +24,7 @@ class MLP:
     """
 
     width: PositiveInt  # neurons of every hidden layer
-    depth: Annotated[int, Field(ge=0)]  # hidden layers; 0 is a linear classifier
+    depth: Annotated[int, Field(ge=0, le=1000)]  # hidden layers; 0 is a linear classifier
     activation: Activation
     dropout: Annotated[float, Field(ge=0, lt=1)]  # share of every hidden layer's outputs that a training step drops
     init: Init

@@ -45,7 +45,7 @@ class ResNet:
     (``imagenet``); the first two are the heads of Ensembler's section 5.1, for CIFAR-100 and CIFAR-10.
     """
 
-    blocks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # blocks of every stage
+    blocks: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1)]  # blocks of every stage
     width: PositiveInt  # filters of the first stage
     stem: Stem
     norm: Norm

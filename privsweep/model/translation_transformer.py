@@ -33,7 +33,7 @@ class TranslationTransformer:
 
     width: PositiveInt  # of the embeddings
     heads: PositiveInt
-    layers: PositiveInt  # of the encoder, and as many of the decoder
+    layers: Annotated[int, Field(ge=1, le=1000)]  # of the encoder, and as many of the decoder
     feedforward: PositiveInt  # width between the two dense layers of a block
     dropout: Annotated[float, Field(ge=0, lt=1)]
 

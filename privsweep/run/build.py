@@ -20,10 +20,12 @@ from privsweep.model.checkpoint import FromCheckpoint, split_weights
 from privsweep.run.companions import lines
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
+from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
+from privsweep.run.shape import strange_numbers
 from privsweep.run.tracking import refused_tracker
-from privsweep.run.trust import check_component
+from privsweep.run.trust import check_component, walk
 
 ROLES = {
     "dataset": Dataset,
@@ -58,15 +60,16 @@ def _build(composed: Composition, fetch: bool) -> RunSpec:
                 hint = '; the first line of a defence\'s YAML is "# @package defense.NAME"' if "." in key else ""
                 raise UserError(f"{key}={node}: names no class under _target_; choose one that --help lists{hint}")
             check_component(key, node)
+            complaints.extend(strange_numbers(key, node))
             made = instantiate(node, _convert_="all")
             complaints.extend(_lacking(key, node, made))
             return made
         except UserError as error:
-            complaints.append(str(error))
+            complaints.extend(error.args)
         except InstantiationException as error:
             complaints.extend(_complaints(key, node, error))
         except ValidationError as error:
-            complaints.extend(_lines(key, error))
+            complaints.extend(faults(key, node, error))
         return None
 
     plain, checkpoint = split_weights(config.get("model"))
@@ -80,11 +83,8 @@ def _build(composed: Composition, fetch: bool) -> RunSpec:
     session = make("", {"_target_": "privsweep.run.run_spec.Session", **{n: config[n] for n in names}})
     tracker = make("tracker", config["tracker"]) if config.get("tracker") is not None else None
     complaints.extend(refused_tracker(composed, tracker))
-    for key in ("dataset", "model", "fl_setting", "attack"):
-        if config.get(key) is None:
-            complaints.append(f"{key}=null: must be chosen; privsweep --help lists the choices")
     if complaints:
-        raise UserError("\n".join(complaints))
+        raise UserError(*complaints)
     spec = RunSpec(
         **parts,
         defense=Stack(defenses),
@@ -97,7 +97,7 @@ def _build(composed: Composition, fetch: bool) -> RunSpec:
     )
     refusal = refuse(spec)
     if refusal:
-        raise UserError("\n".join(refusal))
+        raise UserError(*refusal)
     session.resolve_device()
     return spec
 
@@ -117,21 +117,8 @@ def _complaints(key: str, node: Any, error: InstantiationException) -> list[str]
         if isinstance(cause, UserError):
             return [str(cause)]
         if isinstance(cause, ValidationError):
-            inner = str(error).rsplit("full_key: ", 1)
-            return _lines(inner[1].strip() if len(inner) > 1 else key, cause)
+            inner = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else key
+            own = node if inner == key else next((n for path, n in walk(node, key) if path == inner), None)
+            return faults(inner, own, cause)  # of this component, or of one within it
         cause = cause.__cause__
     return [f"{key}={node.get('_target_')}: {str(error).splitlines()[0]}"]
-
-
-def _lines(key: str, error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        path = ".".join(str(part) for part in (key, *problem["loc"]) if part != "")
-        if problem["type"] == "unexpected_keyword_argument":
-            lines.append(f"{path}: no such key; privsweep --cfg job lists the keys")
-        elif problem["type"].startswith("missing"):
-            lines.append(f"{path}: has no value; set it")
-        else:
-            message = problem["msg"]
-            lines.append(f"{path}={problem['input']}: {message[:1].lower()}{message[1:]}")
-    return lines

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ConfigDefault
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -23,6 +22,7 @@ from privsweep.interface.errors import UserError
 from privsweep.run.companions import GROUPS, KEY, Brought, as_overrides, companions, dotted, lines
 from privsweep.run.hydra_settings import check_hydra, inside
 from privsweep.run.kept_files import KeptFiles
+from privsweep.run.overrides import check_overrides, parsed
 
 # What only a job learns: while the rest is resolved, these stand in its place.
 NUMBER, ID, FOLDER = 918273645, "<hydra.job.id>", "<hydra.runtime.output_dir>"
@@ -32,13 +32,14 @@ LATE = {str(NUMBER): "${hydra.job.num}", ID: "${hydra.job.id}", FOLDER: "${hydra
 class CheckedLoader(ConfigLoaderImpl):
     """Launchers carry it to their jobs, so that a job on a cluster checks what it composes there, too.
 
-    ``output_dir`` is where results go when the command line does not say otherwise.
+    ``defaults`` is conf/config.yaml: its keys, and where results go when the command line does not say otherwise.
     """
 
-    def __init__(self, config_search_path: ConfigSearchPath, output_dir: str):
+    def __init__(self, config_search_path: ConfigSearchPath, defaults: Mapping[str, Any]):
         super().__init__(config_search_path)
         self.repository = KeptFiles(config_search_path)
-        self.output_dir = output_dir
+        self.output_dir = defaults["output_dir"]
+        self.keys = defaults.keys() - {"defaults", "hydra"}
 
     def load_configuration(
         self,
@@ -53,12 +54,13 @@ class CheckedLoader(ConfigLoaderImpl):
 
         Hydra's own note of the overrides stays as typed, so that who composes from it again gets the same.
         """
-        typed = OverridesParser.create(self).parse_overrides(overrides)
+        typed = parsed(overrides, self)
+        check_overrides(typed, self.repository, self.keys, several=run_mode == RunMode.MULTIRUN)
         given, brought = list(overrides), Brought()
         if config_name:  # --hydra-help composes no more than Hydra's own
             if run_mode == RunMode.MULTIRUN:  # a sweep's first run stands for all
                 given = [_first(override) for override in typed]
-            brought = companions(OverridesParser.create(self).parse_overrides(given), self._stated)
+            brought = companions(parsed(given, self), self._stated)
             given += [override for values in brought.values() for override in as_overrides(values)]
         with without_environment():
             try:
@@ -69,6 +71,9 @@ class CheckedLoader(ConfigLoaderImpl):
                 for line in lines({choice: as_overrides(values) for choice, values in brought.items()}):
                     error.add_note(line)
                 raise
+            except (AttributeError, TypeError, ValueError, RecursionError) as error:  # of Hydra, for odd values
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise UserError(f"{' '.join(overrides)}: cannot be composed ({reason}); correct the values") from error
             if given != list(overrides):
                 cfg.hydra.overrides.task = [o.input_line for o in typed if not o.is_hydra_override()]
             settle(cfg, typed, self.output_dir if config_name else os.curdir)

@@ -48,7 +48,9 @@ def refuse(spec: RunSpec) -> list[str]:
         complaints.append(f"{label}: works from position {positions}; set fl_setting.position accordingly")
     if view.time not in attack.threat.times:
         times = " or ".join(sorted(attack.threat.times))
-        complaints.append(f"{label}: works at {times} time, and what it looks at is seen at {view.time} time")
+        complaints.append(
+            f"{label}: works at {times} time, and what it looks at is seen at {view.time} time; take another fl_setting"
+        )
     if reason := attack.refuses(view):
         complaints.append(f"{label}: {reason}")
     return complaints
@@ -78,6 +80,8 @@ def same_images(config: Mapping[str, Any]) -> bool:
 
 
 _REMEDIES = {
+    "model": "set fl_setting.access=white_box, or take fl_setting=split",
+    "server_part": "take fl_setting=collaborative_inference",
     "labels": "set fl_setting.labels_known=true, or attack.labels=analytic",
     "prior": "give the adversary data: dataset@prior=<dataset>, or dataset.prior_size=1000 held out",
 }

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hydra
@@ -17,7 +18,6 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -26,6 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 from privsweep.interface.errors import UserError
 from privsweep.run.checked_loader import CheckedLoader, without_environment
 from privsweep.run.companions import as_overrides
+from privsweep.run.overrides import nearest, no_choice, parsed
+from privsweep.run.shape import check_shape
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
@@ -59,19 +61,26 @@ class Composition:
     brought: Mapping[str, Sequence[str]]  # by what was typed, such as attack=iga, the overrides that it brings
 
 
+@cache
+def plain_defaults() -> Mapping[str, Any]:
+    """conf/config.yaml as it stands."""
+    made: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    return MappingProxyType(made)
+
+
 @contextmanager
 def searching(config_dir: str | None) -> Iterator[Hydra]:
     """Hydra, searching the built-in configuration and the user's ``--config-dir``. Raises UserError."""
     version.setbase("1.3")
     path = create_config_search_path(str(CONF))
-    if config_dir:
-        if not Path(config_dir).is_dir():
+    if config_dir is not None:
+        if not config_dir or not Path(config_dir).is_dir():
             raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
         own = f"file://{Path(config_dir).resolve()}"
         path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
     current = GlobalHydra.instance()
     before = current.hydra
-    current.hydra = Hydra("privsweep", CheckedLoader(path, OmegaConf.load(CONF / "config.yaml").output_dir))
+    current.hydra = Hydra("privsweep", CheckedLoader(path, plain_defaults()))
     try:
         yield current.hydra
     finally:
@@ -80,10 +89,7 @@ def searching(config_dir: str | None) -> Iterator[Hydra]:
 
 def parse(overrides: Sequence[str]) -> list[Override]:
     """What each override sets, as Hydra understands it; in ``searching`` or in a Hydra job. Raises UserError."""
-    try:
-        return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(f"{error}".splitlines()[0]) from error
+    return parsed(overrides, GlobalHydra.instance().config_loader())
 
 
 def compose(overrides: Sequence[str]) -> Composition:
@@ -108,10 +114,15 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
         with without_environment():
             hydras = OmegaConf.to_container(own, resolve=True)
             del cfg["hydra"]
-            config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert isinstance(config, dict)
+            config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     brought = {choice: as_overrides(values) for choice, values in config.pop("brought", {}).items()}
+    check_shape(config, plain_defaults().keys() - {"defaults", "hydra"}, _defenses(overrides))
     return Composition(config, choices, tuple(overrides), hydras, brought)  # type: ignore[arg-type]
+
+
+def _defenses(overrides: Sequence[str]) -> Any:
+    """Which were chosen by an override, for Hydra notes no choice of several."""
+    return next((o.value() for o in parsed([o for o in overrides if o.startswith("defense=")])), None)
 
 
 def _choice(value: Any) -> Any:
@@ -131,8 +142,8 @@ def _is_name(text: str) -> bool:
 def explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's words in one line that names the key, the value and the remedy."""
     chain: list[BaseException] = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
     brought = [line for e in chain for line in getattr(e, "__notes__", [])]
     return "; ".join([_explained(chain, overrides), *brought])
 
@@ -146,17 +157,18 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     if missing:
         group, choice = missing.groups()
         offered = re.findall(r"\n\t([\w.-]+)", text)
-        hint = get_close_matches(choice, offered, 1)
-        remedy = f"did you mean {hint[0]}? choices: " if hint else "choose one of: "
         if choice == "submitit_slurm":
             return f"{group}={choice}: the SLURM launcher is not installed; run: pip install 'privsweep[slurm]'"
         if f"{group}={choice}" == "hydra/sweeper=optuna":
             return f"{group}={choice}: Optuna's sweeper is not installed; run: pip install 'privsweep[optuna]'"
-        return f"{group}={choice}: no such choice; {remedy}{', '.join(offered)}"
+        return str(no_choice(group, choice, offered))
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("struct" in text or "not in" in text):
         return f"{key[1]}: no such key; {_nearest(key[1])}"
+    merged = re.match(r"Error merging override (.*)", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if merged:
+        return f"{merged[1]}: {lines[1] if len(lines) > 1 else 'does not fit'}; see privsweep --cfg all"
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     named = f"{key[1]}: " if key and key[1] not in said else ""
     return f"{named}{said}; see privsweep --help and privsweep --cfg job"
@@ -168,12 +180,11 @@ def _nearest(key: str) -> str:
         keys = list(_keys(OmegaConf.to_container(cfg, resolve=False), ""))
     except (HydraException, OmegaConfBaseException):
         keys = []
-    hint = get_close_matches(key, keys, 1)
     if key == "model.weights":  # what every choice may have, and one's own need not name
         return "add weights: null to your model's YAML, or write +model.weights=..."
-    if hint == [key]:
+    if key in keys:
         return f"other choices of {key.partition('.')[0]} have it, this one has not; privsweep --cfg job lists its keys"
-    return f"did you mean {hint[0]}?" if hint else "privsweep --cfg job lists the keys"
+    return nearest(key, keys)
 
 
 def _keys(node: Any, path: str) -> Iterator[str]:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from privsweep.interface.errors import UserError
+from privsweep.interface.printable import shown
+from privsweep.run.logging_settings import check_logging
+from privsweep.run.overrides import NOTES
 from privsweep.run.trust import INSTANTIATION, class_of, trusted, walk
 
 SHIPPED = (  # where the classes are defined that Hydra and its launchers of ours ship
@@ -37,17 +42,8 @@ LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or 
     | {"submitit_folder", "backend", "prefer", "require", "pre_dispatch", "batch_size", "max_nbytes"}
     | {"mmap_mode", "temp_folder"}
 )
-LOGGING = {  # section of a logging configuration: its keys
-    "formatters": frozenset({"format", "datefmt", "()", "class", "log_colors"}),
-    "handlers": frozenset({"class", "formatter", "level", "stream", "filename", "mode", "delay", "encoding"}),
-    "loggers": frozenset({"level", "handlers", "propagate"}),
-}
-LOGGING_REST = frozenset({"version", "root", "disable_existing_loggers"})
-LOGGING_CLASSES = frozenset(
-    {"logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "colorlog.ColoredFormatter"}
-)
-STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})
-NOT_FROM_FILES = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # Hydra writes them itself
+KEYS = frozenset({"env", *(field.name for field in fields(HydraConf))})
+PARTS = ("run", "sweep", "launcher", "sweeper", "job", "callbacks", "hydra_logging", "job_logging")
 
 
 def check_hydra(node: Mapping[str, Any], typed: Collection[str], output_dir: str, job_folder: str) -> None:
@@ -56,21 +52,42 @@ def check_hydra(node: Mapping[str, Any], typed: Collection[str], output_dir: str
     ``typed`` are the dotted keys that the command line sets, ``output_dir`` is the folder that files may not leave,
     and ``job_folder`` stands in the place of what a job learns only when it runs, its own folder.
     """
+    _check_kinds(node)
     first = ("hydra.job.", "hydra.launcher.")  # what other texts repeat
     for path, value in sorted(walk(node, "hydra"), key=lambda found: not found[0].startswith(first)):
-        if not path.startswith(NOT_FROM_FILES):
+        if not path.startswith(NOTES):
             _check_text(path, value)
-    _check_launcher(node.get("launcher") or {}, typed)
-    _check_job(node.get("job") or {}, typed)
+    _check_launcher(node["launcher"], typed)
+    _check_job(node["job"], typed)
     for section in ("hydra_logging", "job_logging"):
-        _check_logging(f"hydra.{section}", node.get(section) or {})
+        check_logging(f"hydra.{section}", node[section])
     if node.get("mode") is not None:
         raise UserError(f"hydra.mode={node['mode']}: is not used here; -m sweeps, and without it there is one run")
     for key in set(node["sweep"]) - {"dir", "subdir"}:  # such as submitit's mode, for chmod
         if f"hydra.sweep.{key}" not in typed:
             raise UserError(f"hydra.sweep.{key}={node['sweep'][key]}: is taken from the command line only; type it")
-    _check_sweeper(node.get("sweeper") or {}, typed)
+    _check_sweeper(node["sweeper"], typed)
     _check_folders(node, typed, output_dir, job_folder)
+    if "/" in (name := str(node["job"].get("name"))):
+        raise UserError(f"hydra.job.name={name}: is the name of a log file; write it without /")
+
+
+def _check_kinds(node: Mapping[str, Any]) -> None:
+    """That every part is there, and what is read of it can be read."""
+    for key in node:
+        if key not in KEYS:
+            raise UserError(f"hydra.{key}: no such key; privsweep --cfg hydra lists the keys")
+    parts = {f"hydra.{key}": node.get(key) for key in PARTS}
+    callbacks = node.get("callbacks")
+    if isinstance(callbacks, Mapping):
+        parts |= {f"hydra.callbacks.{name}": callback for name, callback in callbacks.items()}
+    for path, part in parts.items():
+        if not isinstance(part, Mapping):
+            raise UserError(f"{path}={shown(part)}: must be keys with values; privsweep --cfg hydra shows them")
+    verbose = node.get("verbose")
+    names = verbose if isinstance(verbose, list) else [verbose]
+    if not isinstance(verbose, bool) and not all(isinstance(name, str) for name in names):
+        raise UserError(f"hydra.verbose={shown(verbose)}: must be true, false or a list of loggers")
 
 
 def _check_text(path: str, value: Any) -> None:
@@ -121,6 +138,8 @@ def _check_sweeper(sweeper: Mapping[str, Any], typed: Collection[str]) -> None:
     for word in ("params", "search_space", "custom_search_space"):
         if sweeper.get(word):
             raise UserError(f"hydra.sweeper.{word}: is not used here; type what is swept as key=a,b")
+    if (size := sweeper.get("max_batch_size")) is not None and not (isinstance(size, int) and size > 0):
+        raise UserError(f"hydra.sweeper.max_batch_size={shown(size)}: must be null, or 1 or more")
     for word in ("storage", "study_name"):  # an address, where Optuna would write
         if sweeper.get(word) and f"hydra.sweeper.{word}" not in typed:
             raise UserError(f"hydra.sweeper.{word}={sweeper[word]}: is taken from the command line only; type it")
@@ -136,24 +155,6 @@ def _check_job(job: Mapping[str, Any], typed: Collection[str]) -> None:
         path = f"hydra.job.env_set.{name}"
         if name not in copied and not _was_typed(path, value, typed):
             raise UserError(f"{path}={value}: is taken from the command line only; type it, or remove it")
-
-
-def _check_logging(path: str, logging: Mapping[str, Any]) -> None:
-    for section in logging:
-        if section not in LOGGING and section not in LOGGING_REST:
-            raise UserError(f"{path}.{section}: is not used here; remove it")
-    parts = [(f"{path}.root", logging.get("root") or {}, LOGGING["loggers"])]
-    for section, known in LOGGING.items():
-        parts += [(f"{path}.{section}.{k}", v or {}, known) for k, v in (logging.get(section) or {}).items()]
-    for place, part, known in parts:
-        for key, value in part.items():
-            if key not in known:
-                raise UserError(f"{place}.{key}: is not used here; remove it")
-            if key in ("()", "class") and value not in LOGGING_CLASSES:
-                raise UserError(f"{place}.{key}={value}: not a known log handler; remove it")
-    for place, value in walk(logging, path):
-        if isinstance(value, str) and value.startswith(("ext://", "cfg://")) and value not in STREAMS:
-            raise UserError(f"{place}={value}: may not be looked up; remove it")
 
 
 def _check_folders(node: Mapping[str, Any], typed: Collection[str], output_dir: str, job_folder: str) -> None:
@@ -177,11 +178,11 @@ def _places(node: Mapping[str, Any], run: str, sweep: str, job: str) -> Iterator
     for own in (run, job):
         yield "hydra.output_subdir", os.path.join(own, node.get("output_subdir") or "")
     for word in ("submitit_folder", "temp_folder"):
-        if (node.get("launcher") or {}).get(word):
+        if node["launcher"].get(word):
             yield f"hydra.launcher.{word}", node["launcher"][word]
     for section in ("hydra_logging", "job_logging"):
-        for name, handler in ((node.get(section) or {}).get("handlers") or {}).items():
-            if (handler or {}).get("filename"):
+        for name, handler in node[section].get("handlers", {}).items():
+            if handler.get("filename"):
                 yield f"hydra.{section}.handlers.{name}.filename", handler["filename"]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from privsweep.interface.data import Contents
-from privsweep.interface.errors import AbsentError
+from privsweep.interface.errors import AbsentError, UserError
+from privsweep.interface.printable import shown
 from privsweep.model.checkpoint import FromCheckpoint
 from privsweep.run.run_spec import GROUPS, less
 from privsweep.store.checksums import Checksums
@@ -35,9 +36,22 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
     for key in ("dataset", "prior", "fl_setting"):
         if kept[key] is not None and isinstance(parts[key], Contents):
             places = {k: v for k, v in kept[key].items() if k not in ("data_dir", "path")}
-            kept[key] = {**places, "fingerprint": checksums.of(parts[key], fetch)}
+            kept[key] = {**places, "fingerprint": _checksum(checksums, key, parts[key], fetch)}
     if isinstance(parts["model"], FromCheckpoint):
-        kept["model"] = {**kept["model"], "weights": checksums.of(parts["model"].checkpoint, fetch)}
+        kept["model"] = {
+            **kept["model"],
+            "weights": _checksum(checksums, "model.weights", parts["model"].checkpoint, fetch),
+        }
     # A dictionary is unordered once it is JSON with sorted keys, and the order of defences matters.
     kept["defense_order"] = list(kept["defense"])
     return kept
+
+
+def _checksum(checksums: Checksums, key: str, source: Contents, fetch: bool) -> str:
+    """Of the files of ``key``; raises UserError for a name that no file can have, or one that may not be read."""
+    try:
+        return checksums.of(source, fetch)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        place = f" {shown(error.filename)}" if isinstance(error, OSError) and error.filename else ""
+        raise UserError(f"{key}:{place} cannot be read ({reason}); correct the path, or its permissions") from error

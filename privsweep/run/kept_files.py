@@ -6,16 +6,17 @@ import os
 from copy import deepcopy
 from typing import Any
 
-from hydra._internal.config_repository import ConfigRepository
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
+
+from privsweep.run.config_files import ConfigFiles
 
 _KEPT: dict[tuple[Any, ...], ConfigResult | None] = {}
 STAYS = ("file", "pkg")  # sources whose content is a file's; what is registered at run time is asked anew
 
 
-class KeptFiles(ConfigRepository):
-    """Hydra's repository; a file that has not changed since is not parsed again."""
+class KeptFiles(ConfigFiles):
+    """Hydra's repository, checked; a file that has not changed since is not parsed again."""
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         source = self._find_object_source(config_path, ObjectType.CONFIG)

@@ -6,14 +6,16 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
+from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.roles import Bench, View
@@ -56,45 +58,66 @@ def stretch(clock: Clock, name: str, bench: Workbench, title: str) -> Iterator[N
     clock.seconds[name] += bench.earlier
 
 
-def run(spec: RunSpec) -> Record:
-    """Trains, exposes, attacks, scores and files; a stored record is returned as it is, unless forced."""
-    store = Store(spec.session.output_dir)
-    sign = spec.signature
-    check_writable(store.root)
-    with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
-        stored = store.complete(sign)
-        if stored and not spec.session.force:
-            return {**stored, "reused": True}
-        try:
-            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
-                record = _run(spec, store, sign, heartbeat)
-        except UserError:
-            raise
-        except (Exception, TimeLimit) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            with suppress(OSError):  # where the disk is full, the error says it
-                store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
-            raise
-    track(spec, record, store)
-    return record
+@dataclass(frozen=True)
+class Loaded:
+    """What a run works on, on its device, after all checks."""
+
+    data: Data
+    prior: ImageSet | None
+    seconds: float
 
 
-def _run(spec: RunSpec, store: Store, sign: str, heartbeat: Heartbeat) -> Record:
-    session, setting, attack = spec.session, spec.fl_setting, spec.attack
+def load(spec: RunSpec) -> Loaded:
+    """Loads the data and checks that everything fits them; raises UserError, and writes nothing."""
+    session = spec.session
     if session.threads:
         torch.set_num_threads(session.threads)
     # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
-    device = session.resolve_device()
-    peak = PeakMemory(device)
-    rng = Rng(session.seed)
-    bench = Workbench(device, store, sign, heartbeat)
-    clock = Clock()
-
+    rng, clock = Rng(session.seed), Clock()
     with clock("load"):
-        data = spec.dataset.load(rng.child("dataset")).to(device)
+        data = spec.dataset.load(rng.child("dataset")).to(session.resolve_device())
         prior = prior_of(spec, data, rng)
     check_with_data(spec, data, prior, rng)
+    return Loaded(data, prior, clock.seconds["load"])
+
+
+def run(spec: RunSpec, loaded: Loaded | None = None) -> Record:
+    """Trains, exposes, attacks, scores and files; a stored record is returned as it is, unless forced.
+
+    ``loaded``: what ``load`` gave for it, if that was called. Raises UserError.
+    """
+    store = Store(spec.session.output_dir)
+    sign = spec.signature
+    if (stored := store.complete(sign)) and not spec.session.force:
+        return {**stored, "reused": True}
+    try:
+        loaded = loaded or load(spec)
+        check_writable(store.root)
+        with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
+            if (stored := store.complete(sign)) and not spec.session.force:
+                return {**stored, "reused": True}
+            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
+                record = _run(spec, store, sign, loaded, heartbeat)
+    except UserError:
+        raise
+    except (Exception, TimeLimit) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        with suppress(OSError):  # where the disk is full, the error says it
+            store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
+        raise
+    track(spec, record, store)
+    return record
+
+
+def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Heartbeat) -> Record:
+    setting, attack = spec.fl_setting, spec.attack
+    device = spec.session.resolve_device()
+    peak = PeakMemory(device)
+    rng = Rng(spec.session.seed)
+    bench = Workbench(device, store, sign, heartbeat)
+    data, prior, clock = loaded.data, loaded.prior, Clock()
+    clock.seconds["load"] = loaded.seconds
     schedule = setting.schedule(data, rng)
     defense = spec.defense.bind(schedule)
     with clock("train"), bench.phase("training"):
@@ -172,12 +195,27 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
             f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
+    defended = _assembled(spec, data, rng)
     spec.fl_setting.check(data, spec.model, spec.defense, rng)
     if spec.view is not None:
         spec.view.check(data, spec.model, spec.defense, rng)
     with torch.device("meta"):
-        defended = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
         known = data.train if prior is None and spec.knows_training_data else prior
         reason = spec.attack.fits(defended, data.domain, known)
     if reason:
         raise UserError(reason)
+
+
+def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
+    """The defended model without its values. Raises UserError where the machine cannot hold its parameters."""
+    what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
+    try:
+        with torch.device("meta"):
+            model = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise UserError(f"{what}: has more parameters than can be counted; {remedy}") from error
+    parameters = sum(p.numel() for p in model.parameters())
+    check_memory(4 * parameters, f"{what}: holding its {parameters:,} parameters", remedy)
+    return model

@@ -38,7 +38,7 @@ class Session:
 
     seed: Annotated[int, Field(ge=0)]
     device: str
-    threads: Annotated[int, Field(ge=1)] | None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
     precision: Literal["float32", "tf32"]  # of products and convolutions on a GPU
     scale: Literal["paper", "half", "quick", "smoke"]
     output_dir: Path

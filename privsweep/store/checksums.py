@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from privsweep.store.sealed import read_sealed, write_sealed
 from privsweep.store.store import Store
 
 FILE = "checksums.json"
+Notes = dict[str, dict[str, Any]]
 SETTLED_NS = 2_000_000_000  # younger files may change once more within their time's resolution (two seconds on FAT)
 
 
@@ -45,22 +48,52 @@ class Checksums:
     def _note(self, files: DataFiles | None, checksum: str) -> None:
         if files is None or files.state is None:
             return
-        place = {"state": files.state, "checksum": checksum}
+        settled = time.time_ns() - files.changed_ns > SETTLED_NS
+        place = {files.place: {"state": files.state, "checksum": checksum}} if settled else {}
+        notes: Notes = {"places": place, "last": {files.name: checksum}}
+        if _postponed:
+            _postponed[-1].append((self.root, notes))
+        else:
+            self.add(notes)
+
+    def add(self, new: Notes) -> None:
+        """Writes notes to the file, beside those that are there by now."""
         try:
             with Store(self.root).lock("checksums"):
-                notes = self._read()
-                notes["last"][files.name] = checksum
-                if time.time_ns() - files.changed_ns > SETTLED_NS:
-                    notes["places"][files.place] = place
-                write_sealed(self.root / FILE, notes)
+                notes = self._written()
+                write_sealed(self.root / FILE, {part: {**notes[part], **new[part]} for part in notes})
         except OSError:  # somebody else's results, that may only be read
             return
 
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """What is noted; a file that is spoilt counts for nothing, for all in it can be computed again."""
+    def _read(self) -> Notes:
+        """What is noted, be it written yet or not."""
+        notes = self._written()
+        for root, new in (note for block in _postponed for note in block):
+            if root == self.root:
+                notes = {part: {**notes[part], **new[part]} for part in notes}
+        return notes
+
+    def _written(self) -> Notes:
+        """What the file says; one that is spoilt counts for nothing, for all in it can be computed again."""
         notes = read_sealed(self.root / FILE) or {}
         places, last = (part if isinstance(part := notes.get(name), dict) else {} for name in ("places", "last"))
         return {"places": places, "last": {k: v for k, v in last.items() if isinstance(v, str)}}
+
+
+_postponed: list[list[tuple[Path, Notes]]] = []  # what the blocks that are under way have noted
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Notes are written when the block ends well: a request that is refused in it leaves no file behind."""
+    _postponed.append([])
+    try:
+        yield
+    except BaseException:
+        _postponed.pop()
+        raise
+    for root, notes in _postponed.pop():
+        Checksums(root).add(notes)
 
 
 def at_hand(source: Contents) -> bool:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
+from privsweep.interface.printable import shown
 from privsweep.interface.records import System
 from privsweep.store.atomic import read_json, whole_folder, write_json
 from privsweep.store.sealed import save_tensors, sealed, taken_tensors, unsealed
@@ -222,12 +223,40 @@ def _crc(path: Path) -> int:
     return zlib.crc32(path.read_bytes())
 
 
-def check_writable(root: Path) -> None:
-    """Raises UserError where nothing can be written: better now than after hours."""
+def check_writable(root: Path, places: Sequence[tuple[str, Path]] = ()) -> None:
+    """Raises UserError where nothing can be written: better now than after hours.
+
+    ``places`` are further folders under their keys. They do not stay; what was refused leaves nothing behind.
+    """
+    made: list[Path] = []
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root) as file:  # without a name, so that a kill leaves nothing
+        for key, folder in (("output_dir", root), *places):
+            made += _tried(key, folder)
+    except UserError:
+        _remove(made)
+        raise
+    _remove([folder for folder in made if folder in [place for _, place in places]])
+
+
+def _tried(key: str, folder: Path) -> list[Path]:
+    """The folders that had to be made, from the top, in order to write there."""
+    made: list[Path] = []
+    try:
+        for parent in (*reversed(folder.parents), folder):
+            if not parent.is_dir():
+                parent.mkdir(exist_ok=True)
+                made.append(parent)
+        with tempfile.TemporaryFile(dir=folder) as file:  # without a name, so that a kill leaves nothing
             file.write(bytes(_PROBE))  # for on a full disk an empty file can be written
+        return made
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"output_dir={root}: cannot be written ({reason}); choose another folder") from error
+        _remove(made)
+        raise UserError(
+            f"{key}={shown(folder)}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in reversed(folders):
+        with suppress(OSError):  # somebody else has begun to use it
+            folder.rmdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Privsweep
@@ -236,8 +237,8 @@ def test_jobs_check_what_they_compose(
     monkeypatch.setattr(jobs, "job", swap)
     check = jobs.check_writable
 
-    def late(root: Path) -> None:
-        check(root)
+    def late(*places: Any) -> None:
+        check(*places)
         (tmp_path / "conf" / "experiment" / "strange.yaml").write_text(hostile)
 
     monkeypatch.setattr(jobs, "check_writable", late)

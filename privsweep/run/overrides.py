@@ -1,0 +1,106 @@
+"""What is typed, checked before Hydra composes anything of it: one line for what Hydra would trip over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from hydra._internal.config_repository import IConfigRepository
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from privsweep.interface.errors import UserError
+from privsweep.interface.printable import shown
+
+SEVERAL = "defense"  # the group of which several can be chosen
+FURTHER = ("table", "figure", "prior")  # keys that conf/config.yaml does not state
+NOTES = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # Hydra writes them itself
+
+
+def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """What each override sets, as Hydra understands it. Raises UserError."""
+    parser = OverridesParser.create(loader)
+    made = []
+    for text in overrides:
+        try:
+            made += parser.parse_overrides([text])
+        except (HydraException, ValueError, TypeError) as error:
+            key = text.partition("=")[0].strip() or "key"
+            raise UserError(
+                f"{text or repr(text)}: cannot be read; write {key}=value without blanks around =, and in quotes a "
+                f"value with blanks, brackets, commas or quotes: '{key}=\"a value\"'"
+            ) from error
+    return made
+
+
+def check_overrides(
+    overrides: Sequence[Override], files: IConfigRepository, keys: Collection[str], several: bool
+) -> None:
+    """Raises UserError for what no run can have.
+
+    ``keys`` are those of conf/config.yaml; ``several``: whether keys may take several values, as in a sweep.
+    """
+    for override in overrides:
+        key, line = override.key_or_group, str(override.input_line)
+        if not key.strip("~+"):
+            raise UserError(f"{line}: names no key; write key=value")
+        if key == "hydra.searchpath":
+            raise UserError(f"{line}: choices of your own come with --config-dir=FOLDER alone; leave it out")
+        if key.startswith(NOTES):
+            raise UserError(f"{line}: is Hydra's own note; leave it out")
+        group = files.group_exists(key) if not override.is_delete() or "." not in key else False
+        if override.is_delete():
+            if (group or key in keys or key.partition(".")[0] == "hydra") and override.package is None:
+                raise UserError(f"{line}: cannot be taken away; leave it out, or set {key} to something else")
+        elif override.is_sweep_override():
+            if not several:
+                raise UserError(
+                    f"{line}: has several values; to run all of them, add -m and quote it for the shell: "
+                    f"privsweep -m '{line}'; a list is written '{key}=[a,b]'"
+                )
+        elif group:
+            _check_choice(override, files.get_group_options(key))
+        elif override.is_add() and override.package is None:
+            top = key.partition(".")[0]
+            if top not in {*keys, *FURTHER} and not files.group_exists(top):
+                raise UserError(f"{line}: {top} is no key of privsweep; {nearest(top, keys)}")
+
+
+def _check_choice(override: Override, offered: Sequence[str]) -> None:
+    """Raises UserError where a group is given something else than a name, or several names where it takes one."""
+    group, value = str(override.get_key_element()).lstrip("+"), override.value()
+    if value is None:
+        remedy = f"~{group} takes it away, or leave it out" if override.package else "leave it out"
+        raise UserError(f"{group}=null: is no choice; {remedy}, or choose one of: {', '.join(offered)}")
+    if isinstance(value, dict):
+        raise UserError(f"{group}={shown(value)}: takes the name of a choice; set single values as {group}.key=value")
+    several = override.key_or_group == SEVERAL
+    if isinstance(value, list) and not several:
+        raise UserError(f"{group}={_listed(value)}: takes one choice; write {group}=name, or sweep with -m {group}=a,b")
+    names: list[Any] = value if isinstance(value, list) else [value]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise no_choice(group, shown(name), offered)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"{group}={_listed(names)}: names {twice[0]} twice; name it once")
+
+
+def no_choice(group: str, choice: str, offered: Sequence[str]) -> UserError:
+    """That a group has no such choice, and which it has."""
+    hint = get_close_matches(choice, offered, 1)
+    remedy = f"did you mean {hint[0]}? choices: " if hint else "choose one of: "
+    return UserError(f"{group}={choice}: no such choice; {remedy}{', '.join(offered)}")
+
+
+def nearest(key: str, keys: Collection[str]) -> str:
+    """What may have been meant by a key that there is not."""
+    hint = get_close_matches(key, keys, 1)
+    return f"did you mean {hint[0]}?" if hint else "privsweep --cfg job lists the keys"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return f"[{','.join(map(shown, values))}]"

@@ -1,0 +1,72 @@
+"""The shape of a composed configuration, whoever wrote its parts: what is built afterwards can rely on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from privsweep.interface.errors import UserError
+from privsweep.interface.printable import shown
+from privsweep.run.trust import walk
+
+COMPONENTS = ("dataset", "model", "fl_setting", "attack")
+OPTIONAL = ("prior", "tracker")
+MOST = 1_000_000_000
+LONGEST = 255  # of a name, on the usual file systems
+SMALLEST, GREATEST = 1e-37, 1e38
+
+
+def check_shape(config: Mapping[str, Any], keys: Collection[str], chosen: Any) -> None:
+    """Raises UserError with everything that is missing, or is no mapping where there must be one.
+
+    ``keys`` are those that conf/config.yaml states, ``chosen`` the names of defences.
+    """
+    wrong = [f"{key}: is missing; an experiment must leave it" for key in keys if key not in config]
+    for key in (*COMPONENTS, *OPTIONAL, "defense", "metrics", "table", "figure"):
+        value = config.get(key)
+        if value is None and key in COMPONENTS:
+            wrong.append(f"{key}=null: must be chosen; privsweep --help lists the choices")
+        elif not (isinstance(value, Mapping) or (value is None and key != "metrics")):
+            wrong.append(f"{key}={shown(value)}: must be keys with values; {_remedy(key)}")
+    if isinstance(chosen, list) and isinstance(config.get("defense"), Mapping):
+        wrong += [
+            f"defense={name}: states nothing under defense.{name}; let its YAML begin with # @package defense.{name}"
+            for name in chosen
+            if name not in config["defense"]
+        ]
+    wrong += [
+        f"{key}={shown(config.get(key))}: must name a folder, in at most {LONGEST} bytes for each"
+        for key in ("data_dir", "output_dir")
+        if not _names_folder(config.get(key))
+    ]
+    only = config.get("only")
+    if only is not None and not config.get("table"):
+        wrong.append(f"only={shown(only)}: chooses columns of a table; add experiment=..., or leave it out")
+    elif only is not None and not (isinstance(only, list) and only and all(isinstance(c, str) for c in only)):
+        wrong.append(f"only={shown(only)}: must be a list of columns with one at least; write 'only=[a,b]'")
+    if wrong:
+        raise UserError(*wrong)
+
+
+def _names_folder(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and all(len(p.encode()) <= LONGEST for p in value.split("/"))
+
+
+def _remedy(key: str) -> str:
+    if key in ("table", "figure"):
+        return f"correct the {key} in the experiment's file"
+    if key == "metrics":
+        return "set metrics.paper_scale and metrics.asr_threshold"
+    return f"choose one: {key}=name, or defense=[a,b]" if key == "defense" else f"choose one: {key}=name"
+
+
+def strange_numbers(key: str, node: Any) -> Iterator[str]:
+    """One line for each number that no computation here could use; of seeds any will do."""
+    for path, value in walk(node, key):
+        if isinstance(value, bool) or not isinstance(value, int | float) or path.endswith("seed"):
+            continue
+        if isinstance(value, int) and abs(value) > MOST:
+            yield f"{path}={value}: is beyond all that can be computed here; take {MOST:,} or less"
+        if isinstance(value, float) and value and not SMALLEST < abs(value) < GREATEST and math.isfinite(value):
+            yield f"{path}={value}: single precision ends at {SMALLEST:.0e} and {GREATEST:.0e}; keep within"
