@@ -29,14 +29,15 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
     """
     given = {key_of(o): str(o.input_line) for o in typed if key_of(o) not in ("plan", "force", "verbose")}
     metrics, attack, sweep = record["metrics"], spec.attack, False
+    failed = metrics.get("recovered") == 0 or (metrics.get("auc_low") or 1.0) <= 0.5
     undefended = not spec.defense.defenses and attack.observes in AGAINST and _trains(spec)
     if attack.observes is None:
         given = {key: text for key, text in given.items() if key.partition(".")[0] != "attack"}
         why = "the same, attacked"
-    elif metrics.get("recovered") == 0 and metrics.get("diverged") == 1 and getattr(attack, "restarts", 0) == 1:
+    elif failed and attack.observes is Update and getattr(attack, "restarts", 0) == 1:
         given["attack.restarts"] = "attack.restarts=4"
         why = "four random starts for each victim"
-    elif undefended:
+    elif undefended and not failed:
         against = AGAINST[attack.observes]  # type: ignore[index]
         given |= {text.partition("=")[0]: text for text in against}
         if attack.observes is Activations and spec.choices["fl_setting"] != BROUGHT:

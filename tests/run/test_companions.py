@@ -60,7 +60,8 @@ def test_every_attack_runs_by_its_name_as_if_all_had_been_typed(
     if name in ONE_OF_A_KIND:  # what the terminal says to type next is not refused
         with searching(None):
             given = parse([f"attack={name}", *small])
-        command, _ = go_on(spec, record, given, None)
+        worked = {"metrics": {"recovered": 1.0, "auc_low": 0.9}}
+        command, _ = go_on(spec, worked, given, None)
         again = composed(*shlex.split(command)[1:])
         assert again.signature != spec.signature
         assert name == "none" or all(again.config[k] == v for k, v in spec.config.items() if "defense" not in k)
