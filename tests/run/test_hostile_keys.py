@@ -15,6 +15,7 @@ from privsweep.run.build import build
 from privsweep.run.compose import Composition, compose, searching
 from privsweep.run.hydra_settings import check_hydra
 from privsweep.run.overrides import NOTES
+from privsweep.run.run_spec import GROUPS
 
 HELP = ("hydra.help", "hydra.hydra_help")  # texts of several lines
 VALUES: dict[str, Any] = {
