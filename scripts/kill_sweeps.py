@@ -10,7 +10,6 @@ dates and environments, and nothing else is left but lock files, logs and notes 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import random
 import resource
@@ -19,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from privsweep.cli import jobs, sweep, terminal
@@ -26,6 +26,9 @@ from privsweep.cli import jobs, sweep, terminal
 from sweep_world import COLUMNS, OUTSIDE, SMALL, contents, differences, experiment
 
 import torch
+
+Moment = Callable[[int], bool]  # given a process, whether it is to be killed now
+Moments = Callable[[Path, float], Iterator[Moment]]
 
 
 class Server:
@@ -36,15 +39,15 @@ class Server:
         given = ["experiment=small", *SMALL, f"output_dir={output_dir}"]
         self.planned = sweep.plan(given, str(conf), multirun=False)
 
-    def attempt(self, seconds: float) -> bool:
-        """Whether the sweep came to its end before it was killed, after it had so many seconds of a processor."""
+    def attempt(self, moment: Moment) -> bool:
+        """Whether the sweep came to its end before ``moment``, at which it is killed."""
         child = os.fork()
         if child == 0:
             try:
                 self._run()
             finally:
                 os._exit(1)
-        while cpu_seconds(child) < seconds:
+        while not moment(child):
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 if status:
@@ -71,28 +74,36 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def kill(
-    folder: Path, kills: int, columns: dict[str, list[str]], seeds: int, share: float, draw: random.Random
-) -> dict[str, int]:
-    """Counts, of which ``different`` should be 0. Every kill comes within the first ``share`` of a sweep's work."""
+def after(seconds: float) -> Moment:
+    return lambda process: cpu_seconds(process) >= seconds
+
+
+def never(process: int) -> bool:
+    return False
+
+
+def kill(folder: Path, columns: dict[str, list[str]], seeds: int, moments: Moments) -> dict[str, int]:
+    """Counts, of which ``different`` should be 0. ``moments``, given the folder and the seconds of an undisturbed
+    sweep, are those to kill at, one after another."""
     conf, count = experiment(folder, columns, seeds), len(columns) * seeds
     server = Server(conf, folder / "outputs")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert server.attempt(math.inf)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    whole, length = contents(server.output_dir), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert server.attempt(never)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    whole, length = contents(server.output_dir), spent.ru_utime + spent.ru_stime - before.ru_utime - before.ru_stime
     server.output_dir.rename(folder / "whole")
     print(f"undisturbed: {count} cells in {length:.0f} s of a processor, {len(whole)} files", flush=True)
     counts = {"kills": 0, "sweeps": 0, "in a part": 0, "in a draft": 0, "different": 0}
+    coming = moments(server.output_dir, length)
+    moment = next(coming, never)
     while True:
-        left = counts["kills"] < kills
-        if server.attempt(draw.uniform(0, share * length) if left else math.inf):
+        if server.attempt(moment):
             counts["sweeps"] += 1
             wrong = differences(whole, contents(server.output_dir))
             counts["different"] += len(wrong)
             for path in wrong:
                 print(f"differs: {path}", flush=True)
-            if not left:
+            if moment is never:
                 return counts
             shutil.rmtree(server.output_dir)
         else:
@@ -103,6 +114,7 @@ def kill(
                 for p in server.output_dir.rglob("*")
             )
             print(counts, flush=True)
+            moment = next(coming, never)
 
 
 def main() -> int:
@@ -114,7 +126,12 @@ def main() -> int:
     torch.set_num_threads(1)
     folder = args.folder or Path(tempfile.mkdtemp(prefix="kill_sweeps."))
     folder.mkdir(parents=True, exist_ok=True)
-    counts = kill(folder, args.kills, COLUMNS, args.seeds, 1 / 6, random.Random(0))
+    draw = random.Random(0)
+
+    def moments(output_dir: Path, length: float) -> Iterator[Moment]:
+        return (after(draw.uniform(0, length / 6)) for _ in range(args.kills))
+
+    counts = kill(folder, COLUMNS, args.seeds, moments)
     print(f"{counts}; the last sweep is in {folder}")
     return 1 if counts["different"] else 0
 

@@ -19,6 +19,7 @@ COLUMNS = {
 }  # fmt: skip
 SMALL = ["dataset.test_size=20", "fl_setting.victims=2", "scale=smoke", "threads=1"]
 OUTSIDE = ("locks", "logs", "sweeps", "running")  # of the comparison: they say how a sweep went
+SHOWN = ("date:", "memory_gib:")  # by a table, of the environments
 TIMED = ("seconds", "environment", "checksum")  # of a record
 
 
@@ -50,7 +51,7 @@ def contents(output_dir: Path) -> dict[str, Any]:
         if path.name == "record.json":
             found[str(inside)] = {k: v for k, v in json.loads(path.read_text()).items() if k not in TIMED}
         elif path.suffix in (".md", ".tex"):
-            found[str(inside)] = [line for line in path.read_text().splitlines() if "date:" not in line]
+            found[str(inside)] = [line for line in path.read_text().splitlines() if not any(t in line for t in SHOWN)]
         elif inside.parts[0] != "smoke" or path.suffix != ".png":  # a table's picture has its dates in it
             found[str(inside)] = None if path.is_dir() else path.read_bytes()
     return found

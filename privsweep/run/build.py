@@ -47,7 +47,8 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
     except UserError as error:
         if not composed.brought:
             raise
-        raise type(error)("; ".join([f"{error}", *lines(composed.brought)])) from error
+        *others, last = error.args
+        raise type(error)(*others, "; ".join([last, *lines(composed.brought)])) from error
 
 
 def _build(composed: Composition, fetch: bool) -> RunSpec:
