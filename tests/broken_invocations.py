@@ -83,6 +83,7 @@ TYPED = {
     "-m seed=0,1 fl_setting.victims=50": "fl_setting.victims=50",
     # values
     "attack.lr=1e300": "single precision",
+    "fl_setting.dirichlet_alpha=1e300": "single precision ends at 1e-37 and 1e+38",
     "attack.iterations=1e9": "less than or equal to 10000000",
     "device=tpu": "choose auto, cpu, cuda",
     "scale=3": "scale=3: choose one of paper",
@@ -161,7 +162,6 @@ VALUES = [
     },
     {
         "attack.lr=nan": "input should be a finite number",
-        "fl_setting.dirichlet_alpha=1e+300": "single precision ends at 1e-37 and 1e+38",
         "fl_setting.capture=3": "input should be a dictionary",
         "seed=1e+30": "exceeded maximum size",
         "threads=0": "input should be greater than or equal to 1",

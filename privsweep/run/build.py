@@ -61,9 +61,9 @@ def _build(composed: Composition, fetch: bool) -> RunSpec:
                 hint = '; the first line of a defence\'s YAML is "# @package defense.NAME"' if "." in key else ""
                 raise UserError(f"{key}={node}: names no class under _target_; choose one that --help lists{hint}")
             check_component(key, node)
-            complaints.extend(strange_numbers(key, node))
             made = instantiate(node, _convert_="all")
             complaints.extend(_lacking(key, node, made))
+            complaints.extend(strange_numbers(key, node))
             return made
         except UserError as error:
             complaints.extend(error.args)

@@ -82,9 +82,7 @@ def test_no_key_under_hydra_writes_elsewhere(where: str, plain: Composition) -> 
         checked(having(plain.hydra, ("sweep", "subdir"), f"../../../{where}"))
 
 
-@pytest.mark.parametrize(
-    "group", ["dataset", "prior", "model", "fl_setting", "attack", "defense", "tracker", "metrics"]
-)
+@pytest.mark.parametrize("group", [*GROUPS, "defense", "tracker", "metrics"])
 def test_no_group_builds_a_strangers_class(group: str, plain: Composition) -> None:
     nested = {**plain.config.get("attack", {}), "nested": [[{"a": EVIL}]]}
     for node in (EVIL, nested, {"_target_": "privsweep.store.store.Store", "root": "ran"}):
