@@ -36,9 +36,7 @@ table:
 
 def _report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["privsweep-report", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        report.main()
-    return int(stop.value.code or 0)
+    return report.main()
 
 
 @pytest.fixture
