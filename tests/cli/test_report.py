@@ -114,7 +114,7 @@ def test_arguments_are_told_apart(asked: list[str], tables: list[str], overrides
         (["experiment=null"], "experiment=null: names no table"),
         (["zen/tabel1"], "zen/tabel1: no such table; did you mean zen/table1?"),
         (["zen"], "zen: no such table; "),
-        (["zen/table1", "model=["], "'['"),
+        (["zen/table1", "model=["], "model=[: cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -83,7 +83,7 @@ def test_a_defence_without_its_package_line_is_refused(
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("_target_: privsweep.defense.noisy_gradients.NoisyGradients\nsigma: 1.0\n")
     assert privsweep("--config-dir", str(tmp_path / "conf"), "defense=[mine]") == 2
-    assert "@package defense.NAME" in capsys.readouterr().err
+    assert "@package defense.mine" in capsys.readouterr().err
 
 
 def test_a_defence_that_trains_in_stages(privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
