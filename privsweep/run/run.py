@@ -197,6 +197,7 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
         )
     defended = _assembled(spec, data, rng)
     spec.fl_setting.check(data, spec.model, spec.defense, rng)
+    spec.defense.bind(spec.fl_setting.schedule(data, rng))  # raises where it has nothing to do in such a training
     if spec.view is not None:
         spec.view.check(data, spec.model, spec.defense, rng)
     with torch.device("meta"):
