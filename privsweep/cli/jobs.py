@@ -31,6 +31,7 @@ from privsweep.run.hydra_settings import inside
 from privsweep.run.run import Loaded, run
 from privsweep.store import sweeps
 from privsweep.store.store import Store, check_writable
+from privsweep.store.tidy import tidy
 
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
@@ -63,7 +64,7 @@ def single(planned: SweepPlan, loaded: Loaded | None, config_dir: str | None) ->
     """The one run of a plan; the exit code. ``loaded``: what it works on, None where it is stored. Raises UserError."""
     [spec] = [one.spec for one in planned.runs]
     if loaded:
-        Store(spec.session.output_dir).tidy()
+        tidy(Store(spec.session.output_dir))
     with _logging(planned.hydra) if loaded else nullcontext():  # a stored one is shown, and nothing is written
         try:
             terminal.start(spec)
@@ -89,7 +90,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     caller looks it up. ``check_places`` comes first. Raises UserError.
     """
     session = planned.runs[0].spec.session
-    Store(session.output_dir).tidy()
+    tidy(Store(session.output_dir))
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     noted = note(planned, config_dir)

@@ -27,6 +27,7 @@ from privsweep.run.objective import objective_of
 from privsweep.run.run import run as run_one
 from privsweep.store.atomic import read_json, whole_file, write_json
 from privsweep.store.store import Store
+from privsweep.store.tidy import tidy
 
 log = logging.getLogger(__name__)
 NOTE = "trial.json"  # in the folder of the trial's job
@@ -51,7 +52,7 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
     """Searches, and tells the best values; the exit code: 1 where a trial was refused or failed."""
     session = planned.runs[0].spec.session
     folder = Path(planned.sweep_dir)
-    Store(session.output_dir).tidy()
+    tidy(Store(session.output_dir))
     _quiet()
     terminal.say(
         f"a search by {session.objective}, {_direction(planned)}, {planned.hydra['sweeper']['n_trials']} trials"

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,15 +27,12 @@ from privsweep.interface.printable import shown
 from privsweep.interface.records import System
 from privsweep.store.atomic import read_json, whole_folder, write_json
 from privsweep.store.sealed import save_tensors, sealed, taken_tensors, unsealed
-from privsweep.store.spoilt import SpoiltError, remove, say, set_aside
+from privsweep.store.spoilt import SpoiltError, say, set_aside
 
 SCHEMA = 2  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
-_KINDS = ("runs", "failed", "systems", "prepared", "rows", "partial")  # folders
 _FILES = "files"  # of a record: checksums of those beside it
 _PROBE = 2**18  # bytes
-_SIGN = "[0-9a-f]" * 12
-_DRAFT_SECONDS = 24 * 3600
 
 
 class BusyError(Exception):
@@ -175,23 +171,6 @@ class Store:
         if name not in self.used.setdefault(kind, []):
             self.used[kind].append(name)
         return name
-
-    def tidy(self) -> None:
-        """Removes what killed processes left: chunks of runs that are complete, and drafts that nobody has written to
-        for a day. What is no folder and stands in the place of one is set aside."""
-        for kind in _KINDS:
-            if os.path.lexists(self.root / kind) and not (self.root / kind).is_dir():
-                set_aside(self.root / kind, "not a folder")
-        for folder in self.root.glob("partial/*"):
-            sign = folder.name
-            with suppress(BusyError, OSError), self.lock(f"run-{sign}", wait=None):
-                if self.complete(sign, files=False):
-                    shutil.rmtree(folder)
-        for kind in _KINDS:
-            for draft in self.root.glob(f"{kind}/.{_SIGN}.*"):
-                with suppress(OSError):
-                    if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
-                        remove(draft)
 
     def _failure(self, sign: str) -> Path:
         return self.root / "failed" / f"{sign}.json"

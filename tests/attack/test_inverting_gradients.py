@@ -162,7 +162,7 @@ def test_presets_ask_for_no_more_than_they_use() -> None:
 
 def test_labels_that_are_not_granted_are_refused_with_a_remedy() -> None:
     with searching(None), pytest.raises(UserError, match=r"needs labels.*fl_setting\.labels_known=true"):
-        build(compose(["attack=iga"]))
+        build(compose(["attack=iga", "attack.labels=known"]))
 
 
 @pytest.mark.parametrize(

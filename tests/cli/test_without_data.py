@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,8 @@ table:
 """
 
 
-def _report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["privsweep-report", *arguments])
-    return report.main()
+def _report(*arguments: str) -> int:
+    return report.main([*arguments])
 
 
 @pytest.fixture
@@ -62,7 +60,6 @@ def test_records_are_found_without_their_data_and_nothing_is_downloaded(
     members: Any,
     small: list[str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     no_download: None,
 ) -> None:
@@ -76,7 +73,7 @@ def test_records_are_found_without_their_data_and_nothing_is_downloaded(
     assert "3 runs, 0 to do" in capsys.readouterr().out
     assert privsweep(*run, tiny=False) == 0, "the table is complete, so nothing is fetched for it"
     capsys.readouterr()
-    assert _report(monkeypatch, "small", "data_dir=empty", *given[2:], *given[:2]) == 0
+    assert _report("small", "data_dir=empty", *given[2:], *given[:2]) == 0
     assert "3 of 3 runs complete" in capsys.readouterr().out
     assert privsweep("dataset=mnist", f"data_dir={tmp_path}", "attack.iterations=1", *TINY, "fl_setting.clients=2",
                      tiny=False) == 0, "a single run that is stored"  # fmt: skip
@@ -116,7 +113,7 @@ def test_data_that_were_never_seen_are_told_in_one_line_and_not_downloaded(
     assert "2 runs, 2 to do" in shown.out
     assert re.fullmatch(r"left out: dataset=emnist: .*emnist\.npz is not there; run .*\n", shown.err)
     assert privsweep("dataset=emnist", *TINY, "plan=true", tiny=False) == 2
-    assert _report(monkeypatch, "small", "dataset=emnist", *small[2:], *small[:2]) == 2
+    assert _report("small", "dataset=emnist", *small[2:], *small[:2]) == 2
     assert capsys.readouterr().err.count("\n") == 2
 
 

@@ -200,7 +200,7 @@ def test_bad_input_is_one_line_with_a_remedy(overrides: list[str], message: str,
 
 def test_without_a_client_there_is_nothing_to_defend(data: Data) -> None:
     def federated(*overrides: str) -> RunSpec:
-        return build(compose([*TINY, "attack=blind", *overrides]))
+        return build(compose([*TINY, "attack=blind", "fl_setting=fedavg", *overrides]))
 
     with pytest.raises(UserError, match="take fl_setting=collaborative_inference"):
         planned(federated, ["defense=[single_noise]"], data)

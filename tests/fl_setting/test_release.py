@@ -133,7 +133,10 @@ def refused(*changes: str) -> None:
         (["fl_setting.pretrain_size=4", "fl_setting.pretrain_epochs=1", "fl_setting.init=fresh"], "init=shared"),
         (["defense=[dp_sgd]", "defense.dp_sgd.poisson=true"], "defense.dp_sgd.poisson=false"),
         (["defense=[noisy_gradients,ensembler]"], "trains in stages"),
-        (["attack=informed_membership"], "fl_setting.without=0: membership is asked of models with"),
+        (
+            ["attack=informed_membership", "fl_setting.without=0"],
+            "fl_setting.without=0: membership is asked of models with",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(changes: list[str], words: str) -> None:

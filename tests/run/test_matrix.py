@@ -36,7 +36,7 @@ def reason(found: Matrix, grid: int, row: str, column: str) -> str:
 def test_attacks_go_with_settings_as_they_are_with_something_added_or_not(found: Matrix) -> None:
     cells = found.grids[0].cells
     assert cells["analytic", "fedavg"] == RUNS
-    assert cells["iga", "fedavg"] == "l"
+    assert cells["iga", "fedavg"] == RUNS
     assert cells["rmia", "fedavg"] == "p"
     assert cells["likelihood_inversion", "collaborative_inference"] == "h"
     assert "observes activations, the setting exposes update" in reason(found, 0, "generative_decoder", "fedavg")
@@ -64,8 +64,8 @@ def test_models_go_with_attacks_on_the_data_that_they_are_for(found: Matrix) -> 
 @pytest.mark.parametrize(
     ("given", "runs"),
     [
-        (["attack=iga", "fl_setting=fedavg"], False),
-        (["attack=iga", "fl_setting=fedavg", "fl_setting.labels_known=true"], True),
+        (["attack=iga", "attack.labels=known", "fl_setting=fedavg"], False),
+        (["attack=iga", "attack.labels=known", "fl_setting=fedavg", "fl_setting.labels_known=true"], True),
         (["attack=rmia", "fl_setting=fedavg", "dataset.prior_size=2000"], True),
     ],
 )

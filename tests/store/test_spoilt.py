@@ -13,6 +13,7 @@ from privsweep.store.atomic import write_json
 from privsweep.store.images import FILE, load_images
 from privsweep.store.sealed import read_sealed, write_sealed
 from privsweep.store.store import Store
+from privsweep.store.tidy import tidy
 
 CPU = torch.device("cpu")
 NUMBERS = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
@@ -175,7 +176,7 @@ def test_what_is_no_lock_file_is_set_aside(tmp_path: Path) -> None:
 def test_what_is_no_folder_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "systems").write_text("a file")
     store = Store(tmp_path)
-    store.tidy()
+    tidy(store)
     assert torch.equal(system(store), NUMBERS)
     assert (tmp_path / "systems.corrupt").read_text() == "a file"
 
@@ -190,6 +191,6 @@ def test_drafts_and_chunks_that_a_kill_left_go(tmp_path: Path) -> None:
     assert not left[1].exists()
     Workbench(CPU, store, "abc").chunks("attack", "victims", 2, 2, lambda part: {"w": torch.zeros(2)})
     Workbench(CPU, store, "abd").chunks("attack", "victims", 2, 2, lambda part: {"w": torch.zeros(2)})
-    store.tidy()
+    tidy(store)
     assert [p.name for p in tmp_path.glob("partial/*")] == ["abd"]
     assert json.loads((store.folder("abc") / "record.json").read_text())["files"].keys() == {"victims.csv"}

@@ -1,0 +1,34 @@
+"""What killed processes left in an output folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+
+from privsweep.store.spoilt import remove, set_aside
+from privsweep.store.store import BusyError, Store
+
+_KINDS = ("runs", "failed", "systems", "prepared", "rows", "partial")  # folders
+_SIGN = "[0-9a-f]" * 12
+_DRAFT_SECONDS = 24 * 3600
+
+
+def tidy(store: Store) -> None:
+    """Removes chunks of runs that are complete, and drafts that nobody has written to for a day.
+
+    What is no folder and stands in the place of one is set aside.
+    """
+    for kind in _KINDS:
+        if os.path.lexists(store.root / kind) and not (store.root / kind).is_dir():
+            set_aside(store.root / kind, "not a folder")
+    for folder in store.root.glob("partial/*"):
+        with suppress(BusyError, OSError), store.lock(f"run-{folder.name}", wait=None):
+            if store.complete(folder.name, files=False):
+                shutil.rmtree(folder)
+    for kind in _KINDS:
+        for draft in store.root.glob(f"{kind}/.{_SIGN}.*"):
+            with suppress(OSError):
+                if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                    remove(draft)
