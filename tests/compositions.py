@@ -17,6 +17,7 @@ from privsweep.run.compose import CONF, Composition, compose, searching
 from privsweep.run.run import check_with_data
 from privsweep.run.run_spec import RunSpec
 
+ALL = ("fl_setting=fedavg", "attack=none", "model=lenet", "defense=[]")  # named, so that no choice brings another
 SIZES = ("dataset.train_size=60", "dataset.test_size=20", "dataset.prior_size=20", "scale=smoke")
 
 
@@ -74,16 +75,21 @@ def _base() -> Composition:
 
 
 @cache
+def _defenses() -> Mapping[str, Any]:
+    with searching(None):
+        return compose([*SIZES, *ALL[:-1], f"defense=[{','.join(offered('defense'))}]"]).config["defense"]
+
+
+@cache
 def _node(group: str, name: str) -> Any:
     """The configuration of one choice, small."""
-    named = {"fl_setting": "fedavg", "attack": "none", "model": "lenet", group: name}  # all: so that nothing is brought
-    named["defense"] = f"[{name}]" if group == "defense" else "[]"
-    given = [*SIZES, *(f"{key}={choice}" for key, choice in named.items())]
+    if group == "defense":
+        return _defenses()[name]
+    given = [*SIZES, f"{group}={name}", *(word for word in ALL if not word.startswith(f"{group}="))]
     if group == "fl_setting":
         given += [a for a in TINY if a.startswith(f"{group}.")]
     with searching(None):
-        config = compose(given).config
-    node = config["defense"][name] if group == "defense" else config[group]
+        node = compose(given).config[group]
     return {**node, "width": 3} if "width" in node and group == "model" else node
 
 

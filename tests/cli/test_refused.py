@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 from collections.abc import Iterator
@@ -10,13 +11,16 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from broken_invocations import FILES, LOGGING, TYPED, VALUES
+from broken_invocations import ARRAYS, FILES, IMAGES, LOGGING, PLACES, TYPED, VALUES
 from broken_world import broken_world
-from tiny import TINY
 
 from privsweep.cli import main as cli
+from privsweep.dataset.folder import Folder
+from privsweep.dataset.prepared import Npz
 from privsweep.interface.errors import UserError
+from privsweep.interface.randomness import Rng
 from privsweep.run.logging_settings import check_logging
+from privsweep.store.store import check_writable
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +42,25 @@ def _no_hang() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+def everything(folder: Path) -> set[str]:
+    """All files and folders below."""
+    return {os.path.join(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files)}
+
+
 @pytest.mark.parametrize("typed", [*TYPED, *FILES], ids=lambda typed: typed[:60])
 def test_a_broken_invocation_is_refused_in_one_line_and_writes_nothing(
-    typed: str, world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    typed: str, world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(world)
-    before = {path: path.lstat().st_mtime_ns for path in world.rglob("*")}
+    before = everything(world)
     words = [typed] if typed.startswith(("attack={", "+defense.dp_sgd={")) else shlex.split(typed)
-    given = {word.partition("=")[0] for word in words}
-    flags = {"--cfg", "-sc", "--info"} & given
-    own = [a for a in TINY if not flags and a.partition("=")[0] not in given and "dataset=folder" not in words]
-    assert cli.main([*words, *own]) == cli.REFUSED
-    shown = capfd.readouterr()
+    assert cli.main(words) == cli.REFUSED
+    shown = capsys.readouterr()
     [line] = shown.err.splitlines()
     assert line.startswith("privsweep: ")
     assert {**TYPED, **FILES}[typed] in line
     assert shown.out == ""
-    assert {path: path.lstat().st_mtime_ns for path in world.rglob("*")} == before
+    assert everything(world) == before
 
 
 @pytest.mark.parametrize("values", VALUES, ids=len)
@@ -80,5 +86,33 @@ def test_logging_that_python_would_not_take_is_refused(section: str, value: Any)
     assert str(caught.value).startswith(f"hydra.job_logging.{section}")
 
 
-def test_the_table_has_at_least_a_hundred_rows() -> None:
-    assert len(TYPED) + len(FILES) + sum(map(len, VALUES)) >= 100
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place[:20])
+@pytest.mark.parametrize("key", ["output_dir", "hydra.run.dir"])
+def test_a_place_that_cannot_be_written_is_told_and_nothing_stays(
+    key: str, place: str, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    before = everything(world)
+    with pytest.raises(UserError, match=f"{key}=.*cannot be written"):
+        check_writable(Path(place if key == "output_dir" else "outputs"), [(key, Path(place))])
+    assert everything(world) == before
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_broken_archive_is_told_in_one_line(name: str, world: Path, plain: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as caught:
+        Npz(path=world / f"{name}.npz", **plain).load(Rng(0))
+    [line] = str(caught.value).splitlines()
+    assert ARRAYS[name] in line
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_folder_with_something_strange_is_told_in_one_line(name: str, world: Path, plain: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as caught:
+        Folder(path=world / name, test_fraction=0.2, **plain).load(Rng(0))
+    [line] = str(caught.value).splitlines()
+    assert IMAGES[name] in line
+
+
+def test_the_table_has_at_least_two_hundred_rows() -> None:
+    assert sum(map(len, (TYPED, FILES, PLACES, ARRAYS, IMAGES, LOGGING, *VALUES))) >= 200

@@ -43,7 +43,7 @@ def refused_well(lines: tuple[str, ...]) -> bool:
     return all(": " in line and "\n" not in line and any(word in line for word in REMEDY) for line in lines)
 
 
-@settings(max_examples=25, **CHEAP)  # type: ignore[arg-type]
+@settings(max_examples=20, **CHEAP)  # type: ignore[arg-type]
 @given(choice=CHOICES)
 def test_every_choice_is_ready_or_refused_with_a_remedy(digits: Data, choice: Choice) -> None:
     found = checked(choice, digits)
