@@ -42,6 +42,13 @@ FITTING = {
 }  # fmt: skip
 
 
+def small_table(folder: Path, text: str) -> tuple[str, ...]:
+    """Writes an experiment below ``folder``; what is typed there to run it."""
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    (folder / "conf" / "experiment" / "small.yaml").write_text(text)
+    return ("experiment=small", "--config-dir", "conf")
+
+
 @dataclass
 class Bench:
     """A bench without a screen or a disk."""

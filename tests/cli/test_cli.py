@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import Privsweep
 from PIL import Image
-from tiny import TINY
+from tiny import TINY, small_table
 
 TABLE = """\
 # @package _global_
@@ -39,9 +39,7 @@ def records(root: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def table(tmp_path: Path) -> tuple[str, ...]:
-    (tmp_path / "conf" / "experiment").mkdir(parents=True)
-    (tmp_path / "conf" / "experiment" / "small.yaml").write_text(TABLE)
-    return ("experiment=small", "--config-dir", "conf")
+    return small_table(tmp_path, TABLE)
 
 
 def test_a_run_writes_its_record_its_tables_and_its_pictures(

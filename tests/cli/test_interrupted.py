@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import Privsweep
 from safetensors import safe_open
+from tiny import small_table
 
 from privsweep.attack.blind import Blind
 from privsweep.attack.gradient_matching import GradientMatching
@@ -42,9 +43,7 @@ CHUNKED = ("attack=dlg", "attack.iterations=2", "fl_setting.victims=3", "attack.
 
 @pytest.fixture
 def table(tmp_path: Path) -> tuple[str, ...]:
-    (tmp_path / "conf" / "experiment").mkdir(parents=True)
-    (tmp_path / "conf" / "experiment" / "small.yaml").write_text(TABLE)
-    return ("experiment=small", "--config-dir", "conf")
+    return small_table(tmp_path, TABLE)
 
 
 def at_call(number: int, act: Callable[[], Any], cls: type, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:

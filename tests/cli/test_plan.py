@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Privsweep
+from tiny import small_table
 
 TABLE = """\
 # @package _global_
@@ -26,9 +27,7 @@ table:
 def test_it_lists_each_run_once_what_is_stored_and_what_the_rest_will_cost(
     tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "conf" / "experiment").mkdir(parents=True)
-    (tmp_path / "conf" / "experiment" / "small.yaml").write_text(TABLE)
-    table = ("experiment=small", "--config-dir", "conf")
+    table = small_table(tmp_path, TABLE)
     assert privsweep(*table, "plan=true") == 0
     shown = capsys.readouterr().out
     assert "grey-s0, too-s0: attack.guess=grey" in shown

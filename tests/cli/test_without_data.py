@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import TINY
+from tiny import TINY, small_table
 
 from privsweep.cli import report, sweep
 from privsweep.dataset import download, folder
@@ -33,15 +33,10 @@ table:
 """
 
 
-def _report(*arguments: str) -> int:
-    return report.main([*arguments])
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> list[str]:
     """The arguments that name a table of three cells."""
-    (tmp_path / "conf" / "experiment").mkdir(parents=True)
-    (tmp_path / "conf" / "experiment" / "small.yaml").write_text(SMALL)
+    small_table(tmp_path, SMALL)
     return ["--config-dir", str(tmp_path / "conf"), "attack.iterations=1"]
 
 
@@ -73,7 +68,7 @@ def test_records_are_found_without_their_data_and_nothing_is_downloaded(
     assert "3 runs, 0 to do" in capsys.readouterr().out
     assert privsweep(*run, tiny=False) == 0, "the table is complete, so nothing is fetched for it"
     capsys.readouterr()
-    assert _report("small", "data_dir=empty", *given[2:], *given[:2]) == 0
+    assert report.main(["small", "data_dir=empty", *given[2:], *given[:2]]) == 0
     assert "3 of 3 runs complete" in capsys.readouterr().out
     assert privsweep("dataset=mnist", f"data_dir={tmp_path}", "attack.iterations=1", *TINY, "fl_setting.clients=2",
                      tiny=False) == 0, "a single run that is stored"  # fmt: skip
@@ -113,7 +108,7 @@ def test_data_that_were_never_seen_are_told_in_one_line_and_not_downloaded(
     assert "2 runs, 2 to do" in shown.out
     assert re.fullmatch(r"left out: dataset=emnist: .*emnist\.npz is not there; run .*\n", shown.err)
     assert privsweep("dataset=emnist", *TINY, "plan=true", tiny=False) == 2
-    assert _report("small", "dataset=emnist", *small[2:], *small[:2]) == 2
+    assert report.main(["small", "dataset=emnist", *small[2:], *small[:2]]) == 2
     assert capsys.readouterr().err.count("\n") == 2
 
 
