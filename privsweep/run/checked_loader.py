@@ -7,12 +7,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ConfigDefault
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
@@ -34,6 +37,8 @@ class CheckedLoader(ConfigLoaderImpl):
 
     ``defaults`` is conf/config.yaml: its keys, and where results go when the command line does not say otherwise.
     """
+
+    repository: KeptFiles
 
     def __init__(self, config_search_path: ConfigSearchPath, defaults: Mapping[str, Any]):
         super().__init__(config_search_path)
@@ -78,6 +83,33 @@ class CheckedLoader(ConfigLoaderImpl):
                 cfg.hydra.overrides.task = [o.input_line for o in typed if not o.is_hydra_override()]
             settle(cfg, typed, self.output_dir if config_name else os.curdir)
             _note(cfg, brought)
+        return cfg
+
+    def _load_configuration_impl(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """As Hydra does, which sets values in what the choices made; what they made is kept."""
+        typed = parsed(overrides, self)
+        whole = partial(super()._load_configuration_impl, config_name)
+        if config_name is None or any(o.is_hydra_override() or o.is_sweep_override() for o in typed):
+            return whole(overrides, run_mode, from_shell, validate_sweep_overrides)
+        chosen = [self.repository.group_exists(o.key_or_group) and not isinstance(o.value(), dict) for o in typed]
+        choices = [str(o.input_line) for o, choice in zip(typed, chosen, strict=True) if choice]
+        values = [o for o, choice in zip(typed, chosen, strict=True) if not choice]
+        places = tuple((part.provider, part.path) for part in self.config_search_path.get_path())
+        about = (run_mode, version.getbase(), JobRuntime.instance().get("name"), os.getcwd())
+        cfg = self.repository.composition(
+            (config_name, *choices, places, about), lambda: whole(choices, run_mode, from_shell)
+        )
+        self._apply_overrides_to_config(values, cfg)
+        job, note = cfg.hydra.job, cfg.hydra.overrides
+        note.task = [*note.task[: len(note.task) - len(choices)], *overrides]  # a file may have written there, too
+        job.override_dirname = get_overrides_dirname(overrides=typed, **job.config.override_dirname)
         return cfg
 
     def _stated(self, group: str, choice: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

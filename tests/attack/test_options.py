@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -25,18 +27,25 @@ SHORT = ["fl_setting.rounds=1", "fl_setting.local_epochs=1", "fl_setting.victims
 
 
 def composed(name: str, *more: str) -> RunSpec:
+    observes = build_class(name).observes
+    given = FITTING.get(name, BLACK_BOX if observes is Predictions else ["fl_setting.labels_known=true"])
+    set_ = {o.partition("=")[0] for o in (*given, *more)}
+    short = ONE_EPOCH if {"fl_setting=collaborative_inference", "fl_setting=release"} & {*given} else SHORT
+    small = [o for o in (*TINY, *short) if o.partition("=")[0] not in set_]
     with searching(None):
-        observes = build_class(name).observes
-        given = FITTING.get(name, BLACK_BOX if observes is Predictions else ["fl_setting.labels_known=true"])
-        set_ = {o.partition("=")[0] for o in (*given, *more)}
-        short = ONE_EPOCH if {"fl_setting=collaborative_inference", "fl_setting=release"} & {*given} else SHORT
-        small = [o for o in (*TINY, *short) if o.partition("=")[0] not in set_]
         return build(compose([*small, f"attack={name}", *given, *more]))
 
 
+@cache
+def config_of(name: str) -> dict[str, Any]:
+    with searching(None):
+        made: dict[str, Any] = compose([f"attack={name}"]).config["attack"]
+    return made
+
+
 def build_class(name: str) -> Any:
-    module, _, cls = compose([f"attack={name}"]).config["attack"]["_target_"].rpartition(".")
-    return getattr(__import__(module, fromlist=[cls]), cls)
+    module, _, cls = config_of(name)["_target_"].rpartition(".")
+    return getattr(import_module(module), cls)
 
 
 def values(hint: Any) -> Iterator[str]:
@@ -55,17 +64,15 @@ def values(hint: Any) -> Iterator[str]:
 def variants() -> list[tuple[str, str]]:
     """Attack and override; presets of one class by the optimiser that they take."""
     found, met = [], set()
-    with searching(None):
-        for name in CHOICES:
-            cls = build_class(name)
-            config = compose([f"attack={name}"]).config["attack"]
-            kind = (cls, config.get("optimizer"), config.get("online"))
-            if kind in met:
-                continue
-            met.add(kind)
-            hints = get_type_hints(cls)
-            for field in dataclasses.fields(cls):
-                found += [(name, f"attack.{field.name}={value}") for value in values(hints[field.name])]
+    for name in CHOICES:
+        cls, config = build_class(name), config_of(name)
+        kind = (cls, config.get("optimizer"), config.get("online"))
+        if kind in met:
+            continue
+        met.add(kind)
+        hints = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            found += [(name, f"attack.{field.name}={value}") for value in values(hints[field.name])]
     return found
 
 
