@@ -13,7 +13,9 @@ from privsweep.store.store import Record, signature
 
 # What the seconds of a stretch grow with, by part of the configuration; null counts as one.
 _TRAINING = {"dataset": ("train_size",), "fl_setting": ("rounds", "local_epochs", "epochs", "models", "without")}
-_ATTACK = {"fl_setting": ("victims",), "attack": ("iterations", "restarts", "epochs", "shadows")}
+_PREPARING = {"attack": ("iterations", "restarts", "epochs", "shadows")}
+_ATTACK = {"fl_setting": ("victims",), **_PREPARING}
+_REACH = 30.0  # a run with more or less of this times the work tells nothing: what does not grow hides what does
 _TAKEN_OVER = 0.1  # seconds; a preparation that took less was found in the store
 _ALIKE = ("dataset", "model", "fl_setting")
 
@@ -37,7 +39,7 @@ class Estimator:
 
     Runs are alike where dataset, model, setting, attack and kind of device are the same; one with the same defences
     counts before one with others, and one that differs in the seed alone before both. Where amounts differ, such as
-    iterations and victims, seconds are taken to grow with their product.
+    iterations and victims, seconds are taken to grow with their product, up to thirtyfold.
     """
 
     def __init__(self, records: Sequence[Record]):
@@ -48,28 +50,31 @@ class Estimator:
 
     def __call__(self, spec: RunSpec) -> Estimate:
         device = spec.session.resolve_device().type
-        same = self._records.get(_alike(spec.choices, device), [])
-        attack = [record for record, _ in self._nearest(spec, same)]
-        trained = [found for alike, found in self._records.items() if _system(alike) == _system_of(spec, device)]
+        alike = self._records.get(_alike(spec.choices, device), [])
+        attack = self._nearest(spec, alike, _ATTACK)
+        trained = [found for kind, found in self._records.items() if _system(kind) == _system_of(spec, device)]
         fresh = [pair for found in trained for pair in found if not pair[0]["environment"]["trained_from_cache"]]
-        training = [record for record, _ in self._nearest(spec, fresh)]
+        training = self._nearest(spec, fresh, _TRAINING)
         rest = [_scaled(r, spec, _ATTACK, _rest(r["seconds"])) for r in attack]
-        prepared = max((_prepared(r, spec) for r in attack), default=0.0)
-        if prepared < _TAKEN_OVER:  # from runs with the same attack: how long it is when there is none
-            prepared = max((_prepared(r, spec) for r, _ in same), default=0.0)
+        prepared = _prepared(self._nearest(spec, alike, _PREPARING), spec)
+        if prepared is None:  # all took it over
+            prepared = _prepared([record for record, _ in alike if _within_reach(record, spec, _PREPARING)], spec)
         memory = [gib for r in (*attack, *training) if (gib := r["environment"].get("memory_gib"))]
         return Estimate(
             training=median(_scaled(r, spec, _TRAINING, r["seconds"]["train"]) for r in training) if training else None,
-            attack=median(rest) + prepared if rest else None,
+            attack=median(rest) + (prepared or 0.0) if rest else None,
             memory=max(memory, default=None),
         )
 
     @staticmethod
-    def _nearest(spec: RunSpec, found: Sequence[tuple[Record, str]]) -> Sequence[tuple[Record, str]]:
+    def _nearest(
+        spec: RunSpec, among: Sequence[tuple[Record, str]], amounts: Mapping[str, Sequence[str]]
+    ) -> Sequence[Record]:
         own = _but_seed(spec.config)
-        same = [pair for pair in found if pair[1] == own]
-        defended = [pair for pair in found if pair[0]["choices"]["defense"] == spec.choices["defense"]]
-        return same or defended or found
+        found = [pair for pair in among if _within_reach(pair[0], spec, amounts)]
+        same = [record for record, config in found if config == own]
+        defended = [record for record, _ in found if record["choices"]["defense"] == spec.choices["defense"]]
+        return same or defended or [record for record, _ in found]
 
 
 def _alike(choices: Mapping[str, Any], device: str) -> str:
@@ -88,8 +93,11 @@ def _rest(seconds: Mapping[str, float]) -> float:
     return seconds["total"] - seconds["train"] - seconds.get("prepare", 0.0)
 
 
-def _prepared(record: Record, spec: RunSpec) -> float:
-    return _scaled(record, spec, _ATTACK, record["seconds"].get("prepare", 0.0))
+def _prepared(records: Sequence[Record], spec: RunSpec) -> float | None:
+    """Of those that did not take theirs over from the store; None where all did."""
+    took = [(record, record["seconds"].get("prepare", 0.0)) for record in records]
+    made = [_scaled(record, spec, _PREPARING, seconds) for record, seconds in took if seconds >= _TAKEN_OVER]
+    return median(made) if made else None
 
 
 def _but_seed(config: Mapping[str, Any]) -> str:
@@ -97,7 +105,16 @@ def _but_seed(config: Mapping[str, Any]) -> str:
 
 
 def _scaled(record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]], seconds: float) -> float:
-    return seconds * _work(spec.config, amounts) / _work(record["config"], amounts)
+    return seconds * _more(record, spec, amounts)
+
+
+def _within_reach(record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]]) -> bool:
+    return 1 / _REACH <= _more(record, spec, amounts) <= _REACH
+
+
+def _more(record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]]) -> float:
+    """How many times the work of ``record`` a run is."""
+    return _work(spec.config, amounts) / _work(record["config"], amounts)
 
 
 def _work(config: Mapping[str, Any], amounts: Mapping[str, Sequence[str]]) -> float:

@@ -50,6 +50,19 @@ def test_seconds_grow_with_the_amount_of_work(spec: RunSpec) -> None:
     assert Estimator([less])(spec).attack == pytest.approx(40)
 
 
+def test_a_trial_run_says_nothing_of_a_long_one(spec: RunSpec) -> None:
+    tiny, near = record(spec, rest=2.0), record(spec, rest=10.0)
+    tiny["config"]["attack"]["iterations"], near["config"]["attack"]["iterations"] = 1, 50
+    assert Estimator([tiny])(spec).attack is None
+    assert Estimator([tiny, near])(spec).attack == pytest.approx(20)
+
+
+def test_preparing_does_not_grow_with_the_victims(spec: RunSpec) -> None:
+    fewer = record(spec, rest=30.0, seconds__prepare=20.0)
+    fewer["config"]["fl_setting"]["victims"] = spec.config["fl_setting"]["victims"] / 2
+    assert Estimator([fewer])(spec).attack == pytest.approx(2 * 10 + 20)
+
+
 def test_training_that_was_taken_over_tells_nothing_of_training(spec: RunSpec) -> None:
     found = Estimator([record(spec, cached=True)])(spec)
     assert found.training is None
