@@ -129,11 +129,8 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
     return table
 
 
-def stopped(planned: SweepPlan | None) -> None:
+def stopped(planned: SweepPlan) -> None:
     """One line on what an interrupted command leaves, and how to go on."""
-    if planned is None:
-        complain("interrupted before anything ran")
-        return
     now = planned.looked_up()
     store = Store(now.runs[0].spec.session.output_dir)
     left = [run for run in now.runs if not run.complete]
