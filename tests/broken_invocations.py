@@ -176,6 +176,19 @@ VALUES = [
         "defense.noisy_gradients.sigma=x": "input should be a valid number",
         "metrics.paper_scale=none": "input should be 'zen' or 'precode'",
     },
+    {
+        "seed=true": "is no number; write one, such as 1",
+        "threads=true": "is no number",
+        "attack.lr=true": "is no number",
+        "attack.iterations=true": "is no number",
+        "fl_setting.victims=true": "is no number",
+        "fl_setting.rounds=true": "is no number",
+        "fl_setting.released=true": "is no number",
+        "fl_setting.capture.round=true": "is no number",
+        "dataset.train_size=true": "is no number",
+        "model.width=true": "is no number",
+        "metrics.asr_threshold=true": "is no number",
+    },
     {"model.layers=[0]": "", "fl_setting.capture.step=-1": "greater than or equal to 0", "seed=null": "valid integer"},
 ]
 LOGGING = {

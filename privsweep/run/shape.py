@@ -70,3 +70,15 @@ def strange_numbers(key: str, node: Any) -> Iterator[str]:
             yield f"{path}={value}: is beyond all that can be computed here; take {MOST:,} or less"
         if isinstance(value, float) and value and not SMALLEST < abs(value) < GREATEST and math.isfinite(value):
             yield f"{path}={value}: single precision ends at {SMALLEST:.0e} and {GREATEST:.0e}; keep within"
+
+
+def counted_truths(key: str, node: Any, made: Any) -> Iterator[str]:
+    """One line for each true or false that ``made``, built from ``node``, took for a number."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from counted_truths(f"{key}.{name}" if key else name, value, getattr(made, name, None))
+    elif isinstance(node, list) and isinstance(made, list | tuple):
+        for number, (value, built) in enumerate(zip(node, made, strict=False)):
+            yield from counted_truths(f"{key}.{number}", value, built)
+    elif isinstance(node, bool) and isinstance(made, int | float) and not isinstance(made, bool):
+        yield f"{key}={shown(node)}: is no number; write one, such as {int(node)}"
