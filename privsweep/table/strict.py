@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 Name = Annotated[str, StringConstraints(pattern=r"^\w+$")]  # of a column in a run's CSV files
@@ -18,17 +25,24 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _known_keys(cls, given: Any) -> Any:
+    def _known_keys(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
         """In place of pydantic's ``extra="forbid"``, which does not say what may have been meant."""
         unknown = [key for key in given if key not in cls.model_fields] if isinstance(given, Mapping) else []
-        if unknown:
-            raise ValidationError.from_exception_data(
-                cls.__name__,
-                [{"type": cls._no_such_key(str(key)), "loc": (str(key),), "input": None} for key in unknown],
-            )
-        return given
+        if not unknown:
+            return check(given)
+        wrong: list[InitErrorDetails] = [
+            {"type": cls._no_such_key(str(key)), "loc": (str(key),), "input": None} for key in unknown
+        ]
+        try:
+            check({key: value for key, value in given.items() if key not in unknown})
+        except ValidationError as error:  # the rest is told, too
+            wrong += [
+                {"type": PydanticCustomError(e["type"], e["msg"]), "loc": e["loc"], "input": e["input"]}
+                for e in error.errors()
+            ]
+        raise ValidationError.from_exception_data(cls.__name__, wrong)
 
     @classmethod
     def _no_such_key(cls, key: str) -> PydanticCustomError:

@@ -51,7 +51,10 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str
 @pytest.mark.parametrize(
     ("figure", "message"),
     [
-        ({"kind": "pictures", "victim": 3}, r"figure\.victim: no such key; did you mean victims\?"),
+        (
+            {"kind": "pictures", "victim": 3},
+            r"figure\.victim: no such key; did you mean victims\?; .*figure\.row: Field",
+        ),
         ({"kind": "bars", "row": "time", "panels": [{"titel": "A"}]}, r"figure\.panels\.0\.titel: .* mean title\?"),
     ],
 )
