@@ -19,6 +19,7 @@ from privsweep.table.verdicts import Verdict
 MOST = 10  # columns that stand side by side in a file
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
 IN_PRINT = {True: "held", False: "not held", None: "no number"}
+CHANGED = "not only an amount: "  # before what is not as at the paper's scale
 LEGEND = (
     "Ours: mean ± sample standard deviation (number of seeds), or median [lowest, highest] (number of "
     "seeds). N/A (k of n): k of n seeds reached it. A cell with missing runs has no mean. "
@@ -128,7 +129,8 @@ def _label(row: RowOrColumn) -> str:
 def _warning(filled: FilledTable) -> str | None:
     if filled.scale == "paper":
         return None
-    return f"scale={printable(filled.scale)}: amounts of work reduced; these are not the paper's conditions"
+    more = " (and what is named below)" if filled.changes else ""
+    return f"scale={printable(filled.scale)}: amounts of work reduced{more}; these are not the paper's conditions"
 
 
 def _verdict(verdict: Verdict) -> VerdictText:
@@ -152,6 +154,8 @@ def _conditions(filled: FilledTable) -> list[tuple[str, str]]:
         ("scale", filled.scale),
         ("seeds", ", ".join(map(str, filled.table.seeds))),
         ("runs", f"{filled.complete} of {filled.jobs} complete"),
+        *filled.amounts,
+        *((f"{CHANGED}{name}", value) for name, value in filled.changes),
         *filled.environment.items(),
     ]
 
