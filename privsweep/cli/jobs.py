@@ -147,6 +147,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     if inside(folder, str(session.output_dir)):
         folder = os.path.relpath(folder, session.output_dir)
     jobs = planned.missing if planned.table else planned.runs
+    known = [] if planned.search else planned.runs  # of a search the trials are noted as they come
     numbers = {run.name: number for number, run in enumerate(jobs) if run.missing}
     path = sweeps.place(session.output_dir, sweep_dir)
     found = [
@@ -154,7 +155,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
             name=run.name if planned.table else " ".join(run.overrides), signature=run.spec.signature,
             number=numbers.get(run.name), before=sweeps.stamps(session.output_dir, run.spec.signature),
         )
-        for run in planned.runs
+        for run in known
     ]  # fmt: skip
     sweep = sweeps.Sweep(
         table=planned.name, scale=session.scale, overrides=planned.said, cells=found, folder=folder,
