@@ -20,6 +20,7 @@ from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
+from privsweep.cli.cells import words_of
 from privsweep.cli.failure import Failure
 from privsweep.cli.go_on import go_on
 from privsweep.cli.states import Observer
@@ -96,7 +97,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
-            hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
+            hydra.multirun("config", partial(job, cells, planned.swept), planned.for_hydra(cells))
         except UserError:
             noted.unlink(missing_ok=True)
             raise
@@ -111,11 +112,11 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     return []
 
 
-def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
+def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfig) -> Failure | None:
     """One job of Hydra's, in this process or on a node of a cluster; how it failed, or None.
 
-    ``cells`` are the overrides of a table's cells by name. Failures are told, logged and filed, not raised; but for the
-    end of a job's time, which its launcher must see.
+    ``cells`` are the overrides of a table's cells by name, ``swept`` the keys that a sweep varies. Failures are told,
+    logged and filed, not raised; but for the end of a job's time, which its launcher must see.
     """
     own = HydraConfig.get()
     noted = sweeps.place(Path(cfg.output_dir), own.sweep.dir)
@@ -134,7 +135,7 @@ def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
         log.exception("the run failed")
         reason = terminal.no_room(Path(cfg.output_dir), error) or f"{type(error).__name__}: {error}"
         failure = Failure(reason, traceback.format_exc())
-    terminal.failed(name if cells else " ".join(overrides), failure.reason, Path(own.runtime.output_dir, LOG))
+    terminal.failed(name if cells else words_of(overrides, swept), failure.reason, Path(own.runtime.output_dir, LOG))
     if cfg.fail_fast:
         sweeps.stop(noted)
     return failure
@@ -152,7 +153,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     path = sweeps.place(session.output_dir, sweep_dir)
     found = [
         sweeps.Cell(
-            name=run.name if planned.table else " ".join(run.overrides), signature=run.spec.signature,
+            name=run.name if planned.table else words_of(run.overrides, planned.swept), signature=run.spec.signature,
             number=numbers.get(run.name), before=sweeps.stamps(session.output_dir, run.spec.signature),
         )
         for run in known

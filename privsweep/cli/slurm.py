@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import submitit
+import torch
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
@@ -95,17 +96,20 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
             cluster="slurm", folder=self.params["submitit_folder"],
             slurm_max_num_timeout=self.params["max_num_timeout"],
         )  # fmt: skip
+        if cpus := given.get("cpus_per_task"):  # which srun no longer takes over from sbatch, since 22.05
+            given["srun_args"] = [f"--cpus-per-task={cpus}"]
         executor.update_parameters(**{k if k in general else f"slurm_{k}": v for k, v in given.items()})
         return executor
 
     def __call__(self, part: Part, singleton_state: dict[type, Singleton]) -> list[Any]:
         """One job, on its node. Raises RuntimeError where a run failed, so that SLURM says FAILED."""
         with time_limit():
+            threads = max(1, (self.params.get("cpus_per_task") or 1) // self.cells_per_job)
             if len(part) == 1:
+                torch.set_num_threads(threads)  # without confinement PyTorch would take the whole node
                 results = [self.one(*part[0], singleton_state)]
             else:
-                cpus = self.params.get("cpus_per_task") or len(part)
-                results = side_by_side(self.one, [(*run, singleton_state) for run in part], max(1, cpus // len(part)))
+                results = side_by_side(self.one, [(*run, singleton_state) for run in part], threads)
         failures = [r for r in results if isinstance(r, Failure)]
         for failure in failures:
             print(failure.trace or failure.reason, file=sys.stderr, flush=True)
@@ -125,7 +129,7 @@ def said(output_dir: Path, noted: Path, jobs: Sequence[str], hints_too: bool) ->
     count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
     terminal.out.print(f"submitted to SLURM: {count}, {', '.join(arrays)}", soft_wrap=True)
     sweep = sweeps.read(noted)
-    for line in hints(sweep, output_dir) if sweep and hints_too else []:
+    for line in hints(sweep, output_dir, jobs) if sweep and hints_too else []:
         terminal.out.print(escape(printable(line)), soft_wrap=True)
 
 

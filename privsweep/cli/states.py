@@ -81,7 +81,8 @@ class Observer:
             again = ", goes on where it was cut off" if beat or self._partial(cell) else ""
             return CellState(cell, "queued", f"job {job}: {state.lower()} ({reason}){again}")
         if state:
-            return CellState(cell, "running", f"job {job}: {state.lower()}", self._log(cell, sweep))
+            now = "starting" if state == "RUNNING" and not beat else state.lower()
+            return CellState(cell, "running", f"job {job}: {now}", self._log(cell, sweep))
         return CellState(cell, "stopped", log=self._log(cell, sweep))
 
     def _explained(self, found: CellState, sweep: Sweep, ends: Mapping[str, str]) -> CellState:

@@ -125,8 +125,9 @@ def composed(table: str, overrides: Sequence[str], config_dir: str | None) -> Sw
 def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bool, console: Console) -> None:
     numbers = ", ".join(f"{n} {state}" for state, n in count(states).items())
     name = " ".join([sweep.table or "sweep", *sweep.overrides])
+    kind = "cells" if sweep.table else "runs"
     begun = f" (started {_when(sweep.started)}, {sweep.launcher})" if sweep.started else ""
-    console.print(Text(printable(f"{name}: {len(states)} cells: {numbers}{begun}"), "bold"))
+    console.print(Text(printable(f"{name}: {len(states)} {kind}: {numbers}{begun}"), "bold"))
     for state in ORDER:
         own = [s for s in states if s.state == state]
         for s in own if whole else own[:_SHOWN]:
@@ -136,7 +137,8 @@ def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bo
                 console.print(Text(f"{'':11}log: {printable(str(s.log))}"))
         if not whole and len(own) > _SHOWN:
             console.print(f"  {state:8} ... and {len(own) - _SHOWN} more; --all lists them")
-    for line in hints(sweep, output_dir)[1:]:
+    live = [s.cell.job for s in states if s.cell.job and s.state in ("running", "queued")]
+    for line in hints(sweep, output_dir, live)[1:]:
         console.print(Text(printable(line), "dim"))
 
 

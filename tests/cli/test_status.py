@@ -22,7 +22,7 @@ EXPECTED = {
     "done": ("done", ""), "failed": ("failed", "RuntimeError: no \x1b[31m memory"),
     "running": ("running", "attacking 2/8, for "), "pending": ("queued", "job 8_3: pending (Priority)"),
     "requeued": ("queued", "job 8_4: pending (BeginTime), goes on where it was cut off"),
-    "starting": ("running", "job 8_5: running"), "left": ("queued", "waits for its turn"),
+    "starting": ("running", "job 8_5: starting"), "left": ("queued", "waits for its turn"),
     "cancelled": ("stopped", "job 8_6 ended: cancelled; slurmstepd: error: x"), "stored": ("done", ""),
     "lost": ("stopped", "its process on nowhere is gone"), "deleted": ("not run", "its record is gone"),
 }  # fmt: skip
