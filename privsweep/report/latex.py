@@ -47,7 +47,7 @@ def latex(filled: FilledTable) -> str:
 
 def _findings(text: TableText) -> list[str]:
     return [
-        rf"\textbf{{{verdict.word}}} (in print: {verdict.in_print}): {escape(verdict.claim)}"
+        rf"\textbf{{{verdict.word}}} ({verdict.about}): {escape(verdict.claim)}"
         + (f" ({escape(verdict.note)})" if verdict.note else "")
         for verdict in text.verdicts
     ]

@@ -53,7 +53,7 @@ def escape(text: str) -> str:
 def _verdict(verdict: VerdictText) -> list[str]:
     lines = [
         f"- {_MARKS[verdict.holds]} **{verdict.word}** {verdict.id}: {escape(verdict.claim)}",
-        f"  (in print: {verdict.in_print}) {_code(verdict.check)}",
+        f"  ({verdict.about}) {_code(verdict.check)}",
     ]
     return [*lines, f"  {escape(verdict.note)}"] if verdict.note else lines
 

@@ -96,9 +96,7 @@ class _Drawn:
 
 
 def _findings(shown: TableText) -> list[str]:
-    return [
-        f"{v.word}: {v.claim} (in print: {v.in_print})" + (f" ({v.note})" if v.note else "") for v in shown.verdicts
-    ]
+    return [f"{v.word}: {v.claim} ({v.about})" + (f" ({v.note})" if v.note else "") for v in shown.verdicts]
 
 
 def _source(shown: TableText) -> str:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from privsweep.interface.printable import printable
-from privsweep.table.fill import FilledTable, Verdict
+from privsweep.table.fill import FilledTable
 from privsweep.table.significance import RULE
 from privsweep.table.spec import RowOrColumn
+from privsweep.table.verdicts import RULE as CLAIMS
+from privsweep.table.verdicts import Verdict
 
 MOST = 10  # columns that stand side by side in a file
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
@@ -50,9 +52,15 @@ class VerdictText:
     holds: bool | None
     word: str  # one of VERDICTS
     claim: str
+    margin: str  # by how much; empty where there is nothing to say
     in_print: str  # one of IN_PRINT
     check: str
     note: str  # empty where there is none
+
+    @property
+    def about(self) -> str:
+        """By how much, and what the printed numbers say."""
+        return "; ".join(part for part in (self.margin, f"in print: {self.in_print}") if part)
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,7 @@ def _verdict(verdict: Verdict) -> VerdictText:
         holds=verdict.holds,
         word=VERDICTS[verdict.holds],
         claim=printable(finding.claim),
+        margin=verdict.margin_text,
         in_print=IN_PRINT[verdict.in_print],
         check=printable(finding.check),
         note=printable(finding.note or ""),
@@ -149,5 +158,6 @@ def _conditions(filled: FilledTable) -> list[tuple[str, str]]:
 
 def _notes(filled: FilledTable) -> list[str]:
     both = [*filled.table.rows.values(), *filled.table.columns.values()]
-    rule = [RULE] if any(row.weakened for row in filled.table.rows.values()) else []
-    return [*rule, *filled.table.notes, *(f"{one.label}: {one.note}" for one in both if one.note)]
+    rules = [CLAIMS] if filled.table.findings else []
+    rules += [RULE] if any(row.weakened for row in filled.table.rows.values()) else []
+    return [*rules, *filled.table.notes, *(f"{one.label}: {one.note}" for one in both if one.note)]

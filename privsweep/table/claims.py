@@ -4,7 +4,8 @@
 
 ``v(row, column)`` is a cell, ``r(row)`` a row's list over the columns that the paper prints. A cell is a number,
 None (N/A: known never to have been reached) or unknown (runs are missing). Logic is three-valued: a claim
-that one missing cell cannot change is decided, everything else stays undecided.
+that one missing cell cannot change is decided, everything else stays undecided. Numbers may be uncertain: then so is
+a comparison of two that differ by less than their noise.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import ast
 import operator
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from privsweep.interface.errors import UserError
 from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.three_valued import FUNCTIONS, RefusedError, equal, every, listed, negated, numeric, some, truth
+from privsweep.table.uncertain import Uncertain, ordered
 
 LENGTH, STEPS = 2000, 20_000  # characters in a check; nodes visited, with comprehensions unrolled
 ID_LENGTH = 100  # characters in an id put together from parts
@@ -25,7 +28,7 @@ ID_LENGTH = 100  # characters in an id put together from parts
 _ORDER: dict[type, Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
-_ARITHMETIC: dict[type, Callable[[Any, Any], float]] = {
+_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
 
@@ -33,7 +36,7 @@ _ARITHMETIC: dict[type, Callable[[Any, Any], float]] = {
 def holds(
     name: str,
     check: str,
-    cell: Callable[[str, str], Number],
+    cell: Callable[[str, str], Number | Uncertain],
     rows: Sequence[str],
     columns: Sequence[str],
     series: Sequence[str],
@@ -62,7 +65,11 @@ class _Evaluator:
     """Walks the tree and refuses whatever it does not know. Skips nothing, so that every error shows at once."""
 
     def __init__(
-        self, cell: Callable[[str, str], Number], rows: Sequence[str], columns: Sequence[str], series: Sequence[str]
+        self,
+        cell: Callable[[str, str], Number | Uncertain],
+        rows: Sequence[str],
+        columns: Sequence[str],
+        series: Sequence[str],
     ):
         self.cell, self.rows, self.columns, self.series = cell, rows, columns, series
         self.variables: dict[str, Any] = {}
@@ -121,7 +128,7 @@ class _Evaluator:
             return negated(equal(a, b))
         if type(op) not in _ORDER:
             raise RefusedError(f"the comparison '{type(op).__name__}' is not allowed; use < <= > >= == !=")
-        return numeric(_ORDER[type(op)], a, b)
+        return numeric(partial(ordered, _ORDER[type(op)]), a, b)
 
     def call(self, name: str, arguments: list[Any]) -> Any:
         if name == "v" and len(arguments) == 2:
@@ -138,7 +145,7 @@ class _Evaluator:
         except TypeError:
             raise RefusedError(f"'{name}' does not take these {len(arguments)} arguments") from None
 
-    def look_up(self, row: Any, column: Any) -> Number:
+    def look_up(self, row: Any, column: Any) -> Number | Uncertain:
         if row not in self.rows:
             raise RefusedError(f"no row {row!r}; there are {', '.join(self.rows)}")
         if column not in self.columns:

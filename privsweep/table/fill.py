@@ -12,7 +12,10 @@ from typing import Any
 from privsweep.table.cells import Cell, cell_of_verdict, cell_over_seeds
 from privsweep.table.learning_curve import curve_number
 from privsweep.table.number_format import UNKNOWN, Number, in_printed_unit
-from privsweep.table.spec import Finding, Table
+from privsweep.table.spec import Table
+from privsweep.table.spread import Spread
+from privsweep.table.uncertain import Place
+from privsweep.table.verdicts import Verdict, judged
 
 Record = Mapping[str, Any]
 # Keys that say where and how to compute: they change no number.
@@ -21,13 +24,6 @@ _WITHOUT_EFFECT = frozenset(
 )
 _SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})
-
-
-@dataclass(frozen=True)
-class Verdict:
-    finding: Finding
-    holds: bool | None  # None: undecided
-    in_print: bool | None
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,8 @@ def fill_table(
             else:
                 number = None if value is None else in_printed_unit(value, source.format)
                 numbers_of.setdefault((row, column), {})[seed] = number
-    numbers_of = {cell: _less(table, *cell, numbers_of) for cell in numbers_of}
+    read = numbers_of
+    numbers_of = {cell: _less(read, cell, table.less(*cell)) for cell in read}
     cells = {
         (r, c): cell_over_seeds(table, r, c, numbers_of.get((r, c), {}), failed.get((r, c), set()))
         for r, row in table.rows.items()
@@ -112,13 +109,15 @@ def fill_table(
         if row.weakened
     }
     numbers = {key: cell.value for key, cell in cells.items()}
+    behind = {cell: record for job in jobs if (record := records.get(job.id)) for cell in job.cells if cell in folders}
+    spread = Spread(table, read, behind, folders)
     present = [r for job in jobs if (r := records.get(job.id)) is not None and r["status"] == "complete"]
     return FilledTable(
         table=table,
         scale=scale,
         overrides=tuple(o for o in overrides if _matters(o)),
         cells=cells,
-        verdicts=tuple(Verdict(f, table.holds(f, numbers), table.in_print(f)) for f in table.findings),
+        verdicts=tuple(judged(table, finding, numbers, spread.error) for finding in table.findings),
         problems=tuple(dict.fromkeys(problems)),
         environment=_environment(present),
         complete=len(present),
@@ -128,13 +127,13 @@ def fill_table(
 
 
 def _less(
-    table: Table, row: str, column: str, read: Mapping[tuple[str, str], Mapping[int, float | None]]
+    read: Mapping[Place, Mapping[int, float | None]], cell: Place, other: Place | None
 ) -> dict[int, float | None]:
-    """A cell's numbers less those of the cell that its row or column names, for the seeds that have both."""
-    own, other = dict(read[row, column]), table.source(row, column).minus
+    """A cell's numbers less those of another, for the seeds that have both."""
+    own = dict(read[cell])
     if other is None:
         return own
-    base = read.get((row, other) if table.rows[row].readings else (other, column), {})
+    base = read.get(other, {})
     return {
         seed: None if value is None or base[seed] is None else value - base[seed]  # type: ignore[operator]
         for seed, value in own.items()

@@ -17,6 +17,7 @@ from privsweep.table.learning_curve import CurveNumber
 from privsweep.table.number_format import FORMAT, UNKNOWN, Number, parse
 from privsweep.table.significance import Weakened
 from privsweep.table.strict import Id, Strict
+from privsweep.table.uncertain import Noise, Place, Uncertain
 
 FindingId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]+$")]
 Override = Annotated[str, StringConstraints(pattern=r"^[^=\s][^=\n]*=[^\n]*$")]
@@ -54,12 +55,16 @@ class RowOrColumn(Strict):
 
 
 class Finding(Strict):
-    """A claim of the paper, and whether it holds over the printed numbers (null: none are printed)."""
+    """A claim of the paper, and whether it holds over the printed numbers (null: none are printed).
+
+    ``presupposes``: what must hold for the claim to say anything, such as that the attack works where nothing defends.
+    """
 
     id: FindingId
     claim: str
     check: str
     holds_in_print: bool | None
+    presupposes: str | None = None
     note: str | None = None
 
 
@@ -159,6 +164,13 @@ class Table(Strict):
         """Whichever of row and column says what a cell shows."""
         return self.rows[row] if self.rows[row].readings else self.columns[column]
 
+    def less(self, row: str, column: str) -> Place | None:
+        """The cell that is taken off what a cell reads; None where nothing is."""
+        other = self.source(row, column).minus
+        if other is None:
+            return None
+        return (row, other) if self.rows[row].readings else (other, column)
+
     def answer(self, row: str, column: str) -> str | None:
         """Which of an attack's answers a cell shows; None: that which it stands by."""
         return self.rows[row].answer or self.columns[column].answer
@@ -175,15 +187,26 @@ class Table(Strict):
             own = [o for o in own if not _ATTACK.match(o)]
         return [*own, *across, *self.cells.get(row, {}).get(column, [])]
 
-    def holds(self, finding: Finding, cells: Mapping[tuple[str, str], Number]) -> bool | None:
-        """A claim over given cells (row, column) in the printed unit; None while undecided."""
+    def holds(self, name: str, check: str, cells: Mapping[Place, Number], noise: Noise | None = None) -> bool | None:
+        """A claim over given cells (row, column) in the printed unit; None while undecided.
+
+        ``noise``: how uncertain the cells are; None: they count as exact.
+        """
+
+        def cell(row: str, column: str) -> Number | Uncertain:
+            value = cells.get((row, column), UNKNOWN)
+            if noise is None or not isinstance(value, float):
+                return value
+            return Uncertain(value, {(row, column): 1.0}, noise)
+
         columns = [*self.columns]
         series = [c for c in columns if any(c in cells for cells in self.printed.values())] or columns
-        return holds(finding.id, finding.check, lambda r, c: cells.get((r, c), UNKNOWN), [*self.rows], columns, series)
+        return holds(name, check, cell, [*self.rows], columns, series)
 
     def in_print(self, finding: Finding) -> bool | None:
         """A claim over the printed numbers."""
-        return self.holds(finding, {(r, c): parse(t) for r, cells in self.printed.items() for c, t in cells.items()})
+        cells = {(r, c): parse(text) for r, texts in self.printed.items() for c, text in texts.items()}
+        return self.holds(finding.id, finding.check, cells)
 
     def chosen(self, only: Sequence[str] | None) -> set[str]:
         """The columns to run. Raises UserError where ``only`` names one that does not exist."""

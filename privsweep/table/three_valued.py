@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from privsweep.table.number_format import UNKNOWN
+from privsweep.table.uncertain import ordered
 
 
 class RefusedError(Exception):
@@ -64,7 +66,7 @@ def equal(a: Any, b: Any) -> Any:
         return every([equal(x, y) for x, y in zip(a, b, strict=True)]) if len(a) == len(b) else False
     if isinstance(a, str) and isinstance(b, str):
         return a == b
-    return numeric(operator.eq, a, b)
+    return numeric(partial(ordered, operator.eq), a, b)
 
 
 def listed(values: Any) -> list[Any]:
@@ -79,7 +81,7 @@ def _fold(function: Callable[..., Any]) -> Callable[..., Any]:
         flat = values[0] if len(values) == 1 and isinstance(values[0], list) else values
         if not flat:
             raise RefusedError("takes the extreme of nothing")
-        return numeric(lambda *n: function(n), *flat)
+        return numeric(lambda *n: function(n, key=float), *flat)
 
     return fold
 
@@ -87,7 +89,7 @@ def _fold(function: Callable[..., Any]) -> Callable[..., Any]:
 def _monotone(order: Callable[[Any, Any], bool]) -> Callable[[Any], Any]:
     def monotone(values: Any) -> Any:
         pairs = zip(listed(values), values[1:], strict=False)
-        return every([numeric(order, a, b) for a, b in pairs])
+        return every([numeric(partial(ordered, order), a, b) for a, b in pairs])
 
     return monotone
 
@@ -96,10 +98,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "none": lambda x: x is None,
     "inc": _monotone(operator.lt),  # strictly
     "dec": _monotone(operator.gt),
-    "approx": lambda a, b, tolerance: numeric(lambda x, y, t: abs(x - y) <= t, a, b, tolerance),
+    "approx": lambda a, b, tolerance: numeric(lambda x, y, t: ordered(operator.le, abs(x - y), t), a, b, tolerance),
     "min": _fold(min),
     "max": _fold(max),
-    "sum": lambda values: numeric(lambda *n: float(sum(n)), *listed(values)),
+    "sum": lambda values: numeric(lambda *n: sum(n, 0.0), *listed(values)),
     "all": lambda values: every(listed(values)),
     "any": lambda values: some(listed(values)),
     "abs": lambda x: numeric(abs, x),

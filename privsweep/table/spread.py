@@ -1,0 +1,130 @@
+"""The standard error of what a table's cells say: over seeds, and with one seed over what that run measured."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from privsweep.table.spec import Table
+from privsweep.table.uncertain import Place
+
+MEDIAN = math.sqrt(math.pi / 2)  # a median's standard error, in that of the mean (normally distributed)
+_INTERVAL = 2 * norm.ppf(0.975)  # standard errors between the ends of a 95% interval
+_EXACT = ("sizes", "privacy")  # parts of a record that are counted or computed, not measured
+_SHARES = {"test_accuracy": "test", "start_test_accuracy": "test", "train_accuracy": "train"}
+
+
+class Spread:
+    """Standard errors of sums of cells.
+
+    ``values``: of every cell, seed -> number in the printed unit, before anything is taken off (``minus``);
+    ``records`` and ``folders``: of row, column and seed, what the store has.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        values: Mapping[Place, Mapping[int, float | None]],
+        records: Mapping[tuple[str, str, int], Mapping[str, Any]],
+        folders: Mapping[tuple[str, str, int], Path],
+    ):
+        self.table, self.values, self.records, self.folders = table, values, records, folders
+        self.victims = cache(self._victims)
+
+    def error(self, slopes: Mapping[Place, float]) -> float | None:
+        """Of the sum of ``slopes`` times cells, differences taken seed by seed, or victim by victim; None: not known.
+
+        Cells that compare two others (``weakened``) are decided already and count as exact.
+        """
+        own: dict[Place, float] = {}
+        for (row, column), slope in slopes.items():
+            if self.table.rows[row].weakened:
+                continue
+            own[row, column] = own.get((row, column), 0.0) + slope
+            if other := self.table.less(row, column):
+                own[other] = own.get(other, 0.0) - slope
+        if not any(own.values()):
+            return 0.0
+        return self._over_seeds(own) if len(self.table.seeds) > 1 else self._of_one_seed(own)
+
+    def _over_seeds(self, slopes: Mapping[Place, float]) -> float | None:
+        sums = []
+        for seed in self.table.seeds:
+            numbers = [(slope, self.values.get(place, {}).get(seed)) for place, slope in slopes.items()]
+            if any(number is None for _, number in numbers):
+                return None
+            sums.append(sum(slope * number for slope, number in numbers if number is not None))
+        median = any(self.table.source(*place).aggregate == "median" for place in slopes)
+        return (MEDIAN if median else 1.0) * statistics.stdev(sums) / math.sqrt(len(sums))
+
+    def _of_one_seed(self, slopes: Mapping[Place, float]) -> float | None:
+        """Cells that attack the same victims are compared victim by victim, the others as independent."""
+        variance, paired = 0.0, dict[tuple[Any, ...], np.ndarray]()
+        for place, slope in slopes.items():
+            found = self.victims(place)
+            if found is None:
+                return None
+            victims, error = found
+            if isinstance(error, float):
+                variance += (slope * error) ** 2
+            else:
+                paired[victims] = paired.get(victims, np.zeros(len(error))) + slope * error
+        for sums in paired.values():
+            variance += float(sums.var(ddof=1)) / len(sums)
+        return math.sqrt(variance)
+
+    def _victims(self, place: Place) -> tuple[tuple[Any, ...], np.ndarray | float] | None:
+        """Who was attacked and each one's number, or nobody and a standard error; None: not known."""
+        row, column = place
+        record = self.records.get((row, column, self.table.seeds[0]))
+        source, name = self.table.source(row, column), self.table.metric(row, column)
+        if record is None or source.learning is not None:
+            return None
+        unit = 100.0 if (source.format or "").endswith("%") else 1.0
+        part, _, rest = name.rpartition(".")
+        value = self.values.get(place, {}).get(self.table.seeds[0])
+        if part.partition(".")[0] in _EXACT:
+            return (), 0.0
+        of = record.get("sizes", {}).get(_SHARES.get(rest)) if part == "utility" else None
+        if of and value is not None:
+            return (), unit * math.sqrt(max(0.0, value / unit * (1 - value / unit)) / of)
+        if part:
+            return None
+        metrics = record["metrics"]
+        if f"{name}_low" in metrics:
+            return (), unit * float(metrics[f"{name}_high"] - metrics[f"{name}_low"]) / _INTERVAL
+        each = _column(self.folders[row, column, self.table.seeds[0]], name)
+        if each is None:
+            whole = value is not None and value.is_integer()
+            return ((), 0.0) if whole else None  # a count, such as bytes; else something that was measured once
+        who, numbers = each
+        if len(numbers) < 2 or (np.ptp(numbers) == 0 and not float(numbers[0]).is_integer()):
+            return None  # a number that all victims share was measured once
+        if name.endswith("_median"):
+            return (), unit * MEDIAN * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+        return who, unit * numbers
+
+
+@cache
+def _frame(path: Path, changed: int) -> pd.DataFrame:
+    return pd.read_csv(path)
+
+
+def _column(folder: Path, name: str) -> tuple[tuple[Any, ...], np.ndarray] | None:
+    """Victims' indices and their numbers; None where a run has none of that name."""
+    path = folder / "victims.csv"
+    if not path.is_file():
+        return None
+    frame = _frame(path, path.stat().st_mtime_ns)
+    name = name.removesuffix("_median")
+    if name not in frame or "index" not in frame or frame[name].isna().any():
+        return None
+    return tuple(frame["index"]), frame[name].to_numpy(dtype=float)

@@ -1,0 +1,69 @@
+"""What becomes of a claim: held, not held, or undecided while what it compares differs by no more than noise."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from privsweep.table.number_format import Number
+from privsweep.table.significance import MOST_BY_CHANCE
+from privsweep.table.spec import Finding, Table
+from privsweep.table.uncertain import Error, Noise, Place
+
+RULE = (
+    "A claim is decided where what it compares differs by more than twice the standard error: over the seeds; with one "
+    "seed over victims, candidates or test examples, and a number that one run measures once decides nothing"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    finding: Finding
+    holds: bool | None  # None: undecided
+    in_print: bool | None
+    leaning: bool | None  # of the numbers as they are; None where some are missing or N/A
+    margin: float | None  # standard errors by which it leans; infinite where nothing that decides it varies
+    unmet: bool = False  # what it presupposes does not hold
+
+    @property
+    def margin_text(self) -> str:
+        """Empty where there is nothing to say."""
+        if self.unmet:
+            return "what it presupposes is not shown"
+        if self.margin is None:
+            return ""
+        if self.holds is not None:
+            return "no spread" if math.isinf(self.margin) else f"by {self.margin:.1f} standard errors"
+        way = "holds" if self.leaning else "fails"
+        return f"{way} by {self.margin:.1f} standard errors only" if self.margin else f"{way}, with an unknown error"
+
+
+def judged(table: Table, finding: Finding, cells: Mapping[Place, Number], error: Error) -> Verdict:
+    """A claim over cells (row, column) in the printed unit."""
+    in_print = table.in_print(finding)
+    leaning, margin = _margin(table, finding.check, finding.id, cells, error)
+    if leaning is not None and finding.presupposes is not None:
+        given, by = _margin(table, finding.presupposes, finding.id, cells, error)
+        if not given or not _enough(by):
+            return Verdict(finding, None, in_print, leaning, margin, unmet=True)
+    return Verdict(finding, leaning if _enough(margin) else None, in_print, leaning, margin)
+
+
+def _enough(margin: float | None) -> bool:
+    return margin is not None and margin > MOST_BY_CHANCE
+
+
+def _margin(
+    table: Table, check: str, name: str, cells: Mapping[Place, Number], error: Error
+) -> tuple[bool | None, float | None]:
+    """What the numbers say as they are, and how many standard errors may be taken for noise until they do not."""
+    raw = Noise(error, -1.0)
+    leaning = table.holds(name, check, cells, raw)
+    if leaning is None:
+        return None, None
+    steps = sorted({*raw.met, math.inf})
+    # The more is taken for noise, the less is decided.
+    first = bisect_left(steps, True, key=lambda step: table.holds(name, check, cells, Noise(error, step)) is None)
+    return leaning, steps[first] if first < len(steps) else math.inf

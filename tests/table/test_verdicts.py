@@ -1,0 +1,132 @@
+"""A claim is decided where what it compares differs by more than noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from privsweep.table.fill import FilledTable, fill_table
+from privsweep.table.spec import Table
+from privsweep.table.verdicts import Verdict
+
+ROWS = {
+    "ssim": {"label": "SSIM", "metric": "ssim"},
+    "asr": {"label": "ASR", "metric": "asr", "format": ".1%"},
+    "half": {"label": "median", "metric": "ssim_median"},
+    "auc": {"label": "AUC", "metric": "auc"},
+    "once": {"label": "once", "metric": "shadow_accuracy"},
+    "bytes": {"label": "bytes", "metric": "bytes_up"},
+    "accuracy": {"label": "accuracy", "metric": "utility.test_accuracy", "format": ".1%"},
+    "time": {"label": "time", "metric": "seconds.attack"},
+    "change": {"label": "change", "metric": "ssim", "minus": "b"},
+}
+
+
+def judged(
+    check: str,
+    values: Mapping[str, Sequence[Sequence[float]]],
+    folder: Path,
+    accuracy: Mapping[str, float] | None = None,
+    **finding: Any,
+) -> Verdict:
+    """``values``: column -> seed -> victim -> SSIM; an image counts as recovered above 0.5."""
+    claim = {"id": "f1", "claim": "it is so", "check": check, "holds_in_print": None, **finding}
+    table = Table.from_config({
+        "title": "t", "place": "p", "rows": ROWS, "seeds": [*range(len(next(iter(values.values()))))],
+        "columns": {c: {"label": c, "overrides": [f"model={c}"]} for c in values}, "findings": [claim],
+    })  # fmt: skip
+    records = {}
+    for column, seeds in values.items():
+        for seed, each in enumerate(seeds):
+            sign = f"{column}{seed}"
+            frame = pd.DataFrame({"victim": range(len(each)), "index": range(len(each)), "ssim": each})
+            frame["asr"], frame["shadow_accuracy"] = (frame["ssim"] > 0.5).astype(float), 0.75
+            (folder / sign).mkdir(exist_ok=True)
+            frame.to_csv(folder / sign / "victims.csv", index=False)
+            metrics = {name: frame[name].mean() for name in ("ssim", "asr", "shadow_accuracy")}
+            metrics |= {"ssim_median": frame["ssim"].median(), "bytes_up": 800.0 + len(column)}
+            metrics |= {"auc": 0.6, "auc_low": 0.6 - 1.96 * 0.03, "auc_high": 0.6 + 1.96 * 0.03}
+            records[f"{column}-s{seed}"] = {
+                "signature": sign, "status": "complete", "metrics": metrics, "sizes": {"test": 400},
+                "utility": {"test_accuracy": (accuracy or {}).get(column, 0.5)}, "seconds": {"attack": 1.0},
+            }  # fmt: skip
+    filled: FilledTable = fill_table(table, records, "quick", folder=lambda sign: folder / sign)
+    return filled.verdicts[0]
+
+
+FAR = {"a": [[0.7], [0.8], [0.9]], "b": [[0.1], [0.2], [0.3]]}  # means 0.8 and 0.2, the same draws in both
+NEAR = {"a": [[0.7], [0.3], [0.8]], "b": [[0.5], [0.4], [0.7]]}
+
+
+def test_over_seeds_a_difference_counts_beyond_twice_its_standard_error(tmp_path: Path) -> None:
+    far = judged("v('ssim', 'a') > v('ssim', 'b')", FAR, tmp_path)
+    assert (far.holds, far.leaning, far.margin) == (True, True, math.inf)  # seed by seed they differ by the same
+    near = judged("v('ssim', 'a') > v('ssim', 'b')", NEAR, tmp_path)
+    assert (near.holds, near.leaning) == (None, True)
+    assert near.margin == pytest.approx((0.2 / 3) / (math.sqrt(0.07 / 3) / math.sqrt(3)))  # of 0.2, -0.1, 0.1
+    assert near.margin_text == "holds by 0.8 standard errors only"
+    assert judged("v('ssim', 'a') < 0.6", FAR, tmp_path).holds is False
+    assert judged("v('ssim', 'a') > 0.75", FAR, tmp_path).holds is None
+
+
+@pytest.mark.parametrize(
+    ("check", "holds"),
+    [
+        ("v('ssim', 'a') - v('ssim', 'b') > 0.5 and v('ssim', 'b') < 0.45", True),
+        ("all(v('ssim', c) > 0.05 for c in ('a', 'b'))", True),
+        ("all(v('ssim', c) > 0.21 for c in ('a', 'b'))", None),  # 0.2 is not told from 0.21
+        ("any(v('ssim', c) > 0.25 for c in ('a', 'b'))", True),  # 0.8 is enough
+        ("approx(v('ssim', 'a'), v('ssim', 'b') + 0.6, 0.01)", True),
+        ("approx(v('ssim', 'a'), 0.8, 0.01)", None),
+        ("dec(r('ssim'))", True),
+        ("max(r('ssim')) - min(r('ssim')) > 0.5", True),
+        ("sum(r('ssim')) / 2 == 0.5", None),
+        ("v('ssim', 'a') / v('ssim', 'b') > 1.5", True),
+        ("2 - v('ssim', 'a') > 1 / v('ssim', 'b')", False),
+        ("abs(-v('ssim', 'a')) > 2 * 0.1", True),
+        ("v('change', 'a') > 0.5", True),
+        ("v('change', 'b') == 0", True),
+        ("v('asr', 'a') == 100 and v('asr', 'b') == 0", True),
+        ("not v('ssim', 'a') > v('ssim', 'b')", False),
+    ],
+)
+def test_what_is_computed_of_cells_varies_as_they_do(check: str, holds: bool | None, tmp_path: Path) -> None:
+    assert judged(check, FAR, tmp_path).holds is holds
+
+
+ONE = {"a": [[0.7, 0.8, 0.9, 0.8]], "b": [[0.5, 0.6, 0.7, 0.6]], "c": [[0.4, 0.9, 0.3, 0.9]]}
+
+
+def test_one_seed_counts_over_its_victims_each_with_itself(tmp_path: Path) -> None:
+    assert judged("v('ssim', 'a') > v('ssim', 'b')", ONE, tmp_path).margin == math.inf
+    against = judged("v('ssim', 'a') > v('ssim', 'c')", ONE, tmp_path)
+    apart = pd.Series([0.3, -0.1, 0.6, -0.1])
+    assert against.margin == pytest.approx(apart.mean() / apart.sem())
+    assert against.holds is None
+    assert judged("v('half', 'a') > 0.75", ONE, tmp_path).margin == pytest.approx(
+        0.05 / (math.sqrt(math.pi / 2) * pd.Series(ONE["a"][0]).sem())
+    )
+
+
+def test_what_one_run_measures_once_decides_nothing_and_what_it_counts_does(tmp_path: Path) -> None:
+    assert judged("v('auc', 'a') > 0.5", ONE, tmp_path).margin == pytest.approx(0.1 / 0.03, rel=1e-3)
+    for row in ("once", "time"):
+        verdict = judged(f"v('{row}', 'a') > 0.1", ONE, tmp_path)
+        assert (verdict.holds, verdict.margin_text) == (None, "holds, with an unknown error")
+    assert judged("v('bytes', 'a') == 801", ONE, tmp_path).margin_text == "no spread"
+    apart = judged("v('accuracy', 'a') > v('accuracy', 'b')", ONE, tmp_path, {"a": 0.6})
+    assert apart.margin == pytest.approx(0.1 / math.sqrt((0.24 + 0.25) / 400))
+    assert apart.holds is True
+
+
+def test_a_claim_whose_premise_is_not_shown_is_undecided(tmp_path: Path) -> None:
+    check, premise = "v('ssim', 'b') < v('ssim', 'a')", "v('ssim', 'a') > {}"
+    assert judged(check, FAR, tmp_path, presupposes=premise.format(0.5)).holds is True
+    for bound in (0.75, 0.95):  # not told from it, and below it
+        verdict = judged(check, FAR, tmp_path, presupposes=premise.format(bound))
+        assert (verdict.holds, verdict.margin_text) == (None, "what it presupposes is not shown")
