@@ -66,7 +66,8 @@ def key_of(override: Override) -> str:
 
 def words_of(overrides: Sequence[str], swept: Collection[str]) -> str:
     """What tells a run of a sweep from the others: the values of the keys that are swept."""
-    return " ".join(o for o in overrides if o.partition("=")[0].lstrip("+~") in swept) or " ".join(overrides)
+    own = [o for o in overrides if o.partition("=")[0].lstrip("+~") in swept]
+    return " ".join(own or [o for o in overrides if not o.startswith(("hydra.", "hydra/"))])
 
 
 def without_parameters(overrides: Sequence[str]) -> list[str]:

@@ -96,6 +96,8 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
             cluster="slurm", folder=self.params["submitit_folder"],
             slurm_max_num_timeout=self.params["max_num_timeout"],
         )  # fmt: skip
+        if self.params["max_num_timeout"]:  # also where a site's jobs are not queued again unless they ask for it
+            given["additional_parameters"] = {"requeue": True, **(given.get("additional_parameters") or {})}
         if cpus := given.get("cpus_per_task"):  # which srun no longer takes over from sbatch, since 22.05
             given["srun_args"] = [f"--cpus-per-task={cpus}"]
         executor.update_parameters(**{k if k in general else f"slurm_{k}": v for k, v in given.items()})
