@@ -49,7 +49,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             os.utime(path, (0, 0))
     log = tmp_path / "logs" / "now" / ".submitit" / "8_6" / "8_6_0_log.err"
     log.parent.mkdir(parents=True)
-    log.write_text("begins\nslurmstepd: error: x\nends\n")
+    log.write_text("slurmstepd: error: x\nsrun: error: Killed\nsubmitit WARNING (now) - an error\nends\n")
     cells = [
         Cell(
             name=f"{name}\x1b", signature=sign, number=None if name in ("stored", "deleted") else n,
