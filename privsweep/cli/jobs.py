@@ -50,7 +50,7 @@ def check_places(planned: SweepPlan, many: bool) -> None:
     if many:
         if planned.search and not session.wait:
             raise UserError("wait=false: a search goes by what its trials came to; leave it out")
-        prepare_launcher(str(hydra["launcher"]["_target_"]), session.wait)
+        prepare_launcher(hydra["launcher"], session.wait)
         places = [("hydra.sweep.dir", sweep), ("hydra.sweep.subdir", sweep / str(hydra["sweep"]["subdir"]))]
     for name, handler in hydra["job_logging"].get("handlers", {}).items():
         key, file = f"hydra.job_logging.handlers.{name}.filename", handler.get("filename")
@@ -167,12 +167,21 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     return path
 
 
-def prepare_launcher(target: str, wait: bool) -> None:
+def prepare_launcher(launcher: Mapping[str, Any], wait: bool) -> None:
     """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
-    if target == SLURM:
+    if launcher["_target_"] == SLURM:
         from privsweep.cli.slurm import JobArrays  # here, for it needs an extra
 
         cluster.require_sbatch()
+        for word in ("timeout_min", "signal_delay_s"):
+            if not isinstance(launcher[word], int):
+                raise UserError(f"hydra.launcher.{word}={launcher[word]}: must be a whole number")
+        minutes, delay = launcher["timeout_min"], launcher["signal_delay_s"]
+        if 60 * minutes <= delay + 60:  # SLURM may tell a job a minute before that
+            raise UserError(
+                f"hydra.launcher.timeout_min={minutes}: a job is told of its end signal_delay_s={delay} before, which "
+                f"leaves it no time; ask for {delay // 60 + 2} minutes or more, or lower signal_delay_s"
+            )
         Plugins.instance().class_name_to_class[SLURM] = JobArrays  # by the name that Hydra knows
     elif not wait:
         raise UserError("wait=false: only SLURM takes over what is submitted; add hydra/launcher=slurm, or wait")
