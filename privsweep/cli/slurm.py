@@ -44,7 +44,7 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
 
     def __init__(self, array_size: int | None = None, cells_per_job: int = 1, **params: Any):
         super().__init__(**params)
-        self.array_size, self.cells_per_job = array_size, cells_per_job
+        self.array_size, self.cells_per_job, self.said = array_size, cells_per_job, False
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None
@@ -57,7 +57,8 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         parts = _split([run for run in numbered if run[1] not in done], self.cells_per_job)
         if parts:
             jobs = self._submit(parts, noted)
-            said(output_dir, noted, [j.job_id for j in jobs], hints_too=search is None or initial_job_idx == 0)
+            said(output_dir, noted, [j.job_id for j in jobs], hints_too=not self.said)
+            self.said = True  # of a search's further batches it is known
             if self.config.wait:
                 tell = partial(_came_to, search, folder, numbered) if search else _tell
                 wait(jobs, parts, noted, output_dir, bool(self.config.fail_fast), tell)
@@ -178,7 +179,7 @@ def _settled(search: Trials, numbered: Part, folder: Path, noted: Path) -> set[i
     if sweeps.stopped(noted):
         return {n for _, n in numbered}
     found = {n: search.settled(o, n) for o, n in numbered}
-    sweeps.add(noted, [cell for cell in found.values() if isinstance(cell, sweeps.Cell)])
+    sweeps.add(noted, [cell for one in found.values() if (cell := one if isinstance(one, sweeps.Cell) else one.cell)])
     over = {n: one for n, one in found.items() if isinstance(one, Trial)}
     for number, one in over.items():
         search.tell(one, folder / str(number))

@@ -45,6 +45,13 @@ class Trial:
         """The value."""
         return "failed" if self.value is None else f"{self.value:.6g}"
 
+    @property
+    def cell(self) -> sweeps.Cell | None:
+        """As it is noted where its run is stored; None where it was refused."""
+        if self.signature is None:
+            return None
+        return sweeps.Cell(name=self.words, signature=self.signature, number=None, before=(None, None))
+
 
 @dataclass(frozen=True)
 class Trials:
