@@ -11,6 +11,7 @@ import pandas as pd
 
 from privsweep.cli.sweep import PlannedRun, check_data, plan
 from privsweep.interface.errors import UserError
+from privsweep.interface.utility import with_finals
 from privsweep.run.build import build
 from privsweep.run.compose import compose as _compose
 from privsweep.run.compose import searching
@@ -76,7 +77,8 @@ def records(output_dir: str | Path = "outputs", config: Iterable[str] | None = N
     """All complete records below ``output_dir``, a row each.
 
     Columns: signature, choices, seed, scale, then configuration values by their dotted names (``attack.lr``), then
-    metrics and utility. ``config`` names the values; None takes those that differ between records which have them.
+    metrics and utility, that of the final model under ``final_``. ``config`` names the values; None takes those that
+    differ between records which have them.
     A list of values is its text, so that rows can be grouped by it.
     """
     return _frame(Store(Path(output_dir)).records(), None if config is None else list(config))
@@ -93,7 +95,7 @@ def _frame(found: Sequence[Record], config: Sequence[str] | None) -> pd.DataFram
             "scale": record["scale"],
             **{name: values.get(name) for name in names},
             **record.get("metrics", {}),
-            **record.get("utility", {}),
+            **with_finals(record.get("utility", {})),
         }
         for record, values in zip(found, flat, strict=True)
     ]

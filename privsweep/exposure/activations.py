@@ -95,7 +95,7 @@ class ActivationView:
             recipe=self.federation.recipe(data, rng),
             labels=data.train.labels[at] if self.labels_known else None,
         )
-        return Exposure(seen, known, truth)
+        return Exposure(seen, known, truth, done=done)
 
     def _message(self, part: nn.Module, data: Data, index: Tensor, defense: Defense, rng: Rng) -> Tensor:
         z = forwarded(part, data.domain.inputs_of(data.train, index), rng.child("noise"))

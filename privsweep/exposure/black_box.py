@@ -70,12 +70,13 @@ class BlackBoxView:
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         candidates, truth = self._draw(data, rng.child("candidates"))
         net = self.federation.network(data, model, defense, rng)
-        net.load_state_dict(dict(system.snapshots[finished(self.federation, self.released)]))
+        done = finished(self.federation, self.released)
+        net.load_state_dict(dict(system.snapshots[done]))
         ask = BlackBox(net, data.domain.classes, defense, rng.child("black box"))
         seen = Predictions(probabilities=ask(data.domain.inputs_of(candidates)), ask=ask)
         recipe = self.federation.recipe(data, rng)
         known = Knowledge(domain=data.domain, candidates=candidates, architecture=model, recipe=recipe)
-        return Exposure(seen, known, truth)
+        return Exposure(seen, known, truth, done=done)
 
     def _draw(self, data: Data, rng: Rng) -> tuple[ImageSet, Membership]:
         """The candidates, which of them are members, and where they stand in their split."""

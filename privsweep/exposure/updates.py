@@ -141,9 +141,8 @@ class UpdateView:
         flat = index.to(data.train.labels.device)
         truth = Images(pixels=data.train.pixels(flat), labels=data.train.labels[flat], index=index)
         labels = data.train.labels[flat] if self.labels_known else None
-        return Exposure(
-            seen, Knowledge(model=known, loss=loss, domain=data.domain, recipe=recipe, labels=labels), truth
-        )
+        knowledge = Knowledge(model=known, loss=loss, domain=data.domain, recipe=recipe, labels=labels)
+        return Exposure(seen, knowledge, truth, done=done)
 
     def _updates(
         self, client: ClientContext, weights: Tensors, shards: Sequence[Tensor], rng: Rng

@@ -172,6 +172,7 @@ class Exposure:
     truth: Truth | None  # None: nobody here has it
     measures: Mapping[str, float] = field(default_factory=dict)  # of what is seen, beside the metrics
     seconds: Mapping[str, float] = field(default_factory=dict)  # that the system takes, by what it does
+    done: int | None = None  # rounds after which the system was seen; None: the last
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class System:
     """A trained federation."""
 
     snapshots: Mapping[int, Tensors]  # round -> parameters and buffers; 0 is the initialisation
-    utility: Mapping[str, float]
+    utility: Mapping[str, float]  # after the last round
     curve: Sequence[Mapping[str, float]] = ()  # one row a round
 
     @property

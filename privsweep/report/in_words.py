@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from privsweep.interface.utility import FINAL
+
 Record = Mapping[str, Any]
 Metrics = Mapping[str, float | None]
 
@@ -42,11 +44,11 @@ def in_words(record: Record) -> str:
         got = f"no original to compare with; gradient distance at the end {number(metrics[UNTOLD])} (mean)"
     else:
         got = ", ".join(f"{name} {number(metrics[name])}" for name in headlines(metrics)[:3])
-    accuracy = record["utility"].get("test_accuracy")
-    if accuracy is not None:
-        return f"{got}; test accuracy {percent(accuracy)}"
-    elsewhere = record.get("choices", {}).get("fl_setting") == "captured"
-    return got if elsewhere else f"{got}; the model was not trained"
+    accuracy, final = (record["utility"].get(name) for name in ("test_accuracy", f"{FINAL}test_accuracy"))
+    if accuracy is None:
+        return got
+    later = "" if final is None else f" when attacked, {percent(final)} at the end of training"
+    return f"{got}; test accuracy {percent(accuracy)}{later}"
 
 
 def _images(metrics: Metrics, record: Record) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from privsweep.interface.printable import printable
+from privsweep.interface.utility import with_finals
 from privsweep.report.in_words import sweep_in_words
 from privsweep.report.markdown import pipe_table
 from privsweep.report.table_csv import plain_cell
@@ -64,6 +65,7 @@ def summary(records: Sequence[Record], varied: Sequence[str]) -> Summary:
     complete = [record for record in records if record["status"] == "complete"]
     names = [name for name in MAIN if any(name in record["metrics"] for record in complete)]
     utility = list(dict.fromkeys(name for record in complete for name in record["utility"]))
+    seen = {id(record): {**record, "utility": with_finals(record["utility"])} for record in complete}
     rows: list[list[str]] = []
     frame: list[dict[str, Any]] = []
     for values, members in groups.items():
@@ -72,7 +74,7 @@ def summary(records: Sequence[Record], varied: Sequence[str]) -> Summary:
         texts: list[str] = []
         numbers: dict[str, float | None] = {}
         for part, name in [("metrics", n) for n in names] + [("utility", n) for n in utility]:
-            found = [record[part].get(name) for record in done if name in record[part]]
+            found = [seen[id(r)][part].get(name) for r in done if name in seen[id(r)][part]]
             text, mean, std = _over(found, len(members))
             texts.append(text)
             numbers |= {name: mean, f"{name}_std": std}

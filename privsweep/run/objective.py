@@ -7,6 +7,7 @@ import math
 import pandas as pd
 
 from privsweep.interface.errors import UserError
+from privsweep.interface.utility import with_finals
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
 
@@ -21,7 +22,7 @@ def objective_of(spec: RunSpec, record: Record) -> float:
         found = _attacks_own(spec)
     else:
         part, _, name = asked.partition(".")
-        numbers = record[part]
+        numbers = with_finals(record[part]) if part == "utility" else record[part]
         if name not in numbers:
             there = ", ".join(numbers) or "nothing"
             raise UserError(f"objective={asked}: the run has no such number; of {part} there are {there}")

@@ -50,6 +50,7 @@ class Outcome:
 
     data: Data
     system: System
+    utility: Mapping[str, float]  # of the weights that were attacked, and where they differ of the final ones
     cached: bool  # the system came from the store
     exposure: Exposure | None
     guess: Guess | None
@@ -80,7 +81,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         "metrics": metrics,
         **several,
         "sizes": _sizes(spec, outcome.data),
-        "utility": dict(outcome.system.utility),
+        "utility": dict(outcome.utility),
         "privacy": dict(outcome.privacy),
         "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},

@@ -23,6 +23,7 @@ from privsweep.run.chunks import in_chunks
 from privsweep.run.heartbeat import Heartbeat
 from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
+from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
@@ -132,7 +133,9 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
         with stretch(clock, "attack", bench, "attacking"):
             size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
             guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
-    outcome = Outcome(data, system, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
+    with clock("measure"):
+        utility = seen_utility(spec, system, data, exposure.done if exposure else None, rng)
+    outcome = Outcome(data, system, utility, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 

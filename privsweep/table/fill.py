@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from privsweep.interface.utility import with_finals
 from privsweep.table.cells import Cell, cell_of_verdict, cell_over_seeds
 from privsweep.table.learning_curve import curve_number
 from privsweep.table.number_format import UNKNOWN, Number, in_printed_unit
@@ -144,6 +145,8 @@ def _less(
 def _look_up(record: Record, metric: str) -> Number:
     """A number of a record; None for N/A (or NaN); UNKNOWN where the record has no such thing."""
     node: Any = record if "." in metric else record.get("metrics", {})
+    if metric.startswith("utility."):
+        node = {"utility": with_finals(record.get("utility", {}))}
     for part in metric.split("."):
         if not isinstance(node, Mapping) or part not in node:
             return None if metric.startswith("privacy.") else UNKNOWN  # without a guarantee there is no epsilon

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from privsweep.interface.utility import FINAL
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import Place
 
@@ -93,7 +94,7 @@ class Spread:
         value = self.values.get(place, {}).get(self.table.seeds[0])
         if part.partition(".")[0] in _EXACT:
             return (), 0.0
-        of = record.get("sizes", {}).get(_SHARES.get(rest)) if part == "utility" else None
+        of = record.get("sizes", {}).get(_SHARES.get(rest.removeprefix(FINAL))) if part == "utility" else None
         if of and value is not None:
             return (), unit * math.sqrt(max(0.0, value / unit * (1 - value / unit)) / of)
         if part:

@@ -54,7 +54,8 @@ def test_a_run_writes_its_record_its_tables_and_its_pictures(
     }  # fmt: skip
     assert {"mse", "psnr", "ssim", "asr", "iterations_to_zero", "gradient_distance"} <= set(record["metrics"])
     assert "mse_paper" not in record["metrics"]  # no paper's scale was chosen
-    assert set(record["utility"]) == {"train_accuracy", "test_accuracy"}
+    seen = {"train_accuracy", "test_accuracy"}  # of the untrained model, which is attacked
+    assert set(record["utility"]) == {*seen, *(f"final_{name}" for name in seen)}
     folder = tmp_path / "outputs" / "runs" / record["signature"]
     victims = pd.read_csv(folder / "victims.csv")
     assert len(victims) == 2

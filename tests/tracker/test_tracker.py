@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,10 @@ def test_wandb_writes_offline(privsweep: Privsweep, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="pip install 'privsweep[wandb]'")
     assert privsweep(*RUN, "tracker=wandb") == 0
     [file] = tmp_path.glob("outputs/wandb/offline-run-*/run-*.wandb")
-    assert stored(tmp_path)["signature"].encode() in file.read_bytes()
+    sign, until = stored(tmp_path)["signature"].encode(), time.monotonic() + 60
+    while sign not in file.read_bytes() and time.monotonic() < until:  # another process of theirs writes it
+        time.sleep(0.1)
+    assert sign in file.read_bytes()
 
 
 def test_a_tracker_that_fails_costs_a_line_and_no_run(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from privsweep.interface.printable import printable
+from privsweep.interface.utility import with_finals
 from privsweep.report.page.curves import objective, roc, sentences, short, training
 from privsweep.report.page.pictures import preview
 from privsweep.report.summary import MAIN
@@ -18,7 +19,7 @@ LEAKAGE = {
     "auc": 1, "attack_accuracy": 1, "balanced_accuracy": 1, "tpr_at_1_fpr": 1, "tpr_at_01_fpr": 1,
     "token_accuracy": 1, "exact": 1, "overlap": 1, "bleu": 1,
 }  # fmt: skip
-UTILITY = {"test_accuracy": 1, "bleu": 1, "validation_loss": -1, "train_accuracy": 1}
+UTILITY = {"final_test_accuracy": 1, "test_accuracy": 1, "bleu": 1, "validation_loss": -1, "train_accuracy": 1}
 _GROUPS = ("dataset", "prior", "model", "fl_setting", "attack", "defense", "metrics")
 _CHOICES = ("attack", "dataset", "model", "fl_setting")
 _DEEPEST = 6  # levels of a configuration
@@ -74,7 +75,7 @@ def _run(record: Record, folder: Path, command: Command, parts: _Pool, names: _P
         "parts": [parts.number(_flat(part)) for part in ({k: v} for k, v in (groups | rest).items())],
         "about": [parts.number(_flat(part)) for part in (others, about) if part],
         "metrics": _numbers(_metrics(record), names),
-        "utility": _numbers(_mapping(record, "utility"), names),
+        "utility": _numbers(with_finals(_mapping(record, "utility")), names),
         "privacy": _numbers(_flat(_mapping(record, "privacy")), names),
         "seconds": _numbers(_mapping(record, "seconds"), names),
         "command": printable(command(record)),

@@ -125,7 +125,7 @@ def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) 
     page.choose("leakage", "ssim")
     points = page.all("[role=tabpanel] svg[role=img] .dot title")
     assert sorted(point.split(":")[0] for point in points) == ["dp_sgd", "no defence"]
-    assert any("2 seeds\ntest accuracy 50.0%, SSIM 0.8" in point for point in points)
+    assert any("2 seeds\nfinal test accuracy 50.0%, SSIM 0.8" in point for point in points)
     front = page.all(".beside tbody td:first-child")
     assert front == ["dp_sgd", "no defence"]
     page.click("[role=tab]", 3)
