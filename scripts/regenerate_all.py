@@ -96,7 +96,8 @@ def regenerate(todo: Todo, overrides: Sequence[str], config_dir: str | None, lau
     assert planned.table is not None
     session = planned.runs[0].spec.session
     typed = planned.typed_but("experiment", "scale", "force", "cell")
-    filled = fill_table(planned.table, planned.records(), session.scale, typed, Store(session.output_dir).folder)
+    folder = Store(session.output_dir).folder
+    filled = fill_table(planned.table, planned.records(), session.scale, typed, folder, planned.at_papers_scale())
     if not filled.complete:
         return Done(todo.name, False, f"no run succeeded; see {todo.output_dir / 'logs' / 'regenerate'}")
     write(filled, session.output_dir)

@@ -19,6 +19,7 @@ from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import at_hand, postponed
 from privsweep.store.store import Record, Store, signature
+from privsweep.table.conditions import Behind
 from privsweep.table.spec import Table
 
 
@@ -51,6 +52,7 @@ class SweepPlan:
     hydra: Mapping[str, Any] = field(default_factory=dict)  # Hydra's own part of the first composition
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
     search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
+    config_dir: str | None = None
     backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
@@ -111,6 +113,19 @@ class SweepPlan:
         store = Store(self.runs[0].spec.session.output_dir)
         return replace(self, backwards=any(store.in_work(run.spec.signature) for run in self.missing))
 
+    def at_papers_scale(self) -> dict[Behind, dict[str, Any]]:
+        """The configuration of a table's cells at the paper's scale; nothing where that is theirs. Raises UserError."""
+        if self.table is None or self.runs[0].spec.session.scale == "paper":
+            return {}
+        with searching(self.config_dir):
+            typed = [o for o in self.typed if key_of(o) not in ("cell", "scale", "table.seeds")]
+            base = compose(without_parameters([str(o.input_line) for o in typed]))
+            whole = {**base.config["table"], "seeds": self.table.seeds}
+            cells = Cells(base, typed)
+            jobs = Table.from_config(whole, self.name, base.config.get("figure")).jobs()
+            configs = [(job, cells.compose(job).config) for job in jobs]
+        return {cell: config for job, config in configs for cell in job.cells}
+
     def looked_up(self) -> SweepPlan:
         """With the records that the store has by now."""
         return replace(self, runs=[replace(run, record=_record(run.spec)) for run in self.runs])
@@ -152,7 +167,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         if first.config.get("table"):
             if len(combinations) > 1 or search:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
-            return _table_plan(first, typed, running)
+            return replace(_table_plan(first, typed, running), config_dir=config_dir)
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
         rest = (compose(combination) for combination in combinations[1:])

@@ -161,7 +161,7 @@ def table(planned: SweepPlan) -> int:
     session = planned.runs[0].spec.session
     given = planned.typed_but("experiment", "scale", "force", "verbose", "cell")
     folder = Store(session.output_dir).folder
-    filled = fill_table(planned.table, planned.records(), session.scale, given, folder)
+    filled = fill_table(planned.table, planned.records(), session.scale, given, folder, planned.at_papers_scale())
     out.print(table_terminal(filled, out.width))
     if filled.complete:
         _written(write(filled, session.output_dir))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from privsweep.interface.printable import printable
+from privsweep.table.conditions import SUBSET
 from privsweep.table.fill import FilledTable
 from privsweep.table.significance import RULE
 from privsweep.table.spec import RowOrColumn
@@ -19,6 +20,7 @@ from privsweep.table.verdicts import Verdict
 MOST = 10  # columns that stand side by side in a file
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
 IN_PRINT = {True: "held", False: "not held", None: "no number"}
+CHANGED = "not only an amount: "  # before what is not as at the paper's scale
 LEGEND = (
     "Ours: mean ± sample standard deviation (number of seeds), or median [lowest, highest] (number of "
     "seeds). N/A (k of n): k of n seeds reached it. A cell with missing runs has no mean. "
@@ -126,9 +128,15 @@ def _label(row: RowOrColumn) -> str:
 
 
 def _warning(filled: FilledTable) -> str | None:
-    if filled.scale == "paper":
-        return None
-    return f"scale={printable(filled.scale)}: amounts of work reduced; these are not the paper's conditions"
+    said = []
+    if filled.scale != "paper":
+        more = " (and what is named below)" if filled.changes else ""
+        said.append(f"scale={filled.scale}: amounts of work reduced{more}; these are not the paper's conditions")
+    if subset := dict(filled.amounts).get(SUBSET):
+        said.append(f"dataset: {subset}")
+    if unclean := [commit for commit in filled.environment.get("commit", "").split("; ") if commit.endswith("+")]:
+        said.append(f"made with uncommitted changes to {', '.join(unclean)}")
+    return printable(". ".join(said)) or None
 
 
 def _verdict(verdict: Verdict) -> VerdictText:
@@ -152,6 +160,8 @@ def _conditions(filled: FilledTable) -> list[tuple[str, str]]:
         ("scale", filled.scale),
         ("seeds", ", ".join(map(str, filled.table.seeds))),
         ("runs", f"{filled.complete} of {filled.jobs} complete"),
+        *filled.amounts,
+        *((f"{CHANGED}{name}", value) for name, value in filled.changes),
         *filled.environment.items(),
     ]
 

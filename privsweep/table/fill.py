@@ -11,6 +11,7 @@ from typing import Any
 
 from privsweep.interface.utility import with_finals
 from privsweep.table.cells import Cell, cell_of_verdict, cell_over_seeds
+from privsweep.table.conditions import Behind, amounts, changes
 from privsweep.table.learning_curve import curve_number
 from privsweep.table.number_format import UNKNOWN, Number, in_printed_unit
 from privsweep.table.spec import Table
@@ -37,6 +38,8 @@ class FilledTable:
     cells: Mapping[tuple[str, str], Cell]
     verdicts: tuple[Verdict, ...]
     problems: tuple[str, ...]  # runs that failed or lack a metric, one line each
+    amounts: Sequence[tuple[str, str]]  # of work, examples, victims: name and value
+    changes: Sequence[tuple[str, str]]  # what else is not as at the paper's scale
     environment: Mapping[str, str]  # every value that occurs among the runs
     complete: int
     jobs: int
@@ -55,10 +58,12 @@ def fill_table(
     scale: str,
     overrides: Sequence[str] = (),
     folder: Callable[[str], Path] = Path,
+    paper: Mapping[Behind, Mapping[str, Any]] | None = None,
 ) -> FilledTable:
     """Fill the table from the store.
 
-    ``records``: job id -> record, None where nothing is stored; ``folder``: signature -> the run's folder.
+    ``records``: job id -> record, None where nothing is stored; ``folder``: signature -> the run's folder; ``paper``:
+    cell and seed -> the configuration at the paper's scale, where that is another.
     A cell with a seed missing or failed has no mean: its seeds are shown and counted, never averaged.
     """
     numbers_of: dict[tuple[str, str], dict[int, float | None]] = {}
@@ -120,6 +125,8 @@ def fill_table(
         cells=cells,
         verdicts=tuple(judged(table, finding, numbers, spread.error) for finding in table.findings),
         problems=tuple(dict.fromkeys(problems)),
+        amounts=amounts(table, behind),
+        changes=changes(table, behind, paper or {}),
         environment=_environment(present),
         complete=len(present),
         jobs=len(jobs),

@@ -22,6 +22,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, output_dir: Path, records: dict[str, A
         records=lambda: records,
         runs=[SimpleNamespace(spec=SimpleNamespace(session=session))],
         absent=(),
+        at_papers_scale=dict,
     )
     monkeypatch.setattr(sweep, "stored", lambda name, overrides, config_dir: planned)
 

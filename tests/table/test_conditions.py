@@ -1,0 +1,108 @@
+"""Amounts of work are told by the records, and what else differs from the paper by comparison with its scale."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from privsweep.cli.report import tables_in
+from privsweep.report.table_text import table_text
+from privsweep.run.compose import CONF
+from privsweep.table.fill import FilledTable, fill_table
+from privsweep.table.spec import Table
+
+CONFIG: dict[str, Any] = {
+    "fl_setting": {"epochs": 8, "lr": 0.01, "victims": 16, "victim_choice": "random", "local_steps": None},
+    "attack": {"iterations": 1500, "lr": 0.1, "memory": 4.0},
+    "model": {"init": "uniform"},
+    "seed": 0,
+}
+
+
+def changed(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    made = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
+    for path, value in changes.items():
+        part, name = path.split("__")
+        made[part][name] = value
+    return made
+
+
+def filled(configs: dict[str, dict[str, Any]], paper: dict[str, dict[str, Any]] | None = None) -> FilledTable:
+    """``configs``: of columns; the row of accuracies attacks nothing."""
+    table = Table.from_config({
+        "title": "t", "place": "p", "seeds": [0],
+        "rows": {"accuracy": {"label": "Accuracy", "metric": "utility.test_accuracy", "overrides": ["attack=none"]},
+                 "ssim": {"label": "SSIM", "metric": "ssim"}},
+        "columns": {name: {"label": name.upper(), "overrides": [f"model={name}"]} for name in configs},
+    })  # fmt: skip
+    records = {}
+    for job in table.jobs():
+        [column] = {c for _, c, _ in job.cells}
+        attack = "none" if job.id.startswith("accuracy.") else "dlg"
+        config = changed(configs[column], fl_setting__epochs=300) if attack == "none" else configs[column]
+        records[job.id] = {
+            "signature": job.id, "status": "complete", "metrics": {"ssim": 0.5}, "utility": {"test_accuracy": 0.5},
+            "sizes": {"train": 3000, "test": 1000, "prior": 0}, "config": config, "choices": {"attack": attack},
+        }  # fmt: skip
+    at_paper = {(r, c, 0): config for c, config in (paper or {}).items() for r in ("accuracy", "ssim")}
+    return fill_table(table, records, "quick", paper=at_paper)
+
+
+def test_amounts_are_said_once_or_of_what_they_are() -> None:
+    told = dict(filled({"a": CONFIG, "b": changed(CONFIG, attack__iterations=7000), "c": CONFIG}).amounts)
+    assert told["examples, train"] == "3,000"
+    assert told["fl_setting.victims"] == "16"
+    assert told["attack.iterations"] == "1,500; 7,000 (B)"
+    assert told["fl_setting.epochs"] in ("8; 300 (Accuracy)", "300; 8 (SSIM)")
+    assert told["model.init"] == "uniform"
+    assert not {"examples, prior", "fl_setting.local_steps", "attack.lr"} & told.keys()
+
+
+def test_what_is_no_amount_and_not_the_papers_is_named() -> None:
+    ours = {"a": CONFIG, "b": changed(CONFIG, fl_setting__lr=0.1), "c": CONFIG}
+    paper = {"a": changed(CONFIG, fl_setting__epochs=300, fl_setting__lr=1e-4, attack__memory=8.0), "c": CONFIG}
+    paper["b"] = changed(CONFIG, fl_setting__lr=1e-4, attack__iterations=7000)
+    made = filled(ours, paper)
+    assert dict(made.changes) == {"fl_setting.lr": "0.01 instead of 0.0001 (A); 0.1 instead of 0.0001 (B)"}
+    text = table_text(made)
+    assert ("not only an amount: fl_setting.lr", dict(made.changes)["fl_setting.lr"]) in text.conditions
+    assert "and what is named below" in str(text.warning)
+    same = filled(ours, ours)
+    assert not same.changes
+    assert "named below" not in str(table_text(same).warning)
+
+
+AMOUNT = re.compile(
+    r"^\d[\d,]* (victims|images)|same runs|scale=\w+[^.]*?\b(\d[\d,]*|two|three|four|five|six|eight|ten|sixteen) "
+    r"(victims|images|iterations|epochs|rounds|seeds|shadows|targets|pairs|filters|fixed records)\b"
+)
+
+
+@pytest.mark.parametrize("name", tables_in(CONF))
+def test_a_note_states_no_amount_of_a_run(name: str) -> None:
+    """They are computed below the table, so that a note cannot contradict them."""
+    notes = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())["table"].get("notes", [])
+    assert [note for note in notes if AMOUNT.search(str(note))] == []
+
+
+def test_the_page_warns_of_a_subset_and_of_uncommitted_changes() -> None:
+    table = Table.from_config({
+        "title": "t", "place": "p", "seeds": [0], "rows": {"ssim": {"label": "SSIM", "metric": "ssim"}},
+        "columns": {"a": {"label": "A", "overrides": ["model=a"]}, "b": {"label": "B", "overrides": ["model=b"]}},
+    })  # fmt: skip
+
+    def warned(commit: str, **sizes: int) -> str | None:
+        of = {"a": {"train": 5, **sizes}, "b": {"train": 5}}
+        records = {
+            f"{c}-s0": {"signature": c, "status": "complete", "metrics": {"ssim": 0.5}, "sizes": of[c],
+                        "environment": {"commit": commit}}
+            for c in "ab"
+        }  # fmt: skip
+        return table_text(fill_table(table, records, "paper")).warning
+
+    assert warned("abc") is None
+    assert warned("abc+") == "made with uncommitted changes to abc+"
+    assert warned("abc", file=2400, published=58954) == "dataset: a subset: 2,400 of 58,954 published examples (A)"
