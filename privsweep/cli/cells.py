@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from hydra.core.override_parser.types import Override
@@ -62,6 +62,12 @@ def _parameter(override: Override, group: str) -> str | None:
 def key_of(override: Override) -> str:
     """What is overridden, such as ``attack.iterations``, ``model`` or ``dataset@prior``."""
     return override.get_key_element().lstrip("+~")
+
+
+def words_of(overrides: Sequence[str], swept: Collection[str]) -> str:
+    """What tells a run of a sweep from the others: the values of the keys that are swept."""
+    own = [o for o in overrides if o.partition("=")[0].lstrip("+~") in swept]
+    return " ".join(own or [o for o in overrides if not o.startswith(("hydra.", "hydra/"))])
 
 
 def without_parameters(overrides: Sequence[str]) -> list[str]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from privsweep.store.sweeps import Sweep
 
 
-def hints(sweep: Sweep, output_dir: Path) -> list[str]:
-    """One line each; not yet fit to be printed."""
+def hints(sweep: Sweep, output_dir: Path, jobs: Iterable[str]) -> list[str]:
+    """One line each; not yet fit to be printed. ``jobs``: of SLURM, that have not ended."""
     where = [] if str(output_dir) == "outputs" else [f"output_dir={output_dir}"]
     lines = [f"follow it: {_line('privsweep-status', sweep.table, *where)}"]
     if sweep.table:
         own = ["--config-dir", sweep.config_dir] if sweep.config_dir else []
         lines.append(f"what there is so far: {_line('privsweep-report', sweep.table, *sweep.overrides, *where, *own)}")
-    jobs = sorted({cell.job.partition("_")[0] for cell in sweep.cells if cell.job}, key=int)
-    if jobs:
-        lines.append(f"stop it: {_line('scancel', *jobs)}")
+    if arrays := sorted({job.partition("_")[0] for job in jobs}, key=int):
+        lines.append(f"stop it: {_line('scancel', *arrays)}")
     return lines
 
 

@@ -20,6 +20,7 @@ from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
+from privsweep.cli.cells import words_of
 from privsweep.cli.failure import Failure
 from privsweep.cli.go_on import go_on
 from privsweep.cli.states import Observer
@@ -49,7 +50,7 @@ def check_places(planned: SweepPlan, many: bool) -> None:
     if many:
         if planned.search and not session.wait:
             raise UserError("wait=false: a search goes by what its trials came to; leave it out")
-        prepare_launcher(str(hydra["launcher"]["_target_"]), session.wait)
+        prepare_launcher(hydra["launcher"], session.wait)
         places = [("hydra.sweep.dir", sweep), ("hydra.sweep.subdir", sweep / str(hydra["sweep"]["subdir"]))]
     for name, handler in hydra["job_logging"].get("handlers", {}).items():
         key, file = f"hydra.job_logging.handlers.{name}.filename", handler.get("filename")
@@ -96,7 +97,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     noted = note(planned, config_dir)
     with searching(config_dir) as hydra:
         try:
-            hydra.multirun("config", partial(job, cells), planned.for_hydra(cells))
+            hydra.multirun("config", partial(job, cells, planned.swept), planned.for_hydra(cells))
         except UserError:
             noted.unlink(missing_ok=True)
             raise
@@ -111,11 +112,11 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     return []
 
 
-def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
+def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfig) -> Failure | None:
     """One job of Hydra's, in this process or on a node of a cluster; how it failed, or None.
 
-    ``cells`` are the overrides of a table's cells by name. Failures are told, logged and filed, not raised; but for the
-    end of a job's time, which its launcher must see.
+    ``cells`` are the overrides of a table's cells by name, ``swept`` the keys that a sweep varies. Failures are told,
+    logged and filed, not raised; but for the end of a job's time, which its launcher must see.
     """
     own = HydraConfig.get()
     noted = sweeps.place(Path(cfg.output_dir), own.sweep.dir)
@@ -135,7 +136,7 @@ def job(cells: Mapping[str, Sequence[str]], cfg: DictConfig) -> Failure | None:
         log.exception("the run failed")
         reason = terminal.no_room(Path(cfg.output_dir), error) or f"{type(error).__name__}: {error}"
         failure = Failure(reason, traceback.format_exc())
-    terminal.failed(name if cells else " ".join(overrides), failure.reason, Path(own.runtime.output_dir, LOG))
+    terminal.failed(name if cells else words_of(overrides, swept), failure.reason, Path(own.runtime.output_dir, LOG))
     if cfg.fail_fast:
         sweeps.stop(noted)
     return failure
@@ -148,14 +149,15 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     if inside(folder, str(session.output_dir)):
         folder = os.path.relpath(folder, session.output_dir)
     jobs = planned.missing if planned.table else planned.runs
+    known = [] if planned.search else planned.runs  # of a search the trials are noted as they come
     numbers = {run.name: number for number, run in enumerate(jobs) if run.missing}
     path = sweeps.place(session.output_dir, sweep_dir)
     found = [
         sweeps.Cell(
-            name=run.name if planned.table else " ".join(run.overrides), signature=run.spec.signature,
+            name=run.name if planned.table else words_of(run.overrides, planned.swept), signature=run.spec.signature,
             number=numbers.get(run.name), before=run.before,
         )
-        for run in planned.runs
+        for run in known
     ]  # fmt: skip
     sweep = sweeps.Sweep(
         table=planned.name, scale=session.scale, overrides=planned.said, cells=found, folder=folder,
@@ -166,12 +168,21 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     return path
 
 
-def prepare_launcher(target: str, wait: bool) -> None:
+def prepare_launcher(launcher: Mapping[str, Any], wait: bool) -> None:
     """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
-    if target == SLURM:
+    if launcher["_target_"] == SLURM:
         from privsweep.cli.slurm import JobArrays  # here, for it needs an extra
 
         cluster.require_sbatch()
+        for word in ("timeout_min", "signal_delay_s"):
+            if not isinstance(launcher[word], int):
+                raise UserError(f"hydra.launcher.{word}={launcher[word]}: must be a whole number")
+        minutes, delay = launcher["timeout_min"], launcher["signal_delay_s"]
+        if 60 * minutes <= delay + 60:  # SLURM may tell a job a minute before that
+            raise UserError(
+                f"hydra.launcher.timeout_min={minutes}: a job is told of its end signal_delay_s={delay} before, which "
+                f"leaves it no time; ask for {delay // 60 + 2} minutes or more, or lower signal_delay_s"
+            )
         Plugins.instance().class_name_to_class[SLURM] = JobArrays  # by the name that Hydra knows
     elif not wait:
         raise UserError("wait=false: only SLURM takes over what is submitted; add hydra/launcher=slurm, or wait")

@@ -22,6 +22,9 @@ def searches(hydra: Mapping[str, Any]) -> bool:
     direction = getattr(sweeper["direction"], "name", sweeper["direction"])
     if direction not in ("minimize", "maximize"):
         raise UserError(f"hydra.sweeper.direction={direction}: is neither minimize nor maximize; choose one")
+    if sweeper["max_failure_rate"] != 1:
+        remedy = "leave it out; fail_fast=true ends a search at its first failed trial"
+        raise UserError(f"hydra.sweeper.max_failure_rate={sweeper['max_failure_rate']}: is not used here; {remedy}")
     for word in ("n_trials", "n_jobs"):
         if sweeper[word] < 1:
             raise UserError(f"hydra.sweeper.{word}={sweeper[word]}: is less than 1; give at least one")

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import submitit
+import torch
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from rich.markup import escape
 from submitit.core.utils import FailedJobError
 
-from privsweep.cli import cluster, terminal
+from privsweep.cli import cluster, terminal, trials
 from privsweep.cli.failure import Failure
 from privsweep.cli.follow import hints
 from privsweep.cli.side_by_side import side_by_side
 from privsweep.cli.states import CellState, Observer
 from privsweep.cli.time_limit import time_limit
+from privsweep.cli.trials import Trial, Trials
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 from privsweep.store import sweeps
@@ -41,24 +44,28 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
 
     def __init__(self, array_size: int | None = None, cells_per_job: int = 1, **params: Any):
         super().__init__(**params)
-        self.array_size, self.cells_per_job = array_size, cells_per_job
+        self.array_size, self.cells_per_job, self.said = array_size, cells_per_job, False
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None
-        folder, output_dir = str(self.config.hydra.sweep.dir), Path(str(self.config.output_dir))
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        noted = sweeps.place(output_dir, folder)
-        todo = [(list(o), n) for n, o in enumerate(job_overrides, initial_job_idx) if n not in self._stored(noted)]
-        parts = _split(todo, self.cells_per_job)
-        jobs = self._submit(parts, noted)
-        said(output_dir, noted, [j.job_id for j in jobs])
-        if not self.config.wait:
-            return []
-        wait(jobs, parts, noted, output_dir, bool(self.config.fail_fast))
-        values = {
-            n: value for job, part in zip(jobs, parts, strict=True) for n, value in _values(job, [n for _, n in part])
-        }
-        return [_returned(values.get(n)) for n in range(initial_job_idx, initial_job_idx + len(job_overrides))]
+        folder, output_dir = Path(str(self.config.hydra.sweep.dir)), Path(str(self.config.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        noted = sweeps.place(output_dir, str(folder))
+        numbered = [(list(o), n) for n, o in enumerate(job_overrides, initial_job_idx)]
+        search = self.task_function if isinstance(self.task_function, Trials) else None
+        done = _settled(search, numbered, folder, noted) if search else self._stored(noted)
+        parts = _split([run for run in numbered if run[1] not in done], self.cells_per_job)
+        if parts:
+            jobs = self._submit(parts, noted)
+            said(output_dir, noted, [j.job_id for j in jobs], hints_too=not self.said)
+            self.said = True  # of a search's further batches it is known
+            if self.config.wait:
+                tell = partial(_came_to, search, folder, numbered) if search else _tell
+                wait(jobs, parts, noted, output_dir, bool(self.config.fail_fast), tell)
+        values = (
+            {n: one.value if (one := trials.read(folder / str(n))) else None for _, n in numbered} if search else {}
+        )
+        return [_returned(values.get(n)) for _, n in numbered]
 
     def _stored(self, noted: Path) -> set[int]:
         """The runs of an ad hoc sweep that need no job; of a table those that do are given alone."""
@@ -90,17 +97,22 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
             cluster="slurm", folder=self.params["submitit_folder"],
             slurm_max_num_timeout=self.params["max_num_timeout"],
         )  # fmt: skip
+        if self.params["max_num_timeout"]:  # also where a site's jobs are not queued again unless they ask for it
+            given["additional_parameters"] = {"requeue": True, **(given.get("additional_parameters") or {})}
+        if cpus := given.get("cpus_per_task"):  # which srun no longer takes over from sbatch, since 22.05
+            given["srun_args"] = [f"--cpus-per-task={cpus}"]
         executor.update_parameters(**{k if k in general else f"slurm_{k}": v for k, v in given.items()})
         return executor
 
     def __call__(self, part: Part, singleton_state: dict[type, Singleton]) -> list[Any]:
         """One job, on its node. Raises RuntimeError where a run failed, so that SLURM says FAILED."""
         with time_limit():
+            threads = max(1, (self.params.get("cpus_per_task") or 1) // self.cells_per_job)
             if len(part) == 1:
+                torch.set_num_threads(threads)  # without confinement PyTorch would take the whole node
                 results = [self.one(*part[0], singleton_state)]
             else:
-                cpus = self.params.get("cpus_per_task") or len(part)
-                results = side_by_side(self.one, [(*run, singleton_state) for run in part], max(1, cpus // len(part)))
+                results = side_by_side(self.one, [(*run, singleton_state) for run in part], threads)
         failures = [r for r in results if isinstance(r, Failure)]
         for failure in failures:
             print(failure.trace or failure.reason, file=sys.stderr, flush=True)
@@ -114,16 +126,20 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         return done.return_value
 
 
-def said(output_dir: Path, noted: Path, jobs: Sequence[str]) -> None:
+def said(output_dir: Path, noted: Path, jobs: Sequence[str], hints_too: bool) -> None:
     """Tells what was submitted, and how to follow it."""
     arrays = sorted({job.partition("_")[0] for job in jobs}, key=int)
-    terminal.out.print(f"submitted to SLURM: {len(jobs)} jobs, {', '.join(arrays)}", soft_wrap=True)
+    count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
+    terminal.out.print(f"submitted to SLURM: {count}, {', '.join(arrays)}", soft_wrap=True)
     sweep = sweeps.read(noted)
-    for line in hints(sweep, output_dir) if sweep else []:
+    for line in hints(sweep, output_dir, jobs) if sweep and hints_too else []:
         terminal.out.print(escape(printable(line)), soft_wrap=True)
 
 
-def wait(jobs: Sequence[Job], parts: Sequence[Part], noted: Path, output_dir: Path, fail_fast: bool) -> None:
+def wait(
+    jobs: Sequence[Job], parts: Sequence[Part], noted: Path, output_dir: Path, fail_fast: bool,
+    tell: Callable[[CellState, str], None],
+) -> None:  # fmt: skip
     """Until every job has ended; tells of each run what became of it as its job ends."""
     sweep = sweeps.read(noted)
     assert sweep is not None
@@ -142,7 +158,7 @@ def wait(jobs: Sequence[Job], parts: Sequence[Part], noted: Path, output_dir: Pa
             for state in Observer(output_dir).states(sweep, noted) if over else []:
                 if state.cell.number in wanted:
                     told += 1
-                    _tell(state, f"{told} of {sum(map(len, parts))}")
+                    tell(state, f"{told} of {sum(map(len, parts))}")
                     if fail_fast and state.state != "done" and not sweeps.stopped(noted):
                         sweeps.stop(noted)
                         cluster.cancel_waiting(numbers)
@@ -158,16 +174,26 @@ def _tell(found: CellState, count: str) -> None:
         terminal.failed(found.cell.name, found.detail, found.log)
 
 
-def _values(job: Job, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """What the runs of an ended job returned, by number."""
-    if not job.paths.result_pickle.exists():
-        failed: Any = Failure(f"job {job.job_id} ended without a result")
-    elif (error := job.exception()) is None:
-        yield from zip(numbers, job.result(), strict=True)
-        return
+def _settled(search: Trials, numbered: Part, folder: Path, noted: Path) -> set[int]:
+    """The trials that need no job, for they are stored, refused or left out; the others are noted."""
+    if sweeps.stopped(noted):
+        return {n for _, n in numbered}
+    found = {n: search.settled(o, n) for o, n in numbered}
+    sweeps.add(noted, [cell for one in found.values() if (cell := one if isinstance(one, sweeps.Cell) else one.cell)])
+    over = {n: one for n, one in found.items() if isinstance(one, Trial)}
+    for number, one in over.items():
+        search.tell(one, folder / str(number))
+    return set(over)
+
+
+def _came_to(search: Trials, folder: Path, numbered: Part, found: CellState, count: str) -> None:
+    """Tells what came of a trial; that of a job that was lost is written down here."""
+    [(typed, number)] = [run for run in numbered if run[1] == found.cell.number]
+    if (one := trials.read(folder / str(number))) is not None:
+        search.say(one)
     else:
-        failed = Failure(f"job {job.job_id} failed: {error}")
-    yield from ((number, failed) for number in numbers)
+        lost = Trial(number, search.chosen(typed), found.cell.signature, None, found.detail or found.state)
+        search.tell(lost, folder / str(number))
 
 
 def _returned(value: Any) -> JobReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from privsweep.store.sweeps import Cell, Sweep
 
 State = Literal["failed", "stopped", "running", "queued", "not run", "done"]
 ORDER: tuple[State, ...] = ("failed", "stopped", "running", "queued", "not run", "done")
+_SUBMITIT = re.compile(r"(\[[^]]*\])?\[?submitit\b")
 _TAIL = 20_000  # bytes of a log in which its last words are looked for
 
 
@@ -81,7 +83,8 @@ class Observer:
             again = ", goes on where it was cut off" if beat or self._partial(cell) else ""
             return CellState(cell, "queued", f"job {job}: {state.lower()} ({reason}){again}")
         if state:
-            return CellState(cell, "running", f"job {job}: {state.lower()}", self._log(cell, sweep))
+            now = "starting" if state == "RUNNING" and not beat else state.lower()
+            return CellState(cell, "running", f"job {job}: {now}", self._log(cell, sweep))
         return CellState(cell, "stopped", log=self._log(cell, sweep))
 
     def _explained(self, found: CellState, sweep: Sweep, ends: Mapping[str, str]) -> CellState:
@@ -90,7 +93,7 @@ class Observer:
             return found
         cell = found.cell
         how = f": {ends[cell.job].lower()}" if cell.job and cell.job in ends else " without a result"
-        words = [f"job {cell.job} ended{how}" if cell.job else "", _last_words(found.log)]
+        words = [f"job {cell.job} ended{how}" if cell.job else "", _last_words(self._logs(cell, sweep))]
         return CellState(cell, found.state, "; ".join(w for w in words if w), found.log)
 
     def _of_user(self, user: str) -> dict[str, tuple[str, str]] | None:
@@ -109,12 +112,14 @@ class Observer:
 
     def _log(self, cell: Cell, sweep: Sweep) -> Path | None:
         """The log of its job: that of the run itself, or where that has none, what the job printed."""
+        return next(iter(self._logs(cell, sweep)), None)
+
+    def _logs(self, cell: Cell, sweep: Sweep) -> list[Path]:
         folder = self.output_dir / sweep.folder
         places = [folder / str(cell.number) / "privsweep.log"]
         if cell.job:
             places.append(folder / ".submitit" / cell.job / f"{cell.job}_0_log.err")
-        written = [p for p in places if p.is_file() and p.stat().st_size]
-        return written[0] if written else None
+        return [path for path in places if path.is_file() and path.stat().st_size]
 
     @property
     def living(self) -> list[Beat]:
@@ -137,12 +142,17 @@ def _error(output_dir: Path, cell: Cell) -> str:
         return "no reason was kept"
 
 
-def _last_words(log: Path | None) -> str:
-    """The last line of a log that tells of an error, or the last one."""
-    if log is None:
-        return ""
+def _last_words(logs: Sequence[Path]) -> str:
+    """The last line that tells of an error, SLURM's own first; or just the last one."""
+    lines = [line for log in logs for line in _tail(log)]
+    errors = [line for line in lines if "error" in line.lower()]
+    told = [line for line in errors if line.startswith("slurmstepd")] or errors or lines
+    return told[-1][-300:] if told else ""
+
+
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log, but for what submitit says of itself."""
     with log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-        lines = [line.strip() for line in file.read(_TAIL).decode(errors="replace").splitlines() if line.strip()]
-    told: Sequence[str] = [line for line in lines if "error" in line.lower()] or lines
-    return told[-1][-300:] if told else ""
+        lines = file.read(_TAIL).decode(errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip() and not _SUBMITIT.match(line)]

@@ -7,7 +7,6 @@ import getpass
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -76,10 +75,10 @@ def _show(
     elif tables:
         chosen = []
         for table in tables:
-            found = _of_table(table, output_dir)
+            found = _last(output_dir, table)
             chosen += found or [(None, composed(table, overrides, config_dir))]
     else:
-        chosen = list(islice(sweeps.every(output_dir), _LAST))
+        chosen = _last(output_dir)[:_LAST]
         if not chosen and not observer.living:
             raise UserError(f"output_dir={output_dir}: no sweep was started there; name another folder")
     done = True
@@ -95,12 +94,12 @@ def _show(
     return 0 if done else 1
 
 
-def _of_table(table: str, output_dir: Path) -> list[tuple[Path | None, Sweep]]:
-    """The last sweep of a table for every way in which it was started, the newest first."""
+def _last(output_dir: Path, table: str | None = None) -> list[tuple[Path | None, Sweep]]:
+    """The last sweep for every way in which one was started, the newest first; of one table, or of all."""
     found: dict[tuple[str, ...], tuple[Path | None, Sweep]] = {}
     for path, sweep in sweeps.every(output_dir):
-        if sweep.table == table:
-            found.setdefault((sweep.scale, *sweep.overrides), (path, sweep))
+        if table in (None, sweep.table):
+            found.setdefault((sweep.table, sweep.scale, *sweep.overrides), (path, sweep))
     return list(found.values())
 
 
@@ -125,8 +124,9 @@ def composed(table: str, overrides: Sequence[str], config_dir: str | None) -> Sw
 def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bool, console: Console) -> None:
     numbers = ", ".join(f"{n} {state}" for state, n in count(states).items())
     name = " ".join([sweep.table or "sweep", *sweep.overrides])
+    kind = ("cell" if sweep.table else "run") + "s" * (len(states) != 1)
     begun = f" (started {_when(sweep.started)}, {sweep.launcher})" if sweep.started else ""
-    console.print(Text(printable(f"{name}: {len(states)} cells: {numbers}{begun}"), "bold"))
+    console.print(Text(printable(f"{name}: {len(states)} {kind}: {numbers}{begun}"), "bold"))
     for state in ORDER:
         own = [s for s in states if s.state == state]
         for s in own if whole else own[:_SHOWN]:
@@ -136,7 +136,8 @@ def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bo
                 console.print(Text(f"{'':11}log: {printable(str(s.log))}"))
         if not whole and len(own) > _SHOWN:
             console.print(f"  {state:8} ... and {len(own) - _SHOWN} more; --all lists them")
-    for line in hints(sweep, output_dir)[1:]:
+    live = [s.cell.job for s in states if s.cell.job and s.state in ("running", "queued")]
+    for line in hints(sweep, output_dir, live)[1:]:
         console.print(Text(printable(line), "dim"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from privsweep.dataset.base import Shaping
 from privsweep.dataset.download import absent, prepared
 from privsweep.dataset.npz_format import Arrays, npz_checksum, npz_files, read
+from privsweep.dataset.sources import PUBLISHED
 from privsweep.interface.component import component
 from privsweep.interface.data import Data, DataFiles
 from privsweep.interface.errors import AbsentError
@@ -35,7 +37,10 @@ class Prepared(Shaping):
 
     def load(self, rng: Rng) -> Data:
         """Raises UserError where the file is missing or malformed, or has too few images."""
-        return self.shape(self.name, self.arrays(), rng)
+        arrays = self.arrays()
+        data, there = self.shape(self.name, arrays, rng), len(arrays.train_images) + len(arrays.test_images)
+        published = PUBLISHED.get(self.name, there)
+        return replace(data, subset=(there, published)) if there < published else data
 
     def arrays(self) -> Arrays:
         """What the file holds, as it was published; raises UserError where it is missing or malformed."""

@@ -129,6 +129,13 @@ OFFICIAL: dict[str, Official] = {
         for size in (28, 64, 128, 224)
     },
 }
+_MEDICAL = {"pneumoniamnist": 5332, "dermamnist": 9012, "pathmnist": 97176, "chestmnist": 100901}
+# Training and test images together, as their publishers count them.
+PUBLISHED = {
+    "mnist": 70_000, "fashion_mnist": 70_000, "emnist": 145_600, "cifar10": 60_000, "cifar100": 60_000,
+    "medical_mnist": 58_954,
+    **{name: _MEDICAL[name.partition("_")[0]] for name in OFFICIAL if name.partition("_")[0] in _MEDICAL},
+}  # fmt: skip
 BY_HAND = {
     "medical_mnist": ByHand("get the images, a folder a class,", scan, side=None, channels="same"),
     "celeba_hq": ByHand(

@@ -183,6 +183,7 @@ class Data(Generic[E, D]):
     multilabel: bool = False  # such data serve as an adversary's prior only
     prior: E | None = None  # training examples held out for the adversary; none of them is in ``train``
     validation: E | None = None  # a split of its own to watch the training on, where the publisher gives one
+    subset: tuple[int, int] | None = None  # images in the file, and as published, where those are more
 
     def to(self, device: torch.device) -> Data[E, D]:
         prior = None if self.prior is None else self.prior.to(device)

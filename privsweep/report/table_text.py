@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from privsweep.interface.printable import printable
+from privsweep.table.conditions import SUBSET
 from privsweep.table.fill import FilledTable
 from privsweep.table.significance import RULE
 from privsweep.table.spec import RowOrColumn
@@ -127,10 +128,15 @@ def _label(row: RowOrColumn) -> str:
 
 
 def _warning(filled: FilledTable) -> str | None:
-    if filled.scale == "paper":
-        return None
-    more = " (and what is named below)" if filled.changes else ""
-    return f"scale={printable(filled.scale)}: amounts of work reduced{more}; these are not the paper's conditions"
+    said = []
+    if filled.scale != "paper":
+        more = " (and what is named below)" if filled.changes else ""
+        said.append(f"scale={filled.scale}: amounts of work reduced{more}; these are not the paper's conditions")
+    if subset := dict(filled.amounts).get(SUBSET):
+        said.append(f"dataset: {subset}")
+    if unclean := [commit for commit in filled.environment.get("commit", "").split("; ") if commit.endswith("+")]:
+        said.append(f"made with uncommitted changes to {', '.join(unclean)}")
+    return printable(". ".join(said)) or None
 
 
 def _verdict(verdict: Verdict) -> VerdictText:

@@ -109,12 +109,16 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
 
 
 def _sizes(spec: RunSpec, data: Data) -> dict[str, int]:
-    """Examples of each split, and trainable parameters of the model, the defence's layers included."""
+    """Examples of each split, and trainable parameters of the model, the defence's layers included.
+
+    Of a file that holds fewer examples than were published both numbers.
+    """
     with torch.device("meta"):
         net = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, Rng(0))
     splits = {"train": len(data.train), "test": len(data.test), "prior": 0 if data.prior is None else len(data.prior)}
-    splits = {"train": len(data.train), "test": len(data.test), "prior": 0 if data.prior is None else len(data.prior)}
-    return {**splits, "all": sum(splits.values()), "parameters": sum(p.numel() for p in net.parameters())}
+    whole = dict(zip(("file", "published"), data.subset, strict=True)) if data.subset else {}
+    parameters = sum(p.numel() for p in net.parameters())
+    return {**splits, "all": sum(splits.values()), **whole, "parameters": parameters}
 
 
 def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:

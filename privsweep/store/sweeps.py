@@ -6,7 +6,7 @@ One small file a sweep, ``<output_dir>/sweeps/<name of the sweep's log folder>.j
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +71,12 @@ def every(output_dir: Path) -> Iterator[tuple[Path, Sweep]]:
     for path in sorted((output_dir / FOLDER).glob("*.json"), reverse=True):
         if (sweep := read(path)) is not None:
             yield path, sweep
+
+
+def add(path: Path, cells: Iterable[Cell]) -> None:
+    """Notes further cells of a sweep that chooses them as it goes."""
+    if (sweep := read(path)) is not None:
+        write(path, sweep.model_copy(update={"cells": [*sweep.cells, *cells]}))
 
 
 def note_jobs(path: Path, jobs: Mapping[int, str]) -> None:

@@ -30,6 +30,7 @@ _WHOSE = ("fl_setting.victim_choice", "fl_setting.victim_seed", "model.init", "m
 _OF_ATTACKS = ("attack.", "fl_setting.victim", "fl_setting.candidates")  # mean nothing where nothing is attacked
 # Values that change no number, or say which data they were.
 _WITHOUT_EFFECT = ("parallel", "memory", "fingerprint", "checkpoints", "_target_")
+SUBSET = "dataset"  # the condition that says that a file does not hold all that was published
 _LONGEST = 60  # characters of a value
 
 
@@ -41,15 +42,19 @@ def amounts(table: Table, records: Mapping[Behind, Record]) -> list[tuple[str, s
     keys = [f"{part}.{name}" for part in _SHOWN for name in AMOUNTS[part]]
     found: dict[str, dict[tuple[str, str], str | None]] = {}
     for (row, column, _), record in records.items():
+        sizes = record.get("sizes", {})
         for name in ("train", "test", "prior"):
-            if number := record.get("sizes", {}).get(name):
+            if number := sizes.get(name):
                 found.setdefault(f"examples, {name}", {})[row, column] = f"{number:,}"
+        whole = "published" not in sizes
+        part = None if whole else f"a subset: {sizes['file']:,} of {sizes['published']:,} published examples"
+        found.setdefault(SUBSET, {})[row, column] = part
         values = dict(_flat(record.get("config", {})))
         attacked = record.get("choices", {}).get("attack") != "none"
         for key in (*keys, *_WHOSE):
             if values.get(key) not in (None, 0) and (attacked or not key.startswith(_OF_ATTACKS)):
                 found.setdefault(key, {})[row, column] = _text(values[key])
-    return [(name, _told(table, by_cell)) for name, by_cell in found.items()]
+    return [(name, _told(table, by_cell)) for name, by_cell in found.items() if any(by_cell.values())]
 
 
 def changes(
@@ -66,8 +71,7 @@ def changes(
                 continue
             other = f"{_text(ours[key])} instead of {_text(theirs[key])}" if ours[key] != theirs[key] else None
             found.setdefault(key, {})[cell[:2]] = other
-    changed = {key: by_cell for key, by_cell in sorted(found.items()) if any(by_cell.values())}
-    return [(key, _told(table, by_cell)) for key, by_cell in changed.items()]
+    return [(key, _told(table, by_cell)) for key, by_cell in sorted(found.items()) if any(by_cell.values())]
 
 
 def _told(table: Table, values: Mapping[tuple[str, str], str | None]) -> str:

@@ -153,6 +153,8 @@ class Table(Strict):
             verdict = self.in_print(finding)
             if None not in (verdict, finding.holds_in_print) and verdict != finding.holds_in_print:
                 raise ValueError(f"findings.{finding.id}: holds_in_print: the printed numbers give {verdict}")
+            if finding.presupposes is not None and self._in_print(finding.id, finding.presupposes) is False:
+                raise ValueError(f"findings.{finding.id}: presupposes: does not hold over the printed numbers")
         return self
 
     def _fault_of_verdict(self, r: str) -> str | None:
@@ -208,8 +210,11 @@ class Table(Strict):
 
     def in_print(self, finding: Finding) -> bool | None:
         """A claim over the printed numbers."""
+        return self._in_print(finding.id, finding.check)
+
+    def _in_print(self, name: str, check: str) -> bool | None:
         cells = {(r, c): parse(text) for r, texts in self.printed.items() for c, text in texts.items()}
-        return self.holds(finding.id, finding.check, cells)
+        return self.holds(name, check, cells)
 
     def chosen(self, only: Sequence[str] | None) -> set[str]:
         """The columns to run. Raises UserError where ``only`` names one that does not exist."""

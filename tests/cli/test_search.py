@@ -10,12 +10,14 @@ import pytest
 from conftest import Privsweep
 from tiny import TINY
 
+from privsweep.cli.trials import Trial, Trials
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.hydra_settings import check_hydra
 from privsweep.run.objective import objective_of
 from privsweep.store.store import Store
+from privsweep.store.sweeps import Cell
 
 SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweeper.n_trials=3")
 Optuna = Callable[..., int]
@@ -43,6 +45,17 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     stored = {path.name for path in (tmp_path / "outputs" / "runs").iterdir()}
     assert privsweep(*again.split(), tiny=False) == 0
     assert {path.name for path in (tmp_path / "outputs" / "runs").iterdir()} == stored
+    with searching(None):
+        stored_one, refused, to_do = (
+            Trials(["attack.guess"], "metrics.mse").settled([*TINY, *asked[:2], *own], 7)
+            for own in (["attack.guess=grey"], ["attack.guess=pink"], ["attack.guess=grey", "seed=9"])
+        )
+    assert isinstance(stored_one, Trial)
+    assert (stored_one.number, stored_one.words) == (7, "attack.guess=grey")
+    assert stored_one.value == frame["metrics.mse"].min()
+    assert isinstance(refused, Trial)
+    assert "attack.guess=pink" in str(refused.error)
+    assert isinstance(to_do, Cell)
     assert optuna(*asked, "hydra.sweeper.direction=maximize") == 0
     assert "attack.guess=noise" in capsys.readouterr().out.split("best of")[1]
 
@@ -51,8 +64,9 @@ def test_an_interval_is_searched_and_a_trial_without_the_number_fails_alone(
     optuna: Optuna, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lr = "fl_setting.lr=tag(log,interval(0.001,0.1))"
-    assert optuna("objective=metrics.nothing", "attack=blind", lr, "hydra.sweeper.n_trials=1") == 1
-    said = capsys.readouterr().err
+    assert optuna("objective=metrics.nothing", "attack=blind", lr, "fail_fast=true") == 1
+    shown, said = capsys.readouterr()
+    assert shown.count("metrics.nothing failed") == 1  # of three trials
     assert "the run has no such number; of metrics there are mse" in said
     assert "Traceback" not in said
 
@@ -68,6 +82,7 @@ def test_the_ends_of_a_search_are_checked_before_it_starts(
         ("experiment=zen/table1", "a table is a sweep already"),
         ("hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.direction"),
         ("objective=ssim", "objective=ssim"),
+        ("hydra.sweeper.max_failure_rate=0.5", "fail_fast=true ends a search"),
     ):
         assert (
             optuna(

@@ -96,12 +96,9 @@ class Shell:
         said, _ = process.communicate(timeout=patience)
         return process.returncode, said
 
-    def status(self) -> str:
-        return self("status", "troubled")[1]
-
-    def status_with(self, words: str, patience: float = 120) -> str:
+    def status_with(self, words: str, patience: float = 120, named: bool = True) -> str:
         deadline = time.monotonic() + patience
-        while words not in (shown := self.status()) and time.monotonic() < deadline:
+        while words not in (shown := self("status", *["troubled"] * named)[1]) and time.monotonic() < deadline:
             time.sleep(1)
         assert words in shown
         return shown
@@ -186,3 +183,25 @@ def test_several_runs_share_a_job_and_a_killed_command_leaves_its_jobs(shell: Sh
     assert [r["status"] for r in records] == ["complete"] * 2
     assert {r["environment"]["threads"] for r in records} == {1}
     assert len(list(tmp_path.glob("outputs/logs/*/.submitit/*/*_submitted.pkl"))) == 1
+
+
+@pytest.mark.skipif(not _slurm(), reason="no SLURM cluster answers here")
+def test_a_search_submits_trials_in_batches_and_does_without_the_lost_ones(shell: Shell, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'privsweep[slurm]'")
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'privsweep[optuna]'")
+    keys = ("launcher.cpus_per_task=1", "launcher.mem_gb=1", "sweeper.n_trials=3", "sweeper.n_jobs=2")
+    sweeper = ["-m", "hydra/sweeper=search", "hydra/launcher=slurm", *(f"hydra.{key}" for key in keys)]
+    asked = ["attack=troubled", "attack.pause=0.01,2,0.3,0.4", "objective=metrics.mse", "--config-dir", "conf", *TINY]
+    first = shell.start("main", *sweeper, *asked)
+    shown = shell.status_with("attack.pause=2: attacking", named=False)
+    [job] = {line.split("job ")[1].split()[0] for line in shown.splitlines() if "attack.pause=2: attacking" in line}
+    subprocess.run(["scancel", job], check=True)
+    said, _ = first.communicate(timeout=120)
+    assert first.returncode == 1
+    for words in ("submitted to SLURM: 2 jobs", "submitted to SLURM: 1 job,", f"job {job} ended", "best of 2 trials"):
+        assert words in said
+    code, said = shell("main", *sweeper, *asked)  # the first batch has the same values, one of them stored
+    assert code == 0, said
+    assert "submitted to SLURM: 1 job," in said
+    assert "best of 3 trials" in said
+    assert len((tmp_path / "made.2.0").read_text().split()) in (12, 13)

@@ -22,7 +22,7 @@ EXPECTED = {
     "done": ("done", ""), "failed": ("failed", "RuntimeError: no \x1b[31m memory"),
     "running": ("running", "attacking 2/8, for "), "pending": ("queued", "job 8_3: pending (Priority)"),
     "requeued": ("queued", "job 8_4: pending (BeginTime), goes on where it was cut off"),
-    "starting": ("running", "job 8_5: running"), "left": ("queued", "waits for its turn"),
+    "starting": ("running", "job 8_5: starting"), "left": ("queued", "waits for its turn"),
     "cancelled": ("stopped", "job 8_6 ended: cancelled; slurmstepd: error: x"), "stored": ("done", ""),
     "lost": ("stopped", "its process on nowhere is gone"), "deleted": ("not run", "its record is gone"),
 }  # fmt: skip
@@ -49,7 +49,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             os.utime(path, (0, 0))
     log = tmp_path / "logs" / "now" / ".submitit" / "8_6" / "8_6_0_log.err"
     log.parent.mkdir(parents=True)
-    log.write_text("begins\nslurmstepd: error: x\nends\n")
+    log.write_text("slurmstepd: error: x\nsrun: error: Killed\nsubmitit WARNING (now) - an error\nends\n")
     cells = [
         Cell(
             name=f"{name}\x1b", signature=sign, number=None if name in ("stored", "deleted") else n,

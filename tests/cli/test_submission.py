@@ -1,5 +1,8 @@
 """Sweeps that are submitted and left, or stopped at the first failure; SLURM's commands are played here."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,10 @@ from conftest import Privsweep
 
 from privsweep.attack.blind import Blind
 from privsweep.cli import cluster
+from privsweep.run.compose import compose, searching
 from privsweep.store import sweeps
 
+ROOT = Path(__file__).parents[2]
 SWEEP = ("-m", "attack=blind", "seed=0,1,2")
 SBATCH = """\
 #!/bin/sh
@@ -46,6 +51,43 @@ def test_submitted_and_left(
     assert "#SBATCH --array=0-1%2" in script.read_text()
 
 
+def test_several_runs_share_a_gpu(tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...]) -> None:
+    assert privsweep(*SWEEP, "hydra/launcher=slurm_gpu_shared", "hydra.launcher.partition=gpu", *slurm[1:]) == 0
+    [(_, sweep)] = sweeps.every(tmp_path / "outputs")
+    assert {cell.job for cell in sweep.cells} == {"41"}
+    [script] = tmp_path.glob("outputs/logs/*/.submitit/41/41_submission.sh")
+    wanted = (
+        "gpus-per-node=1",
+        "cpus-per-task=8",
+        "mem=48GB",
+        "partition=gpu",
+        "time=240",
+        "signal=USR2@120",
+        "requeue",
+    )
+    assert {f"#SBATCH --{option}" for option in wanted} <= set(script.read_text().splitlines())
+    assert re.search(r"^srun .* --cpus-per-task=8 ", script.read_text(), re.MULTILINE)  # srun inherits it no longer
+
+
+def test_the_example_to_copy_gives_keys_that_exist(tmp_path: Path) -> None:
+    for name in ("privsweep", "privsweep-data", "privsweep-status"):
+        (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "${0##*/}" "$@" > "$SCRATCH/${0##*/}.said"\n')
+        (tmp_path / name).chmod(0o755)
+    scratch = tmp_path / "my scratch"
+    scratch.mkdir()
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SCRATCH": str(scratch)}
+    subprocess.run(["bash", ROOT / "scripts" / "slurm_sweep.sh"], env=environment, check=True)
+    with searching(None):
+        made = compose((scratch / "privsweep.said").read_text().splitlines()[1:])
+    assert made.config["output_dir"] == str(scratch / "privsweep")
+    assert made.config["wait"] is False
+    assert made.hydra["launcher"]["gpus_per_node"] == 1
+    assert (scratch / "privsweep-status.said").read_text().splitlines()[1:] == [
+        "zen/table1",
+        f"output_dir={scratch}/privsweep",
+    ]
+
+
 def test_what_slurm_refuses_is_one_line(
     tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +95,8 @@ def test_what_slurm_refuses_is_one_line(
     [line] = [line for line in capsys.readouterr().err.splitlines() if "privsweep:" in line]
     assert line.endswith("SLURM took no job: sbatch: error: invalid partition specified: nosuch")
     assert not list(sweeps.every(tmp_path / "outputs"))
+    assert privsweep(*SWEEP, *slurm, "hydra.launcher.timeout_min=3") == 2
+    assert "hydra.launcher.timeout_min=3: a job is told of its end signal_delay_s=120 before" in capsys.readouterr().err
 
 
 def test_without_a_cluster_nothing_is_left_behind(

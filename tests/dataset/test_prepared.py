@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from privsweep.dataset.prepared import Npz, Prepared
+from privsweep.dataset.sources import PUBLISHED
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 
@@ -46,3 +47,15 @@ def test_a_malformed_file_is_named(npz, tmp_path, plain, members):
         Prepared(name="mnist", data_dir=tmp_path, **plain).load(Rng(0))
     with pytest.raises(UserError, match=rf"^dataset\.path={path}: test_labels missing"):
         Npz(path=path, **plain).load(Rng(0))
+
+
+def test_a_file_with_fewer_images_than_were_published_is_a_subset(npz, tmp_path, plain, monkeypatch):
+    npz(name="mnist")
+    dataset = Prepared(name="mnist", data_dir=tmp_path, **plain)
+    data = dataset.load(Rng(0))
+    there = len(data.train) + len(data.test)
+    assert data.subset == (there, 70_000)
+    monkeypatch.setitem(PUBLISHED, "mnist", there)
+    assert dataset.load(Rng(0)).subset is None
+    npz(name="mine")
+    assert Prepared(name="mine", data_dir=tmp_path, **plain).load(Rng(0)).subset is None

@@ -86,3 +86,23 @@ def test_a_note_states_no_amount_of_a_run(name: str) -> None:
     """They are computed below the table, so that a note cannot contradict them."""
     notes = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())["table"].get("notes", [])
     assert [note for note in notes if AMOUNT.search(str(note))] == []
+
+
+def test_the_page_warns_of_a_subset_and_of_uncommitted_changes() -> None:
+    table = Table.from_config({
+        "title": "t", "place": "p", "seeds": [0], "rows": {"ssim": {"label": "SSIM", "metric": "ssim"}},
+        "columns": {"a": {"label": "A", "overrides": ["model=a"]}, "b": {"label": "B", "overrides": ["model=b"]}},
+    })  # fmt: skip
+
+    def warned(commit: str, **sizes: int) -> str | None:
+        of = {"a": {"train": 5, **sizes}, "b": {"train": 5}}
+        records = {
+            f"{c}-s0": {"signature": c, "status": "complete", "metrics": {"ssim": 0.5}, "sizes": of[c],
+                        "environment": {"commit": commit}}
+            for c in "ab"
+        }  # fmt: skip
+        return table_text(fill_table(table, records, "paper")).warning
+
+    assert warned("abc") is None
+    assert warned("abc+") == "made with uncommitted changes to abc+"
+    assert warned("abc", file=2400, published=58954) == "dataset: a subset: 2,400 of 58,954 published examples (A)"

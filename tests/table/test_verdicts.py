@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from privsweep.interface.errors import UserError
 from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 from privsweep.table.verdicts import Verdict
@@ -130,3 +131,13 @@ def test_a_claim_whose_premise_is_not_shown_is_undecided(tmp_path: Path) -> None
     for bound in (0.75, 0.95):  # not told from it, and below it
         verdict = judged(check, FAR, tmp_path, presupposes=premise.format(bound))
         assert (verdict.holds, verdict.margin_text) == (None, "what it presupposes is not shown")
+
+
+def test_a_premise_that_print_contradicts_is_no_premise() -> None:
+    claim = {"id": "f1", "claim": "c", "check": "v('x', 'a') > 1", "presupposes": "v('x', 'a') > 5"}
+    with pytest.raises(UserError, match=r"findings\.f1: presupposes: does not hold over the printed numbers"):
+        Table.from_config({
+            "title": "t", "place": "p", "seeds": [0], "rows": {"x": {"label": "x", "metric": "mse"}},
+            "columns": {"a": {"label": "a"}}, "printed": {"x": {"a": "3"}},
+            "findings": [{**claim, "holds_in_print": True}],
+        })  # fmt: skip
