@@ -4,9 +4,11 @@
     python scripts/regenerate_all.py zen precode/table1 scale=quick workers=2      # a paper, and a table of another
 
 Words name papers or tables; ``scale`` and ``workers`` (tables at once) are this script's, every other key=value is
-given to each ``privsweep experiment=...``. Columns whose data are not in ``data_dir`` are said and left out
-(``privsweep-data`` downloads data first). A table that fails does not stop the others; the same command goes on where
-it was stopped. At the end the README's status table is written, where results go to the repository's ``outputs``.
+given to each ``privsweep experiment=...``. What the table in the repository's ``outputs/paper/`` was typed with, as its
+*Conditions* tell, is given, too, unless that key is typed anew. Columns whose data are not in ``data_dir`` are said and
+left out (``privsweep-data`` downloads data first). A table that fails does not stop the others; the same command goes
+on where it was stopped. At the end the README's status table is written, where results go to the repository's
+``outputs``.
 
 Exit codes: 0 all done, 1 a table failed or is not complete, 2 the request was refused.
 """
@@ -14,6 +16,7 @@ Exit codes: 0 all done, 1 a table failed or is not complete, 2 the request was r
 from __future__ import annotations
 
 import argparse
+import glob
 import subprocess
 import sys
 import time
@@ -27,13 +30,13 @@ from privsweep.cli.plan import duration
 from privsweep.cli.report import tables_in
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
-from privsweep.report.write import write
+from privsweep.report.write import name_at, path_of, write
 from privsweep.run.compose import CONF
 from privsweep.store.checksums import at_hand
 from privsweep.store.store import Store
-from privsweep.table.fill import fill_table
+from privsweep.table.fill import fill_table, matters
 
-from status_table import README, ROOT, status_table, with_table
+from status_table import README, ROOT, status_table, typed_besides, with_table
 
 Launch = Callable[[Sequence[str], Path], int]  # arguments of privsweep, and a file for what it prints; the exit code
 
@@ -48,6 +51,7 @@ class Todo:
     columns: tuple[str, ...]  # those to run, all of them where this is empty
     left: tuple[str, ...]  # the others, whose data are not here
     absent: tuple[str, ...]  # datasets that are not here, in a line each
+    published: tuple[str, ...]  # overrides under which it is published
     plan: sweep.SweepPlan
 
     @property
@@ -66,7 +70,8 @@ class Done:
 
 def looked_up(name: str, overrides: Sequence[str], config_dir: str | None) -> Todo:
     """What the store has of a table, and which columns can be run here. Raises UserError."""
-    planned = sweep.stored(name, overrides, config_dir)
+    published = published_with(name, overrides)
+    planned = sweep.stored(name, [*published, *overrides], config_dir)
     assert planned.table is not None
     spec = {run.name: run.spec for run in planned.runs}
     ready = {run.name for run in planned.runs if not run.missing}
@@ -78,7 +83,19 @@ def looked_up(name: str, overrides: Sequence[str], config_dir: str | None) -> To
     kept = {job.id for job in jobs if any(c in columns for _, c, _ in job.cells)}
     left = [c for c in planned.table.columns if c not in columns]
     missing = sum(run.missing for run in planned.runs if run.name in kept)
-    return Todo(name, len(kept), missing, tuple(columns) if left else (), tuple(left), planned.absent, planned)
+    some = tuple(columns) if left else ()
+    return Todo(name, len(kept), missing, some, tuple(left), planned.absent, tuple(published), planned)
+
+
+def published_with(name: str, overrides: Sequence[str]) -> list[str]:
+    """What a table is published with in the repository at that scale, but for keys that ``overrides`` set."""
+    paper, _, table = name.rpartition("/")
+    path = ROOT / "outputs" / "paper" / paper / f"{name_at(_value('scale', overrides, 'paper'), table)}.md"
+    if not path.is_file():
+        return []
+    typed = {override.partition("=")[0] for override in overrides}
+    given = typed_besides(path.read_text(encoding="utf-8"))
+    return [o for o in given if matters(o) and o.partition("=")[0] not in typed]
 
 
 def regenerate(todo: Todo, overrides: Sequence[str], config_dir: str | None, launch: Launch) -> Done:
@@ -89,7 +106,7 @@ def regenerate(todo: Todo, overrides: Sequence[str], config_dir: str | None, lau
         log = todo.output_dir / "logs" / "regenerate" / f"{todo.name.replace('/', '.')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         given = ["--config-dir", config_dir] if config_dir else []
-        code = launch([*given, f"experiment={todo.name}", *only, *overrides], log)
+        code = launch([*given, f"experiment={todo.name}", *only, *todo.published, *overrides], log)
         if code == 2:
             return Done(todo.name, False, f"refused: {_last_line(log)}; see {log}")
     planned = todo.plan.looked_up()
@@ -100,7 +117,11 @@ def regenerate(todo: Todo, overrides: Sequence[str], config_dir: str | None, lau
     filled = fill_table(planned.table, planned.records(), session.scale, typed, folder, planned.at_papers_scale())
     if not filled.complete:
         return Done(todo.name, False, f"no run succeeded; see {todo.output_dir / 'logs' / 'regenerate'}")
-    write(filled, session.output_dir)
+    write(filled, session.output_dir, todo.published)
+    if todo.published:  # the command filed it as a variant
+        variant = path_of(filled, session.output_dir)
+        for path in variant.parent.glob(f"{glob.escape(variant.name)}.*"):
+            path.unlink()
     taken = f"{todo.missing} run in {duration(time.monotonic() - began)}" if todo.missing else "all of them stored"
     left = f"; without {', '.join(todo.left)}, whose data are not here" if todo.left else ""
     return Done(todo.name, filled.complete >= todo.runs, f"{filled.complete} of {filled.jobs} runs, {taken}{left}")
@@ -171,13 +192,17 @@ def _all(tables: Sequence[str], overrides: Sequence[str], config_dir: str | None
     for done in bad:
         print(f"  {printable(f'{done.name}: {done.words}')}")
     if (ROOT / "outputs").resolve() == _output_dir(overrides).resolve():
-        README.write_text(with_table(README.read_text(encoding="utf-8"), status_table()), encoding="utf-8")
+        README.write_text(with_table(README.read_text(encoding="utf-8"), status_table(ROOT)), encoding="utf-8")
         print("README.md: the status table is written anew")
     return 1 if bad else 0
 
 
 def _output_dir(overrides: Sequence[str]) -> Path:
-    return Path(next((o.partition("=")[2] for o in overrides if o.startswith("output_dir=")), "outputs"))
+    return Path(_value("output_dir", overrides, "outputs"))
+
+
+def _value(key: str, overrides: Sequence[str], default: str) -> str:
+    return next((o.partition("=")[2] for o in reversed(overrides) if o.startswith(f"{key}=")), default)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ a file are listed as not published.
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +48,19 @@ def _order(path: Path) -> tuple[str, int, list[int | str]]:
     return path.parent.name, kind, [int(part) if part.isdigit() else part for part in parts]
 
 
+def typed_besides(text: str) -> list[str]:
+    """What a published table was typed with, besides its name and its scale."""
+    return [word for word in shlex.split(_conditions(text)["command"])[2:] if not word.startswith("scale=")]
+
+
+def _conditions(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^- (scale|runs|command): (.*)$", text.partition("## Conditions")[2], re.MULTILINE))
+
+
 def _published(path: Path, root: Path) -> str:
     text = path.read_text(encoding="utf-8")
-    conditions = dict(re.findall(r"^- (scale|runs|command): (.*)$", text.partition("## Conditions")[2], re.MULTILINE))
-    given = conditions["command"].split()[2:]
-    extra = "\\*" if [word for word in given if not word.startswith("scale=")] else ""
+    conditions = _conditions(text)
+    extra = "\\*" if typed_besides(text) else ""
     words = re.findall(r"^- \[.\] \*\*(held|not held|undecided)\*\*", text, re.MULTILINE)
     counts = " | ".join(str(words.count(word)) for word in ("held", "not held", "undecided"))
     title = text.splitlines()[0].removeprefix("# ")

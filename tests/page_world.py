@@ -9,16 +9,16 @@ import numpy as np
 from report_world import record
 
 from privsweep.report.markdown import markdown
-from privsweep.report.page.page import Contents, page
+from privsweep.report.page.page import Contents, UnderWay, page
 from privsweep.report.page.published import published_in
 from privsweep.report.table_csv import table_csv
 from privsweep.store.images import save_images
 from privsweep.table.fill import FilledTable, Record
 
 
-def html(root: Path, *records: Record, experiments: tuple[str, ...] = ()) -> str:
-    """The page of these records and of what lies below ``root``."""
-    contents = Contents(records, published_in(root), experiments, str(root))
+def html(root: Path, *records: Record, experiments: tuple[str, ...] = (), running: tuple[UnderWay, ...] = ()) -> str:
+    """The page of these records, of runs in progress and of what lies below ``root``."""
+    contents = Contents(records, published_in(root), running, experiments, str(root))
     return page(contents, lambda signature: root / "runs" / signature, lambda record: "privsweep seed=0")
 
 

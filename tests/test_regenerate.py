@@ -29,6 +29,17 @@ AWAY = "away: {label: Away, overrides: [dataset=medical_mnist]}"
 TABLES = {"part": f"{GREY}, {AWAY}", "whole": f"{GREY}, {NOISE}", "none": AWAY}
 
 
+PUBLISHED = """\
+# A small table
+
+## Conditions
+
+- command: privsweep experiment=mine/whole scale=quick dataset.train_size=60 model.width=3 fl_setting.victims=2
+- scale: quick
+- runs: 1 of 2 complete
+"""
+
+
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
@@ -37,14 +48,19 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
         sys.modules.pop(name)
 
 
-def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
-    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf" / "experiment" / "mine").mkdir(parents=True)
     for name, columns in TABLES.items():
         text = HEAD + TABLE.replace("{COLUMNS}", f"{{{columns}}}")
         (tmp_path / "conf" / "experiment" / "mine" / f"{name}.yaml").write_text(text)
+    return tmp_path
+
+
+def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
+    script: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     launched: list[str] = []
     broken = {"mine/whole"}
     one_at_a_time = Lock()  # a table is run in this process, not in one of its own: Hydra composes once at a time
@@ -64,7 +80,7 @@ def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
 
     monkeypatch.setattr(script, "looked_up", look_up)
 
-    asked = ["mine", *TINY, f"data_dir={tmp_path}/data", "--config-dir", "conf"]
+    asked = ["mine", *TINY, f"data_dir={here}/data", "--config-dir", "conf"]
     assert script.main(asked, launch) == 1
     shown = capsys.readouterr().out
     assert "mine/part: 1 of 2 runs, 1 run in" in shown
@@ -81,3 +97,30 @@ def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
     assert launched[2:] == ["mine/whole"]
     assert script.main(["mine/nothing"], launch) == 2
     assert "README" not in shown
+
+
+def test_what_is_published_comes_out_the_same_and_the_readme_tells_it(
+    script: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a repository of its own."""
+    status = sys.modules["status_table"]
+    readme, folder = here / "README.md", here / "outputs" / "paper" / "mine"
+    monkeypatch.setattr(script, "ROOT", here)
+    monkeypatch.setattr(script, "README", readme)
+    readme.write_text(f"before\n{status.BEGIN}\nold\n{status.END}\nafter\n")
+    folder.mkdir(parents=True)
+    (folder / "whole.quick.md").write_text(PUBLISHED)
+    given = ["mine/whole", "scale=quick", "fl_setting.victims=1", "--config-dir", "conf"]
+    assert script.published_with("mine/whole", given) == ["dataset.train_size=60", "model.width=3"]
+    given.remove("fl_setting.victims=1")
+    assert script.main(given, lambda arguments, log: cli.main(list(arguments))) == 0
+    assert {path.name for path in folder.iterdir()} == {f"whole.quick.{kind}" for kind in ("md", "csv", "tex", "png")}
+    command = next(line for line in PUBLISHED.splitlines() if line.startswith("- command"))
+    assert command in (folder / "whole.quick.md").read_text().splitlines()
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "| [A small table](outputs/paper/mine/whole.quick.md) | quick\\* | 2 of 2 | 0 | 0 | 0 |" in text
+    assert text.count("| A small table | not published |") == 2
+    assert "old" not in text
+    assert "README.md: the status table is written anew" in capsys.readouterr().out

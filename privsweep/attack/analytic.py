@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.attack.base import AttackBase
-from privsweep.gradient_inversion.label_inference import label_images
+from privsweep.gradient_inversion.label_inference import label_images, last_bias, not_sent
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
@@ -43,9 +43,12 @@ class Analytic(AttackBase):
         return refuses_difference(view)
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        if _first_linear(model) is None:
+        first = _first_linear(model)
+        if first is None:
             return "attack=analytic: the first layer with weights must be linear with a bias; take model=smlp or dmlp"
-        return None
+        output = last_bias(model).removesuffix(".bias")
+        missing = not_sent(model, [f"{first}.weight", f"{first}.bias", f"{output}.weight"])
+        return f"attack=analytic: the update has no {', '.join(missing)}; take attack=iga" if missing else None
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for a model that does not begin with a linear layer, and as ``captured_gradient``."""

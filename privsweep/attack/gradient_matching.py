@@ -16,7 +16,7 @@ from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations, estimate_memory
 from privsweep.gradient_inversion.initialisation import Init, starting_point
-from privsweep.gradient_inversion.label_inference import last_bias, read_labels
+from privsweep.gradient_inversion.label_inference import last_bias, not_sent, read_labels
 from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive, Weight, reporting
 from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
 from privsweep.gradient_inversion.objective import MatchingObjective
@@ -93,9 +93,11 @@ class GradientMatching(Minimisation, AttackBase):
             return f"{given}: the model draws no noise; take attack.noise_samples=1, or defense=[precode]"
         try:
             if self.match == "deterministic_layers":
-                of_deterministic_layers(model, {})
-            if self.labels == "analytic":
-                last_bias(model)
+                own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+                if not of_deterministic_layers(model, own):
+                    return "attack.match=deterministic_layers: the update holds none of them; take attack.match=all"
+            if self.labels == "analytic" and (missing := not_sent(model, [last_bias(model)])):
+                return f"attack.labels=analytic: the update has no {missing[0]} to read labels off; take optimised"
         except UserError as error:
             return str(error)
         return None

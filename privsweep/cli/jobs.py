@@ -63,13 +63,13 @@ def check_places(planned: SweepPlan, many: bool) -> None:
 
 def single(planned: SweepPlan, loaded: Loaded | None, config_dir: str | None) -> int:
     """The one run of a plan; the exit code. ``loaded``: what it works on, None where it is stored. Raises UserError."""
-    [spec] = [one.spec for one in planned.runs]
+    [(spec, before)] = [(one.spec, one.before) for one in planned.runs]
     if loaded:
         tidy(Store(spec.session.output_dir))
     with _logging(planned.hydra) if loaded else nullcontext():  # a stored one is shown, and nothing is written
         try:
             terminal.start(spec)
-            record = run(spec, loaded)
+            record = run(spec, loaded, before)
             terminal.finish(spec, record, go_on(spec, record, planned.typed, config_dir))
         except UserError as error:
             log.error("%s", error)
@@ -126,7 +126,8 @@ def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfi
     try:
         spec = build(compose(cells.get(name, overrides)), fetch=True)
         terminal.start(spec)
-        terminal.finish(spec, run(spec))
+        before = sweeps.before(noted, spec.signature) if spec.session.force else None
+        terminal.finish(spec, run(spec, before=before))
         return None
     except UserError as error:
         log.error("%s", error)
@@ -154,7 +155,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     found = [
         sweeps.Cell(
             name=run.name if planned.table else words_of(run.overrides, planned.swept), signature=run.spec.signature,
-            number=numbers.get(run.name), before=sweeps.stamps(session.output_dir, run.spec.signature),
+            number=numbers.get(run.name), before=run.before,
         )
         for run in known
     ]  # fmt: skip

@@ -63,7 +63,7 @@ def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
 def _made(one: PlannedRun) -> Record:
     """The record of a run that was missing; of one that failed, what it was and why."""
     try:
-        return run(one.spec)
+        return run(one.spec, before=one.before)
     except UserError as error:
         reason = str(error)
     except Exception as error:  # filed in the store, too

@@ -78,9 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return REFUSED
     except KeyboardInterrupt as stop:
-        from privsweep.cli.terminal import stopped
+        if planned is None:  # PyTorch, interrupted while it loads, cannot be loaded again to say so
+            print("privsweep: interrupted before anything ran", file=sys.stderr)
+        else:
+            from privsweep.cli.terminal import stopped
 
-        stopped(planned)
+            stopped(planned)
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     except Exception as error:  # no refusal, and no run that failed: a full disk, or a fault of the program
         from privsweep.cli.terminal import complain, no_room

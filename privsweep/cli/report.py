@@ -15,10 +15,12 @@ from rich.console import Console
 from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
-from privsweep.report.page.page import Contents, page
+from privsweep.report.page.page import Contents, UnderWay, page
 from privsweep.report.page.published import published_in
 from privsweep.run.again import Again
 from privsweep.run.compose import CONF, SCALES, parse, searching
+from privsweep.run.heartbeat import beats
+from privsweep.store import sweeps
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
 
@@ -132,15 +134,26 @@ def _written(root: str, scale: str | None, config_dir: str | None) -> Path:
     found = [*store.records(), *store.failures()]
     records = [record for record in found if scale in (None, record.get("scale"))]
     tables = [table for table in published_in(store.root) if scale in (None, table.scale)]
-    if not records and not tables:
+    running = _running(store.root)
+    if not records and not tables and not running:
         of_scale = f" of scale={scale}" if scale else ""
         raise UserError(f"output_dir={root}: no runs{of_scale} are stored there; run privsweep, or name another folder")
     experiments = tables_in(*_folders(config_dir))
     path = store.root / "report.html"
-    contents = Contents(records, tables, experiments, root)
+    contents = Contents(records, tables, running, experiments, root)
     with whole_file(path) as draft:
         draft.write_text(page(contents, store.folder, Again(config_dir)), encoding="utf-8")
     return path
+
+
+def _running(root: Path) -> list[UnderWay]:
+    """What is in progress, whatever started it; those that began first come first."""
+    living = sorted((beat for beat, lives in beats(root).values() if lives), key=lambda beat: beat.since)
+    cells: dict[str, str] = {}
+    for _, sweep in sweeps.every(root) if living else ():
+        for cell in sweep.cells:
+            cells.setdefault(cell.signature, f"{sweep.table} {cell.name}" if sweep.table else cell.name)
+    return [UnderWay(b.title, cells.get(b.signature, ""), b.phase, b.done, b.total, b.lasting, b.where) for b in living]
 
 
 def _values(overrides: Sequence[str], config_dir: str | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import at_hand, postponed
 from privsweep.store.store import Record, Store, signature
+from privsweep.store.sweeps import Stamps, stamps
 from privsweep.table.conditions import Behind
 from privsweep.table.spec import Table
 
@@ -31,6 +32,7 @@ class PlannedRun:
     overrides: tuple[str, ...]
     spec: RunSpec
     record: Record | None  # what the store has: complete, failed or nothing
+    before: Stamps  # when that was written
 
     @property
     def complete(self) -> bool:
@@ -211,7 +213,8 @@ def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
         raise type(error)(*(prefix + line for line in error.args)) from error
-    return PlannedRun(name, composed.overrides, spec, _record(spec))
+    before = stamps(spec.session.output_dir, spec.signature)
+    return PlannedRun(name, composed.overrides, spec, _record(spec), before)
 
 
 def check_data(planned: SweepPlan) -> None:

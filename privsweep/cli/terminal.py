@@ -81,7 +81,8 @@ def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = No
     """Figures and files, and at the end the answer in words; ``next_step``: a command that goes on, and what for."""
     folder = Store(spec.session.output_dir).folder(record["signature"])
     if record.get("reused"):
-        out.print(f"stored on {_plain(record['environment']['date'])}; force=true runs it again")
+        how = ", since this command began; not repeated" if spec.session.force else "; force=true runs it again"
+        out.print(f"stored on {_plain(record['environment']['date'])}{how}")
     hidden = tuple(f"_{answer}" for answer in record.get("answers", []))  # the record has them
     metrics = {name: v for name, v in record["metrics"].items() if not name.endswith(hidden)}
     if record["utility"]:
@@ -129,11 +130,8 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
     return table
 
 
-def stopped(planned: SweepPlan | None) -> None:
+def stopped(planned: SweepPlan) -> None:
     """One line on what an interrupted command leaves, and how to go on."""
-    if planned is None:
-        complain("interrupted before anything ran")
-        return
     now = planned.looked_up()
     store = Store(now.runs[0].spec.session.output_dir)
     left = [run for run in now.runs if not run.complete]

@@ -24,7 +24,7 @@ class CapturedUpdates:
     what: What
     notes: Notes
     weights: Tensors  # parameters, and those buffers that are there
-    delta: Tensors  # [V, ...] for every parameter
+    delta: Tensors  # [V, ...] for every parameter that was sent
     labels: Tensor | None  # int64 [V, N]
     originals: Tensor | None  # [V, N, C, H, W] in [0, 1]
 
@@ -74,6 +74,8 @@ def read_updates(files: Sequence[UpdateFile], net: Expected, domain: Domain | No
 
 def _difference(first: CapturedUpdates, other: CapturedUpdates) -> str | None:
     """How the second disagrees with the first, to be followed by "than"."""
+    if first.delta.keys() != other.delta.keys():
+        return "holds an update of other parameters"
     if (first.what, first.notes) != (other.what, other.notes):
         return "tells of another kind of update, batch size or training"
     same = first.weights.keys() == other.weights.keys()
@@ -96,9 +98,9 @@ def _read(file: UpdateFile, net: Expected, domain: Domain | None) -> CapturedUpd
     sent = named(shapes, what)
     leading = _leading(sent, parameters)
     _compare(file, what, {n: s[len(leading) :] if s[: len(leading)] == leading else s for n, s in sent.items()},
-             parameters, parameters)  # fmt: skip
+             parameters, {})  # fmt: skip
     weights = {name: _numbers(file, f"weights.{name}", net.state[name]) for name in named(shapes, "weights")}
-    delta = {name: _numbers(file, f"{what}.{name}", net.state[name]) for name in parameters}
+    delta = {name: _numbers(file, f"{what}.{name}", net.state[name]) for name in parameters if name in sent}
     if not leading:
         delta = {name: d[None] for name, d in delta.items()}
     victims = len(next(iter(delta.values())))

@@ -34,9 +34,10 @@ def save_update(
 
     model: with the weights that the update starts from: call it before ``optimizer.step()``. Wrapped in
     ``DataParallel`` or ``DistributedDataParallel``, the network inside counts.
-    update: gradients (the mean over the batch) or differences (weights after less weights before) for every parameter,
-    by name or in the order of ``model.parameters()``, as ``torch.autograd.grad`` returns them; for several victims, all
-    with a leading axis ``[V, ...]``. None: the parameters' ``.grad``.
+    update: gradients (the mean over the batch) or differences (weights after less weights before) for every parameter
+    that is not frozen (``requires_grad=False``), by name or in the order of ``model.parameters()``, as
+    ``torch.autograd.grad`` returns them; for several victims, all with a leading axis ``[V, ...]``. None: the
+    parameters' ``.grad``.
     batch_size: images behind the update (of one victim), N.
     lr, local_steps, optimizer, momentum: how the client got from the weights before to those after; of a difference,
     ``lr`` must be given.
@@ -49,8 +50,11 @@ def save_update(
     net = model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
     parameters = dict(net.named_parameters())
     sent = _by_name(update, parameters)
-    if missing := [name for name in parameters if name not in sent]:
-        raise UserError(f"save_update: {missing[0]} has no {what}; give one for every parameter of the model")
+    if missing := [name for name, p in parameters.items() if p.requires_grad and name not in sent]:
+        raise UserError(
+            f"save_update: {', '.join(missing)}: no {what} is given; give one for each, or freeze what the client does "
+            "not send: requires_grad_(False)"
+        )
     tensors = {f"weights.{name}": t for name, t in net.state_dict().items()}
     tensors |= {f"{what}.{name}": t for name, t in sent.items()}
     tensors |= {n: t for n, t in (("labels", labels), ("originals", originals)) if t is not None}
@@ -73,9 +77,9 @@ def _by_name(
         return {name: p.grad for name, p in parameters.items() if p.grad is not None}
     if isinstance(update, Mapping):
         return dict(update)
-    given = list(update)
-    if len(given) != len(parameters):
+    given, names = list(update), [name for name, p in parameters.items() if p.requires_grad] or list(parameters)
+    if len(given) != len(names):
         raise UserError(
-            f"save_update: {len(given)} tensors for {len(parameters)} parameters; give one for each, in their order"
+            f"save_update: {len(given)} tensors for {len(names)} parameters; give one for each, in their order"
         )
-    return dict(zip(parameters, given, strict=True))
+    return dict(zip(names, given, strict=True))

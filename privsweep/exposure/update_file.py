@@ -5,7 +5,7 @@ A ``.safetensors`` file holds what one victim sent, or ``V`` victims whose updat
 - ``weights.<name>``: parameters and buffers before the update, by their names in the network's ``state_dict``; buffers
   that are left out count as those of a new network,
 - ``gradient.<name>`` (mean over the batch) or ``difference.<name>`` (weights after less weights before) for every
-  parameter, of its shape, or ``[V, ...]``,
+  parameter that was sent, of its shape, or ``[V, ...]``; those that are left out count as frozen,
 - ``labels``, integers ``[N]`` or ``[V, N]``, where they are known,
 - ``originals``, ``[N, C, H, W]`` or ``[V, N, C, H, W]`` in [0, 1], where reconstructions are to be scored;
 
@@ -77,6 +77,10 @@ class UpdateFile:
             has = "both gradient.* and difference.*" if found else "neither gradient.* nor difference.*"
             raise UserError(f"{self.what}: has {has}; one of them is the update: {REMEDY}")
         return found[0]
+
+    def sent(self) -> frozenset[str]:
+        """The names of the parameters that the update holds. Raises UserError as ``kind``."""
+        return frozenset(named(self.shapes(), self.kind()))
 
     def notes(self) -> Notes:
         """Raises UserError for a note that is missing or out of bounds."""

@@ -8,13 +8,14 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from privsweep.exposure.captured import CapturedView
 from privsweep.exposure.captured_updates import Expected, read_updates
 from privsweep.exposure.update_file import UpdateFiles
 from privsweep.fl_setting.base import Assembling
 from privsweep.interface.component import ExposureOnly, component
-from privsweep.interface.data import Architecture, Data, DataFiles, image_shape
+from privsweep.interface.data import Architecture, Data, DataFiles, Domain, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule, System
@@ -29,7 +30,7 @@ class Captured(Assembling):
 
     Of the dataset, the shape, the number of classes and the scale of inputs count; where it has test images, the
     accuracy of the captured weights is measured on them. A defence must have been in force there: its layers belong to
-    the model, and what it does to an update is in the update already.
+    the model, and what it does to an update is in the update already. Parameters that were not sent are frozen.
     """
 
     path: Path
@@ -62,6 +63,13 @@ class Captured(Assembling):
                 "and keep those alone whose layers are in the captured model, such as precode"
             )
         return None
+
+    def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
+        net = super().assembled(domain, model, defense, rng)
+        sent = self._updates.each()[0].sent()
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(name in sent)
+        return net
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:
         """Of one update, as far as the file tells."""

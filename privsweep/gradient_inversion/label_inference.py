@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -70,6 +72,11 @@ def last_bias(model: nn.Module) -> str:
             "attack.labels=analytic: the model does not end in a linear layer with a bias; take labels=optimised"
         )
     return f"{linear[-1][0]}.bias"
+
+
+def not_sent(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Which of these parameters the update does not hold, for they are frozen in the model."""
+    return [name for name in names if not model.get_parameter(name).requires_grad]
 
 
 def _mean_softmax(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:

@@ -21,7 +21,7 @@ class Update:
     """What one or several clients sent, once for every victim."""
 
     weights: Tensors  # parameters and buffers that the update starts from, no victim axis
-    delta: Tensors  # [V, ...] for every parameter
+    delta: Tensors  # [V, ...] for every parameter that was sent; frozen ones are not
     kind: Literal["gradient", "difference"]
     contributors: int  # clients whose updates are averaged in one delta
     examples: int  # N: examples behind one delta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from privsweep.report.figure.kinds import write_figure
@@ -18,14 +18,15 @@ from privsweep.table.fill import FilledTable
 TEXT_FORMATS: dict[str, Callable[[FilledTable], str]] = {"md": markdown, "tex": latex, "csv": table_csv}
 
 
-def write(filled: FilledTable, output_dir: Path) -> list[Path]:
+def write(filled: FilledTable, output_dir: Path, published: Collection[str] = ()) -> list[Path]:
     """Writes ``paper/<experiment>.{md,tex,csv,png}`` below ``output_dir``, whole or not at all, and
     ``<experiment>.figure.png`` where the experiment has a figure.
 
     The scale stands in the name unless it is ``paper``, and so do overrides that change the numbers: a
-    variant never takes the place of the paper's table. ``smoke`` goes to ``smoke/``.
+    variant never takes the place of the paper's table, unless they are those under which that is ``published``.
+    ``smoke`` goes to ``smoke/``.
     """
-    stem = path_of(filled, output_dir)
+    stem = path_of(filled, output_dir, published)
     paths = []
     for suffix, render in TEXT_FORMATS.items():
         path = stem.with_name(f"{stem.name}.{suffix}")
@@ -38,13 +39,17 @@ def write(filled: FilledTable, output_dir: Path) -> list[Path]:
     return paths
 
 
-def path_of(filled: FilledTable, output_dir: Path) -> Path:
-    """Where a table is filed, without the suffix. Raises UserError for a name that leads out of that folder."""
+def name_at(scale: str, name: str) -> str:
+    """The name of a table's files at a scale."""
+    return name if scale in ("paper", "smoke") else f"{name}.{scale}"
+
+
+def path_of(filled: FilledTable, output_dir: Path, published: Collection[str] = ()) -> Path:
+    """Where ``write`` files a table, without the suffix. Raises UserError for a name that leads out of that folder."""
     folder = output_dir / ("smoke" if filled.scale == "smoke" else "paper")
     path = filled.table.path
-    name = path.name + (".quick" if filled.scale == "quick" else "")
-    if filled.overrides:
-        changed = sorted(filled.overrides)
+    name = name_at(filled.scale, path.name)
+    if changed := sorted({*filled.overrides} - {*published}):
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", ".".join(changed)).strip("-.")
         digest = hashlib.sha256("\n".join(changed).encode(errors="backslashreplace")).hexdigest()[:6]
         name += f".{slug[:40]}-{digest}"

@@ -23,7 +23,7 @@ from privsweep.run.compose import Composition
 from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
-from privsweep.run.shape import strange_numbers
+from privsweep.run.shape import counted_truths, strange_numbers
 from privsweep.run.tracking import refused_tracker
 from privsweep.run.trust import check_component, walk
 
@@ -64,6 +64,7 @@ def _build(composed: Composition, fetch: bool) -> RunSpec:
             made = instantiate(node, _convert_="all")
             complaints.extend(_lacking(key, node, made))
             complaints.extend(strange_numbers(key, node))
+            complaints.extend(counted_truths(key, node, made))
             return made
         except UserError as error:
             complaints.extend(error.args)

@@ -116,7 +116,9 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
             del cfg["hydra"]
             config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     brought = {choice: as_overrides(values) for choice, values in config.pop("brought", {}).items()}
-    check_shape(config, plain_defaults().keys() - {"defaults", "hydra"}, _defenses(overrides))
+    check_shape(
+        config, plain_defaults().keys() - {"defaults", "hydra"}, choices.keys() - {"experiment"}, _defenses(overrides)
+    )
     return Composition(config, choices, tuple(overrides), hydras, brought)  # type: ignore[arg-type]
 
 

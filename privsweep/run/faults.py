@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from hydra.utils import get_class
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from privsweep.interface.printable import shown
+from privsweep.run.overrides import nearest
 
 
 def faults(key: str, node: Any, error: ValidationError) -> list[str]:
     """The lines on the component that ``node`` states under ``key``."""
     found: dict[str, list[ErrorDetails]] = {}
+    siblings: dict[str, Collection[str]] = {}
     for problem in error.errors():
-        found.setdefault(".".join(filter(None, (key, *_place(node, problem["loc"])))), []).append(problem)
+        place = _place(node, problem["loc"])
+        path = ".".join(filter(None, (key, *place)))
+        found.setdefault(path, []).append(problem)
+        siblings[path] = _fields(node, place[:-1])
     # What holds of a whole list follows from what is wrong in it.
     kept = {path: f for path, f in found.items() if not any(other.startswith(f"{path}.") for other in found)}
-    return [_line(path, problems) for path, problems in kept.items()]
+    return [_line(path, problems, siblings[path]) for path, problems in kept.items()]
 
 
 def _place(node: Any, path: Sequence[int | str]) -> list[str]:
@@ -34,10 +40,19 @@ def _place(node: Any, path: Sequence[int | str]) -> list[str]:
     return place
 
 
-def _line(path: str, problems: Sequence[ErrorDetails]) -> str:
+def _fields(node: Any, place: Sequence[str]) -> Collection[str]:
+    """The keys that there are at a place of a component; none where it is unknown."""
+    made: Any = get_class(node["_target_"])
+    for name in place:
+        field = getattr(made, "__pydantic_fields__", {}).get(name)
+        made = field and field.annotation
+    return getattr(made, "__pydantic_fields__", ())
+
+
+def _line(path: str, problems: Sequence[ErrorDetails], siblings: Collection[str]) -> str:
     first = problems[0]
     if first["type"] == "unexpected_keyword_argument":
-        return f"{path}: no such key; privsweep --cfg job lists the keys"
+        return f"{path}: no such key; {nearest(path.rpartition('.')[2], siblings)}"
     if first["type"].startswith("missing"):
         return f"{path}: has no value; set it"
     said = [problem["msg"] for problem in problems]

@@ -37,8 +37,17 @@ class Beat(BaseModel):
     def told(self) -> str:
         """How far it is, since when and where."""
         far = f" {self.done}/{self.total}" if self.total else ""
-        job = f", job {self.job}" if self.job else ""
-        return f"{self.phase}{far}, for {_span(time.time() - self.since)}, on {self.host}{job}"
+        return f"{self.phase}{far}, for {self.lasting}, on {self.where}"
+
+    @property
+    def lasting(self) -> str:
+        """How long it has been running, such as 3 min."""
+        return _span(time.time() - self.since)
+
+    @property
+    def where(self) -> str:
+        """The machine, and the job of SLURM."""
+        return f"{self.host}, job {self.job}" if self.job else self.host
 
 
 class Heartbeat:

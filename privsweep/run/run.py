@@ -29,6 +29,7 @@ from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
 from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.store import Record, Store, check_writable
+from privsweep.store.sweeps import Stamps, stamps
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -83,21 +84,29 @@ def load(spec: RunSpec) -> Loaded:
     return Loaded(data, prior, clock.seconds["load"])
 
 
-def run(spec: RunSpec, loaded: Loaded | None = None) -> Record:
+def run(spec: RunSpec, loaded: Loaded | None = None, before: Stamps | None = None) -> Record:
     """Trains, exposes, attacks, scores and files; a stored record is returned as it is, unless forced.
 
-    ``loaded``: what ``load`` gave for it, if that was called. Raises UserError.
+    ``loaded``: what ``load`` gave for it, if that was called. ``before``: what ``stamps`` gave for it when the command
+    began, now by default; a record that was made since then is returned, forced or not. Raises UserError.
     """
     store = Store(spec.session.output_dir)
     sign = spec.signature
-    if (stored := store.complete(sign)) and not spec.session.force:
-        return {**stored, "reused": True}
+    before = before or stamps(store.root, sign)
+
+    def taken() -> Record | None:
+        stored = store.complete(sign)
+        counts = stored and (not spec.session.force or stamps(store.root, sign)[0] != before[0])
+        return {**stored, "reused": True} if stored and counts else None
+
+    if (stored := taken()) is not None:
+        return stored
     try:
         loaded = loaded or load(spec)
         check_writable(store.root)
         with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
-            if (stored := store.complete(sign)) and not spec.session.force:
-                return {**stored, "reused": True}
+            if (stored := taken()) is not None:
+                return stored
             with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
                 record = _run(spec, store, sign, loaded, heartbeat)
     except UserError:

@@ -8,22 +8,27 @@ from typing import Any
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import shown
+from privsweep.run.overrides import nearest
 from privsweep.run.trust import walk
 
 COMPONENTS = ("dataset", "model", "fl_setting", "attack")
 OPTIONAL = ("prior", "tracker")
+MAPPINGS = (*COMPONENTS, *OPTIONAL, "defense", "metrics", "table", "figure")
 MOST = 1_000_000_000
 LONGEST = 255  # of a name, on the usual file systems
 SMALLEST, GREATEST = 1e-37, 1e38
 
 
-def check_shape(config: Mapping[str, Any], keys: Collection[str], chosen: Any) -> None:
-    """Raises UserError with everything that is missing, or is no mapping where there must be one.
+def check_shape(config: Mapping[str, Any], keys: Collection[str], groups: Collection[str], chosen: Any) -> None:
+    """Raises UserError with everything that is missing or unknown, or is no mapping where there must be one.
 
-    ``keys`` are those that conf/config.yaml states, ``chosen`` the names of defences.
+    ``keys`` are those that conf/config.yaml states, ``groups`` those with a choice, such as model, dataset@prior or one
+    of the user's own, ``chosen`` the names of defences.
     """
     wrong = [f"{key}: is missing; an experiment must leave it" for key in keys if key not in config]
-    for key in (*COMPONENTS, *OPTIONAL, "defense", "metrics", "table", "figure"):
+    known = {*keys, *MAPPINGS, *(group.rpartition("@")[2].partition("/")[0] for group in groups)}
+    wrong += [f"{key}: no such key; {nearest(str(key), known)}" for key in config if key not in known]
+    for key in MAPPINGS:
         value = config.get(key)
         if value is None and key in COMPONENTS:
             wrong.append(f"{key}=null: must be chosen; privsweep --help lists the choices")
@@ -70,3 +75,15 @@ def strange_numbers(key: str, node: Any) -> Iterator[str]:
             yield f"{path}={value}: is beyond all that can be computed here; take {MOST:,} or less"
         if isinstance(value, float) and value and not SMALLEST < abs(value) < GREATEST and math.isfinite(value):
             yield f"{path}={value}: single precision ends at {SMALLEST:.0e} and {GREATEST:.0e}; keep within"
+
+
+def counted_truths(key: str, node: Any, made: Any) -> Iterator[str]:
+    """One line for each true or false that ``made``, built from ``node``, took for a number."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from counted_truths(f"{key}.{name}" if key else name, value, getattr(made, name, None))
+    elif isinstance(node, list) and isinstance(made, list | tuple):
+        for number, (value, built) in enumerate(zip(node, made, strict=False)):
+            yield from counted_truths(f"{key}.{number}", value, built)
+    elif isinstance(node, bool) and isinstance(made, int | float) and not isinstance(made, bool):
+        yield f"{key}={shown(node)}: is no number; write one, such as {int(node)}"

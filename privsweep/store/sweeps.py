@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from privsweep.store.atomic import read_json, write_json
 
 FOLDER = "sweeps"
+Stamps = tuple[int | None, int | None]  # see ``stamps``
 JobId = Annotated[str, Field(pattern=r"^\d{1,18}(_\d{1,9})?$")]  # it becomes an argument of SLURM's commands
 
 
@@ -28,7 +29,7 @@ class Cell(_Noted):
     name: str
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
     number: int | None  # of its job, and of the job's log folder; None: it was stored before
-    before: tuple[int | None, int | None]  # when its record and its last failure were written before the sweep
+    before: Stamps  # before the sweep
     job: JobId | None = None  # of SLURM
 
 
@@ -96,7 +97,13 @@ def stopped(path: Path) -> bool:
     return path.with_suffix(".stop").exists()
 
 
-def stamps(output_dir: Path, sign: str) -> tuple[int | None, int | None]:
+def before(path: Path, sign: str) -> Stamps | None:
+    """What a sweep noted of a run when it started."""
+    sweep = read(path)
+    return next((cell.before for cell in sweep.cells if cell.signature == sign), None) if sweep else None
+
+
+def stamps(output_dir: Path, sign: str) -> Stamps:
     """When the record and the last failure of a run were written, in nanoseconds; None where there is none."""
     record, failure = (output_dir / "runs" / sign / "record.json", output_dir / "failed" / f"{sign}.json")
     return _stamp(record), _stamp(failure)

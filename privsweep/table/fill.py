@@ -121,7 +121,7 @@ def fill_table(
     return FilledTable(
         table=table,
         scale=scale,
-        overrides=tuple(o for o in overrides if _matters(o)),
+        overrides=tuple(o for o in overrides if matters(o)),
         cells=cells,
         verdicts=tuple(judged(table, finding, numbers, spread.error) for finding in table.findings),
         problems=tuple(dict.fromkeys(problems)),
@@ -182,7 +182,8 @@ def _environment(records: Sequence[Record]) -> dict[str, str]:
     return {key: "; ".join(values) for key, values in seen.items()}
 
 
-def _matters(override: str) -> bool:
+def matters(override: str) -> bool:
+    """Whether it can change a number of a table."""
     key = override.partition("=")[0].lstrip("+~")
     return key not in _WITHOUT_EFFECT | _SHOWN_ELSEWHERE and not key.startswith("hydra")
 

@@ -100,6 +100,9 @@ class Table(Strict):
 
         Raises UserError, one line with everything that is wrong.
         """
+        for key, remedy in (("figure", "move it one level up, beside table"), ("experiment", "the file's name counts")):
+            if key in config:
+                raise UserError(f"experiment={experiment}: table.{key}: no such key; {remedy}")
         try:
             table = cls.model_validate({**config, "figure": figure, "experiment": experiment})
         except ValidationError as error:
@@ -262,4 +265,5 @@ def _place(path: Sequence[str | int]) -> str:
 def _plain(error: Any) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
     shown = error["input"]
-    return text if isinstance(shown, dict | list) else f"{text}, not {shown!r}"
+    said = isinstance(shown, dict | list) or error["type"] == "no_such_key"
+    return text if said else f"{text}, not {shown!r}"

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from privsweep.interface.utility import FINAL
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import Place
 
 MEDIAN = math.sqrt(math.pi / 2)  # a median's standard error, in that of the mean (normally distributed)
-_INTERVAL = 2 * norm.ppf(0.975)  # standard errors between the ends of a 95% interval
+_INTERVAL = 2 * statistics.NormalDist().inv_cdf(0.975)  # standard errors between the ends of a 95% interval
 _EXACT = ("sizes", "privacy")  # parts of a record that are counted or computed, not measured
 _SHARES = {"test_accuracy": "test", "start_test_accuracy": "test", "train_accuracy": "train"}
 

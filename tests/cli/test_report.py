@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +14,8 @@ import pytest
 from report_world import record, table
 
 from privsweep.cli import report, sweep
+from privsweep.run.heartbeat import Beat
+from privsweep.store import sweeps
 from privsweep.store.atomic import write_json
 from privsweep.store.images import save_images
 
@@ -72,6 +77,26 @@ def test_the_page_composes_nothing(
     assert ">1 failed</a>" in html
     assert html.index('"id":"000000000001"') < html.index('"id":"000000000000"')  # newest first
     assert "Never run here: " in html
+
+
+def test_the_page_shows_what_is_in_progress(tmp_path: Path) -> None:
+    sign = f"{7:012x}"
+    beat = Beat(
+        signature=sign, title="dlg on digits", host=socket.gethostname(), pid=os.getpid(), job="5_1",
+        since=time.time() - 200, phase="attacking", done=3, total=9,
+    )  # fmt: skip
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / f"{sign}.json").write_text(beat.model_dump_json())
+    cell = sweeps.Cell(name="lenet-s0", signature=sign, number=0, before=(None, None))
+    sweep = sweeps.Sweep(
+        table="zen/table1", scale="quick", overrides=[], config_dir=None, started="", launcher="", folder="logs",
+        host="", pid=1, user="me", cells=[cell],
+    )  # fmt: skip
+    sweeps.write(tmp_path / "sweeps" / "now.json", sweep)
+    assert report.main([f"output_dir={tmp_path}"]) == 0
+    html = (tmp_path / "report.html").read_text()
+    assert "zen/table1 lenet-s0" in html
+    assert f"3 of 9, for 3 min, on {beat.host}, job 5_1<" in html
 
 
 @pytest.mark.parametrize(

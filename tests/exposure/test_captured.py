@@ -96,8 +96,8 @@ def test_a_training_loop_saves_its_gradients_as_they_lie(tmp_path: Path) -> None
 def test_the_victims_of_a_folder_are_those_of_its_files(saved: Path) -> None:
     net, (pixels, labels) = network(), images(5)
     later = saved.with_name("v.safetensors")
-    sent = gradients(net, pixels, labels)
-    library.save_update(later, net, sent, batch_size=1, labels=labels, originals=pixels)
+    whole = gradients(net, pixels, labels)
+    library.save_update(later, net, whole, batch_size=1, labels=labels, originals=pixels)
     files = UpdateFiles(saved.parent, "fl_setting.path")
     assert [file.path for file in files.each()] == [saved, later]
     found = read(saved, later)
@@ -107,10 +107,49 @@ def test_the_victims_of_a_folder_are_those_of_its_files(saved: Path) -> None:
     for other, says in [
         ({"model": network(1), "labels": labels, "originals": pixels}, "starts from other weights than u.safetensors"),
         ({"model": net, "originals": pixels}, "tells less of labels than u.safetensors"),
+        ({"model": frozen(network(), "fc1"), "labels": labels, "originals": pixels}, "an update of other parameters"),
     ]:
+        left = dict(other["model"].named_parameters())  # type: ignore[attr-defined]
+        sent = {name: g for name, g in whole.items() if left[name].requires_grad}
         library.save_update(later, update=sent, batch_size=1, **other)  # type: ignore[arg-type]
         with pytest.raises(UserError, match=says):
             read(saved, later)
+
+
+def frozen(net: nn.Sequential, *layers: str) -> nn.Sequential:
+    for layer in layers:
+        net.get_submodule(layer).requires_grad_(False)
+    return net
+
+
+def test_what_is_frozen_is_not_sent_and_not_matched(privsweep: Privsweep, tmp_path: Path) -> None:
+    """The first layer alone gives an image away."""
+    net, (pixels, labels) = frozen(network(), "output"), images(1)
+    nn.functional.cross_entropy(net(pixels[0]), labels[0]).backward()
+    library.save_update("u.safetensors", net, batch_size=1, originals=pixels)
+    assert read(Path("u.safetensors")).delta.keys() == {"fc1.weight", "fc1.bias"}
+    assert privsweep(*GIVEN, "fl_setting.path=u.safetensors", "attack=dlg", "scale=quick", tiny=False) == 0
+    [path] = tmp_path.glob("outputs/runs/*/record.json")
+    assert json.loads(path.read_text())["metrics"]["recovered"] == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "attack", "says"),
+    [
+        ("output", ["attack=idlg", "attack.labels=analytic"], "the update has no output.bias to read labels off"),
+        ("fc1", ["attack=analytic"], "the update has no fc1.weight, fc1.bias; take attack=iga"),
+    ],
+)
+def test_attacks_that_need_what_was_not_sent_are_refused(
+    layer: str, attack: list[str], says: str, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, (pixels, labels) = frozen(network(), layer), images(1)
+    sent = torch.autograd.grad(
+        nn.functional.cross_entropy(net(pixels[0]), labels[0]), [p for p in net.parameters() if p.requires_grad]
+    )
+    library.save_update("u.safetensors", net, sent, batch_size=1)
+    assert privsweep(*GIVEN, "fl_setting.path=u.safetensors", *attack, tiny=False) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_buffers_that_are_left_out_are_those_of_a_new_network(tmp_path: Path) -> None:
@@ -132,7 +171,6 @@ FAULTS: list[tuple[str, Change, str]] = [
     ("text", lambda t, m: m.update(batch_size="four"), "batch_size=four: input should be a valid integer"),
     ("rule", lambda t, m: m.update(optimizer="lion"), "optimizer=lion: input should be 'sgd' or 'adam'"),
     ("images", lambda t, m: m.update(batch_size="2"), "labels are 3x1, and 3 victims with batch_size=2"),
-    ("missing", lambda t, m: t.pop("gradient.fc1.bias"), r"has no gradient\.fc1\.bias \(64\); choose the model"),
     ("lost", lambda t, m: t.pop("weights.fc1.bias"), r"has no weights\.fc1\.bias"),
     ("wrapped", lambda t, m: t.update({"weights.module.fc1.bias": t.pop("weights.fc1.bias")}), "as wrappers such as"),
     ("strange", lambda t, m: t.update({"gradient.fc9": torch.zeros(3)}), r"has gradient\.fc9, which the network"),
@@ -209,7 +247,7 @@ def test_a_save_that_is_not_right_writes_nothing(tmp_path: Path) -> None:
     net, (pixels, labels) = network(), images(1)
     sent = gradients(net, pixels, labels)
     faults: list[tuple[str, dict[str, Any]]] = [
-        ("fc1.weight has no gradient", {"update": None}),
+        ("fc1.weight, fc1.bias, output.weight, output.bias: no gradient is given", {"update": None}),
         ("3 tensors for 4 parameters", {"update": list(sent.values())[:3]}),
         ("its metadata have no lr", {"update": sent, "what": "difference"}),
         ("originals leave the range", {"update": sent, "originals": pixels * 255}),

@@ -92,7 +92,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "log formatter": ("hydra: {job_logging: {formatters: {simple: {style: '{'}}}}", "formatters.simple.style"),
     "component": ("attack: {_target_: evil.Attack}", "attack._target_"),
     "component in lists": (f"attack: {{nested: [[{{a: {EVIL}}}]]}}", "attack.nested[0][0].a"),
-    "component by interpolation": ("e: evil.Attack\nattack: {_target_: '${e}'}", "evil.Attack"),
+    "component by interpolation": ("objective: evil.Attack\nattack: {_target_: '${objective}'}", "evil.Attack"),
     "component reached through privsweep": (
         "attack: {_target_: privsweep.run.outcome.pd.read_pickle, filepath_or_buffer: x}",
         "read_pickle",

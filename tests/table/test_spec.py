@@ -20,7 +20,10 @@ EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rowz": {}}, "table.rowz"),
+        ({"rowz": {}}, r"table\.rowz: no such key; did you mean rows\?"),
+        ({"zzz": 1}, r"table\.zzz: no such key; there are title, place, rows"),
+        ({"figure": {}}, r"table\.figure: no such key; move it one level up, beside table"),
+        ({"findings": [{"id": "a", "clam": "b"}]}, r"table\.findings\.0\.clam: no such key; did you mean claim\?"),
         ({"rows": {}}, "table.rows"),
         ({"seeds": []}, "table.seeds"),
         ({"seeds": [0, 0]}, "seed 0 is given twice"),
@@ -43,6 +46,21 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str
         Table.from_config(config(**{"printed": {}, "findings": [], **changes}), "my/table")
     assert str(refusal.value).startswith("experiment=my/table: ")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        (
+            {"kind": "pictures", "victim": 3},
+            r"figure\.victim: no such key; did you mean victims\?; .*figure\.row: Field",
+        ),
+        ({"kind": "bars", "row": "time", "panels": [{"titel": "A"}]}, r"figure\.panels\.0\.titel: .* mean title\?"),
+    ],
+)
+def test_unknown_keys_of_a_figure_are_told(figure: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Table.from_config(config(), "my/table", figure)
 
 
 @pytest.mark.parametrize("name", ["../table1", "/elsewhere/table1", "zen/.."])

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, fold, pad
 
 from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
+from privsweep.gradient_inversion.engine.rule_activation import Rule
 from privsweep.gradient_inversion.engine.rule_dense import Dense, Gram
+from privsweep.gradient_inversion.engine.rule_unmatched import UnmatchedConv
 from privsweep.interface.data import Tensors
 
 # Measured on one CPU core with scripts/matching_thresholds.py; not measured on a GPU, where they may lie elsewhere.
@@ -210,17 +212,19 @@ class GramConv(Gram):
 
 def conv_rule(
     name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors, positions: int, only_nonzero: bool
-) -> PatchConv | GramConv | VictimwiseConv | None:
+) -> Rule | None:
     """The fastest rule for the convolution ``name``, whose window takes ``positions`` in a victim's batch.
 
-    None for a convolution that is grouped, dilated or padded by anything but zeros, or whose gradient is not matched.
+    None for one that is grouped, dilated or padded by anything but zeros, or of which the bias alone is matched.
     """
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1)
-    if not plain or isinstance(layer.padding, str) or f"{name}.weight" not in target:
+    if not plain or isinstance(layer.padding, str):
         return None
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
-    captured, captured_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
     window = Window(layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+    if f"{name}.weight" not in target:
+        return None if f"{name}.bias" in target else UnmatchedConv(weight, bias, window)
+    captured, captured_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
     outputs, inputs = weight.shape[0], weight[0].numel()
     if not only_nonzero and FEW * positions <= min(outputs, inputs):
         return GramConv(weight, bias, low_rank_or_whole(window.rows(captured), positions), captured_bias, window)

@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 from privsweep.gradient_inversion.engine.distance import residual_products
 from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
 from privsweep.gradient_inversion.engine.rule_activation import Rule
+from privsweep.gradient_inversion.engine.rule_unmatched import UnmatchedLinear
 from privsweep.interface.data import Tensors
 
 # Entries of a linear layer's weight up to which its residual is formed. On one CPU core Gram matrices are 0.9 times as
@@ -205,25 +206,6 @@ class GramLinear(Gram):
         return GramLinear(self.weight, self.bias, *self._targets(rows))
 
 
-class UnmatchedLinear(Rule):
-    """``nn.Linear`` whose captured gradient is left out of the distance."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None):
-        self.weight, self.bias = weight, bias
-
-    def forward(self, a: Tensor) -> Tensor:
-        return linear(a, self.weight, self.bias)
-
-    def backward(self, d: Tensor) -> Tensor:
-        return d @ self.weight
-
-    def tangent_forward(self, t: Tensor) -> Tensor:
-        return t @ self.weight.mT
-
-    def tangent_backward(self, dt: Tensor) -> Tensor:
-        return dt @ self.weight
-
-
 def direction(residual_factor: Tensor, target_factor: Tensor | None, residual: Tensor, target: Tensor) -> Tensor:
     """``residual_factor e + target_factor G``."""
     shape = (-1, *[1] * (residual.dim() - 1))
@@ -231,11 +213,14 @@ def direction(residual_factor: Tensor, target_factor: Tensor | None, residual: T
     return v if target_factor is None else v + target_factor.view(shape) * target
 
 
-def linear_rule(name: str, weights: Tensors, target: Tensors, images: int, only_nonzero: bool) -> Rule:
-    """The fastest rule for the linear layer ``name``, for ``images`` in a victim's batch."""
+def linear_rule(name: str, weights: Tensors, target: Tensors, images: int, only_nonzero: bool) -> Rule | None:
+    """The fastest rule for the linear layer ``name``, for ``images`` in a victim's batch.
+
+    None where the gradient of its bias alone is matched.
+    """
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
     if f"{name}.weight" not in target:
-        return UnmatchedLinear(weight, bias)
+        return None if f"{name}.bias" in target else UnmatchedLinear(weight, bias)
     captured, captured_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
     if only_nonzero or weight.numel() <= SMALL:
         return DenseLinear(weight, bias, captured, captured_bias, only_nonzero)

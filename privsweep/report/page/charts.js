@@ -64,13 +64,16 @@ function marker(x, y, k, attributes = {}) {
   return draw("path", { class: `dot k${k % 8}`, d: shapes[k % shapes.length], ...attributes });
 }
 
-// points: {x, y, k, label, go}; x may be Infinity: such points stand in a strip of their own on the right.
-function scatter({ points, xlabel, ylabel, logx, front, strip, label }) {
+// points: {x, y, k, label, go}; x may be Infinity: such points stand in a strip of their own on the right. limit: from x
+// to the greatest y that there can be.
+function scatter({ points, xlabel, ylabel, logx, front, strip, limit, label }) {
   const [width, height] = innerWidth > 720 ? [760, 420] : [380, 320];
   const edge = strip ? width - 110 : width - MARGIN.right;
   const finite = points.filter((p) => Number.isFinite(p.x));
-  const x = scale(finite.map((p) => p.x), MARGIN.left, edge, logx);
-  const y = scale(points.map((p) => p.y), height - MARGIN.bottom, MARGIN.top, false);
+  const across = finite.map((p) => p.x);
+  const x = scale(across, MARGIN.left, edge, logx);
+  const limits = limit ? along(across).map((at) => [at, limit(at)]) : [];
+  const y = scale([...points.map((p) => p.y), ...limits.map(([, top]) => top)], height - MARGIN.bottom, MARGIN.top, false);
   const svg = frame(width, height, x, y, xlabel, ylabel, label);
   if (strip) {
     svg.append(draw("path", { class: "axis", d: `M${edge + 8} ${MARGIN.top}V${height - MARGIN.bottom}` }));
@@ -80,12 +83,23 @@ function scatter({ points, xlabel, ylabel, logx, front, strip, label }) {
     const steps = front.map((p, i) => (i ? `H${x.at(p.x)}V${y.at(p.y)}` : `M${x.at(p.x)} ${y.at(p.y)}`));
     svg.append(draw("path", { class: "front", d: steps.join("") }));
   }
+  if (limit) {
+    const d = limits.map(([at, top], i) => `${i ? "L" : "M"}${x.at(at).toFixed(1)} ${y.at(top).toFixed(1)}`).join("");
+    svg.append(draw("path", { class: "limit", d }));
+  }
   points.forEach((p, i) => {
-    const across = Number.isFinite(p.x) ? x.at(p.x) : (edge + width) / 2 + ((i * 37) % 60) - 30;
-    svg.append(marker(across, y.at(p.y), p.k, { onclick: p.go }));
+    const place = Number.isFinite(p.x) ? x.at(p.x) : (edge + width) / 2 + ((i * 37) % 60) - 30;
+    svg.append(marker(place, y.at(p.y), p.k, { onclick: p.go }));
     svg.lastChild.append(draw("title", {}, p.label));
   });
   return svg;
+}
+
+// Places from the least to the greatest value, evenly in their logarithms; around a single one.
+function along(values) {
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  if (low === high) [low, high] = [low / 2, high * 2];
+  return Array.from({ length: 65 }, (_, i) => low * (high / low) ** (i / 64));
 }
 
 // curves: {x: [...], lines: [[name, [...]], ...]}, as the data has them.
@@ -108,7 +122,8 @@ function lines({ curves, xlabel, ylabel, logy, square, diagonal, label }) {
   return svg;
 }
 
-function key(names) {
-  return el("div", { class: "key" }, names.map((name, k) =>
-    el("span", {}, draw("svg", { width: 12, height: 12, viewBox: "0 0 12 12" }, marker(6, 6, k)), name)));
+function key(names, limit) {
+  const entry = (width, mark, name) => el("span", {}, draw("svg", { width, height: 12, viewBox: `0 0 ${width} 12` }, mark), name);
+  return el("div", { class: "key" }, names.map((name, k) => entry(12, marker(6, 6, k), name)),
+    limit ? entry(26, draw("path", { class: "limit", d: "M0 6H26" }), limit) : null);
 }

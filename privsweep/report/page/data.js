@@ -20,12 +20,16 @@ function configuration(run) {
   return new Map((run.parts ?? []).flatMap((part) => Object.entries(data.parts[part])));
 }
 
-function budget(run) {
-  for (const [name, value] of numbers(run, "privacy")) {
-    if (name.endsWith("epsilon") && typeof value === "number") return value;
+// The privacy budget of a run's first defence that has one.
+function spent(run) {
+  const all = numbers(run, "privacy");
+  for (const [name, value] of all) {
+    if (name.endsWith("epsilon") && typeof value === "number") return { epsilon: value, delta: all.get(name.replace(/epsilon$/, "delta")) };
   }
   return undefined;
 }
+
+const budget = (run) => spent(run)?.epsilon;
 
 // Every name of a number that some run has, with how many have it.
 function counted(which, wanted) {

@@ -25,8 +25,21 @@ from privsweep.report.table_text import LEGEND
 from privsweep.table.fill import Record
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("elements", "data", "charts", "filter", "details", "list", "compare", "tradeoff", "main")
+_SCRIPTS = ("elements", "data", "bound", "charts", "filter", "details", "list", "compare", "tradeoff", "main")
 _OPEN = 3  # tables of the store's own runs up to which all lie open
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A run that is in progress."""
+
+    title: str
+    cell: str  # where it stands in a sweep, such as "zen/table1 lenet-s0"; empty: in none
+    phase: str
+    done: int
+    total: int  # 0: not known
+    lasting: str  # such as "3 min"
+    where: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Contents:
 
     records: Sequence[Record]  # complete and failed
     tables: Sequence[Published]
+    running: Sequence[UnderWay]
     experiments: Sequence[str]  # all tables that there are
     root: str  # the output folder, as it was named
 
@@ -54,7 +68,7 @@ def page(contents: Contents, folder: Lookup, command: Command) -> str:
         style=style, style_hash=_hash(style), script=script, script_hash=_hash(script), data=_json(data),
         parts=[("From runs of this store", here), ("Laid out before", elsewhere)],
         open=len(here) <= _OPEN, here=len(here), tables=contents.tables, waiting=_waiting(contents),
-        never=_never(contents), runs=data["runs"],
+        never=_never(contents), runs=data["runs"], running=contents.running,
         failed=sum(run["status"] != "complete" for run in data["runs"]),
         root=contents.root, legend=LEGEND, made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )  # fmt: skip

@@ -107,14 +107,15 @@ function budgets(go) {
     const usable = having(some, values).filter((run) => bounded.has(groupOf(run)));
     const [under, group] = chooseGroup(usable, state, update);
     const made = pointsOf(group, values, state.mean, go, label);
-    const spent = made.points.filter((p) => Number.isFinite(p.x) && p.x > 0);
+    const paid = made.points.filter((p) => Number.isFinite(p.x) && p.x > 0);
     const points = made.points.filter((p) => p.x > 0);
     const bar = el("div", { class: "bar" }, el("label", {}, "leakage ", choose("leakage", names.map((name) => [name, words(name)]), state.leakage,
       (name) => { state.leakage = name; update(); })), under, seedsSwitch(state, update),
-      el("span", { class: "quiet" }, `${spent.length} with a privacy budget, ${points.length - spent.length} without`));
-    if (!spent.length) return element.replaceChildren(bar);
-    const strip = spent.length < points.length ? "no budget" : null;
-    element.replaceChildren(bar, key(made.names), scatter({ points, logx: true, strip,
+      el("span", { class: "quiet" }, `${paid.length} with a privacy budget, ${points.length - paid.length} without`));
+    if (!paid.length) return element.replaceChildren(bar);
+    const limit = bound(state.leakage, paid.map((p) => p.run));
+    const strip = paid.length < points.length ? "no budget" : null;
+    element.replaceChildren(bar, key(made.names, limit?.name), scatter({ points, logx: true, strip, limit: limit?.at,
       xlabel: "ε of the whole training, by the accountant", ylabel: `${words(state.leakage)} (${worse(state.leakage)})`,
       label: "leakage by privacy budget" }));
   }

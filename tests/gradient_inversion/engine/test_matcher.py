@@ -185,6 +185,23 @@ def test_every_model_equals_autograd(name, mode, batch):
     assert all(torch.equal(before[name], w) for name, w in world.weights.items())
 
 
+@pytest.mark.parametrize("sent", [("2.", "5."), ("0.", "2."), ("0.", "5."), ("5.",), ("0.weight",)], ids=str)
+def test_what_was_not_sent_is_not_matched(sent):
+    world = World(LAYERS["conv"], 2)
+    world.target = {name: g for name, g in world.target.items() if name.startswith(sent)}
+    match = world.matcher(Projected())
+    assert isinstance(match, TangentMatcher)
+    slow = AutogradMatcher(world.model, world.weights, world.target, Projected(), cross_entropy)
+    pairs = zip(match(world.images, world.probabilities)[:3], slow(world.images, world.probabilities)[:3], strict=True)
+    assert all(close(found, expected) for found, expected in pairs)
+
+
+def test_a_bias_without_its_weight_is_matched():
+    world = World(LAYERS["conv"], 2)
+    del world.target["2.weight"], world.target["5.weight"]
+    assert isinstance(world.matcher(), AutogradMatcher)
+
+
 def test_weights_come_from_the_update_not_from_the_model():
     world = World(LAYERS["conv"], 1)
     found = world.matcher()

@@ -5,8 +5,10 @@ Needs Debian's packages chromium and chromium-driver, and the Python package sel
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,34 @@ def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) 
     assert front == ["dp_sgd", "no defence"]
     page.click("[role=tab]", 3)
     assert "1 with a privacy budget, 1 without" in page.text("[role=tabpanel]")
+    assert not page.complaints()
+
+
+@pytest.mark.parametrize(
+    ("metric", "most"),
+    [
+        ("tpr_at_1_fpr", lambda e, d: min(math.exp(e) * 0.01 + d, 1 - math.exp(-e) * (1 - d - 0.01))),
+        ("balanced_accuracy", lambda e, d: (1 + (math.exp(e) - 1 + 2 * d) / (math.exp(e) + 1)) / 2),
+    ],
+)
+@pytest.mark.parametrize("epsilon", [1.0, 6.0])
+def test_what_differential_privacy_allows_is_drawn(
+    page: Page, tmp_path: Path, metric: str, most: Callable[[float, float], float], epsilon: float
+) -> None:
+    """A run that leaks as much lies on the line, which begins at half its budget and ends at twice."""
+    delta = 0.001
+    measured = {"auc": 0.7, metric: most(epsilon, delta), "ssim": 0.1}
+    privacy = {"dp_sgd": {"epsilon": epsilon, "delta": delta}}
+    page.open(html(tmp_path, record(0, 0.1, metrics=measured, privacy=privacy, utility={})))
+    page.click("[role=tab]", 2)
+    page.choose("leakage", metric)
+    paths = [page.run(f"return document.querySelector('[role=img] {c}').getAttribute('d')") for c in (".limit", ".dot")]
+    line, [(x, y)] = (re.findall(r"[ML]([\d.]+) ([\d.]+)", path) for path in paths)
+    assert float(line[32][0]) - 4 == pytest.approx(float(x), abs=0.2)
+    assert float(line[32][1]) == pytest.approx(float(y), abs=0.2)
+    assert "differential privacy allows, δ = 0.001 (Kairouz et al., 2015)" in page.text(".key")
+    page.choose("leakage", "ssim")
+    assert page.run("return document.querySelectorAll('.limit').length") == 0
     assert not page.complaints()
 
 

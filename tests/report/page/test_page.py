@@ -14,6 +14,7 @@ from page_world import failed, html, publish, store_files
 from report_world import lay, record
 
 import privsweep.report.page as package
+from privsweep.report.page.page import UnderWay
 
 MARKUP = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|</script"
 
@@ -64,6 +65,20 @@ def test_what_was_not_laid_out_takes_a_line(tmp_path: Path) -> None:
     assert "Stored, but in no table yet: 1 run of 1 experiment<" in text
     assert f"privsweep-report zen/fig1 scale=quick output_dir={tmp_path}" in text
     assert "Never run here: zen/fig2.<" in text
+
+
+def test_runs_in_progress_are_told_as_text(tmp_path: Path) -> None:
+    text = html(
+        tmp_path, running=(
+            UnderWay("dlg on <b>digits</b>", "zen/table1 lenet-s0", "attacking", 12, 100, "3 min", "node7, job 5"),
+            UnderWay("iga on digits", "", "training", 0, 0, "4 s", "here"),
+        ),
+    )  # fmt: skip
+    assert "dlg on &lt;b&gt;digits&lt;/b&gt;" in text
+    assert "zen/table1 lenet-s0" in text
+    assert 'attacking <progress value="12" max="100"></progress> 12 of 100, for 3 min, on node7, job 5<' in text
+    assert ">training, for 4 s, on here<" in text
+    assert 'id="running"' not in html(tmp_path, record(0, 0.5))
 
 
 def test_tables_of_runs_that_are_here_come_first(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Where the commands begin: each is loaded here, so that Ctrl-C is told in one line even while it loads."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from privsweep.cli.interrupts import INTERRUPTED
+
+
+def privsweep() -> int:
+    return _enter("main", "privsweep")
+
+
+def report() -> int:
+    return _enter("report")
+
+
+def status() -> int:
+    return _enter("status")
+
+
+def data() -> int:
+    return _enter("data")
+
+
+def store() -> int:
+    return _enter("store")
+
+
+def matrix() -> int:
+    return _enter("matrix")
+
+
+def _enter(module: str, program: str = "") -> int:
+    """The exit code of the module's ``main``, given the arguments of the shell; 130 after Ctrl-C."""
+    try:
+        code: int = import_module(f"privsweep.cli.{module}").main()
+        return code
+    except KeyboardInterrupt:
+        print(f"{program or f'privsweep-{module}'}: interrupted", file=sys.stderr)
+        return INTERRUPTED

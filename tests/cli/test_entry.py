@@ -1,0 +1,52 @@
+"""The commands as they are installed: Ctrl-C ends each of them in one line."""
+
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from privsweep.cli import entry, main
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+def interrupt(*given: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("loading", [True, False], ids=["loading", "running"])
+def test_ctrl_c_is_told_in_one_line(
+    command: str, loading: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, _, name = COMMANDS[command].partition(":")
+    assert module == entry.__name__
+    name_of_module = "main" if command == "privsweep" else command.removeprefix("privsweep-")
+    if loading:
+        monkeypatch.setattr(entry, "import_module", interrupt)
+    else:
+        monkeypatch.setattr(import_module(f"privsweep.cli.{name_of_module}"), "main", interrupt)
+    assert getattr(entry, name)() == 130
+    shown = capsys.readouterr()
+    assert shown.err == f"{command}: interrupted\n"
+    assert not shown.out
+
+
+def test_a_command_gives_the_exit_code_of_its_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["privsweep-status", "output_dir=nowhere"])
+    assert entry.status() == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_pytorch_loads_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "privsweep.cli.terminal", None)  # importing it is an error
+    monkeypatch.setattr(main, "one_line", interrupt)
+    assert main.main([]) == 130
+    assert capsys.readouterr().err == "privsweep: interrupted before anything ran\n"
