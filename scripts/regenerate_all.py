@@ -36,7 +36,8 @@ from privsweep.store.checksums import at_hand
 from privsweep.store.store import Store
 from privsweep.table.fill import fill_table, matters
 
-from status_table import README, ROOT, status_table, typed_besides, with_table
+from status_table import ROOT, typed_besides
+from status_table import write as write_status
 
 Launch = Callable[[Sequence[str], Path], int]  # arguments of privsweep, and a file for what it prints; the exit code
 
@@ -192,8 +193,8 @@ def _all(tables: Sequence[str], overrides: Sequence[str], config_dir: str | None
     for done in bad:
         print(f"  {printable(f'{done.name}: {done.words}')}")
     if (ROOT / "outputs").resolve() == _output_dir(overrides).resolve():
-        README.write_text(with_table(README.read_text(encoding="utf-8"), status_table(ROOT)), encoding="utf-8")
-        print("README.md: the status table is written anew")
+        write_status(ROOT)
+        print("README.md and outputs/paper/README.md: what is published is written anew")
     return 1 if bad else 0
 
 

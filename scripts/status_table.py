@@ -1,9 +1,10 @@
-"""The README's status table: what is published of each paper, at which scale, and how many of its claims hold.
+"""What is published of each paper, at which scale, and how many of its claims hold: the README's status table, and the
+page of everything in outputs/paper/.
 
-    python scripts/status_table.py            # prints it
-    python scripts/status_table.py --write    # puts it into README.md
+    python scripts/status_table.py            # prints the table
+    python scripts/status_table.py --write    # puts it into README.md, and writes outputs/paper/README.md
 
-Everything in it is read from ``outputs/paper/<paper>/*.md``; experiments of ``conf/experiment/<paper>/`` without such
+Everything in them is read from ``outputs/paper/<paper>/*.md``; experiments of ``conf/experiment/<paper>/`` without such
 a file are listed as not published.
 """
 
@@ -18,9 +19,13 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 BEGIN, END = "<!-- status: written by scripts/status_table.py -->\n", "<!-- end of status -->"
+INDEX = "outputs/paper/README.md"
 HEAD = "| table or figure | scale | runs | held | not held | undecided |\n|---|---|--:|--:|--:|--:|\n"
+WORDS = ("held", "not held", "undecided")
+# Of the page's columns, the conditions that they show.
+ABOUT = {"scale": "scale", "seeds": "seeds", "victims": "fl_setting.victims", "runs": "runs", "commit": "commit",
+         "date": "date"}  # fmt: skip
 KINDS = ("table", "fig")  # others, of the papers' text and our own, come after
 
 
@@ -33,6 +38,60 @@ def status_table(root: Path = ROOT) -> str:
         lines += [_published(path, root) for path in published] or [_missing(experiment)]
     sums = [sum(int(line.split(" | ")[-3 + i].rstrip(" |")) for line in lines if "– |" not in line) for i in range(3)]
     return HEAD + "\n".join([*lines, f"| all | | | {sums[0]} | {sums[1]} | {sums[2]} |"]) + "\n"
+
+
+def index(root: Path = ROOT) -> str:
+    """Markdown: of everything published its conditions in a line, then the claims that hold in print and not here."""
+    folder = root / "outputs/paper"
+    lines = [
+        "# Everything that is published",
+        "",
+        "Written by `scripts/status_table.py`. Victims are attacked runs' or released models' targets; where columns "
+        "differ, and for all else, see the page.",
+        "",
+    ]
+    open_claims: list[str] = []
+    for paper in sorted(path for path in folder.iterdir() if path.is_dir()):
+        lines += [f"## [{paper.name}]({paper.name}/README.md)", "", *_rule("table or figure", *ABOUT, *WORDS)]
+        for path in sorted(paper.glob("*.md"), key=_order):
+            if path.name == "README.md":
+                continue
+            text = path.read_text(encoding="utf-8")
+            found = _conditions(text)
+            link = f"[{text.splitlines()[0].removeprefix('# ')}]({paper.name}/{path.name})"
+            about = [_short(name, found.get(name, "–")) for name in ABOUT.values()]
+            lines.append(f"| {' | '.join([link, *about, *map(str, _counts(text))])} |")
+            open_claims += [f"- {claim} [{path.stem}]({paper.name}/{path.name})" for claim in _contradicted(text)]
+        lines.append("")
+    return "\n".join([*lines, "## Claims that hold in print, and not or undecided here", "", *open_claims]) + "\n"
+
+
+def _short(name: str, value: str) -> str:
+    """Of a date the last day; of several commits all."""
+    return value[value.rfind(" ") + 1 :].partition("T")[0] if name == "date" else value.removesuffix(" complete")
+
+
+def write(root: Path = ROOT) -> None:
+    """The README's table, and the page of everything."""
+    readme = root / "README.md"
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), status_table(root)), encoding="utf-8")
+    (root / INDEX).write_text(index(root), encoding="utf-8")
+
+
+def _rule(*names: str) -> list[str]:
+    return [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+
+
+def _counts(text: str) -> list[int]:
+    """Claims by what became of them, as ``WORDS`` has them."""
+    words = re.findall(rf"^- \[.\] \*\*({'|'.join(WORDS)})\*\*", text, re.MULTILINE)
+    return [words.count(word) for word in WORDS]
+
+
+def _contradicted(text: str) -> list[str]:
+    """Claims that hold over the printed numbers and do not over ours."""
+    claims = re.findall(r"^- \[[ ?]\] (.*)\n  \((.*?)in print: held\)", text, re.MULTILINE)
+    return [f"{claim} ({about.removesuffix('; ')})" if about else claim for claim, about in claims]
 
 
 def with_table(readme: str, table: str) -> str:
@@ -54,15 +113,14 @@ def typed_besides(text: str) -> list[str]:
 
 
 def _conditions(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^- (scale|runs|command): (.*)$", text.partition("## Conditions")[2], re.MULTILINE))
+    return dict(re.findall(r"^- ([\w.]+): (.*)$", text.partition("## Conditions")[2], re.MULTILINE))
 
 
 def _published(path: Path, root: Path) -> str:
     text = path.read_text(encoding="utf-8")
     conditions = _conditions(text)
     extra = "\\*" if typed_besides(text) else ""
-    words = re.findall(r"^- \[.\] \*\*(held|not held|undecided)\*\*", text, re.MULTILINE)
-    counts = " | ".join(str(words.count(word)) for word in ("held", "not held", "undecided"))
+    counts = " | ".join(map(str, _counts(text)))
     title = text.splitlines()[0].removeprefix("# ")
     link = f"[{title}]({path.relative_to(root).as_posix()})"
     return f"| {link} | {conditions['scale']}{extra} | {conditions['runs'].removesuffix(' complete')} | {counts} |"
@@ -75,6 +133,6 @@ def _missing(experiment: Path) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
-        README.write_text(with_table(README.read_text(encoding="utf-8"), status_table()), encoding="utf-8")
+        write()
     else:
         print(status_table(), end="")

@@ -31,7 +31,7 @@ def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_status_table_is_what_the_script_prints() -> None:
+def test_the_status_table_and_the_page_of_everything_are_what_the_script_prints() -> None:
     path = ROOT / "scripts/status_table.py"
     spec = importlib.util.spec_from_file_location("status_table", path)
     assert spec
@@ -41,6 +41,7 @@ def test_the_status_table_is_what_the_script_prints() -> None:
     table = script.status_table()
     assert table.count("\n") > 30
     assert script.with_table(README, table) == README, "run: python scripts/status_table.py --write"
+    assert script.index() == (ROOT / script.INDEX).read_text(encoding="utf-8"), "run it, too"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

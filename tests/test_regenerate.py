@@ -106,7 +106,6 @@ def test_what_is_published_comes_out_the_same_and_the_readme_tells_it(
     status = sys.modules["status_table"]
     readme, folder = here / "README.md", here / "outputs" / "paper" / "mine"
     monkeypatch.setattr(script, "ROOT", here)
-    monkeypatch.setattr(script, "README", readme)
     readme.write_text(f"before\n{status.BEGIN}\nold\n{status.END}\nafter\n")
     folder.mkdir(parents=True)
     (folder / "whole.quick.md").write_text(PUBLISHED)
@@ -123,4 +122,7 @@ def test_what_is_published_comes_out_the_same_and_the_readme_tells_it(
     assert "| [A small table](outputs/paper/mine/whole.quick.md) | quick\\* | 2 of 2 | 0 | 0 | 0 |" in text
     assert text.count("| A small table | not published |") == 2
     assert "old" not in text
-    assert "README.md: the status table is written anew" in capsys.readouterr().out
+    assert (
+        "[A small table](mine/whole.quick.md) | quick | 0 | 2 | 2 of 2 |" in (folder.parent / "README.md").read_text()
+    )
+    assert "what is published is written anew" in capsys.readouterr().out
