@@ -13,10 +13,12 @@ from rich.text import Text
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
-from privsweep.report.markdown import pipe_table
+from privsweep.report.markdown import escape, pipe_table
+from privsweep.run.companions import lines
 from privsweep.run.matrix import ADDED, RUNS, SENTENCES, Grid, Matrix, matrix
 from privsweep.store.atomic import whole_file
 
+ALONE = "What a choice brings where it alone is typed, amounts as at scale=paper"
 _WIDTH = 160  # columns, where the output is no terminal
 _DESCRIPTION = """\
 Tells which settings, attacks, defences and models go together, and why others do not. It asks the checks that every
@@ -50,11 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def legend() -> list[str]:
+def legend(found: Matrix) -> list[str]:
     """What the signs in the cells mean, a line each."""
-    added = [f"{letter}  runs with {part}.{name}={str(value).lower()}" for letter, (part, name, value) in ADDED.items()]
-    sentences = f"{SENTENCES}  runs on sentences (dataset=multi30k)"
-    return [f"{RUNS}  runs as it is", *added, sentences, "a number: is refused, for the reason with that number"]
+    met = {sign for grid in found.grids for cell in grid.cells.values() for sign in cell}
+    added = [
+        f"{letter}  runs with {part}.{name}={str(value).lower()}"
+        for letter, (part, name, value) in ADDED.items()
+        if letter in met
+    ]
+    sentences = [f"{SENTENCES}  runs on sentences (dataset=multi30k)"] if SENTENCES in met else []
+    return [f"{RUNS}  runs as it is", *added, *sentences, "a number: is refused, for the reason with that number"]
 
 
 def _print(found: Matrix) -> None:
@@ -69,16 +76,22 @@ def _print(found: Matrix) -> None:
             table.add_row(Text(printable(row)), *(Text(grid.cells[row, column]) for column in grid.columns))
         console.print(table)
         console.print()
-    for line in legend():
+    for line in legend(found):
         console.print(line)
+    if found.brings:
+        console.print(f"\n{ALONE}:")
+    for line in lines(found.brings):
+        console.print(f"     {printable(line)}", soft_wrap=True)
+    console.print()
     for number, reason in enumerate(found.reasons, 1):
         console.print(f"{number:>3}  {printable(reason)}", soft_wrap=True)
 
 
 def _write(found: Matrix, path: Path) -> None:
-    parts = ["# What goes together", "", *(f"- {line}" for line in legend()), ""]
+    parts = ["# What goes together", "", *(f"- {line}" for line in legend(found)), ""]
     for grid in found.grids:
         parts += [f"## {grid.title[:1].upper()}{grid.title[1:]}", "", _markdown(grid), ""]
+    parts += [f"## {ALONE}", "", *(f"- {escape(line)}" for line in lines(found.brings)), ""] if found.brings else []
     parts += ["## Reasons", "", pipe_table(["number", "reason"], [[str(n), r] for n, r in enumerate(found.reasons, 1)])]
     try:
         with whole_file(path) as draft:

@@ -65,7 +65,7 @@ class CheckedLoader(ConfigLoaderImpl):
         if config_name:  # --hydra-help composes no more than Hydra's own
             if run_mode == RunMode.MULTIRUN:  # a sweep's first run stands for all
                 given = [_first(override) for override in typed]
-            brought = companions(parsed(given, self), self._stated)
+            brought = companions(parsed(given, self), self.stated)
             given += [override for values in brought.values() for override in as_overrides(values)]
         with without_environment():
             try:
@@ -112,7 +112,7 @@ class CheckedLoader(ConfigLoaderImpl):
         job.override_dirname = get_overrides_dirname(overrides=typed, **job.config.override_dirname)
         return cfg
 
-    def _stated(self, group: str, choice: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    def stated(self, group: str, choice: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         """What the file of a choice states, after those of the same group that it builds on; nothing without one."""
         try:
             found = self.repository.load_config(f"{group}/{choice}")
@@ -123,7 +123,7 @@ class CheckedLoader(ConfigLoaderImpl):
         stated: dict[str, Any] = {}
         for base in found.defaults_list or []:
             if isinstance(base, ConfigDefault) and not base.is_self() and base.path not in (*above, choice):
-                stated |= self._stated(group, str(base.path), (*above, choice))
+                stated |= self.stated(group, str(base.path), (*above, choice))
         return stated | dict(OmegaConf.to_container(found.config, resolve=False))  # type: ignore[arg-type]
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:

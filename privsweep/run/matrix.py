@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, Domain, ImageSet, TextDomain, TokenSet
@@ -23,8 +25,10 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.translation import SPECIAL, TranslationDomain, Vocabulary
 from privsweep.run.build import build
+from privsweep.run.checked_loader import CheckedLoader
+from privsweep.run.companions import as_overrides, companions
 from privsweep.run.compatibility import refuse
-from privsweep.run.compose import CONF, Composition, compose, searching
+from privsweep.run.compose import CONF, Composition, compose, parse, searching
 from privsweep.run.run import check_with_data
 from privsweep.run.run_spec import RunSpec
 from privsweep.run.trust import check_component
@@ -52,10 +56,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All grids; reasons are numbered from 1."""
+    """All grids; reasons are numbered from 1.
+
+    ``brings``: by choice, the overrides that it brings where it alone is typed, amounts as at scale=paper.
+    """
 
     grids: Sequence[Grid]
     reasons: Sequence[str]
+    brings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def matrix(config_dir: str | None = None) -> Matrix:
@@ -66,7 +74,7 @@ def matrix(config_dir: str | None = None) -> Matrix:
         world = World(names)
         reasons: list[str] = []
         grids = [world.attacks(reasons), world.defenses(reasons), world.models(reasons)]
-    return Matrix(grids, reasons)
+        return Matrix(grids, reasons, _brings(names))
 
 
 def choices(group: str, folders: Sequence[Path]) -> list[str]:
@@ -79,6 +87,7 @@ class World:
 
     def __init__(self, names: Mapping[str, Sequence[str]]):
         self.names = names
+        self.incomplete = {name for name in names["fl_setting"] if mandatory("fl_setting", name)}
         self.specs = dict(_built(names))
         self.base = self.specs["base", ""]
         self.fits: dict[str, list[RunSpec]] = {}  # attack: runs that put it to a setting, with what is added
@@ -114,7 +123,8 @@ class World:
         """Every model under every attack, in the first setting that suits the attack, on images and sentences."""
         grid = Grid("attacks (rows) and models, on images of 3x32x32 pixels", [*self.fits], self.names["model"])
         data: dict[str, Data[Any, Any]] = {"": _images(), SENTENCES: _sentences()}
-        for attack, specs in self.fits.items():
+        for attack, fitting in self.fits.items():
+            specs = sorted(fitting, key=lambda spec: spec.choices["fl_setting"] in self.incomplete)
             for name in grid.columns:
                 model = self.specs["model", name].model
                 spec = dataclasses.replace(specs[0], model=model, choices={**specs[0].choices, "model": name})
@@ -137,9 +147,34 @@ def _built(names: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, str]
     for place in range(max(map(len, names.values()))):
         here = {group: found[place] for group, found in names.items() if place < len(found)}
         given = [f"{group}={f'[{name}]' if group == 'defense' else name}" for group, name in here.items()]
-        composed = compose([small, *given])
+        needed = [key for group, name in here.items() for key in mandatory(group, name)]
+        composed = compose([small, *given, *(f"{key}=given" for key in needed)])
         for group, name in here.items():
             yield (group, name), _alone(composed, base, group)
+
+
+def mandatory(group: str, name: str) -> list[str]:
+    """Keys that the file of a choice leaves to the user, such as a path of its own."""
+    found = _loader().repository.load_config(f"{group}/{name}")
+    node: Any = found.config if found else {}
+    return [f"{group}.{key}" for key in node if OmegaConf.is_missing(node, key)]
+
+
+def _brings(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    typed = [f"{group}={f'[{n}]' if group == 'defense' else n}" for group, found in names.items() for n in found]
+    each = (companions(parse([one]), _loader().stated) for one in typed)
+    amount = re.compile(r"\$\{at_scale:([^,}]*),[^}]*\}")
+    return {
+        choice: [amount.sub(r"\1", one) for one in as_overrides(values)]
+        for brought in each
+        for choice, values in brought.items()
+    }
+
+
+def _loader() -> CheckedLoader:
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, CheckedLoader)
+    return loader
 
 
 def _alone(composed: Composition, base: RunSpec, group: str) -> RunSpec:

@@ -11,10 +11,10 @@ from privsweep.cli import matrix as command
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.matrix import RUNS, Grid, Matrix, World
+from privsweep.run.matrix import RUNS, Grid, Matrix, World, mandatory
 
 NAMES = {
-    "fl_setting": ["collaborative_inference", "fedavg"],
+    "fl_setting": ["captured", "collaborative_inference", "fedavg"],
     "attack": ["analytic", "generative_decoder", "iga", "likelihood_inversion", "none", "prior_mean", "rmia"],
     "defense": ["ensembler", "secure_aggregation"],
     "model": ["lenet", "smlp", "translation_transformer"],
@@ -52,6 +52,15 @@ def test_defences_go_with_what_calls_them(found: Matrix) -> None:
     assert "trains in stages" in reason(found, 1, "fedavg: nothing, predictions, update", "ensembler")
 
 
+def test_a_setting_that_needs_a_file_is_asked_without_one(found: Matrix) -> None:
+    assert found.grids[0].cells["iga", "captured"] == RUNS
+    assert "exposes update" in reason(found, 0, "rmia", "captured")
+    assert found.grids[2].cells["iga", "lenet"] == RUNS
+    with searching(None):
+        assert mandatory("fl_setting", "captured") == ["fl_setting.path"]
+        assert mandatory("fl_setting", "fedavg") == []
+
+
 def test_models_go_with_attacks_on_the_data_that_they_are_for(found: Matrix) -> None:
     cells = found.grids[2].cells
     assert cells["analytic", "smlp"] == RUNS
@@ -84,10 +93,16 @@ def test_it_is_printed_and_written(
     grid = Grid(
         "attacks and settings", ["mine"], ["fedavg", "split"], {("mine", "fedavg"): RUNS, ("mine", "split"): "1"}
     )
-    monkeypatch.setattr(command, "matrix", lambda config_dir: Matrix([grid], ["observes a | b\x1b"]))
+    monkeypatch.setattr(
+        command,
+        "matrix",
+        lambda config_dir: Matrix([grid], ["observes a | b\x1b"], {"attack=iga": ["attack.labels=analytic"]}),
+    )
     assert command.main([f"markdown={tmp_path}/m.md"]) == 0
     shown = capsys.readouterr().out
     assert "  1  observes a | b\\x1b" in shown
+    assert "attack=iga brings: attack.labels=analytic" in shown
+    assert "labels_known" not in shown, "no cell needs it"
     text = (tmp_path / "m.md").read_text()
     assert "| mine |      ● |     1 |" in text
     assert r"a \| b" in text
