@@ -130,7 +130,7 @@ def _label(row: RowOrColumn) -> str:
 def _warning(filled: FilledTable) -> str | None:
     said = []
     if filled.scale != "paper":
-        more = " (and what is named below)" if filled.changes else ""
+        more = f", and {', '.join(name for name, _ in filled.changes)} changed" if filled.changes else ""
         said.append(f"scale={filled.scale}: amounts of work reduced{more}; these are not the paper's conditions")
     if subset := dict(filled.amounts).get(SUBSET):
         said.append(f"dataset: {subset}")

@@ -69,10 +69,10 @@ def test_what_is_no_amount_and_not_the_papers_is_named() -> None:
     assert dict(made.changes) == {"fl_setting.lr": "0.01 instead of 0.0001 (A); 0.1 instead of 0.0001 (B)"}
     text = table_text(made)
     assert ("not only an amount: fl_setting.lr", dict(made.changes)["fl_setting.lr"]) in text.conditions
-    assert "and what is named below" in str(text.warning)
+    assert "amounts of work reduced, and fl_setting.lr changed; these are not" in str(text.warning)
     same = filled(ours, ours)
     assert not same.changes
-    assert "named below" not in str(table_text(same).warning)
+    assert "changed" not in str(table_text(same).warning)
 
 
 AMOUNT = re.compile(
