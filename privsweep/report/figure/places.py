@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from privsweep.table.number_format import parse
 
 Array = np.ndarray[Any, Any]
 PRINTED = "as printed"
+LETTER = 0.075  # inches that a character of a label takes
+TILTED = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
 # Draws a series' numbers of a row at its places, in its share of the space between two of them and in its colour; what
 # it returns goes into the legend, None where nothing is stored.
 DrawSeries = Callable[[Axes, str, Series, Array, float, str], Any]
@@ -33,7 +36,8 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
             drawn = draw(axes, spec.row_of(series), series, at, 1 / count, colour(series, place))
             if drawn is not None:
                 entries[series.label] = drawn
-        axes.set_xticks(_ticks(spec), [f"{x:g}" if isinstance(x, float) else literal(str(x)) for x in spec.x])
+        labels = [f"{x:g}" if isinstance(x, float) else literal(str(x)) for x in spec.x]
+        axes.set_xticks(_ticks(spec), labels, **(TILTED if _crowded(axes, labels) else {}))
         if spec.logarithmic and any((means(filled, spec.row_of(s), s)[0] > 0).any() for s in panel.series):
             axes.set_yscale("log")
         if spec.ylim is not None:
@@ -41,6 +45,14 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
         return {**entries, **_printed(axes, filled, spec, panel)}
 
     return chart(filled, spec, how, panel_of)
+
+
+def _crowded(axes: Axes, labels: Sequence[str]) -> bool:
+    """Whether labels side by side would run into each other."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    room = figure.get_figwidth() / len(figure.axes) / len(labels)
+    return any((len(a) + len(b)) / 2 * LETTER > room for a, b in pairwise(labels))
 
 
 def means(filled: FilledTable, row: str, series: Series) -> tuple[Array, Array]:
