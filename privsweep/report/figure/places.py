@@ -19,7 +19,7 @@ from privsweep.table.number_format import parse
 Array = np.ndarray[Any, Any]
 PRINTED = "as printed"
 LETTER = 0.075  # inches that a character of a label takes
-TILTED = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+TILTED: Mapping[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
 # Draws a series' numbers of a row at its places, in its share of the space between two of them and in its colour; what
 # it returns goes into the legend, None where nothing is stored.
 DrawSeries = Callable[[Axes, str, Series, Array, float, str], Any]
