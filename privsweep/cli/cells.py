@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import Composition, compose, parse
-from privsweep.table.spec import Job
+from privsweep.table.conditions import Behind
+from privsweep.table.parts import Job
+from privsweep.table.spec import Table
 
 CELLS_SET = ("dataset", "prior", "model", "fl_setting", "attack", "defense", "metrics", "seed", "device", "threads")
 
@@ -47,6 +50,15 @@ class Cells:
             plain = [str(o.input_line) for o in self.typed if _group(o) not in ("attack", "defense")]
             self.parameters[attack] = {*compose([*plain, attack]).config["attack"]}
         return self.parameters[attack]
+
+
+def configs_of(typed: Sequence[str], name: str, seeds: Sequence[int]) -> dict[Behind, dict[str, Any]]:
+    """The configuration of every cell and seed of a table as ``typed`` makes it; to be called in ``searching``."""
+    base = compose(without_parameters(typed))
+    table = Table.from_config({**base.config["table"], "seeds": seeds}, name, base.config.get("figure"))
+    cells = Cells(base, parse(typed))
+    configs = [(job, cells.compose(job).config) for job in table.jobs()]
+    return {cell: config for job, config in configs for cell in job.cells}
 
 
 def _group(override: Override) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from privsweep.cli.cells import Cells, key_of, of_cells, without_parameters
+from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.search_space import MOST, ends, searches, values_of
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
@@ -120,13 +120,7 @@ class SweepPlan:
         if self.table is None or self.runs[0].spec.session.scale == "paper":
             return {}
         with searching(self.config_dir):
-            typed = [o for o in self.typed if key_of(o) not in ("cell", "scale", "table.seeds")]
-            base = compose(without_parameters([str(o.input_line) for o in typed]))
-            whole = {**base.config["table"], "seeds": self.table.seeds}
-            cells = Cells(base, typed)
-            jobs = Table.from_config(whole, self.name, base.config.get("figure")).jobs()
-            configs = [(job, cells.compose(job).config) for job in jobs]
-        return {cell: config for job, config in configs for cell in job.cells}
+            return configs_of(self.typed_but("cell", "scale", "table.seeds"), self.name, self.table.seeds)
 
     def looked_up(self) -> SweepPlan:
         """With the records that the store has by now."""

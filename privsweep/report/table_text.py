@@ -12,8 +12,8 @@ from typing import Literal
 from privsweep.interface.printable import printable
 from privsweep.table.conditions import SUBSET
 from privsweep.table.fill import FilledTable
+from privsweep.table.parts import RowOrColumn
 from privsweep.table.significance import RULE
-from privsweep.table.spec import RowOrColumn
 from privsweep.table.verdicts import RULE as CLAIMS
 from privsweep.table.verdicts import Verdict
 

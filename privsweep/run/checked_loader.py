@@ -65,7 +65,7 @@ class CheckedLoader(ConfigLoaderImpl):
         if config_name:  # --hydra-help composes no more than Hydra's own
             if run_mode == RunMode.MULTIRUN:  # a sweep's first run stands for all
                 given = [_first(override) for override in typed]
-            brought = companions(parsed(given, self), self.stated)
+            brought = companions(typed if given == overrides else parsed(given, self), self.stated)
             given += [override for values in brought.values() for override in as_overrides(values)]
         with without_environment():
             try:

@@ -14,21 +14,20 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Data, Domain, ImageSet, TextDomain, TokenSet
+from privsweep.interface.data import Data, TokenSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.translation import SPECIAL, TranslationDomain, Vocabulary
 from privsweep.run.build import build
 from privsweep.run.checked_loader import CheckedLoader
 from privsweep.run.companions import as_overrides, companions
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import CONF, Composition, compose, parse, searching
+from privsweep.run.matrix_data import images, sentences
 from privsweep.run.run import check_with_data
 from privsweep.run.run_spec import RunSpec
 from privsweep.run.trust import check_component
@@ -56,10 +55,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All grids; reasons are numbered from 1.
-
-    ``brings``: by choice, the overrides that it brings where it alone is typed, amounts as at scale=paper.
-    """
+    """All grids; reasons are numbered from 1. ``brings``: by choice, overrides that it brings, amounts of scale=paper."""
 
     grids: Sequence[Grid]
     reasons: Sequence[str]
@@ -122,7 +118,7 @@ class World:
     def models(self, reasons: list[str]) -> Grid:
         """Every model under every attack, in the first setting that suits the attack, on images and sentences."""
         grid = Grid("attacks (rows) and models, on images of 3x32x32 pixels", [*self.fits], self.names["model"])
-        data: dict[str, Data[Any, Any]] = {"": _images(), SENTENCES: _sentences()}
+        data: dict[str, Data[Any, Any]] = {"": images(), SENTENCES: sentences()}
         for attack, fitting in self.fits.items():
             specs = sorted(fitting, key=lambda spec: spec.choices["fl_setting"] in self.incomplete)
             for name in grid.columns:
@@ -163,12 +159,9 @@ def mandatory(group: str, name: str) -> list[str]:
 def _brings(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     typed = [f"{group}={f'[{n}]' if group == 'defense' else n}" for group, found in names.items() for n in found]
     each = (companions(parse([one]), _loader().stated) for one in typed)
-    amount = re.compile(r"\$\{at_scale:([^,}]*),[^}]*\}")
-    return {
-        choice: [amount.sub(r"\1", one) for one in as_overrides(values)]
-        for brought in each
-        for choice, values in brought.items()
-    }
+    full = re.compile(r"\$\{at_scale:([^,}]*),[^}]*\}")  # the amount at scale=paper
+    of = ((choice, as_overrides(values)) for brought in each for choice, values in brought.items())
+    return {choice: [full.sub(r"\1", one) for one in overrides] for choice, overrides in of}
 
 
 def _loader() -> CheckedLoader:
@@ -253,22 +246,3 @@ def _number(reason: str, spec: RunSpec, reasons: list[str]) -> str:
     if said not in reasons:
         reasons.append(said)
     return str(reasons.index(said) + 1)
-
-
-def _images() -> Data:
-    rng = torch.Generator().manual_seed(0)
-
-    def draw(count: int) -> ImageSet:
-        pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
-        return ImageSet(pixels, torch.arange(count) % 10)
-
-    return Data("images", draw(2000), draw(1000), Domain((3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3), prior=draw(2000))
-
-
-def _sentences() -> Data[TokenSet, TextDomain]:
-    def draw(count: int) -> TokenSet:
-        return TokenSet(torch.full((count, 15), 4), torch.full((count, 7), 4))
-
-    words = Vocabulary((*SPECIAL, *map(str, range(46))))
-    domain = TranslationDomain(length=15, vocabulary=50, classes=50, source=words, target=words, source_length=8)
-    return Data("sentences", draw(200), draw(100), domain, prior=draw(200), validation=draw(50))

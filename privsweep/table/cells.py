@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from privsweep.table.number_format import NO, UNKNOWN, YES, Number, parse, show
+from privsweep.table.parts import RowOrColumn
 from privsweep.table.significance import Weakened, weakens
-from privsweep.table.spec import RowOrColumn, Table
+from privsweep.table.spec import Table
 
 State = Literal["complete", "partial", "failed", "missing"]
 

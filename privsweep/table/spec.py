@@ -4,77 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from privsweep.interface.errors import UserError
 from privsweep.table.claims import holds
 from privsweep.table.figure_spec import Figure
-from privsweep.table.learning_curve import CurveNumber
-from privsweep.table.number_format import FORMAT, UNKNOWN, Number, parse
-from privsweep.table.significance import Weakened
+from privsweep.table.number_format import UNKNOWN, Number, parse
+from privsweep.table.parts import Finding, Job, Override, RowOrColumn
 from privsweep.table.strict import Id, Strict
 from privsweep.table.uncertain import Noise, Place, Uncertain
 
-FindingId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]+$")]
-Override = Annotated[str, StringConstraints(pattern=r"^[^=\s][^=\n]*=[^\n]*$")]
-Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$")]
 _ATTACK = re.compile(r"[+~]*attack[.=]")
-
-
-class RowOrColumn(Strict):
-    """A row or a column: its label, what it overrides, and the number that it reads from a run.
-
-    ``metric`` is a name among a record's metrics or a dotted path such as ``seconds.per_victim``; ``learning`` is
-    a number of the training curve instead; ``weakened``, for rows only, compares two other rows. ``answer``: of several
-    answers of an attack the one that is read, and pictured, instead of that which it stands by. ``minus``: what is read
-    less what the named row reads (of a column), or the named column (of a row), for the same seed. Over seeds a
-    ``mean`` is N/A as soon as one seed is; a ``median`` counts N/A as infinity.
-    """
-
-    label: str
-    overrides: list[Override] = Field(default_factory=list)
-    metric: Metric | None = None
-    learning: CurveNumber | None = None
-    weakened: Weakened | None = None
-    answer: Id | None = None
-    minus: Id | None = None
-    baseline: Id | None = None  # of a column: the column that it is measured against
-    format: Annotated[str, StringConstraints(pattern=FORMAT)] | None = None  # m:ss, .1f, .3g, .1%
-    aggregate: Literal["mean", "median"] = "mean"
-    better: Literal["lower", "higher"] | None = None  # from the attacker's view
-    note: str | None = None
-
-    @property
-    def readings(self) -> int:
-        """How many numbers it reads."""
-        return 3 - (self.metric, self.learning, self.weakened).count(None)
-
-
-class Finding(Strict):
-    """A claim of the paper, and whether it holds over the printed numbers (null: none are printed).
-
-    ``presupposes``: what must hold for the claim to say anything, such as that the attack works where nothing defends.
-    """
-
-    id: FindingId
-    claim: str
-    check: str
-    holds_in_print: bool | None
-    presupposes: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a table, and the cells (row, column, seed) that read it."""
-
-    id: str
-    overrides: tuple[str, ...]
-    cells: tuple[tuple[str, str, int], ...]
 
 
 class Table(Strict):

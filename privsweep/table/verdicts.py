@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from privsweep.table.number_format import Number
+from privsweep.table.parts import Finding
 from privsweep.table.significance import MOST_BY_CHANCE
-from privsweep.table.spec import Finding, Table
+from privsweep.table.spec import Table
 from privsweep.table.uncertain import Error, Noise, Place
 
 RULE = (
