@@ -55,7 +55,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All grids; reasons are numbered from 1. ``brings``: by choice, overrides that it brings, amounts of scale=paper."""
+    """All grids; reasons are numbered from 1. ``brings``: by choice, what it brings, with amounts of scale=paper."""
 
     grids: Sequence[Grid]
     reasons: Sequence[str]
