@@ -1,9 +1,9 @@
 """Sequences of convolutions and dense layers: many small models in products with a leading axis.
 
 What goes into a layer at its ``T`` places is laid out as rows ``a`` ``[K, n, T, F]``, so that a convolution is a
-product with ``[K, F, O]``. With the losses' derivatives by what comes out, ``d`` ``[K, n, T, O]``, a layer's gradient is
-the sum of their outer products, and the length of an example's is told without forming it where that is cheaper (see
-``clipped_sum``). A model's own record goes in apart from the fixed ones, which all models share.
+product with ``[K, F, O]``. With the losses' derivatives by what comes out, ``d`` ``[K, n, T, O]``, a layer's gradient
+is the sum of their outer products, and the length of an example's is told without forming it where that is cheaper
+(see ``clipped_sum``). A model's own record goes in apart from the fixed ones, which all models share.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Convolutional:
         return [g / task.counts.to(g).view(-1, *[1] * (g.dim() - 1)) for g in total]
 
     def _sum(self, x: Tensor, y: Tensor, present: Tensor | None) -> list[Tensor]:
-        """Of the records' gradients, by leaf ``[K, ...]``; ``x`` is ``[K, n, ...]`` or ``[1, n, ...]``, ``y`` ``[K, n]``."""
+        """Of the records' gradients, by leaf; ``x`` is ``[K, n, ...]`` or ``[1, n, ...]``, ``y`` ``[K, n]``."""
         weights = dict(zip(self.names, self.leaves, strict=True))
         passed: list[tuple[str, Tensor, Tensor]] = []
         outputs = self._forward(weights, x, passed)
