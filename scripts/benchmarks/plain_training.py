@@ -1,11 +1,13 @@
-"""Training as one would write it in PyTorch: a data loader over a ``TensorDataset`` that lies on the device."""
+"""Training as one would write it in PyTorch, without loading anything slowly: whole batches of a ``TensorDataset`` that
+lies on the device.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
@@ -17,15 +19,23 @@ def loader(data: Data, batch: int, rows: Tensor | None = None) -> Batches:
     """Of the training images at ``rows``, in float32 and normalised; None: of all."""
     kept = data.train if rows is None else data.train.take(rows.to(data.train.labels.device))
     examples = TensorDataset(data.domain.inputs_of(kept), kept.labels)
+    order = RandomSampler(examples, generator=Rng(0).generator())
+    return DataLoader(examples, sampler=BatchSampler(order, batch, drop_last=False), batch_size=None)
+
+
+def singles(data: Data, batch: int) -> Batches:
+    """Of all training images, which lie on the CPU and are picked one by one, as Opacus' Poisson batches are."""
+    examples = TensorDataset(data.domain.inputs_of(data.train).cpu(), data.train.labels.cpu())
     return DataLoader(examples, batch, shuffle=True, generator=Rng(0).generator())
 
 
 def train(net: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, epochs: int) -> None:
     net.train()
+    device = next(net.parameters()).device
     for _ in range(epochs):
         for x, y in batches:
             optimizer.zero_grad()
-            cross_entropy(net(x), y).backward()
+            cross_entropy(net(x.to(device)), y.to(device)).backward()
             optimizer.step()
 
 

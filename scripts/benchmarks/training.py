@@ -97,7 +97,7 @@ def dp_sgd(model: str, setup: Setup) -> Contest:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on random numbers that are not secure, and on hooks
             private, optimizer, batches = PrivacyEngine(accountant="rdp").make_private(
-                module=net, optimizer=torch.optim.Adam(net.parameters(), LR), data_loader=plain.loader(data, BATCH),
+                module=net, optimizer=torch.optim.Adam(net.parameters(), LR), data_loader=plain.singles(data, BATCH),
                 noise_multiplier=noise, max_grad_norm=CLIP,
             )  # fmt: skip
             plain.train(private, optimizer, batches, epochs)
