@@ -21,15 +21,17 @@ import torch
 Row = dict[str, Any]
 Record = Mapping[str, Any]
 
-_IGA = ["attack=iga", "fl_setting.labels_known=true", "attack.iterations=40"]
+_IGA = ["attack=iga", "fl_setting.labels_known=true", "attack.iterations=12"]
 _PRIOR = "dataset.prior_size=100"
 _SHADOWS = [_PRIOR, "attack.epochs=2"]
 _SPLIT = ["fl_setting=split", "model=lenet"]
+_STEPS = ["attack=none", "fl_setting.batch_size=8", "fl_setting.lr=1e-3"]
+_TRAINED = [*_STEPS, "fl_setting=central", "fl_setting.epochs=2"]
 # A few iterations each, before rounding has grown. By default metrics may differ by a hundredth, absolutely below 1.
 AGREEING: Mapping[str, Sequence[str]] = {
     "dlg": ["attack=dlg", "attack.iterations=2"],
     "idlg": ["attack=idlg", "attack.iterations=2", "fl_setting=fedsgd"],
-    "cpl": ["attack=cpl", "fl_setting.labels_known=true", "attack.iterations=2", "fl_setting=central"],
+    "cpl": ["attack=cpl", "fl_setting.labels_known=true", "attack.iterations=12", "fl_setting=central"],
     "iga_lenet": _IGA,
     "iga_dmlp": [*_IGA, "model=dmlp", "model.width=64"],
     "iga_precode": [*_IGA, "defense=[precode]", "model=smlp", "fl_setting=fedsgd"],
@@ -44,11 +46,14 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "dp_sgd": ["attack=dlg", "attack.iterations=2", "defense=[dp_sgd]", "fl_setting.rounds=1"],
     "quantised": ["attack=dlg", "attack.iterations=2", "defense=[gradient_quantization]"],
     "central_dp": ["attack=none", "defense=[central_dp]"],
-    "noisy_training": ["attack=none", "defense=[noisy_gradients]", "fl_setting=central", "fl_setting.epochs=2"],
-    "precode_training": ["attack=none", "defense=[precode]", "fl_setting=central", "fl_setting.epochs=2"],
+    "training": [*_TRAINED],
+    "noisy_training": [*_TRAINED, "defense=[noisy_gradients]"],
+    "precode_training": [*_TRAINED, "defense=[precode]"],
+    "resnet_training": [*_TRAINED, "model=resnet18", "model.width=8"],
+    "three_clients": [*_STEPS, "fl_setting=fedavg", "fl_setting.rounds=2", "fl_setting.local_epochs=2"],
     "generative_decoder": ["attack=generative_decoder", *_SPLIT, _PRIOR, "attack.epochs=2"],
     "prior_mean": ["attack=prior_mean", *_SPLIT, _PRIOR],
-    "likelihood_inversion": ["attack=likelihood_inversion", *_SPLIT, "attack.iterations=40"],
+    "likelihood_inversion": ["attack=likelihood_inversion", *_SPLIT, "attack.iterations=12"],
     "shadow_inversion": ["attack=shadow_inversion", "fl_setting=collaborative_inference", "model=lenet"],
     "shadow_inversion_ensembler": [
         "attack=shadow_inversion", "fl_setting=collaborative_inference", "model=lenet", "defense=[ensembler]",
@@ -80,9 +85,12 @@ _TINY = (
     "scale=smoke",
     "metrics.paper_scale=zen",
 )
-# Signs, thresholds and long recursions turn the last bit into something to see.
-_LOOSE = {"iga_resnet": 0.1, "iga_batch": 0.1, "iga_pruned": 0.1, "quantised": 0.1, "shadow_inversion": 0.1}
 _TOLERANCE = 0.02
+# Where noise is drawn on the device, which has a stream of its own, the CPU draws other numbers.
+_OTHER_DRAWS = frozenset(
+    {"iga_precode", "iga_aware", "iga_noise_samples", "analytic", "dp_sgd", "central_dp", "noisy_training"}
+    | {"precode_training", "shadow_inversion_ensembler"}
+)
 
 
 @dataclass
@@ -128,22 +136,26 @@ def agreement(place: Place) -> list[Row]:
 
 
 def _three_ways(place: Place, name: str, own: Sequence[str]) -> Row:
-    ways = {"cpu": ("cpu", "false"), "eager": (place.device, "false"), "graphs": (place.device, "true")}
+    """What recording may change is what a second run kernel by kernel changes, as kernels that add in any order do."""
+    ways = {"cpu": "cpu", "eager": place.device, "again": place.device, "graphs": place.device}
     records: dict[str, Record] = {}
-    for way, (device, graphs) in ways.items():
-        folder = place.folder / "agreement" / way
+    for way, device in ways.items():
+        folder, graphs = place.folder / "agreement" / way, str(way == "graphs").lower()
         try:
             records[way] = place.run(*own, f"device={device}", f"cuda_graphs={graphs}", f"output_dir={folder}")
         except Exception as error:
             return {way: place.wrong(f"{name}, {way}: {type(error).__name__}: {error}".splitlines()[0][:300])}
-    row: Row = {}
-    limit = _LOOSE.get(name, _TOLERANCE)
-    for way in ("eager", "graphs"):
-        worst, which = _difference(records["cpu"], records[way])
-        row[way] = f"{worst:.1e}"
-        if not worst <= limit:
-            row[way] += " " + place.wrong(f"{name}, {way}: {which} differs from the CPU's by {worst:.2g}")
-    row["limit"] = limit
+    across, which = _difference(records["cpu"], records["eager"])
+    row: Row = {"CPU and device": f"{across:.1e}"}
+    if name in _OTHER_DRAWS:
+        row["CPU and device"] += " (other draws)"
+    elif not across <= _TOLERANCE:
+        row["CPU and device"] += " " + place.wrong(f"{name}: {which} on the device differs by {across:.2g}")
+    again, _ = _difference(records["eager"], records["again"])
+    recorded, which = _difference(records["eager"], records["graphs"])
+    row |= {"device, twice": f"{again:.1e}", "eager and recorded": f"{recorded:.1e}"}
+    if not recorded <= max(1e-4, 10 * again):
+        row["eager and recorded"] += " " + place.wrong(f"{name}: {which} differs by {recorded:.2g} when recorded")
     row["kernels"] = records["graphs"]["environment"].get("kernels", "-")
     if str(row["kernels"]).startswith("eager: "):
         place.wrong(f"{name}: {row['kernels']}")
@@ -214,7 +226,7 @@ _BIG = (*_DATA, "fl_setting.epochs=0", "fl_setting.labels_known=true")
 def speed(place: Place) -> list[Row]:
     """Recorded against kernel by kernel, in turns."""
     few = place.small
-    victims, iterations, epochs = (2, 20, 1) if few else (128, 1000, 10)
+    victims, iterations, epochs = (2, 20, 1) if few else (128, 600, 6)
     attacked = [*_BIG, "attack=iga", f"attack.iterations={iterations}", f"fl_setting.victims={victims}"]
     trained = [*_DATA, "attack=none", "fl_setting.batch_size=16", f"fl_setting.epochs={epochs}"]
     cases: dict[str, tuple[list[str], str, int]] = {

@@ -80,7 +80,7 @@ class BatchedAdam:
         return state.minimum()
 
     def _steps(self, iterations: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """By iteration the length of a step over the bias of the mean, and the root of the square's; ``[n]``."""
+        """By iteration a step's length over the bias of the mean, and the root of that of the square."""
         done = torch.arange(iterations, dtype=torch.float64)
         shrunk = torch.zeros_like(done)
         for milestone in milestones(iterations) if self.decay else ():

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-
-from privsweep.run.build import build
-from privsweep.run.compose import compose, searching
-from privsweep.interface.data import Domain, Tensors
-from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
-from privsweep.gradient_inversion.engine.match import Matcher
-from privsweep.gradient_inversion.engine.matcher import matcher
-from privsweep.gradient_inversion.engine.memory import batch_activations
-from privsweep.interface.randomness import Rng
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
+from privsweep.gradient_inversion.engine.match import Matcher
+from privsweep.gradient_inversion.engine.matcher import matcher
+from privsweep.gradient_inversion.engine.memory import batch_activations
+from privsweep.interface.data import Domain, Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
+
 CLASSES = 10
-MODELS = {
-    "lenet_dlg": ["model=lenet_dlg"],
-    "lenet_default": ["model=lenet_dlg", "model.init=default"],
-    "smlp": ["model=smlp"],
-    "dmlp": ["model=dmlp"],
-    "resnet18": ["model=resnet18", "model.stem=imagenet"],
-}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is inverted."""
+
+    model: tuple[str, ...]  # overrides
+    distance: Literal["squared", "cosine"] = "cosine"
+    sigma: float = 0.0  # of noise on the captured gradients, which makes them of full rank
+    image: tuple[int, int, int] = (3, 32, 32)
+    batch: int = 1  # images behind one gradient
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,10 @@ class World:
 
     model: nn.Sequential
     distance: Distance
-    truth: Tensor  # [V, 1, C, H, W], pixels from 0 to 1
     target: Tensors  # [V, ...]
-    images: Tensor  # [V, 1, C, H, W]
-    logits: Tensor  # [V, 1, K]
-    labels: Tensor  # [V, 1]
+    images: Tensor  # [V, B, C, H, W]
+    logits: Tensor  # [V, B, K]
+    labels: Tensor  # [V, B]
 
     def matcher(self, rows: Tensor | slice) -> Matcher:
         weights = {name: w.detach() for name, w in self.model.state_dict().items()}
@@ -49,9 +52,9 @@ class World:
     def leaves(self, victim: int) -> list[Tensor]:
         return [start[victim].clone().requires_grad_(True) for start in (self.images, self.logits)]
 
-    def residual(self, victim: int, image: Tensor, label: Tensor) -> Tensor:
+    def residual(self, victim: int, images: Tensor, label: Tensor) -> Tensor:
         """The attack's distance as one would write it for one victim."""
-        loss = cross_entropy(self.model(image), label)
+        loss = cross_entropy(self.model(images), label)
         own = torch.autograd.grad(loss, list(self.model.parameters()), create_graph=True)
         goals = [goal[victim] for goal in self.target.values()]
         if isinstance(self.distance, Squared):
@@ -60,34 +63,37 @@ class World:
         return 1 - cosine_similarity(flat, goal, dim=0)
 
 
-def make_world(args: argparse.Namespace, victims: int, dtype: torch.dtype) -> World:
-    rng, device = Rng(0, ("benchmark",)), torch.device(args.device)
-    domain = Domain(args.image, CLASSES, (0.0,) * args.image[0], (1.0,) * args.image[0])
+def make_world(problem: Problem, victims: int, device: torch.device, dtype: torch.dtype = torch.float32) -> World:
+    rng, channels = Rng(0, ("benchmark",)), problem.image[0]
+    domain = Domain(problem.image, CLASSES, (0.0,) * channels, (1.0,) * channels)
     with searching(None):
-        architecture = build(compose(MODELS[args.model])).model
+        architecture = build(compose(problem.model)).model
     model = architecture.build(domain, rng.child("init")).to(device, dtype).eval()
-    truth = rng.child("truth").normal(victims, 1, *args.image).sigmoid().to(device, dtype)
-    labels = torch.arange(victims, device=device)[:, None] % CLASSES
+    shape = (victims, problem.batch, *problem.image)
+    truth = rng.child("truth").normal(*shape).sigmoid().to(device, dtype)
+    labels = torch.arange(victims * problem.batch, device=device).view(victims, problem.batch) % CLASSES
     target = {name: p.new_empty(victims, *p.shape).detach() for name, p in model.named_parameters()}
     for v, (x, y) in enumerate(zip(truth, labels, strict=True)):
         own = torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters()))
         for (name, goal), g in zip(target.items(), own, strict=True):
-            noise = rng.child("noise", v, name).normal(*g.shape).to(g) if args.sigma else 0
-            goal[v] = g + args.sigma * noise
-    images = rng.child("images").normal(victims, 1, *args.image).to(device, dtype)
-    logits = rng.child("logits").normal(victims, 1, CLASSES).to(device, dtype)
-    return World(model, Squared() if args.attack == "dlg" else Cosine(), truth, target, images, logits, labels)
+            noise = rng.child("noise", v, name).normal(*g.shape).to(g) if problem.sigma else 0
+            goal[v] = g + problem.sigma * noise
+    images = rng.child("images").normal(*shape).to(device, dtype)
+    logits = rng.child("logits").normal(victims, problem.batch, CLASSES).to(device, dtype)
+    distance = Squared() if problem.distance == "squared" else Cosine()
+    return World(model, distance, target, images, logits, labels)
 
 
-def check(args: argparse.Namespace) -> float:
+def disagreement(problem: Problem, device: torch.device) -> float:
     """The largest relative difference between image gradients of the engine and of autograd, in float64."""
-    world = make_world(args, 2, torch.float64)
+    world = make_world(problem, 2, device, torch.float64)
     ours = world.matcher(slice(2))(world.images, world.logits.softmax(2)).images
     worst = 0.0
     for v in range(2):
-        image, logits = world.leaves(v)
-        (plain,) = torch.autograd.grad(world.residual(v, image, logits.softmax(1)), image)
-        alone = world.matcher(slice(v, v + 1))(world.images[v : v + 1], world.logits[v : v + 1].softmax(2)).images[0]
+        images, logits = world.leaves(v)
+        (plain,) = torch.autograd.grad(world.residual(v, images, logits.softmax(1)), images)
+        one = slice(v, v + 1)
+        alone = world.matcher(one)(world.images[one], world.logits[one].softmax(2)).images[0]
         for found in (ours[v], alone):
             worst = max(worst, ((found - plain).norm() / plain.norm()).item())
     return worst

@@ -1,0 +1,133 @@
+"""Training a federation as a run does, utility included, against a plain loop that ends with the test accuracy."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from benchmarks import plain_training as plain
+from benchmarks.contest import Case, Contest, DisagreementError, Setup
+from benchmarks.workplace import random_data, spec_of, trained
+from privsweep.interface.data import Data
+from privsweep.interface.randomness import Rng
+from privsweep.run.run_spec import RunSpec
+
+CLIENTS, BATCH, LR, CLIP = 3, 64, 1e-3, 1.0
+LEARNT = 1e-2  # by which the mean losses of two orders of the same work may differ, relative
+SMALL = ("model.width=4",)
+
+
+def _run(setup: Setup, setting: str, model: str, *further: str) -> tuple[RunSpec, Data, int]:
+    """A run, its data, and the epochs (of all clients together) that a turn takes."""
+    size, epochs = setup.sized(3 * BATCH, 6400, 48_000), setup.sized(1, 2, 2)
+    length = f"local_epochs={epochs}" if setting == "fedavg" else f"epochs={epochs}"
+    rounds = ["fl_setting.rounds=1", f"fl_setting.clients={CLIENTS}"] if setting == "fedavg" else []
+    values = [f"fl_setting={setting}", f"model={model}", f"fl_setting.lr={LR}", f"fl_setting.{length}", *rounds]
+    small = SMALL if setup.quick else ()
+    spec = spec_of("attack=none", *values, f"fl_setting.batch_size={BATCH}", *small, *further)
+    return spec, random_data(size, setup.sized(32, 1000, 10_000), setup.device), epochs
+
+
+def _images(spec: RunSpec, data: Data, epochs: int, setup: Setup) -> Callable[[], float]:
+    def ours() -> float:
+        trained(spec, data, setup)
+        return epochs * len(data.train)
+
+    return ours
+
+
+def _net(spec: RunSpec, data: Data, setup: Setup) -> nn.Module:
+    return spec.model.build(data.domain, Rng(0)).to(setup.device)
+
+
+def central(model: str, setup: Setup) -> Contest:
+    spec, data, epochs = _run(setup, "central", model)
+    batches, start = plain.loader(data, BATCH), _net(spec, data, setup)
+
+    def baseline() -> float:
+        net = copy.deepcopy(start)
+        plain.train(net, torch.optim.Adam(net.parameters(), LR), batches, epochs)
+        plain.accuracy(net, data)
+        return epochs * len(data.train)
+
+    return Contest(baseline, {"": _images(spec, data, epochs, setup)})
+
+
+def fedavg(model: str, setup: Setup) -> Contest:
+    """One round of clients, in turn and stacked on a leading axis."""
+    ways = {}
+    losses = []
+    for way in ("sequential", "stacked"):
+        spec, data, epochs = _run(setup, "fedavg", model, f"fl_setting.parallel={way}")
+        ways["in turn" if way == "sequential" else way] = _images(spec, data, epochs, setup)
+        losses.append(trained(spec, data, setup).curve[-1]["loss"])
+    if abs(losses[0] - losses[1]) > LEARNT * abs(losses[0]):
+        raise DisagreementError(f"in turn the clients' loss is {losses[0]:.4f}, stacked {losses[1]:.4f}")
+    start = _net(spec, data, setup)
+    clients = [plain.loader(data, BATCH, rows) for rows in torch.arange(len(data.train)).tensor_split(CLIENTS)]
+
+    def baseline() -> float:
+        nets = []
+        for batches in clients:
+            nets.append(copy.deepcopy(start))
+            plain.train(nets[-1], torch.optim.Adam(nets[-1].parameters(), LR), batches, epochs)
+        start_again = copy.deepcopy(start)
+        start_again.load_state_dict(plain.averaged(nets))
+        plain.accuracy(start_again, data)
+        return epochs * len(data.train)
+
+    return Contest(baseline, ways)
+
+
+def dp_sgd(model: str, setup: Setup) -> Contest:
+    """Both draw Poisson batches, clip every example's gradient to the same norm and add the same noise."""
+    noise = 1.0
+    defense = ("defense=[dp_sgd]", "defense.dp_sgd.epsilon=null", f"defense.dp_sgd.noise_multiplier={noise}")
+    spec, data, epochs = _run(setup, "central", model, *defense, f"defense.dp_sgd.max_grad_norm={CLIP}")
+    start = _net(spec, data, setup)
+    from opacus import PrivacyEngine  # here, for no other case needs it
+
+    def baseline() -> float:
+        net = copy.deepcopy(start).train()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on random numbers that are not secure, and on hooks
+            private, optimizer, batches = PrivacyEngine(accountant="rdp").make_private(
+                module=net, optimizer=torch.optim.Adam(net.parameters(), LR), data_loader=plain.singles(data, BATCH),
+                noise_multiplier=noise, max_grad_norm=CLIP,
+            )  # fmt: skip
+            plain.train(private, optimizer, batches, epochs)
+        plain.accuracy(net, data)
+        return epochs * len(data.train)
+
+    return Contest(baseline, {"": _images(spec, data, epochs, setup)})
+
+
+def defended(defense: str, model: str, setup: Setup) -> Contest:
+    """The same training without the defence, and with it."""
+    bare, data, epochs = _run(setup, "central", model)
+    spec, _, _ = _run(setup, "central", model, f"defense=[{defense}]")
+    return Contest(_images(bare, data, epochs, setup), {"": _images(spec, data, epochs, setup)})
+
+
+_PLAIN = "or a plain TensorDataset loop"
+_NAMES = {"lenet": "LeNet", "dmlp": "the deep MLP", "smlp": "the shallow MLP"}
+CASES = {
+    **{
+        f"central_{m}": Case(f"central training of {_NAMES[m]}, {_PLAIN}", "an image", partial(central, m))
+        for m in ("lenet", "dmlp")
+    },
+    **{
+        f"fedavg_{m}": Case(f"a round of three clients, {_NAMES[m]}, {_PLAIN}", "an image", partial(fedavg, m))
+        for m in ("lenet", "smlp")
+    },
+    "dp_sgd": Case("DP-SGD on LeNet, or Opacus' make_private loop", "an image", partial(dp_sgd, "lenet")),
+    **{
+        d: Case(f"LeNet trained with {d}, or without", "an image", partial(defended, d, "lenet"))
+        for d in ("noisy_gradients", "gradient_pruning")
+    },
+}
