@@ -33,6 +33,7 @@ from privsweep.metric.sentences import sentence_table
 from privsweep.plot.roc import draw_roc
 from privsweep.plot.run_pictures import curves, reconstructions
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.seen_utility import Seen
 from privsweep.run.workbench import Workbench
 from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment
@@ -50,7 +51,7 @@ class Outcome:
 
     data: Data
     system: System
-    utility: Mapping[str, float]  # of the weights that were attacked, and where they differ of the final ones
+    seen: Seen  # the utility of the weights that were attacked, and where they differ of the final ones
     cached: bool  # the system came from the store
     exposure: Exposure | None
     guess: Guess | None
@@ -80,8 +81,8 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         "status": "complete",
         "metrics": metrics,
         **several,
-        "sizes": _sizes(spec, outcome.data),
-        "utility": dict(outcome.utility),
+        "sizes": {**_sizes(spec, outcome.data), **outcome.seen.judged},
+        "utility": dict(outcome.seen.utility),
         "privacy": dict(outcome.privacy),
         "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},

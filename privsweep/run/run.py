@@ -144,8 +144,8 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
             size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
             guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
     with clock("measure"):
-        utility = seen_utility(spec, system, data, exposure.done if exposure else None, rng)
-    outcome = Outcome(data, system, utility, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
+        seen = seen_utility(spec, system, data, exposure.done if exposure else None, rng)
+    outcome = Outcome(data, system, seen, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 
