@@ -126,7 +126,7 @@ class LikelihoodInversion(AttackBase):
             def later(done: float, value: Tensor, before: int = before) -> None:
                 progress(before + done, value)
 
-            adam = BatchedAdam(lr, self.decay, signed_coordinates=0, bounds=box, keep="best", patience=0)
+            adam = BatchedAdam(lr, self.decay, signed_coordinates=0, bounds=box, keep="best", patience=0, filtered=None)
             end = adam.minimise(replace(objective, tv_weight=weight), start, self.iterations, later)
             ends.append(end)
             start = end.x

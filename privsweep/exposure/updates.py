@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from privsweep.exposure.federation import Federation, check_batch, check_kept, finished
 from privsweep.exposure.update_measures import noise_floor, update_norm
-from privsweep.exposure.victims import Victims
+from privsweep.exposure.victims import Victims, others
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data, Loss, Tensors, image_shape
 from privsweep.interface.defense import Defense
@@ -140,7 +140,13 @@ class UpdateView:
             examples=index.shape[1],
         )
         flat = index.to(data.train.labels.device)
-        truth = Images(pixels=data.train.pixels(flat), labels=data.train.labels[flat], index=index)
+        control = others(index, len(data.train), rng.child("exposure", done, "others"))
+        truth = Images(
+            pixels=data.train.pixels(flat),
+            labels=data.train.labels[flat],
+            index=index,
+            others=None if control is None else data.train.pixels(control.to(flat.device)),
+        )
         labels = data.train.labels[flat] if self.labels_known else None
         knowledge = Knowledge(model=known, loss=loss, domain=data.domain, recipe=recipe, labels=labels)
         measures: dict[str, float | None] = {"update_norm": update_norm(seen.delta), "noise_floor_mse": None}

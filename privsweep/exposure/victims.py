@@ -49,6 +49,21 @@ class Victims:
         return shard[order[: self.count * batch]].view(self.count, batch)
 
 
+def others(index: Tensor, examples: int, rng: Rng) -> Tensor | None:
+    """For every victim as many positions that are not its own, ``[V, N]`` like ``index``; None where there are too few.
+
+    No position comes twice in a victim.
+    """
+    count = index.shape[1]
+    if examples < 2 * count:
+        return None
+    order, found = rng.permutation(examples), []
+    for victim, own in enumerate(index.cpu()):
+        turned = order.roll(-victim * count)[: 2 * count]
+        found.append(turned[~torch.isin(turned, own)][:count])
+    return torch.stack(found)
+
+
 def _turns(labels: Tensor) -> Tensor:
     """How often the label of every position has stood there before it, int64 ``[n]``."""
     by_label = labels.argsort(stable=True)

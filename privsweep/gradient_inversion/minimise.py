@@ -33,7 +33,7 @@ Weight = Annotated[float, Field(ge=0)]
 class Minimisation:
     """How an attack minimises its objective; ``conf/attack/iga.yaml`` says what each setting means."""
 
-    optimizer: Literal["lbfgs", "adam"]
+    optimizer: Literal["lbfgs", "adam", "adam_median"]
     iterations: Iterations
     lr: Positive
     decay: bool
@@ -67,7 +67,7 @@ class Minimisation:
     @property
     def curve_iterations(self) -> Sequence[int]:
         """The iterations that the curve shows."""
-        return recorded_iterations(self.iterations) if self.optimizer == "adam" else range(1, self.iterations + 1)
+        return recorded_iterations(self.iterations) if self.optimizer != "lbfgs" else range(1, self.iterations + 1)
 
     def minimiser(self, objective: MatchingObjective, start: Tensor, domain: Domain) -> BatchedLBFGS | BatchedAdam:
         """For every ``start`` ``[V * restarts, D]``."""
@@ -77,7 +77,8 @@ class Minimisation:
             )
         box = bounds(domain, objective.shape, start) if self.clamp_pixels else None
         signed = objective.sizes[0] if self.sign_gradient else 0  # of the images alone
-        return BatchedAdam(self.lr, self.decay, signed, box, self.keep, self.patience)
+        filtered = objective.shape if self.optimizer == "adam_median" else None
+        return BatchedAdam(self.lr, self.decay, signed, box, self.keep, self.patience, filtered)
 
     def best_restarts(self, end: Minimum, distance: Tensor, parameters: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Of every victim's restarts the one of least ``distance``; a diverged one only if all have diverged.

@@ -143,6 +143,7 @@ class Images:
     labels: Tensor | None  # int64 [V, N]; None: not told, of updates that were captured elsewhere
     index: Tensor  # int64 [V, N]: positions in their split
     nearest: Tensor | None = None  # [V, N]: mean squared distance of [0, 1] pixels to the nearest image that is known
+    others: Tensor | None = None  # [V, N, C, H, W] in [0, 1]: images of the same kind that are not behind the update
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from privsweep.interface.data import Domain
 from privsweep.interface.records import Images, Reconstruction
 from privsweep.metric.assignment import match, reorder
-from privsweep.metric.images import asr
+from privsweep.metric.images import asr, mse, ssim
 from privsweep.metric.pixel_scale import canonical, paper
 from privsweep.metric.release import release_columns, release_metrics
 
@@ -36,7 +36,8 @@ def score_reconstruction(
     Table: ``victim``, ``index`` (of its first image in the training split), ``indices`` (of all, apart by blanks,
     where there are several), ``mse``, ``psnr``, ``ssim`` and
     ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
-    that is None), ``diverged``, ``label_accuracy`` where labels were guessed and are known, those of
+    that is None), where the truth has other images ``mse_control``, ``ssim_control`` and ``asr_control`` against those,
+    ``diverged``, ``label_accuracy`` where labels were guessed and are known, those of
     ``release_columns`` where the truth tells the nearest known images, and every diagnostic.
 
     Metrics: the means over victims under the same names, medians with ``_median``, ``recovered`` (share of
@@ -55,6 +56,8 @@ def score_reconstruction(
     matched = replace(guess, images=reorder(images, order), labels=labels)
 
     columns = _measures(pixels, original, domain, paper_scale, asr_threshold)
+    if truth.others is not None:
+        columns |= _control(pixels, truth.others.detach().cpu(), asr_threshold)
     columns["diverged"] = guess.diverged.cpu() | ~finite
     if labels is not None and truth.labels is not None:
         columns["label_accuracy"] = (labels == truth.labels.cpu()).double().mean(1)
@@ -101,6 +104,17 @@ def _measures(
             columns[name + suffix] = values[name].mean(1)
         columns["asr" + suffix] = asr(values["ssim"], threshold)
     return columns
+
+
+def _control(pixels: Tensor, other: Tensor, threshold: float) -> dict[str, Tensor]:
+    """The reconstructions matched to images that are not behind the update: what their assignment alone is worth."""
+    pixels = reorder(pixels, match(pixels, other))
+    found = ssim(pixels, other)
+    return {
+        "mse_control": mse(pixels, other).mean(1),
+        "ssim_control": found.mean(1),
+        "asr_control": asr(found, threshold),
+    }
 
 
 def _summary(columns: dict[str, Tensor], diagnostics: dict[str, Tensor]) -> dict[str, float | None]:

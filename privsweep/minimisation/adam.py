@@ -7,12 +7,14 @@ host synchronises only now and then, to see which problems are finished and to r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from privsweep.interface.replayed import Replayed
+from privsweep.minimisation.median_filter import EVERY, median_filter
 from privsweep.minimisation.minimum import Minimum, Objective, Progress
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Kingma and Ba, 2015, algorithm 1
@@ -38,7 +40,8 @@ class BatchedAdam:
 
     The first ``signed_coordinates`` coordinates of a gradient are replaced by their signs before Adam sees them.
     After every step the iterate is clamped to ``bounds``, lower and upper, ``[D]`` each. A problem whose objective
-    has not decreased in ``patience`` evaluations stops where it is; 0 never stops.
+    has not decreased in ``patience`` evaluations stops where it is; 0 never stops. Every 500 iterations a median filter
+    smooths the images in the first coordinates, ``filtered`` says of what shape ``[N, C, H, W]``.
     """
 
     lr: float
@@ -47,6 +50,7 @@ class BatchedAdam:
     bounds: tuple[Tensor, Tensor] | None
     keep: Literal["last", "best"]  # the iterate to return: where it ended, or where its objective was least
     patience: int
+    filtered: tuple[int, ...] | None
 
     def minimise(
         self, objective: Objective, start: Tensor, iterations: int, progress: Progress | None = None
@@ -57,6 +61,8 @@ class BatchedAdam:
         for done in range(iterations):
             iterate(*objective.draw())
             state.note(done)
+            if self.filtered is not None and (done + 1) % EVERY == 0:
+                state.filter(self.filtered)
             if (done + 1) % _CHECK_EVERY:
                 continue
             live = state.live.nonzero().squeeze(1)
@@ -175,6 +181,12 @@ class _State:
         """The curve's point, of the evaluation after ``done`` iterations."""
         if done in self.column:
             self.report.curve[self.rows, self.column[done]] = self.shown
+
+    def filter(self, shape: tuple[int, ...]) -> None:
+        """Smooth the images of every live problem."""
+        images = self.x[:, : prod(shape)]
+        smooth = median_filter(images.reshape(-1, *shape[1:])).view_as(images)
+        images.copy_(torch.where(self.live[:, None], smooth, images))
 
     def step(self, gradient: Tensor) -> None:
         """One iteration of Adam for every live problem."""

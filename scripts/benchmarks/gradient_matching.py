@@ -83,7 +83,9 @@ def our_iga(world: World, victims: int) -> Callable[[int], Tensor]:
     """From a number of steps to where the first victims' attacks end, ``[victims, D]``."""
     pixels, shape = world.images[0].numel(), tuple(world.images.shape[1:])
     bounds = (world.images.new_zeros(pixels), world.images.new_ones(pixels))
-    rule = BatchedAdam(lr=0.01, decay=True, signed_coordinates=pixels, bounds=bounds, keep="last", patience=0)
+    rule = BatchedAdam(
+        0.01, decay=True, signed_coordinates=pixels, bounds=bounds, keep="last", patience=0, filtered=None
+    )
     given = one_hot(world.labels[:victims], CLASSES).to(world.images.dtype)
     objective = MatchingObjective(world.matcher(slice(victims)), shape, CLASSES, given, TV)
     return lambda steps: rule.minimise(objective, world.images[:victims].flatten(1), steps).x

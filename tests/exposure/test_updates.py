@@ -11,9 +11,10 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure
 from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
 
 
-def exposed(data: Data, lenet: ConvNet, defense: Stack | None = None, **changes: object) -> Exposure:
+def exposed(data: Data, lenet: ConvNet | MLP, defense: Stack | None = None, **changes: object) -> Exposure:
     setting = fedavg(**changes)
     stack = defense or Stack({})
     system = setting.train(data, lenet, stack, Rng(0), Bench())
@@ -128,3 +129,22 @@ def test_where_sums_alone_are_seen_every_client_must_have_enough(data: Data, len
     exposed(data, lenet, **chosen)
     with pytest.raises(UserError, match=rf"client {sizes.index(min(sizes))} holds {min(sizes)}"):
         exposed(data, lenet, Stack({"summing": Summing()}), **chosen)
+
+
+def test_the_least_error_under_noise_is_reached_by_who_knows_the_units_errors(data: Data) -> None:
+    """Over many draws, and with nothing else to go by."""
+    model, sigma = MLP(width=20, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5), 0.01
+    noisy = Stack({"noise": NoisyGradients(sigma=sigma, distribution="gaussian")})
+    clean, out = (exposed(data, model, stack, victims=8) for stack in (None, noisy))
+    assert clean.measures["noise_floor_mse"] == 0
+    d, sent = clean.seen.delta["fc1.bias"], out.seen.delta["fc1.weight"]
+    found = torch.einsum("vh,vhd->vd", d, sent) / d.square().sum(1)[:, None]
+    error = (found - data.domain.inputs(out.truth.pixels).flatten(1)).square().mean()
+    assert out.measures["noise_floor_mse"] == pytest.approx(float(error), rel=0.3)
+    norm = torch.cat([d.flatten(1) for d in out.seen.delta.values()], 1).norm(dim=1).mean()
+    assert out.measures["update_norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_without_a_dense_first_layer_or_of_several_images_there_is_no_such_error(data: Data, lenet: ConvNet) -> None:
+    assert exposed(data, lenet).measures["noise_floor_mse"] is None
+    assert exposed(data, lenet, capture=capture(batch_size=2)).measures["noise_floor_mse"] is None

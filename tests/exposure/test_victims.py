@@ -5,7 +5,7 @@ import torch
 from tiny import Bench, capture, central
 
 from privsweep.defense.stack import Stack
-from privsweep.exposure.victims import Victims
+from privsweep.exposure.victims import Victims, others
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
 from privsweep.model.convnet import ConvNet
@@ -56,3 +56,12 @@ def test_a_seed_of_their_own_gives_the_same_victims_in_every_run_and_round(data:
     assert torch.equal(first, index(1, 1, 7))
     assert not torch.equal(first, index(0, 0, 8))
     assert not torch.equal(index(0, 0, None), index(1, 0, None))
+
+
+def test_other_images_are_as_many_none_twice_and_none_of_the_victims_own() -> None:
+    index = torch.arange(20).view(5, 4)
+    found = others(index, 20, Rng(0))
+    assert found is not None
+    for own, other in zip(index, found, strict=True):
+        assert len({*own.tolist(), *other.tolist()}) == 8
+    assert others(index, 7, Rng(0)) is None

@@ -158,3 +158,15 @@ def test_the_guess_comes_back_in_the_order_of_the_originals():
     guess, truth = game(noise=0)
     *_, matched = score_reconstruction(guess, truth, DOMAIN, "zen", 0.6)
     assert torch.allclose(DOMAIN.pixels(matched.images), truth.pixels, atol=1e-6)
+
+
+def test_a_control_matches_the_same_reconstructions_to_images_that_were_not_attacked():
+    guess, truth = game(noise=0)
+    assert "ssim_control" not in run(guess, truth)[0]
+    shuffled = dataclasses.replace(truth, others=truth.pixels.flip(1))
+    assert run(guess, shuffled)[0]["ssim_control"] == pytest.approx(1)
+    strange = dataclasses.replace(truth, others=1 - truth.pixels)
+    metrics, victims = run(guess, strange)
+    assert metrics["ssim_control"] < 0.5 < metrics["ssim"]
+    assert victims["mse_control"].mean() == metrics["mse_control"] > metrics["mse"]
+    assert metrics["asr_control"] == 0

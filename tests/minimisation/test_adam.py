@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from privsweep.minimisation.adam import BatchedAdam, milestones, recorded_iterations
+from privsweep.minimisation.median_filter import median_filter
 
 
 class Bowl:
@@ -38,7 +39,8 @@ class Bowl:
 
 
 def rule(**changes) -> BatchedAdam:
-    values = {"lr": 0.1, "decay": False, "signed_coordinates": 0, "bounds": None, "keep": "last", "patience": 0}
+    values = {"lr": 0.1, "decay": False, "signed_coordinates": 0, "bounds": None, "keep": "last", "patience": 0,
+              "filtered": None}  # fmt: skip
     return BatchedAdam(**{**values, **changes})
 
 
@@ -132,3 +134,24 @@ def test_progress_is_told_now_and_then():
         Bowl(2), torch.zeros(2, 5, dtype=torch.float64), 120, lambda done, value: told.append((done, value))
     )
     assert [done for done, _ in told] == [50, 100]
+
+
+def test_the_median_filter_smooths_the_images_alone_and_every_five_hundred_iterations():
+    class Still(Bowl):
+        def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.sum(1), torch.zeros_like(x)
+
+    spot = torch.zeros(2, 2, 1, 3, 3, dtype=torch.float64)
+    spot[:, :, 0, 1, 1] = 1.0
+    start = torch.cat((spot.flatten(1), torch.ones(2, 4, dtype=torch.float64)), 1)
+    for iterations, left in ((499, 4.0), (500, 0.0)):
+        end = rule(filtered=(2, 1, 3, 3)).minimise(Still(2), start, iterations).x
+        assert end[:, :18].sum() == left
+        assert (end[:, 18:] == 1).all()
+
+
+def test_the_median_is_that_of_nine_pixels_mirrored_at_the_border():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    smooth = median_filter(image)[0, 0]
+    assert smooth[1, 1] == image[0, 0, 0:3, 0:3].median()
+    assert smooth[0, 0] == torch.tensor([5.0, 4, 5, 1, 0, 1, 5, 4, 5]).median()
