@@ -131,7 +131,7 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
     clock.seconds["load"] = loaded.seconds
     schedule = setting.schedule(data, rng)
     defense = spec.defense.bind(schedule)
-    with clock("train"), bench.phase("training"):
+    with stretch(clock, "train", bench, "training"):
         system, cached = store.system(spec.training_key(device), device, lambda: train(spec, data, rng, bench))
     exposure: Exposure | None = None
     guess: Guess | None = None
