@@ -13,10 +13,11 @@ from privsweep.cli.search_space import MOST, ends, searches, values_of
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
-from privsweep.run.build import build
+from privsweep.run.build import Made, build
 from privsweep.run.compose import Composition, compose, parse, searching
 from privsweep.run.run import check_with_data, prior_of
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.variants import Variants
 from privsweep.store.checksums import at_hand, postponed
 from privsweep.store.store import Record, Store, signature
 from privsweep.store.sweeps import Stamps, stamps
@@ -166,8 +167,9 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             return replace(_table_plan(first, typed, running), config_dir=config_dir)
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
-        rest = (compose(combination) for combination in combinations[1:])
-        runs = [_planned(str(n), composed, running) for n, composed in enumerate([first, *rest])]
+        variants, made = Variants(), Made()
+        rest = (variants.compose(combination) for combination in combinations[1:])
+        runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
     return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
 
 
@@ -179,11 +181,11 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
         raise UserError(f"{clash[0]}: rows and columns of the table set it, so it cannot be overridden; leave it out")
     wanted = table.chosen(base.config.get("only"))
     cells = Cells(base, [o for o in typed if key_of(o) != "cell"])
-    runs, refused = [], []
+    runs, refused, made = [], [], Made()
     for job in table.jobs():
         chosen = any(column in wanted for _, column, _ in job.cells)
         try:
-            run = _planned(job.id, cells.compose(job), chosen and running)
+            run = _planned(job.id, cells.compose(job), chosen and running, made)
         except AbsentError as error:
             if chosen and running:
                 raise
@@ -201,9 +203,10 @@ def _record(spec: RunSpec) -> Record | None:
     return Store(spec.session.output_dir).record(spec.signature)
 
 
-def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
+def _planned(name: str, composed: Composition, fetch: bool, made: Made) -> PlannedRun:
+    """``made``: components of the plan so far."""
     try:
-        spec = build(composed, fetch)
+        spec = build(composed, fetch, made)
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
         raise type(error)(*(prefix + line for line in error.args)) from error
