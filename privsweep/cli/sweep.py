@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.search_space import MOST, ends, searches, values_of
-from privsweep.interface.data import Data, ImageSet
+from privsweep.interface.data import ImageSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import Made, build
@@ -217,25 +217,31 @@ def _planned(name: str, composed: Composition, fetch: bool, made: Made) -> Plann
 def check_data(planned: SweepPlan) -> None:
     """Refuses, before anything runs, what does not fit its data. A dataset is loaded once, and fetched if need be.
 
-    Where nothing will run, what is not at hand goes unchecked.
+    Where nothing will run, what is not at hand goes unchecked, and of runs that differ in their seed alone all but one.
     """
-    loaded: dict[str, Data] = {}
+    runs = planned.missing
+    if runs and runs[0].spec.session.plan:
+        checked = {signature({**run.spec.config, "seed": None}): run for run in reversed(runs)}
+        runs = [run for run in reversed(checked.values()) if all(map(at_hand, run.spec.contents))]
+    of_one_dataset: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        key = signature({"dataset": run.spec.config["dataset"], "seed": run.spec.session.seed})
+        of_one_dataset.setdefault(key, []).append(run)
+    for alike in of_one_dataset.values():
+        _check_dataset(alike)
+
+
+def _check_dataset(runs: Sequence[PlannedRun]) -> None:
+    """Of runs on the same data, which are gone when the next are loaded."""
+    rng = Rng(runs[0].spec.session.seed)
+    data = runs[0].spec.dataset.load(rng.child("dataset"))
     priors: dict[str, ImageSet | None] = {}
-    for run in planned.missing:
-        spec = run.spec
-        if spec.session.plan and not all(map(at_hand, spec.contents)):
-            continue
-        key = signature({"dataset": spec.config["dataset"], "seed": spec.session.seed})
-        rng = Rng(spec.session.seed)
-        if key not in loaded:
-            loaded.clear()  # one at a time: runs of a dataset mostly stand together
-            priors.clear()
-            loaded[key] = spec.dataset.load(rng.child("dataset"))
-        own = signature({"prior": spec.config["prior"]})
+    for run in runs:
+        spec, own = run.spec, signature({"prior": run.spec.config["prior"]})
         try:
             if own not in priors:
-                priors[own] = prior_of(spec, loaded[key], rng)
-            check_with_data(spec, loaded[key], priors[own], rng)
+                priors[own] = prior_of(spec, data, rng)
+            check_with_data(spec, data, priors[own], rng)
         except UserError as error:
             raise UserError(f"{' '.join(run.overrides)}: {error}") from error
 
