@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.search_space import MOST, ends, searches, values_of
-from privsweep.interface.data import ImageSet
 from privsweep.interface.errors import AbsentError, UserError
-from privsweep.interface.randomness import Rng
-from privsweep.run.build import Made, build
 from privsweep.run.compose import Composition, compose, parse, searching
-from privsweep.run.run import check_with_data, prior_of
-from privsweep.run.run_spec import RunSpec
 from privsweep.run.variants import Variants
 from privsweep.store.checksums import at_hand, postponed
 from privsweep.store.store import Record, Store, signature
 from privsweep.store.sweeps import Stamps, stamps
 from privsweep.table.conditions import Behind
 from privsweep.table.spec import Table
+
+if TYPE_CHECKING:  # a request that cannot be composed is refused without PyTorch
+    from privsweep.interface.data import ImageSet
+    from privsweep.run.build import Made
+    from privsweep.run.run_spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,8 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             return replace(_table_plan(first, typed, running), config_dir=config_dir)
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
-        variants, made = Variants(), Made()
+        variants = Variants()
+        made: Made = {}
         rest = (variants.compose(combination) for combination in combinations[1:])
         runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
     return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
@@ -181,7 +182,8 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
         raise UserError(f"{clash[0]}: rows and columns of the table set it, so it cannot be overridden; leave it out")
     wanted = table.chosen(base.config.get("only"))
     cells = Cells(base, [o for o in typed if key_of(o) != "cell"])
-    runs, refused, made = [], [], Made()
+    runs, refused = [], []
+    made: Made = {}
     for job in table.jobs():
         chosen = any(column in wanted for _, column, _ in job.cells)
         try:
@@ -205,6 +207,8 @@ def _record(spec: RunSpec) -> Record | None:
 
 def _planned(name: str, composed: Composition, fetch: bool, made: Made) -> PlannedRun:
     """``made``: components of the plan so far."""
+    from privsweep.run.build import build
+
     try:
         spec = build(composed, fetch, made)
     except UserError as error:
@@ -233,6 +237,9 @@ def check_data(planned: SweepPlan) -> None:
 
 def _check_dataset(runs: Sequence[PlannedRun]) -> None:
     """Of runs on the same data, which are gone when the next are loaded."""
+    from privsweep.interface.randomness import Rng
+    from privsweep.run.run import check_with_data, prior_of
+
     rng = Rng(runs[0].spec.session.seed)
     data = runs[0].spec.dataset.load(rng.child("dataset"))
     priors: dict[str, ImageSet | None] = {}

@@ -9,15 +9,18 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("privsweep", "torch", "numpy", "hydra-core")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Device, versions and date, for the record."""
+    import torch  # here, for the processor's name needs none of it
+
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
