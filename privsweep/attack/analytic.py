@@ -17,6 +17,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
+from privsweep.model.first_layer import first_linear
 
 _TINY = 1e-12
 
@@ -43,7 +44,7 @@ class Analytic(AttackBase):
         return refuses_difference(view)
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        first = _first_linear(model)
+        first = first_linear(model)
         if first is None:
             return "attack=analytic: the first layer with weights must be linear with a bias; take model=smlp or dmlp"
         output = last_bias(model).removesuffix(".bias")
@@ -52,7 +53,7 @@ class Analytic(AttackBase):
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for a model that does not begin with a linear layer, and as ``captured_gradient``."""
-        first = _first_linear(known.model)
+        first = first_linear(known.model)
         if first is None:
             raise UserError(str(self.fits(known.model, known.domain, None)))
         gradient = captured_gradient(seen, known)
@@ -81,11 +82,3 @@ class Analytic(AttackBase):
             chosen.append((weights[group] @ inputs[group]) / weights[group].sum() if group.any() else inputs[best])
             left &= ~group
         return torch.stack(chosen)
-
-
-def _first_linear(model: nn.Module) -> str | None:
-    """The name of the first layer with weights, if it is linear with a bias."""
-    for name, layer in model.named_modules():
-        if any(True for _ in layer.parameters(recurse=False)):
-            return name if isinstance(layer, nn.Linear) and layer.bias is not None else None
-    return None

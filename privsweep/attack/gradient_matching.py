@@ -159,7 +159,7 @@ class GradientMatching(Minimisation, AttackBase):
     def _answer(
         self, end: Minimum, objective: MatchingObjective, labels: Tensor | None, parameters: int
     ) -> Reconstruction:
-        distance = objective(end.x).distance if self._penalised else end.value
+        distance = objective(end.x, *objective.draw()).distance if self._penalised else end.value
         rows, report = self.best_restarts(end, distance, parameters)
         unknowns = objective.split(end.x[rows])
         found = unknowns.logits.argmax(2) if labels is None else labels

@@ -165,7 +165,10 @@ class _Objective:
     def take(self, rows: Tensor) -> _Objective:
         return replace(self, z=self.z[rows])
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def __call__(self, x: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]:
         pixels = x.view(-1, self.examples, *self.domain.shape).detach().requires_grad_()
         sent = self._sent(self.domain.inputs(pixels))
         if self.z.shape[1] == 1:

@@ -29,6 +29,9 @@ class NoisyGradients(Defense):
             return grad
         return {name: g + self._noise(g, rng.child(name)) for name, g in grad.items()}
 
+    def gradient_noise(self) -> float:
+        return self.sigma
+
     def _noise(self, like: torch.Tensor, rng: Rng) -> torch.Tensor:
         generator = rng.generator(like.device)
         noise = torch.empty_like(like)

@@ -169,8 +169,9 @@ class SplitFed(Federated):
         client = self.rule().make(list(head.parameters()))
         head.train()
         tail.train()
-        for count, (batch, expected) in enumerate(batches_of(self.local_schedule(), len(own), defense, rng)):
-            at, here = batch.to(own.labels.device), rng.child("step", count)
+        device = own.labels.device
+        for count, (at, expected) in enumerate(batches_of(self.local_schedule(), len(own), defense, rng, device)):
+            here = rng.child("step", count)
             net = joined(head, tail, defense, here.child("activations"))
             x, y = data.domain.inputs_of(own, at), own.labels[at]
             grads, value = gradient(net, loss, x, y, defense, here, expected)
@@ -178,4 +179,4 @@ class SplitFed(Federated):
                 parameter.grad = grads[name]
             client.step()
             server.step()
-            yield value if len(batch) else value * torch.nan
+            yield value if len(at) else value * torch.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -79,13 +79,20 @@ class MatchingObjective:
         shaped = zip(self.optimised.items(), noise, strict=True)
         return Unknowns(images.reshape(-1, *self.shape), logits, {n: part.reshape(-1, *s) for (n, s), part in shaped})
 
-    def __call__(self, x: Tensor) -> Evaluation:
+    def draw(self) -> tuple[Tensor, ...]:
+        """The fresh noise of every sample, layer by layer, ``[V, B, ...]`` each."""
+        if self.fresh is None:
+            return ()
+        return tuple(drawn for _ in range(self.noise_samples) for drawn in self.fresh.draw().values())
+
+    def __call__(self, x: Tensor, *drawn: Tensor) -> Evaluation:
+        """At ``x`` ``[V, D]``, under what ``draw`` gave."""
         images, logits, noise = self.split(x)
         probabilities = logits.softmax(2) if self.given is None else self.given
         if self.fresh is None:
             matched = self.match(images, probabilities, noise or None)
         else:
-            matched = self._expected(images, probabilities, self.fresh)
+            matched = self._expected(images, probabilities, list(self.fresh.shapes), drawn)
         distance, by_image, by_probability, value, by_noise = matched
         value = value + distance
         if self.tv_weight:
@@ -97,8 +104,9 @@ class MatchingObjective:
         gradients += [by_noise[name].flatten(1) for name in self.optimised]
         return Evaluation(value, gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1), distance)
 
-    def _expected(self, images: Tensor, probabilities: Tensor, fresh: NoiseStreams) -> Match:
-        """The mean over draws of the noise."""
-        each = [self.match(images, probabilities, fresh.draw())[:4] for _ in range(self.noise_samples)]
+    def _expected(self, images: Tensor, probabilities: Tensor, names: Sequence[str], drawn: Sequence[Tensor]) -> Match:
+        """The mean over samples of the noise."""
+        samples = [dict(zip(names, drawn[i:], strict=False)) for i in range(0, len(drawn), len(names))]
+        each = [self.match(images, probabilities, noise)[:4] for noise in samples]
         distance, by_image, by_probability, penalty = (torch.stack(parts).mean(0) for parts in zip(*each, strict=True))
         return Match(distance, by_image, by_probability, penalty, {})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Generic, Protocol, runtime_checkable
 
 import torch
@@ -34,6 +35,12 @@ class _Classified:
         return torch.ones_like(labels, dtype=torch.bool)
 
 
+@cache
+def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """On the device already, where every step would have to wait for the copy."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
 @dataclass(frozen=True)
 class Domain(_Classified):
     """What everybody knows of the data: the shape of an input, its scale and the number of classes."""
@@ -44,7 +51,7 @@ class Domain(_Classified):
     std: tuple[float, ...]  # ones where inputs are not normalised
 
     def _broadcast(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+        return _constants(values, like.dtype, like.device)[:, None, None]
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """``[0, 1]`` pixels ``[..., C, H, W]`` to what a model is fed."""

@@ -144,6 +144,13 @@ class Defense:
         """The sum of the updates behind all messages of a round."""
         return {name: sum((m[name] for m in messages[1:]), first) for name, first in messages[0].items()}
 
+    def gradient_noise(self) -> float:
+        """The standard deviation of the independent noise that ``gradient`` adds to every entry; 0 where there is none.
+
+        Known to who judges a defence, and to no attack.
+        """
+        return 0.0
+
     def acts_at(self) -> frozenset[str]:
         """The points that this defence overrides."""
         return frozenset(p for p in POINTS if getattr(type(self), p) is not getattr(Defense, p))

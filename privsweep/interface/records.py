@@ -170,7 +170,7 @@ class Exposure:
     seen: Observation
     known: Knowledge
     truth: Truth | None  # None: nobody here has it
-    measures: Mapping[str, float] = field(default_factory=dict)  # of what is seen, beside the metrics
+    measures: Mapping[str, float | None] = field(default_factory=dict)  # of what is seen, beside the metrics
     seconds: Mapping[str, float] = field(default_factory=dict)  # that the system takes, by what it does
     done: int | None = None  # rounds after which the system was seen; None: the last
 

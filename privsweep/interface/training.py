@@ -72,12 +72,15 @@ class LocalSchedule:
         whole = self.epochs * -(-examples // self.batch_size)
         return whole if self.steps is None else self.steps
 
-    def batches(self, examples: int, rng: Rng) -> Iterator[Tensor]:
-        """Positions, batch after batch; every epoch in a new order; the last batch may be smaller."""
+    def batches(self, examples: int, rng: Rng, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+        """Positions, batch after batch; every epoch in a new order; the last batch may be smaller.
+
+        An epoch's lie on the device before its first step, so that none waits for a copy.
+        """
         left = self.length(examples)
         epoch = 0
         while left > 0:
-            order = rng.child("epoch", epoch).permutation(examples)
+            order = rng.child("epoch", epoch).permutation(examples).to(device)
             for batch in order.split(self.batch_size)[:left]:
                 yield batch
                 left -= 1

@@ -1,7 +1,7 @@
 """Adam for many independent problems at once, each with its own best iterate and stop.
 
-An iteration costs one evaluation and a few passes over the iterates, in place. The host synchronises only now and
-then, to see which problems are finished and to report progress.
+An iteration costs one evaluation and a few passes over the iterates, in place, so that it can be replayed on a GPU. The
+host synchronises only now and then, to see which problems are finished and to report progress.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from privsweep.interface.replayed import Replayed
 from privsweep.minimisation.minimum import Minimum, Objective, Progress
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Kingma and Ba, 2015, algorithm 1
@@ -52,13 +53,10 @@ class BatchedAdam:
     ) -> Minimum:
         """Run every problem from ``start`` ``[V, D]``; the curve has the columns that ``recorded_iterations`` names."""
         state = _State(self, start, iterations)
-        shrinks = milestones(iterations) if self.decay else ()
-        for done in range(iterations + 1):
-            value, gradient, *_ = objective(state.x)
-            state.judge(value, gradient, done)
-            if done == iterations:
-                break
-            state.step(gradient, done, self.lr * 0.1 ** sum(m <= done for m in shrinks))
+        iterate = state.iterating(objective)
+        for done in range(iterations):
+            iterate(*objective.draw())
+            state.note(done)
             if (done + 1) % _CHECK_EVERY:
                 continue
             live = state.live.nonzero().squeeze(1)
@@ -69,21 +67,40 @@ class BatchedAdam:
             if len(live) < _WORTH_COMPACTING * len(state.live):
                 objective = objective.take(live)
                 state.take(live)
+                iterate = state.iterating(objective)
+        else:
+            state.judge(*objective(state.x, *objective.draw())[:2])
+            state.note(iterations)
         return state.minimum()
+
+    def _steps(self, iterations: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """By iteration a step's length over the bias of the mean, and the root of that of the square."""
+        done = torch.arange(iterations, dtype=torch.float64)
+        shrunk = torch.zeros_like(done)
+        for milestone in milestones(iterations) if self.decay else ():
+            shrunk += milestone <= done
+        first, second = _BETAS
+        lengths = self.lr * 0.1**shrunk / (1 - first ** (done + 1))
+        return lengths.to(like), (1 - second ** (done + 1)).sqrt().to(like)
 
 
 class _State:
-    """All state; ``rows`` says which problems are still in the batch, ``report`` holds them all."""
+    """All state; ``rows`` says which problems are still in the batch, ``report`` holds them all.
+
+    It is changed in place, and the iteration is counted on the device: a replay finds both where they were.
+    """
 
     def __init__(self, rule: BatchedAdam, start: Tensor, iterations: int):
         self.rule = rule
+        self.lengths, self.roots = rule._steps(iterations, start)
+        self.done = torch.zeros(1, dtype=torch.int64, device=start.device)
         self.x, self.result = start.clone(), start.clone()
         self.mean, self.square = torch.zeros_like(start), torch.zeros_like(start)
         victims, device = len(start), start.device
         self.rows = torch.arange(victims, device=device)
         self.live = torch.ones(victims, dtype=torch.bool, device=device)
         self.broken = torch.zeros_like(self.live)
-        self.value, self.least = (start.new_full((victims,), torch.inf) for _ in range(2))
+        self.value, self.least, self.shown = (start.new_full((victims,), torch.inf) for _ in range(3))
         self.since = torch.zeros(victims, dtype=torch.int64, device=device)  # evaluations without a decrease
         self.evaluations = torch.zeros_like(self.since)
         self.column = {done: i for i, done in enumerate(recorded_iterations(iterations))}
@@ -111,6 +128,7 @@ class _State:
             "square",
             "value",
             "least",
+            "shown",
             "rows",
             "live",
             "broken",
@@ -126,33 +144,49 @@ class _State:
         report.curve.copy_(torch.where(missing, report.value[:, None], report.curve))
         return report
 
-    def judge(self, value: Tensor, gradient: Tensor, done: int) -> None:
+    def iterating(self, objective: Objective) -> Replayed:
+        """One evaluation, judged, and one step from it; called with what the objective draws."""
+
+        def iterate(*drawn: Tensor) -> tuple[Tensor, ...]:
+            value, gradient = objective(self.x, *drawn)[:2]
+            self.judge(value, gradient)
+            self.step(gradient)
+            return ()
+
+        return Replayed(iterate, self.x.device)
+
+    def judge(self, value: Tensor, gradient: Tensor) -> None:
         """Record the point just evaluated, and which problems stop there."""
         finite = value.isfinite() & gradient.sum(1).isfinite()
-        self.evaluations += self.live
-        self.broken |= self.live & ~finite
-        self.live = self.live & finite
+        self.evaluations.add_(self.live)
+        self.broken.logical_or_(self.live & ~finite)
+        self.live.logical_and_(finite)
         better = self.live & (value < self.least)
-        self.least = torch.where(better, value, self.least)
-        self.since = torch.where(better, 0, self.since + 1)
+        self.least.copy_(torch.where(better, value, self.least))
+        self.since.add_(1).masked_fill_(better, 0)
         chosen = better if self.rule.keep == "best" else self.live
-        self.result = torch.where(chosen[:, None], self.x, self.result)
-        self.value = torch.where(chosen, value, self.value)
-        if done in self.column:
-            shown = torch.where(self.live, value, self.value)
-            self.report.curve[self.rows, self.column[done]] = torch.where(self.broken, torch.nan, shown)
+        self.result.copy_(torch.where(chosen[:, None], self.x, self.result))
+        self.value.copy_(torch.where(chosen, value, self.value))
+        self.shown.copy_(torch.where(self.broken, torch.nan, torch.where(self.live, value, self.value)))
         if self.rule.patience:
-            self.live &= self.since < self.rule.patience
+            self.live.logical_and_(self.since < self.rule.patience)
 
-    def step(self, gradient: Tensor, done: int, lr: float) -> None:
+    def note(self, done: int) -> None:
+        """The curve's point, of the evaluation after ``done`` iterations."""
+        if done in self.column:
+            self.report.curve[self.rows, self.column[done]] = self.shown
+
+    def step(self, gradient: Tensor) -> None:
         """One iteration of Adam for every live problem."""
         rule, (first, second) = self.rule, _BETAS
         gradient = gradient.nan_to_num(0, 0, 0)  # of problems that broke off
         gradient[:, : rule.signed_coordinates].sign_()
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        scale = self.square.sqrt().div_((1 - second ** (done + 1)) ** 0.5).add_(_EPSILON)
-        moved = self.x.addcdiv(self.mean, scale, value=-lr / (1 - first ** (done + 1)))
+        length, root = (steps.index_select(0, self.done) for steps in (self.lengths, self.roots))
+        scale = self.square.sqrt().div_(root).add_(_EPSILON)
+        moved = self.x.addcdiv(self.mean * -length, scale)
         if rule.bounds is not None:
             moved.clamp_(*rule.bounds)
-        self.x = torch.where(self.live[:, None], moved, self.x)
+        self.x.copy_(torch.where(self.live[:, None], moved, self.x))
+        self.done.add_(1)

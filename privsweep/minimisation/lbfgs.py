@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from privsweep.interface.replayed import Replayed
 from privsweep.minimisation.lbfgs_history import Curvature
 from privsweep.minimisation.minimum import Minimum, Objective, Progress
 
@@ -41,9 +42,10 @@ class BatchedLBFGS:
     def minimise(self, objective: Objective, start: Tensor, outer: int, progress: Progress | None = None) -> Minimum:
         """Run every problem from ``start`` ``[V, D]`` for ``outer`` outer iterations at most."""
         state = _State(self, start, outer)
+        evaluate = self._evaluating(objective, start)
         evaluation = 0
         while True:
-            state.advance(*objective(state.x)[:2])
+            state.advance(*evaluate(state.x, *objective.draw()))
             evaluation += 1
             if evaluation % _CHECK_EVERY:
                 continue
@@ -55,6 +57,11 @@ class BatchedLBFGS:
             if len(live) < _WORTH_COMPACTING * len(state.live):
                 objective = objective.take(live)
                 state.take(live)
+                evaluate = self._evaluating(objective, start)
+
+    def _evaluating(self, objective: Objective, like: Tensor) -> Replayed:
+        """Values and gradients at a point; called with the point and what the objective draws."""
+        return Replayed(lambda x, *drawn: objective(x, *drawn)[:2], like.device)
 
 
 class _State:

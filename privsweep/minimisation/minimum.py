@@ -14,8 +14,15 @@ Progress = Callable[[float, Tensor], None]  # (mean count of finished outer iter
 class Objective(Protocol):
     """``V`` problems of dimension ``D``."""
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Values ``[V]``, gradients ``[V, D]`` at ``x`` ``[V, D]``, and what else there is to say of the point."""
+    def draw(self) -> tuple[Tensor, ...]:
+        """What the next evaluation needs of chance, if anything; drawn on the host."""
+        ...
+
+    def __call__(self, x: Tensor, *drawn: Tensor) -> tuple[Tensor, ...]:
+        """Values ``[V]``, gradients ``[V, D]`` at ``x`` ``[V, D]``, and what else there is to say of the point.
+
+        It runs on the device alone, so that it may be recorded and replayed.
+        """
         ...
 
     def take(self, rows: Tensor) -> Objective:

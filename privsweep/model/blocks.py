@@ -30,7 +30,7 @@ Activation = Literal[
     "identity",
 ]
 Norm = Literal["batch", "group"]
-Init = Literal["default", "uniform", "truncated_normal"]
+Init = Literal["default", "uniform", "normal", "truncated_normal"]
 
 _GROUPS = 32  # of group normalisation, as Wu and He (2018) propose
 
@@ -95,6 +95,8 @@ def initialise(model: nn.Module, init: Init, bound: float) -> None:
 
     ``uniform``: every parameter, biases too, from uniform(-bound, bound), as the public code of Deep Leakage from
     Gradients (Zhu et al., 2019) does with bound 0.5.
+    ``normal``: weights of convolutions and dense layers from a normal distribution of deviation ``bound``; their biases
+    are zero, and other layers keep their values.
     ``truncated_normal``: weights of convolutions and dense layers from a normal distribution of deviation
     1 / sqrt(inputs of a neuron), cut off at two deviations, which leaves 0.88 of it; their biases are zero. Other
     layers keep their values. This is how Haiku, the authors' library, starts a network.
@@ -103,11 +105,14 @@ def initialise(model: nn.Module, init: Init, bound: float) -> None:
         if init == "uniform":
             for parameter in model.parameters():
                 parameter.uniform_(-bound, bound)
-        elif init == "truncated_normal":
+        elif init in ("normal", "truncated_normal"):
             for layer in model.modules():
                 if isinstance(layer, nn.Linear | nn.Conv2d):
-                    deviation = layer.weight[0].numel() ** -0.5
-                    nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+                    if init == "normal":
+                        nn.init.normal_(layer.weight, std=bound)
+                    else:
+                        deviation = layer.weight[0].numel() ** -0.5
+                        nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
                     if layer.bias is not None:
                         layer.bias.zero_()
 

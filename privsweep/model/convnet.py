@@ -48,7 +48,7 @@ class ConvNet:
     fc_width: PositiveInt | None  # replaces every one of them
     activation: Activation
     init: Init
-    init_bound: PositiveFloat  # of init=uniform
+    init_bound: PositiveFloat  # of init=uniform, the deviation of init=normal
 
     def __post_init__(self) -> None:
         if self.padding == "same" and self.kernel % 2 == 0:

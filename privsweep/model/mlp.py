@@ -28,7 +28,7 @@ class MLP:
     activation: Activation
     dropout: Annotated[float, Field(ge=0, lt=1)]  # share of every hidden layer's outputs that a training step drops
     init: Init
-    init_bound: PositiveFloat  # of init=uniform
+    init_bound: PositiveFloat  # of init=uniform, the deviation of init=normal
 
     def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
         """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``. Fits images of every size."""

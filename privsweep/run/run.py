@@ -18,6 +18,7 @@ from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
+from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
 from privsweep.run.chunks import in_chunks
 from privsweep.run.header import header_of, title_of
@@ -107,7 +108,7 @@ def run(spec: RunSpec, loaded: Loaded | None = None, before: Stamps | None = Non
         with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
             if (stored := taken()) is not None:
                 return stored
-            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat:
+            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat, launched(spec.session.cuda_graphs):
                 record = _run(spec, store, sign, loaded, heartbeat)
     except UserError:
         raise

@@ -40,6 +40,7 @@ class Session:
     device: str
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     precision: Literal["float32", "tf32"]  # of products and convolutions on a GPU
+    cuda_graphs: bool  # repeated work is recorded and replayed
     scale: Literal["paper", "half", "quick", "smoke"]
     output_dir: Path
     force: bool

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+from privsweep.interface.replayed import launching
+
 PACKAGES = ("privsweep", "torch", "numpy", "hydra-core")
 
 
@@ -26,6 +28,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "precision": "tf32" if torch.backends.cudnn.allow_tf32 and device.type == "cuda" else "float32",
+        **({"kernels": launching.in_words()} if device.type == "cuda" else {}),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -22,7 +22,19 @@ from privsweep.table.verdicts import Verdict, judged
 Record = Mapping[str, Any]
 # Keys that say where and how to compute: they change no number.
 _WITHOUT_EFFECT = frozenset(
-    {"output_dir", "data_dir", "device", "threads", "precision", "force", "plan", "only", "wait", "fail_fast"}
+    {
+        "output_dir",
+        "data_dir",
+        "device",
+        "threads",
+        "precision",
+        "cuda_graphs",
+        "force",
+        "plan",
+        "only",
+        "wait",
+        "fail_fast",
+    }
 )
 _SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})

@@ -11,9 +11,11 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
+from privsweep.interface.replayed import Replayed
 from privsweep.interface.training import Training, replica
+from privsweep.model.stochastic import noise_layers
 from privsweep.training.frozen import moving, only_moving, train_mode
-from privsweep.training.local import gradient, weights_of
+from privsweep.training.local import gradient, plain_gradient, weights_of
 
 
 class Alone:
@@ -31,6 +33,8 @@ class Alone:
         parameters = dict(self.net.named_parameters())
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
         self.whole = len(self.names) == len(parameters)
+        self.noise = list(noise_layers(self.net))
+        self.replayed = Replayed(self._plain, self.data.index[0].device)
 
     def gradients(
         self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
@@ -38,14 +42,20 @@ class Alone:
         [batch], [rng], [index] = batches, rngs, self.data.index
         assert batch is not None
         positions, expected = batch
-        x, y = self.data.read(index[positions.to(index.device)])
+        x, y = self.data.read(index[positions])
         if self.data.augment is not None:
             x = self.data.augment(x, rng.child("augment"))
         if x.dim() == 4:
             x = x.contiguous(memory_format=self.layout)
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
-            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected)
+            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected, self._replay)
         return [grads[name] for name in self.names], value[None]
+
+    def _replay(self, x: Tensor, y: Tensor, noise: Tensors) -> tuple[Tensor, ...]:
+        return self.replayed(x, y, *(noise[name] for name in self.noise))
+
+    def _plain(self, x: Tensor, y: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
+        return plain_gradient(self.net, self.loss, x, y, dict(zip(self.noise, noise, strict=True)))
 
     def weights(self) -> Tensors:
         return {name: w[None] for name, w in weights_of(self.net).items()}

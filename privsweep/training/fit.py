@@ -114,7 +114,7 @@ def _fit(
     for n, rngs in enumerate(_streams(training, rounds)):
         total, counted = torch.zeros_like(means), [0] * len(rngs)
         own = [
-            batches_of(training.schedule, len(index), defense, rng)
+            batches_of(training.schedule, len(index), defense, rng, index.device)
             for index, rng in zip(training.data.index, rngs, strict=True)
         ]
         for count, batches in enumerate(zip_longest(*own)):

@@ -5,7 +5,7 @@ There is no data loader: a client's images lie on the device as bytes, and a ste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +18,20 @@ from privsweep.model.stochastic import draw, forward
 from privsweep.training.per_example import defended_sum
 
 
-def batches_of(schedule: LocalSchedule, examples: int, defense: Defense, rng: Rng) -> Iterator[tuple[Tensor, int]]:
+def batches_of(
+    schedule: LocalSchedule, examples: int, defense: Defense, rng: Rng, device: torch.device
+) -> Iterator[tuple[Tensor, int]]:
     """Every step's batch, from the schedule or as a defence draws it, and the size by which its sum is divided.
 
     What is drawn may be of any size, or empty; its divisor is the schedule's batch size (all examples, if fewer).
     """
     if "sample" not in defense.acts_at():
-        yield from ((batch, len(batch)) for batch in schedule.batches(examples, rng))
+        yield from ((batch, len(batch)) for batch in schedule.batches(examples, rng, device))
         return
-    expected = min(schedule.batch_size, examples)
-    for count in range(schedule.length(examples)):
-        yield defense.sample(examples, schedule.batch_size, rng.child("sample", count)), expected
+    expected, steps = min(schedule.batch_size, examples), range(schedule.length(examples))
+    drawn = [defense.sample(examples, schedule.batch_size, rng.child("sample", count)) for count in steps]
+    for batch in torch.cat(drawn).to(device).split([len(batch) for batch in drawn]):
+        yield batch, expected
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -46,22 +49,37 @@ def _laid_out(grad: Tensor, like: Tensor) -> Tensor:
     return grad if grad.stride() == like.stride() else torch.empty_like(like).copy_(grad)
 
 
+def plain_gradient(model: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: Tensors) -> tuple[Tensor, ...]:
+    """The gradients of the parameters that are not frozen, in their order, and the loss: nothing acts in between."""
+    own = [p for p in model.parameters() if p.requires_grad]
+    value = loss(forward(model, noise, x), y)
+    grads = torch.autograd.grad(value, own)
+    return (*(_laid_out(g, p) for g, p in zip(grads, own, strict=True)), value.detach())
+
+
 def gradient(
-    model: nn.Module, loss: Loss, x: Tensor, y: Tensor, defense: Defense, rng: Rng, expected: int | None = None
+    model: nn.Module,
+    loss: Loss,
+    x: Tensor,
+    y: Tensor,
+    defense: Defense,
+    rng: Rng,
+    expected: int | None = None,
+    plain: Callable[[Tensor, Tensor, Tensors], tuple[Tensor, ...]] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The gradient of one step, as the defence lets it pass, and the loss. ``model`` keeps its weights.
 
     Of parameters that are not frozen. Stochastic layers draw afresh, from ``rng``. ``expected`` divides a sum of
-    examples' gradients; None: the batch's length. An empty batch has the loss zero.
+    examples' gradients; None: the batch's length. An empty batch has the loss zero. ``plain``: how inputs, targets and
+    noise become what ``plain_gradient`` gives, by default just so.
     """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
     noise = draw(model, len(x), rng.child("noise"), x.device)
     size = len(x) if expected is None else expected
     if "example_gradients" in defense.acts_at() or not len(x):
         total, value = defended_sum(model, loss, x, y, noise, defense, rng)
         grads = {name: g / size for name, g in total.items()}
     else:
-        value = loss(forward(model, noise, x), y)
-        parts = torch.autograd.grad(value, list(named.values()))
-        grads = {name: _laid_out(g, p) for g, (name, p) in zip(parts, named.items(), strict=True)}
-    return dict(defense.gradient(grads, size, rng)), value.detach()
+        *parts, value = plain_gradient(model, loss, x, y, noise) if plain is None else plain(x, y, noise)
+        grads = dict(zip(names, parts, strict=True))
+    return dict(defense.gradient(grads, size, rng)), value

@@ -19,13 +19,14 @@ from torch.nn.utils.rnn import pad_sequence
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
+from privsweep.interface.replayed import Replayed
 from privsweep.interface.training import Training
 from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.dropout import Dropout
 from privsweep.model.ensemble import Selector
 from privsweep.model.perturbation import FixedNoise
 from privsweep.model.sequence import is_sequence
-from privsweep.model.stochastic import Stochastic, draw
+from privsweep.model.stochastic import Stochastic, draw, noise_layers
 from privsweep.training.frozen import moving, train_mode
 
 Parallel = Literal["auto", "stacked", "sequential"]
@@ -48,6 +49,8 @@ class Stacked:
         self.current = {name: stored[name].detach().clone(memory_format=torch.contiguous_format) for name in stored}
         self.leaves = [self.current[name].requires_grad_() for name in self.names]
         self.index = pad_sequence(list(self.data.index), batch_first=True)
+        self.noise = list(noise_layers(self.net))
+        self.replayed = Replayed(self._plain, self.index.device)
         self.finished: dict[int, Tensors] = {}
         self.counts: list[int] = []
         self.weigh = self.sizes = torch.empty(0)
@@ -57,10 +60,11 @@ class Stacked:
     ) -> tuple[Sequence[Tensor], Tensor]:
         device = self.index.device
         self._keep_finished(batches)
-        parts = [torch.empty(0, dtype=torch.int64) if b is None else b[0] for b in batches]
+        nobody = torch.empty(0, dtype=torch.int64, device=device)
+        parts = [nobody if b is None else b[0] for b in batches]
         self._weigh([len(part) for part in parts], device)
         widest = self.weigh.shape[1]
-        padded = torch.stack([pad(part, (0, widest - len(part))) for part in parts]).to(device)
+        padded = torch.stack([part if len(part) == widest else pad(part, (0, widest - len(part))) for part in parts])
         rows = self.index.gather(1, padded)
         x, y = (t.unflatten(0, rows.shape) for t in self.data.read(rows.flatten()))
         if self.data.augment is not None:
@@ -68,13 +72,18 @@ class Stacked:
             for own, part, rng in zip(x, parts, rngs, strict=True):
                 own[: len(part)] = self.data.augment(own[: len(part)], rng.child("augment"))
         drawn = [draw(self.net, len(part), rng.child("noise"), device) for part, rng in zip(parts, rngs, strict=True)]
-        noise = {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in drawn[0]}
-        outputs = stacked_forward(self.net, self.current, noise, x)
-        each = vmap(lambda o, t: self.loss(o[None], t[None]))(outputs.flatten(0, 1), y.flatten(0, 1)).view(rows.shape)
+        noise = [pad_sequence([d[name] for d in drawn], batch_first=True) for name in self.noise]
+        *grads, values = self.replayed(x, y, self.weigh, self.sizes, *noise)
+        return self._defended(grads, batches, rngs), values
+
+    def _plain(self, x: Tensor, y: Tensor, weigh: Tensor, sizes: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
+        """The gradients of the leaves, and the losses ``[R]``: nothing acts in between."""
+        outputs = stacked_forward(self.net, self.current, dict(zip(self.noise, noise, strict=True)), x)
+        each = vmap(lambda o, t: self.loss(o[None], t[None]))(outputs.flatten(0, 1), y.flatten(0, 1)).view(weigh.shape)
         # A sum of means: no replica's gradient knows of another.
-        values = torch.where(self.sizes > 0, (each * self.weigh).sum(1) / self.sizes.clamp_min(1), 0.0)
-        grads = [g.contiguous() for g in torch.autograd.grad(values.sum(), self.leaves)]
-        return self._defended(grads, batches, rngs), values.detach()
+        values = torch.where(sizes > 0, (each * weigh).sum(1) / sizes.clamp_min(1), 0.0)
+        grads = torch.autograd.grad(values.sum(), self.leaves)
+        return (*(g.contiguous() for g in grads), values.detach())
 
     def weights(self) -> Tensors:
         with torch.no_grad():

@@ -78,3 +78,16 @@ def test_the_two_readings_meet_and_the_gradient_is_left_alone() -> None:
     a, b = pruned(GRAD, fraction=0.9), pruned(GRAD, fraction=0.1, keep="largest")
     assert all(torch.equal(a[n], b[n]) for n in GRAD)
     assert all(torch.equal(GRAD[n], g) for n, g in kept.items())
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        ("not_largest", [0.0, -1.0, 0.5, 2.0, 0.0]),
+        ("not_lowest", [0.0, 0.0, 0.5, 2.0, 3.0]),
+    ],
+)
+def test_a_slip_prunes_the_largest_or_the_most_negative(keep: str, expected: list[float]) -> None:
+    grad = {"w": torch.tensor([-4.0, -1.0, 0.5, 2.0, 3.0])}
+    assert pruned(grad, fraction=0.4, keep=keep)["w"].tolist() == expected
+    assert pruned(grad, fraction=0.0, keep=keep)["w"].tolist() == grad["w"].tolist()

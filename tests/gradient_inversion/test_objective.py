@@ -241,10 +241,10 @@ def test_several_noise_samples_are_the_mean_of_that_many_evaluations(name):
         )
 
     x, one = world.images.flatten(1), objective(1)
-    each = [one(x) for _ in range(4)]
+    each = [one(x, *one.draw()) for _ in range(4)]
     assert (each[0].value != each[1].value).all()
-    four = objective(4)
-    for together in (four(x), objective(4).take(torch.arange(len(x)))(x)):
+    for four in (objective(4), objective(4).take(torch.arange(len(x)))):
+        together = four(x, *four.draw())
         for got, parts in zip(together, zip(*each, strict=True), strict=True):
             torch.testing.assert_close(got, torch.stack(parts).mean(0))
 

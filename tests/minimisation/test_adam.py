@@ -26,6 +26,9 @@ class Bowl:
             setattr(part, name, getattr(self, name)[rows])
         return part
 
+    def draw(self) -> tuple[Tensor, ...]:
+        return ()
+
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         off = x - self.centre
         value = (self.curvature * off.square()).sum(1).clamp(min=self.floor)

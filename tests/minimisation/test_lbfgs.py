@@ -21,6 +21,9 @@ class Valleys:
         value = valley + self.ripple * torch.cos(3 * x).sum(1)
         return torch.where(x[:, 0] > self.wall, torch.nan, value)
 
+    def draw(self) -> tuple[Tensor, ...]:
+        return ()
+
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.sizes.append(len(x))
         x = x.detach().requires_grad_(True)

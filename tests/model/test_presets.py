@@ -88,6 +88,12 @@ def test_the_flattened_sizes_of_dlgs_lenet(shape, flat):
     assert build("lenet_dlg", shape).output.in_features == flat
 
 
+def test_normal_weights_have_the_deviation_that_is_asked_for_and_no_biases():
+    net = build("dmlp", init="normal", init_bound=0.01)
+    for name, p in net.named_parameters():
+        assert p.detach().std().item() == pytest.approx(0.0 if name.endswith("bias") else 0.01, rel=0.05), name
+
+
 def test_dlgs_weights_and_biases_are_uniform_and_the_others_pytorchs():
     values = torch.cat([p.flatten() for p in build("lenet_dlg").parameters()]).detach()
     assert values.abs().max() <= 0.5

@@ -10,6 +10,8 @@ from privsweep.model.convnet import ConvNet
 from privsweep.training.fit import fit
 from privsweep.training.local import batches_of, weights_of
 
+CPU = torch.device("cpu")
+
 
 def test_a_plan_counts_steps_over_epochs() -> None:
     rule = Optimizer("sgd", 0.1, 0.0)
@@ -44,6 +46,6 @@ def test_a_drawn_batch_is_divided_by_its_expected_size() -> None:
             return torch.arange(3)
 
     schedule = LocalSchedule(Optimizer("sgd", 0.1, 0.0), epochs=1, steps=2, batch_size=8)
-    assert [(len(b), expected) for b, expected in batches_of(schedule, 20, Drawing(), Rng(0))] == [(3, 8), (3, 8)]
-    assert [expected for _, expected in batches_of(schedule, 5, Drawing(), Rng(0))] == [5, 5]
-    assert [(len(b), expected) for b, expected in batches_of(schedule, 10, Defense(), Rng(0))] == [(8, 8), (2, 2)]
+    assert [(len(b), expected) for b, expected in batches_of(schedule, 20, Drawing(), Rng(0), CPU)] == [(3, 8), (3, 8)]
+    assert [expected for _, expected in batches_of(schedule, 5, Drawing(), Rng(0), CPU)] == [5, 5]
+    assert [(len(b), expected) for b, expected in batches_of(schedule, 10, Defense(), Rng(0), CPU)] == [(8, 8), (2, 2)]

@@ -23,8 +23,9 @@ from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.store.fingerprint import checksum_of
 from privsweep.training.fit import fit
-from privsweep.training.full_batch import dense
+from privsweep.training.full_batch import convolutional, dense
 from privsweep.training.full_batch import one_by_one as in_turn
+from privsweep.training.full_batch.convolutional import Convolutional
 from privsweep.training.full_batch.one_by_one import OneByOne
 from privsweep.training.release import ReleaseTraining
 
@@ -122,6 +123,27 @@ NETWORKS = [mlp(), mlp("tanh"), mlp("sigmoid", 1), mlp(depth=0), cnn()]
 def test_models_are_those_of_training_one_by_one(architecture: InDoubles, defense: Stack) -> None:
     made, own, present = algorithm(architecture, defense), records(MODELS, 2), torch.tensor([True, False, True])
     assert distance(made(own, present, RNGS), one_by_one(made, own, present, RNGS)) < 1e-9
+
+
+@pytest.mark.parametrize("defense", [PLAIN, CLIPPED])
+@pytest.mark.parametrize("held", [2**14, 2**24])
+def test_convolutional_networks_together_have_the_gradients_of_those_in_turn(
+    defense: Stack, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the sums are the same whatever is held at once."""
+    monkeypatch.setattr(convolutional, "_HELD", {"cpu": held})
+    task = algorithm(cnn(), defense).task(records(MODELS, 2), torch.tensor([True, False, True]), RNGS)
+    assert convolutional.fits(task.net, defense)
+    together, alone = Convolutional(task), OneByOne(task)
+    assert together.size == 1 or held > 2**14
+    for ours, theirs in zip(together.gradients(RNGS), alone.gradients(RNGS), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("architecture", [cnn("batch"), cnn("group"), mlp()])
+def test_only_networks_of_plain_layers_are_taken_for_convolutional(architecture: InDoubles) -> None:
+    net = architecture.build(DOMAIN, Rng(0))
+    assert convolutional.fits(net, PLAIN) == (architecture == mlp())
 
 
 @pytest.mark.parametrize("activation", get_args(Activation))

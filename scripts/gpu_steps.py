@@ -1,0 +1,340 @@
+"""What ``gpu_check.py`` does: each step returns rows of a table, and what in them is wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import privsweep
+import torch
+
+Row = dict[str, Any]
+Record = Mapping[str, Any]
+
+_IGA = ["attack=iga", "fl_setting.labels_known=true", "attack.iterations=12"]
+_PRIOR = "dataset.prior_size=100"
+_SHADOWS = [_PRIOR, "attack.epochs=2"]
+_SPLIT = ["fl_setting=split", "model=lenet"]
+_STEPS = ["attack=none", "fl_setting.batch_size=8", "fl_setting.lr=1e-3"]
+_TRAINED = [*_STEPS, "fl_setting=central", "fl_setting.epochs=2"]
+# A few iterations each, before rounding has grown. By default metrics may differ by a hundredth, absolutely below 1.
+AGREEING: Mapping[str, Sequence[str]] = {
+    "dlg": ["attack=dlg", "attack.iterations=2"],
+    "idlg": ["attack=idlg", "attack.iterations=2", "fl_setting=fedsgd"],
+    "cpl": ["attack=cpl", "fl_setting.labels_known=true", "attack.iterations=12", "fl_setting=central"],
+    "iga_lenet": _IGA,
+    "iga_dmlp": [*_IGA, "model=dmlp", "model.width=64"],
+    "iga_precode": [*_IGA, "defense=[precode]", "model=smlp", "fl_setting=fedsgd"],
+    "iga_aware": [*_IGA, "defense=[precode]", "attack.match=deterministic_layers", "attack.noise=optimised"],
+    "iga_noise_samples": [*_IGA, "defense=[precode]", "attack.noise_samples=3"],
+    "iga_pruned": [*_IGA, "defense=[gradient_pruning]", "attack.only_nonzero=true"],
+    "iga_resnet": [*_IGA, "model=resnet18", "model.width=8", "fl_setting.capture.mode=eval"],
+    "iga_batch": [*_IGA, "fl_setting.capture.batch_size=4", "model=resnet18", "model.width=8"],
+    "iga_difference": [*_IGA, "fl_setting.capture.what=difference", "fl_setting.optimizer=sgd"],
+    "analytic": ["attack=analytic", "model=smlp", "defense=[noisy_gradients]"],
+    "blind": ["attack=blind", "defense=[secure_aggregation]"],
+    "dp_sgd": ["attack=dlg", "attack.iterations=2", "defense=[dp_sgd]", "fl_setting.rounds=1"],
+    "quantised": ["attack=dlg", "attack.iterations=2", "defense=[gradient_quantization]"],
+    "central_dp": ["attack=none", "defense=[central_dp]"],
+    "training": [*_TRAINED],
+    "noisy_training": [*_TRAINED, "defense=[noisy_gradients]"],
+    "precode_training": [*_TRAINED, "defense=[precode]"],
+    "resnet_training": [*_TRAINED, "model=resnet18", "model.width=8"],
+    "three_clients": [*_STEPS, "fl_setting=fedavg", "fl_setting.rounds=2", "fl_setting.local_epochs=2"],
+    "generative_decoder": ["attack=generative_decoder", *_SPLIT, _PRIOR, "attack.epochs=2"],
+    "prior_mean": ["attack=prior_mean", *_SPLIT, _PRIOR],
+    "likelihood_inversion": ["attack=likelihood_inversion", *_SPLIT, "attack.iterations=12"],
+    "shadow_inversion": ["attack=shadow_inversion", "fl_setting=collaborative_inference", "model=lenet"],
+    "shadow_inversion_ensembler": [
+        "attack=shadow_inversion", "fl_setting=collaborative_inference", "model=lenet", "defense=[ensembler]",
+    ],
+    "blind_membership": ["attack=blind_membership"],
+    "loss_threshold": ["attack=loss_threshold", _PRIOR],
+    "shadow_membership": ["attack=shadow_membership", *_SHADOWS],
+    "lira_offline": ["attack=lira_offline", *_SHADOWS, "attack.shadows=4"],
+    "lira_online": ["attack=lira_online", *_SHADOWS, "attack.shadows=4"],
+    "rmia": ["attack=rmia", *_SHADOWS, "attack.shadows=2", "model=smlp"],
+    "informed_reconstruction": [
+        "attack=informed_reconstruction", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40",
+        "dataset.prior_size=20", "attack.shadows=8", "attack.width=8",
+    ],
+    "informed_convolutions": [
+        "attack=informed_reconstruction", "fl_setting=release", "model=informed_cnn", "model.width=2",
+        "dataset.resize=32", "dataset.channels=rgb", "dataset.train_size=40", "dataset.prior_size=20",
+        "attack.shadows=8", "attack.width=8",
+    ],
+    "informed_membership": [
+        "attack=informed_membership", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40",
+        "fl_setting.without=1",
+    ],
+}  # fmt: skip
+_TINY = (
+    "dataset.train_size=60",
+    "dataset.test_size=40",
+    "fl_setting.victims=2",
+    "scale=smoke",
+    "metrics.paper_scale=zen",
+)
+_TOLERANCE = 0.02
+# Where noise is drawn on the device, which has a stream of its own, the CPU draws other numbers.
+_OTHER_DRAWS = frozenset(
+    {"iga_precode", "iga_aware", "iga_noise_samples", "analytic", "dp_sgd", "central_dp", "noisy_training"}
+    | {"precode_training", "shadow_inversion_ensembler"}
+)
+
+
+@dataclass
+class Place:
+    """Where, with what and how much."""
+
+    device: str
+    folder: Path
+    data: str
+    small: bool  # as little as shows that a step works
+    found: list[str] = field(default_factory=list)  # what is wrong
+
+    def run(self, *overrides: str) -> Record:
+        """As typed; later overrides win."""
+        given = {o.partition("=")[0]: o for o in ["verbose=false", *overrides]}
+        given.setdefault("output_dir", f"output_dir={self.folder / 'runs'}")
+        given.setdefault("device", f"device={self.device}")
+        return privsweep.execute(privsweep.compose(*given.values()))
+
+    def wrong(self, what: str) -> str:
+        self.found.append(what)
+        return "WRONG"
+
+
+def environment(place: Place) -> list[Row]:
+    """What there is."""
+    cuda = torch.cuda.is_available()
+    name = torch.cuda.get_device_name() if cuda else "none"
+    memory = f"{torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB" if cuda else "-"
+    return [{"torch": torch.__version__, "GPU": name, "memory": memory, "CPUs": os.cpu_count() or 0}]
+
+
+def agreement(place: Place) -> list[Row]:
+    """Every attack on the CPU, on the device kernel by kernel, and with recorded iterations."""
+    rows = []
+    names = list(AGREEING)[:: 8 if place.small else 1]
+    for name in names:
+        own = [*_TINY, *AGREEING[name]]
+        if "fl_setting=split" in own or "fl_setting=release" in own or "fl_setting=collaborative_inference" in own:
+            own = [o for o in own if "labels_known" not in o]
+        rows.append({"attack": name, **_three_ways(place, name, own)})
+    return rows
+
+
+def _three_ways(place: Place, name: str, own: Sequence[str]) -> Row:
+    """What recording may change is what a second run kernel by kernel changes, as kernels that add in any order do."""
+    ways = {"cpu": "cpu", "eager": place.device, "again": place.device, "graphs": place.device}
+    records: dict[str, Record] = {}
+    for way, device in ways.items():
+        folder, graphs = place.folder / "agreement" / way, str(way == "graphs").lower()
+        try:
+            records[way] = place.run(*own, f"device={device}", f"cuda_graphs={graphs}", f"output_dir={folder}")
+        except Exception as error:
+            return {way: place.wrong(f"{name}, {way}: {type(error).__name__}: {error}".splitlines()[0][:300])}
+    across, which = _difference(records["cpu"], records["eager"])
+    row: Row = {"CPU and device": f"{across:.1e}"}
+    if name in _OTHER_DRAWS:
+        row["CPU and device"] += " (other draws)"
+    elif not across <= _TOLERANCE:
+        row["CPU and device"] += " " + place.wrong(f"{name}: {which} on the device differs by {across:.2g}")
+    again, _ = _difference(records["eager"], records["again"])
+    recorded, which = _difference(records["eager"], records["graphs"])
+    row |= {"device, twice": f"{again:.1e}", "eager and recorded": f"{recorded:.1e}"}
+    if not recorded <= max(1e-4, 10 * again):
+        row["eager and recorded"] += " " + place.wrong(f"{name}: {which} differs by {recorded:.2g} when recorded")
+    row["kernels"] = records["graphs"]["environment"].get("kernels", "-")
+    if str(row["kernels"]).startswith("eager: "):
+        place.wrong(f"{name}: {row['kernels']}")
+    return row
+
+
+def _difference(first: Record, second: Record) -> tuple[float, str]:
+    """The largest of a metric or of the utility, relative above 1, and which it is."""
+    worst, which = 0.0, "nothing"
+    for part in ("metrics", "utility"):
+        for key, a in first[part].items():
+            b = second[part].get(key)
+            if a is None or b is None or "seconds" in key:
+                if (a is None) != (b is None):
+                    worst, which = math.inf, key
+                continue
+            if a == b or (math.isnan(a) and math.isnan(b)):
+                continue
+            off = abs(a - b) / max(1.0, abs(a))
+            if not off <= worst:
+                worst, which = off, key
+    return worst, which
+
+
+def synchronisations(place: Place) -> list[Row]:
+    """How often the host waits in an iteration or a step: the difference between a long run and a short one."""
+    cases = {
+        "IGA, LeNet": (_IGA, "attack.iterations", 100, 1),
+        "IGA, PRECODE": ([*_IGA, "defense=[precode]"], "attack.iterations", 100, 1),
+        "DLG, LeNet": (["attack=dlg"], "attack.iterations", 4, 20),
+        "training": (["attack=none", "fl_setting=central", "fl_setting.batch_size=2"], "fl_setting.epochs", 4, 30),
+        "training, noisy": (
+            ["attack=none", "fl_setting=central", "fl_setting.batch_size=2", "defense=[noisy_gradients]"],
+            "fl_setting.epochs", 4, 30,
+        ),
+        "shadow models": (
+            ["attack=shadow_membership", _PRIOR, "fl_setting.rounds=1", "attack.batch_size=2"], "attack.epochs", 4, 25,
+        ),
+    }  # fmt: skip
+    rows = []
+    for name, (own, key, often, steps) in cases.items():
+        counts = [_waits(place, [*_TINY, *own, f"{key}={n}"]) for n in (often, 2 * often)]
+        each = (counts[1] - counts[0]) / (often * steps)
+        row: Row = {"work": name, "host waits an iteration or step": f"{each:.3f}"}
+        if each > 0.5:
+            row["host waits an iteration or step"] += " " + place.wrong(f"{name}: {each:.1f} host waits each")
+        rows.append(row)
+    return rows
+
+
+def _waits(place: Place, own: Sequence[str]) -> int:
+    if place.device == "cpu":
+        return 0
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            place.run(*own, "force=true", "cuda_graphs=false")
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(w.message) for w in heard)
+
+
+_DATA = ("dataset=digits", "dataset.resize=32", "dataset.channels=rgb", "scale=paper", "fl_setting=central")
+_BIG = (*_DATA, "fl_setting.epochs=0", "fl_setting.labels_known=true")
+
+
+def speed(place: Place) -> list[Row]:
+    """Recorded against kernel by kernel, in turns."""
+    few = place.small
+    victims, iterations, epochs = (2, 20, 1) if few else (128, 600, 6)
+    attacked = [*_BIG, "attack=iga", f"attack.iterations={iterations}", f"fl_setting.victims={victims}"]
+    trained = [*_DATA, "attack=none", "fl_setting.batch_size=16", f"fl_setting.epochs={epochs}"]
+    cases: dict[str, tuple[list[str], str, int]] = {
+        "IGA, LeNet": (attacked, "attack", victims * iterations),
+        "IGA, LeNet, one victim": ([*attacked, "fl_setting.victims=1"], "attack", iterations),
+        "IGA, DMLP": ([*attacked, "model=dmlp"], "attack", victims * iterations),
+        "IGA, DMLP, noisy": ([*attacked, "model=dmlp", "defense=[noisy_gradients]"], "attack", victims * iterations),
+        "IGA, LeNet, PRECODE": ([*attacked, "defense=[precode]"], "attack", victims * iterations),
+        "DLG, LeNet": ([*_BIG, "attack=dlg", f"attack.iterations={iterations // 20}", f"fl_setting.victims={victims}"],
+                       "attack", victims * (iterations // 20)),
+        "training, LeNet": (trained, "train", 90 * epochs),
+        "training, DMLP": ([*trained, "model=dmlp"], "train", 90 * epochs),
+        "training, three clients": (
+            [*trained, "fl_setting=fedavg", f"fl_setting.rounds={epochs}", "fl_setting.local_epochs=1"], "train",
+            90 * epochs,
+        ),
+    }  # fmt: skip
+    rows = []
+    for name, (own, part, work) in list(cases.items())[:: 4 if few else 1]:
+        own = [o for o in own if not (o.startswith("fl_setting.epochs") and "fl_setting=fedavg" in own)]
+        seconds: dict[str, list[float]] = {"false": [], "true": []}
+        for turn in range(1 if few else 2):
+            for graphs, kept in seconds.items():
+                folder = place.folder / "speed" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}-{graphs}-{turn}"
+                record = place.run(*own, f"cuda_graphs={graphs}", f"output_dir={folder}")
+                kept.append(record["seconds"][part])
+        eager, graphs = min(seconds["false"]), min(seconds["true"])
+        rows.append(
+            {"work": name, "kernel by kernel, a second": f"{work / eager:,.0f}",
+             "recorded, a second": f"{work / graphs:,.0f}", "ratio": f"{eager / graphs:.2f}"}
+        )  # fmt: skip
+    return rows
+
+
+def memory(place: Place) -> list[Row]:
+    """Cost a victim and memory, by the number of victims; the stated limit is in force."""
+    rows = []
+    for model in ("lenet_dlg",) if place.small else ("lenet_dlg", "dmlp"):
+        for victims in (1, 2) if place.small else (32, 128, 512, 1024):
+            given = [*_BIG, "attack=iga", f"model={model}", f"fl_setting.victims={victims}"]
+            record = place.run(*given, f"attack.iterations={10 if place.small else 300}")
+            made = record["environment"]
+            rows.append(
+                {"model": model, "victims": victims, "ms a victim and 100 iterations":
+                 f"{record['seconds']['attack'] / victims * (1000 / (0.1 if place.small else 3)):.1f}",
+                 "GiB": made["memory_gib"], "chunks": str(made["chunks"])}
+            )  # fmt: skip
+    return rows
+
+
+def suite(place: Place) -> list[Row]:
+    """The tests, with as many workers as there are processors."""
+    root = Path(__file__).parents[1]
+    chosen = ["tests/minimisation"] if place.small else []
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", *chosen]
+    if not place.small:
+        command += ["-n", str(os.cpu_count() or 1)]
+    start = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    (place.folder / "suite.txt").write_text(done.stdout + done.stderr)
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    for line in failed[:40]:
+        place.wrong(line)
+    if done.returncode and not failed:
+        place.wrong(f"pytest ended with {done.returncode}: {last}")
+    return [{"result": last, "seconds": f"{time.perf_counter() - start:.0f}"}]
+
+
+def table(place: Place) -> list[Row]:
+    """The attacks of PRECODE's Table 2 at the paper's scale, one seed; needs CIFAR-10."""
+    if not (Path(place.data) / "cifar10.npz").is_file():
+        return [{"table": "precode/table2", "result": f"left out: no cifar10.npz in {place.data}"}]
+    from privsweep.cli import sweep
+
+    scale = "smoke" if place.small else "paper"
+    given = [f"scale={scale}", f"data_dir={place.data}", f"output_dir={place.folder / 'table'}", "table.seeds=[0]"]
+    rows = []
+    for run in sweep.stored("precode/table2", [*given, f"device={place.device}"]).runs:
+        if "acc" in run.name or (place.small and len(rows) == 2):
+            continue
+        start = time.perf_counter()
+        record = privsweep.execute(run.spec)
+        if record["metrics"]:
+            m = record["metrics"]
+            rows.append(
+                {"run": run.name, "SSIM": f"{m['ssim_paper']:.3f}", "PSNR": f"{m['psnr_paper']:.2f}",
+                 "success": f"{m['asr_paper']:.1%}", "seconds": f"{time.perf_counter() - start:.1f}"}
+            )  # fmt: skip
+    return rows
+
+
+STEPS: Mapping[str, Callable[[Place], list[Row]]] = {
+    "environment": environment,
+    "agreement": agreement,
+    "synchronisations": synchronisations,
+    "speed": speed,
+    "memory": memory,
+    "table": table,
+    "suite": suite,
+}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the runs' own warnings and bars."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
