@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-from privsweep.interface.replayed import launching
-
 PACKAGES = ("privsweep", "torch", "numpy", "hydra-core")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Device, versions and date, for the record."""
-    import torch  # here, for the processor's name needs none of it
+    import torch  # here, as what knows of it, for the processor's name needs none
+
+    from privsweep.interface.replayed import launching
 
     return {
         "device": device.type,
