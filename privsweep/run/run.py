@@ -21,8 +21,8 @@ from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
 from privsweep.run.chunks import in_chunks
+from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
-from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
 from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
@@ -122,6 +122,8 @@ def run(spec: RunSpec, loaded: Loaded | None = None, before: Stamps | None = Non
 
 
 def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Heartbeat) -> Record:
+    from privsweep.run.outcome import Outcome, file  # here: a stored run is shown without what scores and draws
+
     setting, attack = spec.fl_setting, spec.attack
     device = spec.session.resolve_device()
     peak = PeakMemory(device)

@@ -28,7 +28,7 @@ from privsweep.interface.memory import out_of_memory, release
 from privsweep.interface.roles import Reduce
 from privsweep.run.heartbeat import Heartbeat
 from privsweep.store.rows import Rows
-from privsweep.store.sealed import Notes, save_tensors, taken_tensors
+from privsweep.store.sealed_tensors import Notes, save_tensors, taken_tensors
 from privsweep.store.spoilt import say
 from privsweep.store.store import Store
 
