@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from privsweep.cli import jobs, sweep, terminal
+from privsweep.cli import jobs, results, sweep
 
 from sweep_world import COLUMNS, OUTSIDE, SMALL, contents, differences, experiment
 
@@ -64,7 +64,7 @@ class Server:
         planned = self.planned.looked_up()
         if planned.missing:
             jobs.launch(planned, str(self.conf))
-        code = terminal.table(planned.looked_up())
+        code = results.table(planned.looked_up())
         os._exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Bench:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ticks: list[tuple[int, int]] = field(default_factory=list)
+    keeps: bool = False  # states of a training, each time it is asked to
+    store: dict[str, tuple[Tensors, Mapping[str, Any]]] = field(default_factory=dict)
 
     def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
         parts = [make(slice(i, min(i + size, n))) for i in range(0, n, size)]
@@ -76,6 +79,14 @@ class Bench:
 
     def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
         return self.chunks("rows", "", n, size, make)
+
+    def keep(self, purpose: str, state: Callable[[], tuple[Tensors, Mapping[str, Any]]]) -> None:
+        if self.keeps:
+            tensors, notes = state()
+            self.store[purpose] = {name: t.clone() for name, t in tensors.items()}, json.loads(json.dumps(notes))
+
+    def kept(self, purpose: str) -> tuple[Tensors, Mapping[str, Any]] | None:
+        return self.store.get(purpose)
 
     def tick(self, done: int, total: int, **numbers: float) -> None:
         self.ticks.append((done, total))

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import Composition, compose, parse
+from privsweep.run.variants import Variants
 from privsweep.table.conditions import Behind
 from privsweep.table.parts import Job
 from privsweep.table.spec import Table
@@ -24,6 +25,7 @@ class Cells:
     base: Composition  # the experiment and what was typed, without any cell
     typed: Sequence[Override]
     parameters: dict[str, set[str]] = field(default_factory=dict)  # of the attacks that cells choose
+    variants: Variants = field(default_factory=Variants)
 
     def compose(self, job: Job) -> Composition:
         """A cell is the experiment file, then what was typed, then what its row, column and seed set, of which a
@@ -42,7 +44,7 @@ class Cells:
         if attack and any(_parameter(o, "attack") for o in self.typed):
             known = self._parameters(str(attack.input_line))
             given = [o for o in given if o in own or not (p := _parameter(o, "attack")) or p in known]
-        return compose([str(o.input_line) for o in given])
+        return self.variants.compose([str(o.input_line) for o in given])
 
     def _parameters(self, attack: str) -> set[str]:
         """What the attack that an override chooses can be given."""

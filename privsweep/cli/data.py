@@ -8,17 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from privsweep.cli.check import check
 from privsweep.cli.one_line import one_line
-from privsweep.dataset.download import prepared
-from privsweep.dataset.image_tree import decode
-from privsweep.dataset.npz_format import Arrays, read, write
 from privsweep.dataset.sources import BY_HAND, OFFICIAL, ByHand
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
+
+if TYPE_CHECKING:  # help and refusals need neither NumPy nor PyTorch
+    import numpy as np
+
+    from privsweep.dataset.npz_format import Arrays
 
 NAMES = (*OFFICIAL, *BY_HAND)
 DATA_DIR = "data"  # as in conf/config.yaml
@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if options.names[:1] == ["check"]:
+        from privsweep.cli.check import check
+
         return check(options.names[1:])
     names = [word for word in options.names if "=" not in word]
     settings = dict(word.split("=", 1) for word in options.names if "=" in word)
@@ -105,6 +107,9 @@ def _prepare(name: str, data_dir: Path, source: Path | None) -> bool:
     if name == NEEDS_NOTHING:
         _say(name, "ships inside scikit-learn, nothing to prepare")
         return True
+    from privsweep.dataset.download import prepared
+    from privsweep.dataset.npz_format import read
+
     path = data_dir / f"{name}.npz"
     there = path.exists()
     try:
@@ -126,6 +131,9 @@ def _prepare(name: str, data_dir: Path, source: Path | None) -> bool:
 
 def _convert(kind: ByHand, source: Path, path: Path) -> None:
     """A folder of images to a prepared file."""
+    from privsweep.dataset.image_tree import decode
+    from privsweep.dataset.npz_format import write
+
     what = f"--from={source}"
     arrays = decode(kind.scan(source, TEST_FRACTION, what), kind.side, kind.channels, what)
     members: dict[str, np.ndarray] = {}

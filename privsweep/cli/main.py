@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with terminable():
             if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
                 return _show(args, parser)
-            from privsweep.cli import jobs, plan, search, sweep, terminal  # here, for help need not wait for them
-            from privsweep.run.run import load
+            # Everywhere as late as can be: help need not wait for planning, nor a refusal or a stored run for more.
+            from privsweep.cli import sweep, terminal
             from privsweep.store.checksums import postponed
 
             _no_strange_flags(args)
@@ -48,20 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with postponed():  # a request that is refused has written nothing
                 planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
                 terminal.brought(planned)
+                from privsweep.cli import jobs
+
                 many = args.multirun or planned.table is not None
                 session = planned.runs[0].spec.session
                 if many:
                     sweep.check_data(planned)
                 elif planned.missing and not session.plan:
+                    from privsweep.run.run import load
+
                     loaded = load(planned.runs[0].spec)
                 if planned.missing and not session.plan:
                     jobs.check_places(planned, many)
             if session.plan:
+                from privsweep.cli import plan
+
                 plan.show(planned)
                 return 0
             if not many:
                 return jobs.single(planned, loaded, args.config_dir)
             if planned.search:
+                from privsweep.cli import search
+
                 return search.run(planned, args.config_dir)
             if planned.missing:
                 complaints = jobs.launch(planned, args.config_dir)
@@ -70,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not session.wait:
                     return FAILED if complaints else 0
                 planned = planned.looked_up()
-            code = terminal.table(planned) if planned.table else terminal.summarise(planned)
+            from privsweep.cli import results
+
+            code = results.table(planned) if planned.table else results.summarise(planned)
             return FAILED if jobs.tell_failures(planned) else code
     except UserError as error:
         from privsweep.cli.terminal import complain

@@ -9,20 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
-from privsweep.report.page.page import Contents, UnderWay, page
-from privsweep.report.page.published import published_in
 from privsweep.run.again import Again
 from privsweep.run.compose import CONF, SCALES, parse, searching
 from privsweep.run.heartbeat import beats
 from privsweep.store import sweeps
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
+
+if TYPE_CHECKING:
+    from privsweep.report.page.page import UnderWay
 
 _WIDTH = 160  # columns, where the output is no terminal
 _DESCRIPTION = """\
@@ -130,6 +132,9 @@ def everything(overrides: Sequence[str] = (), config_dir: str | None = None) -> 
 
 
 def _written(root: str, scale: str | None, config_dir: str | None) -> Path:
+    from privsweep.report.page.page import Contents, page  # here, for help and a refusal need none of it
+    from privsweep.report.page.published import published_in
+
     store = Store(Path(root))
     found = [*store.records(), *store.failures()]
     records = [record for record in found if scale in (None, record.get("scale"))]
@@ -148,6 +153,8 @@ def _written(root: str, scale: str | None, config_dir: str | None) -> Path:
 
 def _running(root: Path) -> list[UnderWay]:
     """What is in progress, whatever started it; those that began first come first."""
+    from privsweep.report.page.page import UnderWay
+
     living = sorted((beat for beat, lives in beats(root).values() if lives), key=lambda beat: beat.since)
     cells: dict[str, str] = {}
     for _, sweep in sweeps.every(root) if living else ():

@@ -13,8 +13,7 @@ from typing import Any
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
-from privsweep.run.superseded import SHARED, superseded
-from privsweep.store.inventory import KINDS, Entry, inventory, key_of, record_in, remove, under_way
+from privsweep.store.inventory import KINDS, SHARED, Entry, inventory, key_of, record_in, remove, under_way
 
 OUTPUT_DIR = "outputs"  # as in conf/config.yaml
 DAYS = 30.0
@@ -127,6 +126,8 @@ def _list(entries: Sequence[Entry]) -> None:
 
 
 def _prune(asked: Request, entries: Sequence[Entry]) -> None:
+    from privsweep.run.superseded import superseded  # here, for it asks components, and they want PyTorch
+
     found, kept = superseded(asked.output_dir, entries, asked.days)
     removed, busy = [], 0
     for entry, reason in found:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.search_space import MOST, ends, searches, values_of
-from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import AbsentError, UserError
-from privsweep.interface.randomness import Rng
-from privsweep.run.build import build
 from privsweep.run.compose import Composition, compose, parse, searching
-from privsweep.run.run import check_with_data, prior_of
-from privsweep.run.run_spec import RunSpec
+from privsweep.run.variants import Variants
 from privsweep.store.checksums import at_hand, postponed
 from privsweep.store.store import Record, Store, signature
 from privsweep.store.sweeps import Stamps, stamps
 from privsweep.table.conditions import Behind
 from privsweep.table.spec import Table
+
+if TYPE_CHECKING:  # a request that cannot be composed is refused without PyTorch
+    from privsweep.interface.data import ImageSet
+    from privsweep.run.build import Made
+    from privsweep.run.run_spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,10 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             return replace(_table_plan(first, typed, running), config_dir=config_dir)
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
-        rest = (compose(combination) for combination in combinations[1:])
-        runs = [_planned(str(n), composed, running) for n, composed in enumerate([first, *rest])]
+        variants = Variants()
+        made: Made = {}
+        rest = (variants.compose(combination) for combination in combinations[1:])
+        runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
     return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
 
 
@@ -180,10 +183,11 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
     wanted = table.chosen(base.config.get("only"))
     cells = Cells(base, [o for o in typed if key_of(o) != "cell"])
     runs, refused = [], []
+    made: Made = {}
     for job in table.jobs():
         chosen = any(column in wanted for _, column, _ in job.cells)
         try:
-            run = _planned(job.id, cells.compose(job), chosen and running)
+            run = _planned(job.id, cells.compose(job), chosen and running, made)
         except AbsentError as error:
             if chosen and running:
                 raise
@@ -201,9 +205,12 @@ def _record(spec: RunSpec) -> Record | None:
     return Store(spec.session.output_dir).record(spec.signature)
 
 
-def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
+def _planned(name: str, composed: Composition, fetch: bool, made: Made) -> PlannedRun:
+    """``made``: components of the plan so far."""
+    from privsweep.run.build import build
+
     try:
-        spec = build(composed, fetch)
+        spec = build(composed, fetch, made)
     except UserError as error:
         prefix = f"{name}: " if not name.isdigit() else ""
         raise type(error)(*(prefix + line for line in error.args)) from error
@@ -214,25 +221,34 @@ def _planned(name: str, composed: Composition, fetch: bool) -> PlannedRun:
 def check_data(planned: SweepPlan) -> None:
     """Refuses, before anything runs, what does not fit its data. A dataset is loaded once, and fetched if need be.
 
-    Where nothing will run, what is not at hand goes unchecked.
+    Where nothing will run, what is not at hand goes unchecked, and of runs that differ in their seed alone all but one.
     """
-    loaded: dict[str, Data] = {}
+    runs = planned.missing
+    if runs and runs[0].spec.session.plan:
+        checked = {signature({**run.spec.config, "seed": None}): run for run in reversed(runs)}
+        runs = [run for run in reversed(checked.values()) if all(map(at_hand, run.spec.contents))]
+    of_one_dataset: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        key = signature({"dataset": run.spec.config["dataset"], "seed": run.spec.session.seed})
+        of_one_dataset.setdefault(key, []).append(run)
+    for alike in of_one_dataset.values():
+        _check_dataset(alike)
+
+
+def _check_dataset(runs: Sequence[PlannedRun]) -> None:
+    """Of runs on the same data, which are gone when the next are loaded."""
+    from privsweep.interface.randomness import Rng
+    from privsweep.run.run import check_with_data, prior_of
+
+    rng = Rng(runs[0].spec.session.seed)
+    data = runs[0].spec.dataset.load(rng.child("dataset"))
     priors: dict[str, ImageSet | None] = {}
-    for run in planned.missing:
-        spec = run.spec
-        if spec.session.plan and not all(map(at_hand, spec.contents)):
-            continue
-        key = signature({"dataset": spec.config["dataset"], "seed": spec.session.seed})
-        rng = Rng(spec.session.seed)
-        if key not in loaded:
-            loaded.clear()  # one at a time: runs of a dataset mostly stand together
-            priors.clear()
-            loaded[key] = spec.dataset.load(rng.child("dataset"))
-        own = signature({"prior": spec.config["prior"]})
+    for run in runs:
+        spec, own = run.spec, signature({"prior": run.spec.config["prior"]})
         try:
             if own not in priors:
-                priors[own] = prior_of(spec, loaded[key], rng)
-            check_with_data(spec, loaded[key], priors[own], rng)
+                priors[own] = prior_of(spec, data, rng)
+            check_with_data(spec, data, priors[own], rng)
         except UserError as error:
             raise UserError(f"{' '.join(run.overrides)}: {error}") from error
 

@@ -1,32 +1,27 @@
-"""What the terminal shows of runs, plans and tables."""
+"""What the terminal shows of runs, and what goes wrong."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from privsweep.cli.sweep import PlannedRun, SweepPlan
 from privsweep.interface.printable import printable
 from privsweep.report.in_words import headlines, in_words, number, percent
-from privsweep.report.summary import summary
-from privsweep.report.table_terminal import table_terminal
-from privsweep.report.write import write
 from privsweep.run.companions import lines
-from privsweep.run.outcome import title_of
-from privsweep.run.run_spec import RunSpec
-from privsweep.store.atomic import whole_file
 from privsweep.store.environment import processor
 from privsweep.store.full_disk import full_disk
 from privsweep.store.store import Record, Store
-from privsweep.table.fill import fill_table
+
+if TYPE_CHECKING:
+    from privsweep.cli.sweep import SweepPlan
+    from privsweep.run.run_spec import RunSpec
 
 WIDTH = None if sys.stdout.isatty() else 160  # columns, where the output is no terminal
 out = Console(width=WIDTH, highlight=False, emoji=False)
@@ -37,24 +32,24 @@ PICTURES = ("reconstructions.png", "roc.png", "sentences.md")  # the first that 
 def complain(message: str) -> None:
     """One line an error, to stderr, without a traceback."""
     for line in message.splitlines():
-        err.print(f"[bold red]privsweep:[/] {_plain(line)}", soft_wrap=True)
+        err.print(f"[bold red]privsweep:[/] {plain(line)}", soft_wrap=True)
 
 
 def say(message: str) -> None:
     """One line, as it is, to the standard output."""
-    out.print(_plain(message), soft_wrap=True)
+    out.print(plain(message), soft_wrap=True)
 
 
 def brought(planned: SweepPlan) -> None:
     """What was not typed and came with what was, a line for each choice."""
     for line in dict.fromkeys(line for run in planned.runs for line in lines(run.spec.brought)):
-        out.print(_plain(line), soft_wrap=True)
+        out.print(plain(line), soft_wrap=True)
 
 
 def failed(name: str, reason: str, log: Path | None) -> None:
     """One line for a run that failed, to stderr, with the place of its log."""
-    where = "" if log is None else f"; log: {_plain(_near(log))}"
-    err.print(f"[bold red]failed:[/] {_plain(name)}: {_plain(reason or 'no reason is known')}{where}", soft_wrap=True)
+    where = "" if log is None else f"; log: {plain(_near(log))}"
+    err.print(f"[bold red]failed:[/] {plain(name)}: {plain(reason or 'no reason is known')}{where}", soft_wrap=True)
 
 
 def _near(path: Path) -> Path:
@@ -64,11 +59,15 @@ def _near(path: Path) -> Path:
 
 def start(spec: RunSpec) -> None:
     """Where and against what threat model the run goes, in two lines."""
+    import torch  # here, as what goes with it, for a refusal needs none of it
+
+    from privsweep.run.header import title_of
+
     device = spec.session.resolve_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    out.print(f"[bold]{_plain(title_of(spec))}[/], seed {spec.session.seed}", soft_wrap=True)
-    out.print(f"device: {device} ({_plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
+    out.print(f"[bold]{plain(title_of(spec))}[/], seed {spec.session.seed}", soft_wrap=True)
+    out.print(f"device: {device} ({plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
         threat = spec.attack.threat
         out.print(
@@ -82,14 +81,14 @@ def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = No
     folder = Store(spec.session.output_dir).folder(record["signature"])
     if record.get("reused"):
         how = ", since this command began; not repeated" if spec.session.force else "; force=true runs it again"
-        out.print(f"stored on {_plain(record['environment']['date'])}{how}")
+        out.print(f"stored on {plain(record['environment']['date'])}{how}")
     hidden = tuple(f"_{answer}" for answer in record.get("answers", []))  # the record has them
     metrics = {name: v for name, v in record["metrics"].items() if not name.endswith(hidden)}
     if record["utility"]:
         out.print("utility: " + ", ".join(f"{_name(k)} {_share(k, v)}" for k, v in record["utility"].items()))
     for name, budget in record["privacy"].items():
         spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items())
-        out.print(f"privacy of {_plain(name)}: {spent}")
+        out.print(f"privacy of {plain(name)}: {spent}")
     if metrics and spec.session.verbose:
         out.print(_metrics(metrics))
     elif metrics:
@@ -100,12 +99,12 @@ def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = No
     )
     out.print(f"seconds: {spent}")
     if spec.session.verbose:
-        out.print("written: " + ", ".join(_plain(p.name) for p in sorted(folder.iterdir())))
-    out.print(f"[bold]{_plain(in_words(record))}[/]", soft_wrap=True)
+        out.print("written: " + ", ".join(plain(p.name) for p in sorted(folder.iterdir())))
+    out.print(f"[bold]{plain(in_words(record))}[/]", soft_wrap=True)
     picture = next((folder / name for name in PICTURES if (folder / name).exists()), None)
-    out.print(f"{'see' if picture else 'in'} {_plain(picture or folder)}", soft_wrap=True)
+    out.print(f"{'see' if picture else 'in'} {plain(picture or folder)}", soft_wrap=True)
     if next_step is not None:
-        out.print(f"next: {_plain(next_step[0])}  [dim]# {_plain(next_step[1])}[/]", soft_wrap=True)
+        out.print(f"next: {plain(next_step[0])}  [dim]# {plain(next_step[1])}[/]", soft_wrap=True)
 
 
 def _share(name: str, value: float | None) -> str:
@@ -153,49 +152,10 @@ def no_room(output_dir: Path, error: BaseException) -> str | None:
     )
 
 
-def table(planned: SweepPlan) -> int:
-    """Lays a table out, writes it and shows it; the exit code."""
-    assert planned.table is not None
-    session = planned.runs[0].spec.session
-    given = planned.typed_but("experiment", "scale", "force", "verbose", "cell")
-    folder = Store(session.output_dir).folder
-    filled = fill_table(planned.table, planned.records(), session.scale, given, folder, planned.at_papers_scale())
-    out.print(table_terminal(filled, out.width))
-    if filled.complete:
-        _written(write(filled, session.output_dir))
-    return 1 if planned.missing else 0
-
-
-def summarise(planned: SweepPlan) -> int:
-    """The summary of an ad hoc sweep, mean and standard deviation over seeds; the exit code."""
-    session = planned.runs[0].spec.session
-    made = summary([run.record or _absent(run) for run in planned.runs], planned.swept)
-    out.print(made.terminal())
-    stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
-    for path, text in zip(paths, (made.markdown(), made.csv()), strict=True):
-        with whole_file(path) as draft:
-            draft.write_text(text)
-    _written(paths)
-    out.print(f"[bold]{_plain(made.words)}[/]", soft_wrap=True)
-    return 0 if all(run.complete for run in planned.runs) else 1
-
-
-def _absent(run: PlannedRun) -> Record:
-    """A run of which nothing is stored, not even its failure: its job was lost."""
-    spec = run.spec
-    known = {"choices": spec.choices, "config": spec.config}
-    return {"status": "missing", **known, "metrics": {}, "utility": {}}
-
-
-def _written(paths: list[Path]) -> None:
-    out.print("written: " + ", ".join(map(_plain, paths)), soft_wrap=True)
-
-
-def _plain(text: object) -> str:
+def plain(text: object) -> str:
     """Text as it is, in one line: to rich brackets are markup, to a terminal some characters are commands."""
     return escape(printable(str(text)))
 
 
 def _name(key: str) -> str:
-    return _plain(key.replace("_", " "))
+    return plain(key.replace("_", " "))

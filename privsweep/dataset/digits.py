@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -29,11 +31,12 @@ class Digits(Shaping):
 
 
 def _members() -> dict[str, np.ndarray]:
-    from sklearn.datasets import load_digits  # takes a second to import: only for those who want it
-
-    published = load_digits()
-    images = np.rint(published.images * (255 / 16)).astype(np.uint8)  # published as 0 to 16
-    labels = published.target
+    found = find_spec("sklearn")  # its file is read, for importing it takes a second
+    assert found is not None
+    assert found.origin is not None
+    published = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    images = np.rint(published[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # published as 0 to 16
+    labels = published[:, -1].astype(np.int64)
     test = held_out(len(images), TEST_FRACTION, "digits")
     return {
         "train_images": images[~test],

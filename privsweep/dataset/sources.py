@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from privsweep.dataset.celeba_hq import scan_identities
-from privsweep.dataset.image_tree import Tree, scan
-from privsweep.dataset.npz_format import MEMBERS
-from privsweep.dataset.pixels import Channels
+if TYPE_CHECKING:  # the names of datasets are told without PyTorch
+    from privsweep.dataset.image_tree import Tree
+    from privsweep.dataset.pixels import Channels
 
 Loader = Callable[[Path], dict[str, np.ndarray]]
 
@@ -40,6 +40,8 @@ class ByHand:
 
 def _members(splits: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
     """Members from (images, labels) of the training and the test split."""
+    from privsweep.dataset.npz_format import MEMBERS
+
     arrays = [a for images, labels in splits for a in (images, np.asarray(labels, dtype=np.uint8)[:, None])]
     return dict(zip(MEMBERS, (np.ascontiguousarray(a) for a in arrays), strict=True))
 
@@ -136,12 +138,26 @@ PUBLISHED = {
     "medical_mnist": 58_954,
     **{name: _MEDICAL[name.partition("_")[0]] for name in OFFICIAL if name.partition("_")[0] in _MEDICAL},
 }  # fmt: skip
+
+
+def _by_class(root: Path, test_fraction: float, what: str) -> Tree:
+    from privsweep.dataset.image_tree import scan
+
+    return scan(root, test_fraction, what)
+
+
+def _by_identity(root: Path, test_fraction: float, what: str) -> Tree:
+    from privsweep.dataset.celeba_hq import scan_identities
+
+    return scan_identities(root, test_fraction, what)
+
+
 BY_HAND = {
-    "medical_mnist": ByHand("get the images, a folder a class,", scan, side=None, channels="same"),
+    "medical_mnist": ByHand("get the images, a folder a class,", _by_class, side=None, channels="same"),
     "celeba_hq": ByHand(
         "get CelebAMask-HQ (github.com/switchablenorms/CelebAMask-HQ), put identity_CelebA.txt of CelebA "
         "(mmlab.ie.cuhk.edu.hk/projects/CelebA.html) into its folder,",
-        scan_identities,
+        _by_identity,
         side=64,
         channels="rgb",
     ),

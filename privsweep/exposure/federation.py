@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from privsweep.interface.data import Architecture, Data, Domain, Tensors, TextDomain
 from privsweep.interface.defense import Defense
@@ -79,12 +80,22 @@ def check_kept(federation: Federation, key: str, round_: Round) -> None:
 
 
 def batch_fault(net: nn.Module, domain: Domain | TextDomain, batch_size: int) -> str | None:
-    """Why the network, in the mode that it is in, cannot take a batch of that size, or None; on the meta device."""
+    """Why the network, in the mode that it is in, cannot take a batch of that size, or None; on the meta device.
+
+    It is tried where a layer may refuse: the first product on that device takes a second, for what PyTorch then loads.
+    """
+    if not any(_may_refuse(layer) for layer in net.modules()):
+        return None
     try:
         net(domain.blank(batch_size))
     except ValueError as error:  # batch normalisation of a single value
         return f"the model cannot be trained on so few images of this size ({error})"
     return None
+
+
+def _may_refuse(layer: nn.Module) -> bool:
+    """Whether it normalises by the batch, or is of somebody else's making."""
+    return isinstance(layer, _NormBase) or not type(layer).__module__.startswith(("torch.", "privsweep."))
 
 
 def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal["train", "eval"], rng: Rng) -> None:

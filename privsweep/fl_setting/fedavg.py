@@ -47,7 +47,9 @@ class FedAvg(Federated):
         names = [name for name, _ in net.named_parameters()]
         log = Log(data, net, self.rounds, self.checkpoints, bench)
         log.add(0, weights)
-        for done in range(self.rounds):
+        kept = log.go_on(0)
+        weights = kept.state or weights
+        for done in range(kept.done, self.rounds):
             here = rng.child("round", done)
             chosen = self.sampled(done, rng)
             owns = [shards[c] for c in chosen]
@@ -58,6 +60,7 @@ class FedAvg(Federated):
             after = [replica(fitted.weights, k) for k in range(len(owns))]
             weights = averaged(names, weights, after, [len(own) for own in owns], defense, rngs, here)
             log.add(done + 1, weights, fitted.losses.mean().item())
+            log.keep(0, done + 1, 0, lambda: log.latest)
         return log.system()
 
     def local_weights(

@@ -16,6 +16,7 @@ from privsweep.interface.training import LocalSchedule
 from privsweep.training.aggregation import server_mean
 from privsweep.training.local import gradient, weights_of
 from privsweep.training.log import Log
+from privsweep.training.optimizer_state import remember, state_of
 
 
 @component
@@ -40,8 +41,11 @@ class FedSGD(Federated):
         splits = self.splits(data, self.shards(data, rng))
         log = Log(data, net, self.rounds, self.checkpoints, bench)
         log.add(0, weights_of(net))
+        kept, leaves = log.go_on(0), list(net.parameters())
+        net.load_state_dict(dict(log.latest))
+        remember(optimizer, leaves, kept.state)
         device = data.train.labels.device
-        for done in range(self.rounds):
+        for done in range(kept.done, self.rounds):
             net.train()
             here = rng.child("round", done)
             updates, sizes, losses = [], [], []
@@ -63,4 +67,5 @@ class FedSGD(Federated):
                 parameter.grad = mean[name]
             optimizer.step()
             log.add(done + 1, weights_of(net), torch.stack(losses).mean().item())
+            log.keep(0, done + 1, 0, lambda: state_of(optimizer, leaves))
         return log.system()

@@ -110,7 +110,9 @@ class SplitFed(Federated):
         shown = joined(head, tail, defense, rng.child("accuracy"))
         log = Log(data, shown, self.rounds, self.checkpoints, bench)
         log.add(0, weights_of(net))
-        for done in range(self.rounds):
+        kept = log.go_on(0)
+        net.load_state_dict(dict(kept.state or log.latest))
+        for done in range(kept.done, self.rounds):
             here = rng.child("round", done)
             chosen = self.sampled(done, rng)
             rngs = [here.child("client", c) for c in chosen]
@@ -120,6 +122,7 @@ class SplitFed(Federated):
             names = [name for name, _ in head.named_parameters()]
             head.load_state_dict(averaged(names, weights_of(head), after, sizes, defense, rngs, here))
             log.add(done + 1, weights_of(net), losses.mean().item())
+            log.keep(0, done + 1, 0, lambda: log.latest)
         return log.system()
 
     def _turns(

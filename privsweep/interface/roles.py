@@ -69,6 +69,18 @@ class Bench(Protocol):
         """
         ...
 
+    def keep(self, purpose: str, state: Callable[[], tuple[Tensors, Mapping[str, Any]]]) -> None:
+        """Saves tensors and what JSON holds, now and then however often it is called.
+
+        For work that is not cut into slices, such as a training: ``kept`` hands the last of it to the process that
+        goes on after a kill.
+        """
+        ...
+
+    def kept(self, purpose: str) -> tuple[Tensors, Mapping[str, Any]] | None:
+        """What an interrupted process saved last for that purpose of this run."""
+        ...
+
     def tick(self, done: int, total: int, **numbers: float) -> None:
         """Progress, with the numbers that matter. Rarely from an inner loop: the caller pays the host sync."""
         ...

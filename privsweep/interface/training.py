@@ -36,11 +36,14 @@ class Optimizer:
     decay: Decay = "constant"
 
     def make(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        """PyTorch's own, fused, where it has the same."""
+        """PyTorch's own, fused, where it has the same; on a GPU a step of it may be recorded."""
         if self.name == "rmsprop":
             return RMSProp(parameters, self.lr, self.weight_decay)
         if self.name == "adam":
-            return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+            on_gpu = parameters[0].is_cuda
+            return torch.optim.Adam(
+                parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True, capturable=on_gpu
+            )
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
         )

@@ -25,7 +25,7 @@ from privsweep.run.identity import identity_of
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
 from privsweep.run.shape import counted_truths, strange_numbers
 from privsweep.run.tracking import refused_tracker
-from privsweep.run.trust import check_component, walk
+from privsweep.run.trust import check_component, class_of, trusted, walk
 
 ROLES = {
     "dataset": Dataset,
@@ -37,13 +37,17 @@ ROLES = {
 }
 
 
-def build(composed: Composition, fetch: bool = False) -> RunSpec:
+Made = dict[tuple[type, str], Any]  # components by their class and their values
+
+
+def build(composed: Composition, fetch: bool = False, made: Made | None = None) -> RunSpec:
     """Builds every component and checks that they fit; raises UserError with all complaints at once.
 
-    ``fetch``: whether datasets that are not there are downloaded, unless the run's result is stored.
+    ``fetch``: whether datasets that are not there are downloaded, unless the run's result is stored. ``made``: what
+    earlier calls made, for runs of one plan have most of their components in common.
     """
     try:
-        return _build(composed, fetch)
+        return _build(composed, fetch, {} if made is None else made)
     except UserError as error:
         if not composed.brought:
             raise
@@ -51,7 +55,7 @@ def build(composed: Composition, fetch: bool = False) -> RunSpec:
         raise type(error)(*others, "; ".join([last, *lines(composed.brought)])) from error
 
 
-def _build(composed: Composition, fetch: bool) -> RunSpec:
+def _build(composed: Composition, fetch: bool, known: Made) -> RunSpec:
     config = composed.config
     complaints: list[str] = []
 
@@ -61,10 +65,14 @@ def _build(composed: Composition, fetch: bool) -> RunSpec:
                 hint = '; the first line of a defence\'s YAML is "# @package defense.NAME"' if "." in key else ""
                 raise UserError(f"{key}={node}: names no class under _target_; choose one that --help lists{hint}")
             check_component(key, node)
+            own = class_of(key, node["_target_"], trusted()), repr(node)
+            if own in known:
+                return known[own]
             made = instantiate(node, _convert_="all")
-            complaints.extend(_lacking(key, node, made))
-            complaints.extend(strange_numbers(key, node))
-            complaints.extend(counted_truths(key, node, made))
+            wrong = [*_lacking(key, node, made), *strange_numbers(key, node), *counted_truths(key, node, made)]
+            complaints.extend(wrong)
+            if not wrong and _unchanging(made, node):
+                known[own] = made
             return made
         except UserError as error:
             complaints.extend(error.args)
@@ -102,6 +110,16 @@ def _build(composed: Composition, fetch: bool) -> RunSpec:
         raise UserError(*refusal)
     session.resolve_device()
     return spec
+
+
+def _unchanging(made: Any, node: Mapping[str, Any]) -> bool:
+    """Whether runs can share it: frozen, and without parts of which that is not known."""
+    parameters = getattr(made, "__dataclass_params__", None)
+    return (
+        parameters is not None
+        and parameters.frozen
+        and 1 == sum("_target_" in part for _, part in walk(node, "") if isinstance(part, Mapping)) == 1
+    )
 
 
 def _lacking(key: str, node: Any, made: Any) -> list[str]:

@@ -28,6 +28,7 @@ from privsweep.run.checked_loader import CheckedLoader, without_environment
 from privsweep.run.companions import as_overrides
 from privsweep.run.overrides import nearest, no_choice, parsed
 from privsweep.run.shape import check_shape
+from privsweep.run.trust import walk
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
@@ -59,6 +60,7 @@ class Composition:
     overrides: tuple[str, ...]
     hydra: dict[str, Any]  # Hydra's own part, resolved for a run that is no job of a sweep
     brought: Mapping[str, Sequence[str]]  # by what was typed, such as attack=iga, the overrides that it brings
+    referred: frozenset[str] | None  # every word in a reference of ``config``, such as data_dir; None: any may be
 
 
 @cache
@@ -112,14 +114,30 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
         own = cfg.hydra
         own.job.num, own.job.id, own.runtime.output_dir = 0, "0", os.path.abspath(own.run.dir)
         with without_environment():
-            hydras = OmegaConf.to_container(own, resolve=True)
+            hydras: Any = OmegaConf.to_container(own, resolve=True)
             del cfg["hydra"]
+            referred = _referred(OmegaConf.to_container(cfg, resolve=False))
             config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     brought = {choice: as_overrides(values) for choice, values in config.pop("brought", {}).items()}
-    check_shape(
-        config, plain_defaults().keys() - {"defaults", "hydra"}, choices.keys() - {"experiment"}, _defenses(overrides)
-    )
-    return Composition(config, choices, tuple(overrides), hydras, brought)  # type: ignore[arg-type]
+    return shaped(Composition(config, choices, tuple(overrides), hydras, brought, referred))
+
+
+def shaped(made: Composition) -> Composition:
+    """The same, its shape checked. Raises UserError."""
+    keys, groups = plain_defaults().keys() - {"defaults", "hydra"}, made.choices.keys() - {"experiment"}
+    check_shape(made.config, keys, groups, _defenses(made.overrides))
+    return made
+
+
+def _referred(node: Any) -> frozenset[str] | None:
+    """The words of all references in an unresolved configuration; None where one is put together from others."""
+    words: set[str] = set()
+    for _, value in walk(node, ""):
+        if isinstance(value, str) and "${" in value:
+            if re.search(r"\$\{[^{}]*\$\{", value):
+                return None
+            words.update(re.findall(r"\w+", value))
+    return frozenset(words | {"scale"} if "at_scale" in words else words)
 
 
 def _defenses(overrides: Sequence[str]) -> Any:

@@ -32,7 +32,9 @@ from privsweep.metric.score import score
 from privsweep.metric.sentences import sentence_table
 from privsweep.plot.roc import draw_roc
 from privsweep.plot.run_pictures import curves, reconstructions
+from privsweep.run.header import header_of, title_of
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.seen_utility import Seen
 from privsweep.run.workbench import Workbench
 from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment
@@ -50,7 +52,7 @@ class Outcome:
 
     data: Data
     system: System
-    utility: Mapping[str, float]  # of the weights that were attacked, and where they differ of the final ones
+    seen: Seen  # the utility of the weights that were attacked, and where they differ of the final ones
     cached: bool  # the system came from the store
     exposure: Exposure | None
     guess: Guess | None
@@ -80,8 +82,8 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         "status": "complete",
         "metrics": metrics,
         **several,
-        "sizes": _sizes(spec, outcome.data),
-        "utility": dict(outcome.utility),
+        "sizes": {**_sizes(spec, outcome.data), **outcome.seen.judged},
+        "utility": dict(outcome.seen.utility),
         "privacy": dict(outcome.privacy),
         "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
@@ -188,32 +190,3 @@ def curve_frame(guess: Reconstruction) -> pd.DataFrame:
     for name, values in columns.items():
         frame[name] = values.flatten().numpy()
     return frame
-
-
-def title_of(spec: RunSpec) -> str:
-    """The composition in a few words; of choices that stand for many, such as torchvision's models, the one."""
-    names = {group: _name(choice, spec.config.get(group)) for group, choice in spec.choices.items()}
-    defended = "+".join(spec.choices["defense"]) or "no defence"
-    return f"{names['attack']} on {names['dataset']}, {names['model']}, {names['fl_setting']}, {defended}"
-
-
-def _name(choice: Any, config: Any) -> Any:
-    return config.get("name", choice) if isinstance(config, Mapping) else choice
-
-
-def header_of(spec: RunSpec, sign: str) -> Record:
-    threat = spec.attack.threat
-    return {
-        "signature": sign,
-        "choices": dict(spec.choices),
-        "scale": spec.session.scale,
-        "threat_model": {
-            "time": spec.time,
-            "position": spec.position,
-            "access": threat.access,
-            "security": threat.security,
-            **({"adaptive": True} if threat.adaptive else {}),
-        },
-        **({"adversary_data": spec.adversary_data} if "prior" in spec.attack.needs else {}),
-        "config": dict(spec.config),
-    }

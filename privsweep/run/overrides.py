@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from hydra._internal.config_repository import IConfigRepository
@@ -22,11 +23,12 @@ NOTES = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # Hy
 
 def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
     """What each override sets, as Hydra understands it. Raises UserError."""
-    parser = OverridesParser.create(loader)
-    made = []
+    made: list[Override] = []
     for text in overrides:
         try:
-            made += parser.parse_overrides([text])
+            known = _parsed(text)
+            swept = loader is not None and any(o.is_sweep_override() for o in known)
+            made += OverridesParser.create(loader).parse_overrides([text]) if swept else known  # it may list choices
         except (HydraException, ValueError, TypeError) as error:
             key = text.partition("=")[0].strip() or "key"
             raise UserError(
@@ -34,6 +36,13 @@ def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list
                 f"value with blanks, brackets, commas or quotes: '{key}=\"a value\"'"
             ) from error
     return made
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Sequence[Override]:
+    """Kept: planning asks for the same ones for every cell, and nobody changes them."""
+    parsed: Sequence[Override] = OverridesParser.create().parse_overrides([text])
+    return parsed
 
 
 def check_overrides(

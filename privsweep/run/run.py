@@ -21,8 +21,8 @@ from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
 from privsweep.run.chunks import in_chunks
+from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
-from privsweep.run.outcome import Outcome, file, header_of, title_of
 from privsweep.run.run_spec import RunSpec, less
 from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
@@ -122,6 +122,8 @@ def run(spec: RunSpec, loaded: Loaded | None = None, before: Stamps | None = Non
 
 
 def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Heartbeat) -> Record:
+    from privsweep.run.outcome import Outcome, file  # here: a stored run is shown without what scores and draws
+
     setting, attack = spec.fl_setting, spec.attack
     device = spec.session.resolve_device()
     peak = PeakMemory(device)
@@ -131,7 +133,7 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
     clock.seconds["load"] = loaded.seconds
     schedule = setting.schedule(data, rng)
     defense = spec.defense.bind(schedule)
-    with clock("train"), bench.phase("training"):
+    with stretch(clock, "train", bench, "training"):
         system, cached = store.system(spec.training_key(device), device, lambda: train(spec, data, rng, bench))
     exposure: Exposure | None = None
     guess: Guess | None = None
@@ -144,8 +146,8 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
             size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
             guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
     with clock("measure"):
-        utility = seen_utility(spec, system, data, exposure.done if exposure else None, rng)
-    outcome = Outcome(data, system, utility, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
+        seen = seen_utility(spec, system, data, exposure.done if exposure else None, rng)
+    outcome = Outcome(data, system, seen, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 

@@ -12,10 +12,9 @@ from pydantic import ValidationError
 from privsweep.interface.errors import UserError
 from privsweep.run.run_spec import GROUPS, less
 from privsweep.run.trust import check_component, class_of, trusted
-from privsweep.store.inventory import Entry, record_in, under_way
+from privsweep.store.inventory import SHARED, Entry, record_in, under_way
 from privsweep.store.store import Record, signature
 
-SHARED = ("systems", "prepared", "rows")  # what several runs may use
 _DAY = 86400.0
 _PLACES = ("data_dir", "path")  # keys of a dataset that no result depends on, so records lack them
 

@@ -28,11 +28,12 @@ from privsweep.interface.memory import out_of_memory, release
 from privsweep.interface.roles import Reduce
 from privsweep.run.heartbeat import Heartbeat
 from privsweep.store.rows import Rows
-from privsweep.store.sealed import Notes, save_tensors, taken_tensors
+from privsweep.store.sealed_tensors import Notes, save_tensors, taken_tensors
 from privsweep.store.spoilt import say
 from privsweep.store.store import Store
 
 QUIET_SECONDS = 15.0  # between two lines of progress where there is no terminal
+KEEP_SECONDS = 120.0  # between two states of a training that are kept
 
 
 class Workbench:
@@ -49,7 +50,7 @@ class Workbench:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._phase = ""
-        self._spoke = 0.0
+        self._spoke = self._saved = self._began = 0.0
         self._finished, self._whole = 0.0, 1.0  # of the chunks: share done before, share of this one
 
     def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
@@ -128,6 +129,20 @@ class Workbench:
         self._finished, self._whole = 0.0, 1.0
         return table
 
+    def keep(self, purpose: str, state: Callable[[], tuple[Tensors, Mapping[str, Any]]]) -> None:
+        now = time.monotonic()
+        if now - self._saved < KEEP_SECONDS:
+            return
+        tensors, notes = state()
+        self._save(self._kept_at(purpose), tensors, self.earlier + now - self._began, **notes)
+        self._saved = time.monotonic()
+
+    def kept(self, purpose: str) -> tuple[Tensors, Mapping[str, Any]] | None:
+        return self._taken(self._kept_at(purpose))
+
+    def _kept_at(self, purpose: str) -> Path:
+        return self.partial / f"{purpose}-kept.safetensors"
+
     def _taken(self, path: Path) -> tuple[dict[str, Tensor], Notes] | None:
         """What an earlier process saved there, and the notes beside it."""
         taken = taken_tensors(path, self.device, self._key(path))
@@ -144,7 +159,8 @@ class Workbench:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """A stretch of work with a bar of its own, gone when it ends."""
-        self._phase, self._spoke, self.earlier = name, time.monotonic(), 0.0
+        self._phase, self.earlier = name, 0.0
+        self._spoke = self._saved = self._began = time.monotonic()
         self._tell(name, 0, 0)
         if not self.console.is_terminal:
             yield

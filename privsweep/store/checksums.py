@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from privsweep.interface.data import Contents, DataFiles
 from privsweep.interface.errors import AbsentError
 from privsweep.store.sealed import read_sealed, write_sealed
 from privsweep.store.store import Store
+
+if TYPE_CHECKING:
+    from privsweep.interface.data import Contents, DataFiles
 
 FILE = "checksums.json"
 Notes = dict[str, dict[str, Any]]

@@ -9,17 +9,20 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from privsweep.interface.replayed import launching
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("privsweep", "torch", "numpy", "hydra-core")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Device, versions and date, for the record."""
+    import torch  # here, as what knows of it, for the processor's name needs none
+
+    from privsweep.interface.replayed import launching
+
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),

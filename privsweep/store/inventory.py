@@ -37,6 +37,7 @@ _FOLDERS: dict[str, tuple[str, str | None]] = {
     "summaries": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.(md|csv)", None),
 }
 KINDS = tuple(_FOLDERS)
+SHARED = ("systems", "prepared", "rows")  # what several runs may use
 _DRAFT = re.compile(rf"\.({_SIGN}).*")
 _SPOILT = re.compile(rf"({_SIGN}).*\.corrupt")
 

@@ -15,19 +15,22 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import shown
-from privsweep.interface.records import System
 from privsweep.store.atomic import read_json, whole_folder, write_json
-from privsweep.store.sealed import save_tensors, sealed, taken_tensors, unsealed
+from privsweep.store.sealed import sealed, unsealed
 from privsweep.store.spoilt import SpoiltError, say, set_aside
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from privsweep.interface.data import Tensors
+    from privsweep.interface.records import System
 
 SCHEMA = 2  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
@@ -143,6 +146,8 @@ class Store:
 
     def system(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], System]) -> tuple[System, bool]:
         """The system trained from ``key``, from the cache or made now; and whether it was cached."""
+        from privsweep.store.sealed_tensors import save_tensors, taken_tensors  # here, for records need no PyTorch
+
         name = self.using("systems", key)
         path = self.root / "systems" / f"{name}.safetensors"
         with self.lock(f"system-{name}", f"waiting for another process that trains system {name}"):
@@ -156,6 +161,8 @@ class Store:
 
     def prepared(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], Tensors]) -> Tensors:
         """What an attack prepared from ``key``, from the cache or made now."""
+        from privsweep.store.sealed_tensors import save_tensors, taken_tensors  # as above
+
         name = self.using("prepared", key)
         path = self.root / "prepared" / f"{name}.safetensors"
         with self.lock(f"prepared-{name}", f"waiting for another process that prepares {name}"):
@@ -177,6 +184,8 @@ class Store:
 
 
 def _system(tensors: Tensors, notes: Mapping[str, Any]) -> System:
+    from privsweep.interface.records import System  # as above
+
     snapshots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         done, _, parameter = name.partition("/")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-import pandas as pd
 from pydantic import Field, model_validator
 
 from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.strict import Name, Strict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "training.csv"
 
@@ -40,6 +42,8 @@ def curve(folder: Path, value: str) -> pd.Series | None:
     path = folder / FILE
     if not path.is_file():
         return None
+    import pandas as pd  # here, for planning a table reads no curves
+
     frame = pd.read_csv(path)
     return frame.set_index("round")[value] if value in frame else None
 

@@ -108,7 +108,7 @@ class Spread:
         value = self.values.get(place, {}).get(self.table.seeds[0])
         if part.partition(".")[0] in _EXACT:
             return (), 0.0
-        of = record.get("sizes", {}).get(_SHARES.get(rest.removeprefix(FINAL))) if part == "utility" else None
+        of = _judged_on(record.get("sizes", {}), rest) if part == "utility" else None
         if of and value is not None:
             return (), unit * math.sqrt(max(0.0, value / unit * (1 - value / unit)) / of)
         if part:
@@ -143,3 +143,10 @@ def _column(folder: Path, name: str) -> tuple[tuple[Any, ...], np.ndarray] | Non
     if name not in frame or "index" not in frame or frame[name].isna().any():
         return None
     return tuple(frame["index"]), frame[name].to_numpy(dtype=float)
+
+
+def _judged_on(sizes: Mapping[str, int], name: str) -> int | None:
+    """How many examples such a share was measured on."""
+    split = _SHARES.get(name.removeprefix(FINAL))
+    whole = sizes.get(split) if split else None
+    return whole if name.startswith(FINAL) else sizes.get(f"judged_{split}", whole)

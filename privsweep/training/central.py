@@ -12,9 +12,9 @@ from privsweep.interface.data import Data, Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
-from privsweep.training.fit import fit, some, together
+from privsweep.training.fit import Halfway, fit, some, together
 from privsweep.training.local import weights_of
-from privsweep.training.log import Log
+from privsweep.training.log import Kept, Log
 from privsweep.training.stacked import Parallel
 
 
@@ -42,6 +42,9 @@ def train_centrally(
     log.end_with(replica(defense.fit(once, training, fresh, rng.child("fit")), 0))
 
 
+_KEPT = _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
+
+
 @dataclass
 class _Fit:
     """What a defence calls for each of its stages: epoch by epoch, with one optimiser.
@@ -66,14 +69,24 @@ class _Fit:
         )
 
     def _fit(self, training: Training, alone: bool) -> Tensors:
-        log, before = self.log, len(self.log.curve)
+        log, stage = self.log, self.stages
+        kept = log.go_on(stage) if alone else Kept(0, len(log.curve), {})
+        parts = {part: {n.removeprefix(part): t for n, t in kept.state.items() if n.startswith(part)} for part in _KEPT}
+        if kept.done:
+            training = replace(training, start=parts[_WEIGHTS])
+        halfway = Halfway(kept.done, parts[_OPTIMIZER]) if kept.done else None
 
-        def after(done: int, weights: Tensors, losses: Tensor) -> None:
+        def after(done: int, weights: Tensors, losses: Tensor, optimizer: Callable[[], Tensors]) -> None:
             if alone and weights.keys() == log.latest.keys():
-                log.add(before + done, replica(weights, 0), losses.item())
+                log.add(kept.before + done, replica(weights, 0), losses.item())
             else:
                 log.bench.tick(done, training.schedule.epochs, loss=losses.mean().item())
+            if alone and done < epochs:
+                told = {_WEIGHTS: lambda: weights, _OPTIMIZER: optimizer}
+                log.keep(
+                    stage, done, kept.before, lambda: {p + n: t for p, tell in told.items() for n, t in tell().items()}
+                )
 
         epoch, epochs = replace(training.schedule, epochs=1), training.schedule.epochs
         given = replace(training, schedule=epoch)
-        return fit(given, self.defense, parallel=self.parallel, rounds=epochs, after=after).weights
+        return fit(given, self.defense, parallel=self.parallel, rounds=epochs, after=after, halfway=halfway).weights

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Protocol
 
 import torch
@@ -19,6 +19,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training
 from privsweep.training.alone import Alone
 from privsweep.training.local import batches_of
+from privsweep.training.optimizer_state import remember, state_of
 from privsweep.training.stacked import Parallel, Stacked, mixes_examples, most_together
 
 _NONE = Defense()
@@ -55,6 +56,17 @@ class Fitted:
     losses: Tensor  # [R], the mean over the steps of the last round that had examples
 
 
+After = Callable[[int, Tensors, Tensor, Callable[[], Tensors]], None]
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """Where a training in rounds was interrupted; its ``start`` is what the weights were then."""
+
+    rounds: int  # that were done
+    optimizer: Tensors  # what ``optimizer_state.state_of`` gave
+
+
 def fit(
     training: Training,
     defense: Defense = _NONE,
@@ -63,7 +75,8 @@ def fit(
     memory: float | None = None,
     rounds: int | None = None,
     watch: Callable[[int, int, Tensor], None] = lambda done, total, losses: None,
-    after: Callable[[int, Tensors, Tensor], None] | None = None,
+    after: After | None = None,
+    halfway: Halfway | None = None,
 ) -> Fitted:
     """Trains all replicas; the defence acts at ``sample``, ``example_gradients`` and ``gradient``.
 
@@ -75,7 +88,9 @@ def fit(
     rounds: the schedule so often, with one optimiser throughout, round ``n`` with the streams
         ``rng.child("round", n)``; None: once, with the streams themselves.
     watch: called after every step with the steps done, of all, and the losses ``[r]`` of the replicas in training.
-    after: called after every round with the rounds done, and the weights ``[r, ...]`` and losses ``[r]`` of those.
+    after: called after every round with the rounds done, the weights ``[r, ...]`` and losses ``[r]`` of those, and
+        what tells the optimiser's state.
+    halfway: goes on after an interruption, to the same weights as without; of replicas in one group.
 
     Raises ValueError for a ``trainable`` that is found nowhere in the network.
     """
@@ -89,7 +104,7 @@ def fit(
         def tick(done: int, losses: Tensor, before: int = before, total: int = total) -> None:
             watch(before + done, total, losses)
 
-        fitted.append(_fit(group, defense, rounds, tick, after))
+        fitted.append(_fit(group, defense, rounds, tick, after, halfway))
     if len(fitted) == 1:
         return fitted[0]
     weights = {name: torch.cat([part.weights[name] for part in fitted]) for name in fitted[0].weights}
@@ -101,17 +116,23 @@ def _fit(
     defense: Defense,
     rounds: int | None,
     tick: Callable[[int, Tensor], None],
-    after: Callable[[int, Tensors, Tensor], None] | None,
+    after: After | None,
+    halfway: Halfway | None,
 ) -> Fitted:
     """Of one group, whose replicas are stacked if there are several."""
     replicas: Replicas = Alone(training, defense) if len(training.rngs) == 1 else Stacked(training, defense)
     leaves = replicas.leaves
     rule = training.schedule.optimizer
     optimizer = rule.make(leaves)
-    steps = (1 if rounds is None else rounds) * max(training.schedule.length(len(own)) for own in training.data.index)
+    each = max(training.schedule.length(len(own)) for own in training.data.index)
+    steps = (1 if rounds is None else rounds) * each
     means = torch.zeros(len(training.rngs), device=training.data.index[0].device)
-    done = 0
-    for n, rngs in enumerate(_streams(training, rounds)):
+    first = 0
+    if halfway is not None:
+        first = halfway.rounds
+        remember(optimizer, leaves, halfway.optimizer)
+    done = first * each
+    for n, rngs in islice(enumerate(_streams(training, rounds)), first, None):
         total, counted = torch.zeros_like(means), [0] * len(rngs)
         own = [
             batches_of(training.schedule, len(index), defense, rng, index.device)
@@ -130,7 +151,7 @@ def _fit(
             tick(done, losses)
         means = total / torch.tensor(counted, device=total.device).clamp_min(1)
         if after is not None:
-            after(n + 1, replicas.weights(), means)
+            after(n + 1, replicas.weights(), means, lambda: state_of(optimizer, leaves))
     return Fitted(replicas.weights(), means)
 
 

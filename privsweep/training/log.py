@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from privsweep.interface.data import Data, Tensors
 from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
 from privsweep.metric.utility import final_utility, utility
+
+_LATEST, _SNAPSHOT, _STATE = "latest/", "snapshot/", "state/"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of a stage of training, where another process left it."""
+
+    done: int  # rounds
+    before: int  # rounds of the stages before it
+    state: Tensors
 
 
 @dataclass
@@ -39,6 +51,34 @@ class Log:
         numbers = {"loss": loss, **(utility(self.net, weights, self.data) if looked else {})}
         self.curve.append({"round": done, **numbers})
         self.bench.tick(done, max(done, self.rounds), **numbers)
+
+    def keep(self, stage: int, done: int, before: int, state: Callable[[], Tensors]) -> None:
+        """Every few minutes, for ``go_on``: ``state`` after ``done`` rounds of a stage that began after ``before``."""
+
+        def whole() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            kept = {f"{_LATEST}{name}": t for name, t in self.latest.items()}
+            kept |= {
+                f"{_SNAPSHOT}{n}/{name}": t for n, weights in self.snapshots.items() for name, t in weights.items()
+            }
+            kept |= {f"{_STATE}{name}": t for name, t in state().items()}
+            return kept, {"done": done, "before": before, "curve": self.curve}
+
+        self.bench.keep(f"training-{stage}", whole)
+
+    def go_on(self, stage: int) -> Kept:
+        """What an interrupted process kept of the stage, with the log as it was then; nothing if it kept nothing."""
+        taken = self.bench.kept(f"training-{stage}")
+        if taken is None:
+            return Kept(0, len(self.curve), {})
+        tensors, notes = taken
+        self.latest = {n.removeprefix(_LATEST): t for n, t in tensors.items() if n.startswith(_LATEST)}
+        self.curve = [dict(row) for row in notes["curve"]]
+        for label, t in tensors.items():
+            if label.startswith(_SNAPSHOT):
+                number, _, name = label.removeprefix(_SNAPSHOT).partition("/")
+                self.snapshots[int(number)] = {**self.snapshots.get(int(number), {}), name: t}
+        state = {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)}
+        return Kept(int(notes["done"]), int(notes["before"]), state)
 
     def end_with(self, weights: Tensors) -> None:
         """What training ends with, whatever was added last, and the utility of that."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng, seeded
+from privsweep.interface.replayed import Replayed
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import Optimizer
 from privsweep.weight_inversion.patch_gan import judged, patch_gan
@@ -55,13 +56,17 @@ class _Learner:
                 yield f"{key}:{name}", value
 
     def restore(self, state: Tensors) -> None:
+        """In place: a recorded step finds all of it where it was."""
         with torch.no_grad():
             for label, value in state.items():
                 key, _, name = label.partition(":")
+                kept = self.optimizer.state[self.parameters[name]]
                 if key == "weight":
                     self.parameters[name].copy_(value)
+                elif key in kept:
+                    kept[key].copy_(value)
                 else:
-                    self.optimizer.state[self.parameters[name]][key] = value
+                    kept[key] = value.clone()
 
 
 def train_reconstructor(
@@ -86,13 +91,14 @@ def train_reconstructor(
         with seeded(rng.child("discriminator")):
             critic = patch_gan(shadows.records.images.shape[1])
         learners["discriminator"] = _Learner(critic.to(bench.device), course.rule)
+    take_step = Replayed(lambda x, pixels: (_step(learners, course, x, pixels),), bench.device)
 
     def epoch(n: int, before: int, total: int) -> Tensor:
         order = positions[rng.child("epoch", n).permutation(len(positions))]
         summed = torch.zeros((), device=bench.device)
         for step, rows in enumerate(order.split(course.batch_size), start=1):
             weights, pixels = shadows.take(rows)
-            error = _step(learners, course, standardise(weights), pixels)
+            [error] = take_step(standardise(weights), pixels)
             summed += error * len(rows)
             if (before + step) % _SPEAKS == 0:
                 bench.tick(before + step, total, loss=error.item())
@@ -106,7 +112,7 @@ def train_reconstructor(
         numbers = epochs["epochs"].tolist()
         for k, n in enumerate(numbers):
             errors[n] = epoch(n, k * steps, len(numbers) * steps)
-        kept = {f"{name}/{label}": t for name, learner in learners.items() for label, t in learner.state()}
+        kept = {f"{name}/{label}": t.clone() for name, learner in learners.items() for label, t in learner.state()}
         return {"errors": errors, **kept}
 
     start = {"errors": torch.zeros(course.epochs, device=bench.device)}

@@ -210,16 +210,17 @@ def test_a_single_run_is_composed_and_built_once_and_its_log_keeps_a_traceback(
 ) -> None:
     from privsweep.attack.blind import Blind
     from privsweep.cli import sweep
+    from privsweep.run import build
 
     counts = {"compose": 0, "build": 0}
-    for name in counts:
-        original = getattr(sweep, name)
+    for module, name in ((sweep, "compose"), (build, "build")):
+        original = getattr(module, name)
 
         def counting(*arguments: Any, name: str = name, original: Any = original) -> Any:
             counts[name] += 1
             return original(*arguments)
 
-        monkeypatch.setattr(sweep, name, counting)
+        monkeypatch.setattr(module, name, counting)
 
     def broken(*_: Any) -> None:
         raise RuntimeError("out of memory")

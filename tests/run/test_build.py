@@ -8,7 +8,7 @@ from tiny import Bench
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.run.build import build
+from privsweep.run.build import Made, build
 from privsweep.run.compose import compose, searching
 from privsweep.run.run import check_with_data, run, train
 from privsweep.run.run_spec import RunSpec
@@ -25,6 +25,13 @@ def _hydra() -> Iterator[None]:
 
 def made(*overrides: str) -> RunSpec:
     return build(compose([*BASE, *overrides]))
+
+
+def test_runs_of_a_plan_share_components_that_are_alike() -> None:
+    known = Made()
+    one, other = (build(compose([*BASE, own]), made=known) for own in ("attack.guess=grey", "attack.guess=noise"))
+    assert one.dataset is other.dataset
+    assert (one.attack.guess, other.attack.guess) == ("grey", "noise")
 
 
 # Everything that must not change the trained system, and some of what must.

@@ -94,8 +94,7 @@ def test_it_is_printed_and_written(
         "attacks and settings", ["mine"], ["fedavg", "split"], {("mine", "fedavg"): RUNS, ("mine", "split"): "1"}
     )
     monkeypatch.setattr(
-        command,
-        "matrix",
+        "privsweep.run.matrix.matrix",
         lambda config_dir: Matrix([grid], ["observes a | b\x1b"], {"attack=iga": ["attack.labels=analytic"]}),
     )
     assert command.main([f"markdown={tmp_path}/m.md"]) == 0

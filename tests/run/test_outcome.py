@@ -1,6 +1,6 @@
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.outcome import title_of
+from privsweep.run.header import title_of
 
 
 def test_a_title_names_the_network_behind_a_choice_that_stands_for_many() -> None:

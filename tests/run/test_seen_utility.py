@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ def test_it_is_that_of_the_weights_which_are_seen(attacked: Attacked) -> None:
 def test_where_nothing_is_trained_it_is_measured(attacked: Attacked) -> None:
     assert set(attacked("fl_setting.rounds=0")) == {"train_accuracy", "test_accuracy"}
     assert set(attacked("fl_setting.rounds=0", "attack=none")) == {"train_accuracy", "test_accuracy"}
+
+
+def test_it_is_measured_on_some_examples_where_there_are_many(
+    attacked: Attacked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A wide network's pass over all images would take longer than the attack; the record says on how many."""
+    monkeypatch.setattr("privsweep.run.seen_utility._JUDGED", 25)
+    share = attacked("fl_setting.rounds=0")["train_accuracy"] * 25
+    assert share == pytest.approx(round(share))
+    [record] = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/record.json")]
+    assert record["sizes"]["train"] == 60
+    assert record["sizes"]["judged_train"] == 25
+    assert "judged_test" not in record["sizes"], "all 20"
 
 
 def test_a_table_reads_the_final_models_whatever_was_attacked() -> None:

@@ -1,0 +1,38 @@
+"""What is said of a run before anything is computed: its title, and the head of its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from privsweep.run.run_spec import RunSpec
+from privsweep.store.store import Record
+
+
+def title_of(spec: RunSpec) -> str:
+    """The composition in a few words; of choices that stand for many, such as torchvision's models, the one."""
+    names = {group: _name(choice, spec.config.get(group)) for group, choice in spec.choices.items()}
+    defended = "+".join(spec.choices["defense"]) or "no defence"
+    return f"{names['attack']} on {names['dataset']}, {names['model']}, {names['fl_setting']}, {defended}"
+
+
+def _name(choice: Any, config: Any) -> Any:
+    return config.get("name", choice) if isinstance(config, Mapping) else choice
+
+
+def header_of(spec: RunSpec, sign: str) -> Record:
+    threat = spec.attack.threat
+    return {
+        "signature": sign,
+        "choices": dict(spec.choices),
+        "scale": spec.session.scale,
+        "threat_model": {
+            "time": spec.time,
+            "position": spec.position,
+            "access": threat.access,
+            "security": threat.security,
+            **({"adaptive": True} if threat.adaptive else {}),
+        },
+        **({"adversary_data": spec.adversary_data} if "prior" in spec.attack.needs else {}),
+        "config": dict(spec.config),
+    }
