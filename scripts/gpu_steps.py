@@ -24,6 +24,7 @@ Record = Mapping[str, Any]
 _IGA = ["attack=iga", "fl_setting.labels_known=true", "attack.iterations=12"]
 _PRIOR = "dataset.prior_size=100"
 _SHADOWS = [_PRIOR, "attack.epochs=2"]
+_FEW = "fl_setting.epochs=4"
 _SPLIT = ["fl_setting=split", "model=lenet"]
 _STEPS = ["attack=none", "fl_setting.batch_size=8", "fl_setting.lr=1e-3"]
 _TRAINED = [*_STEPS, "fl_setting=central", "fl_setting.epochs=2"]
@@ -46,6 +47,10 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "dp_sgd": ["attack=dlg", "attack.iterations=2", "defense=[dp_sgd]", "fl_setting.rounds=1"],
     "quantised": ["attack=dlg", "attack.iterations=2", "defense=[gradient_quantization]"],
     "central_dp": ["attack=none", "defense=[central_dp]"],
+    **{
+        name: ["attack=shadow_inversion", "fl_setting=collaborative_inference", "model=lenet", f"defense=[{name}]"]
+        for name in ("dropout_ensemble", "dropout_single", "random_head", "shredder", "single_noise")
+    },
     "training": [*_TRAINED],
     "noisy_training": [*_TRAINED, "defense=[noisy_gradients]"],
     "precode_training": [*_TRAINED, "defense=[precode]"],
@@ -65,20 +70,20 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "lira_online": ["attack=lira_online", *_SHADOWS, "attack.shadows=4"],
     "rmia": ["attack=rmia", *_SHADOWS, "attack.shadows=2", "model=smlp"],
     "informed_reconstruction": [
-        "attack=informed_reconstruction", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40",
+        "attack=informed_reconstruction", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", _FEW,
         "dataset.prior_size=20", "attack.shadows=8", "attack.width=8",
     ],
     "informed_convolutions": [
-        "attack=informed_reconstruction", "fl_setting=release", "model=informed_cnn", "model.width=2",
+        "attack=informed_reconstruction", "fl_setting=release", "model=informed_cnn", "model.width=2", _FEW,
         "dataset.resize=32", "dataset.channels=rgb", "dataset.train_size=40", "dataset.prior_size=20",
         "attack.shadows=8", "attack.width=8",
     ],
     "informed_membership": [
-        "attack=informed_membership", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40",
+        "attack=informed_membership", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", _FEW,
         "fl_setting.without=1",
     ],
 }  # fmt: skip
-_TINY = (
+TINY = (
     "dataset.train_size=60",
     "dataset.test_size=40",
     "fl_setting.victims=2",
@@ -90,6 +95,7 @@ _TOLERANCE = 0.02
 _OTHER_DRAWS = frozenset(
     {"iga_precode", "iga_aware", "iga_noise_samples", "analytic", "dp_sgd", "central_dp", "noisy_training"}
     | {"precode_training", "shadow_inversion_ensembler"}
+    | {"dropout_ensemble", "dropout_single", "random_head", "shredder", "single_noise"}
 )
 
 
@@ -128,10 +134,7 @@ def agreement(place: Place) -> list[Row]:
     rows = []
     names = list(AGREEING)[:: 8 if place.small else 1]
     for name in names:
-        own = [*_TINY, *AGREEING[name]]
-        if "fl_setting=split" in own or "fl_setting=release" in own or "fl_setting=collaborative_inference" in own:
-            own = [o for o in own if "labels_known" not in o]
-        rows.append({"attack": name, **_three_ways(place, name, own)})
+        rows.append({"attack": name, **_three_ways(place, name, [*TINY, *AGREEING[name]])})
     return rows
 
 
@@ -145,14 +148,14 @@ def _three_ways(place: Place, name: str, own: Sequence[str]) -> Row:
             records[way] = place.run(*own, f"device={device}", f"cuda_graphs={graphs}", f"output_dir={folder}")
         except Exception as error:
             return {way: place.wrong(f"{name}, {way}: {type(error).__name__}: {error}".splitlines()[0][:300])}
-    across, which = _difference(records["cpu"], records["eager"])
+    across, which = difference(records["cpu"], records["eager"])
     row: Row = {"CPU and device": f"{across:.1e}"}
     if name in _OTHER_DRAWS:
         row["CPU and device"] += " (other draws)"
     elif not across <= _TOLERANCE:
         row["CPU and device"] += " " + place.wrong(f"{name}: {which} on the device differs by {across:.2g}")
-    again, _ = _difference(records["eager"], records["again"])
-    recorded, which = _difference(records["eager"], records["graphs"])
+    again, _ = difference(records["eager"], records["again"])
+    recorded, which = difference(records["eager"], records["graphs"])
     row |= {"device, twice": f"{again:.1e}", "eager and recorded": f"{recorded:.1e}"}
     if not recorded <= max(1e-4, 10 * again):
         row["eager and recorded"] += " " + place.wrong(f"{name}: {which} differs by {recorded:.2g} when recorded")
@@ -162,7 +165,7 @@ def _three_ways(place: Place, name: str, own: Sequence[str]) -> Row:
     return row
 
 
-def _difference(first: Record, second: Record) -> tuple[float, str]:
+def difference(first: Record, second: Record) -> tuple[float, str]:
     """The largest of a metric or of the utility, relative above 1, and which it is."""
     worst, which = 0.0, "nothing"
     for part in ("metrics", "utility"):
@@ -180,24 +183,27 @@ def _difference(first: Record, second: Record) -> tuple[float, str]:
     return worst, which
 
 
+# What is typed, what lengthens it, how often, and the iterations or steps in each.
+LOOPS: Mapping[str, tuple[Sequence[str], str, int, int]] = {
+    "IGA, LeNet": (_IGA, "attack.iterations", 100, 1),
+    "IGA, PRECODE": ([*_IGA, "defense=[precode]"], "attack.iterations", 100, 1),
+    "DLG, LeNet": (["attack=dlg"], "attack.iterations", 2, 20),
+    "training": (["attack=none", "fl_setting=central", "fl_setting.batch_size=2"], "fl_setting.epochs", 4, 30),
+    "training, noisy": (
+        ["attack=none", "fl_setting=central", "fl_setting.batch_size=2", "defense=[noisy_gradients]"],
+        "fl_setting.epochs", 4, 30,
+    ),
+    "shadow models": (
+        ["attack=shadow_membership", _PRIOR, "fl_setting.rounds=1", "attack.batch_size=2"], "attack.epochs", 4, 25,
+    ),
+}  # fmt: skip
+
+
 def synchronisations(place: Place) -> list[Row]:
     """How often the host waits in an iteration or a step: the difference between a long run and a short one."""
-    cases = {
-        "IGA, LeNet": (_IGA, "attack.iterations", 100, 1),
-        "IGA, PRECODE": ([*_IGA, "defense=[precode]"], "attack.iterations", 100, 1),
-        "DLG, LeNet": (["attack=dlg"], "attack.iterations", 4, 20),
-        "training": (["attack=none", "fl_setting=central", "fl_setting.batch_size=2"], "fl_setting.epochs", 4, 30),
-        "training, noisy": (
-            ["attack=none", "fl_setting=central", "fl_setting.batch_size=2", "defense=[noisy_gradients]"],
-            "fl_setting.epochs", 4, 30,
-        ),
-        "shadow models": (
-            ["attack=shadow_membership", _PRIOR, "fl_setting.rounds=1", "attack.batch_size=2"], "attack.epochs", 4, 25,
-        ),
-    }  # fmt: skip
     rows = []
-    for name, (own, key, often, steps) in cases.items():
-        counts = [_waits(place, [*_TINY, *own, f"{key}={n}"]) for n in (often, 2 * often)]
+    for name, (own, key, often, steps) in LOOPS.items():
+        counts = [_waits(place, [*TINY, *own, f"{key}={n}"]) for n in (often, 2 * often)]
         each = (counts[1] - counts[0]) / (often * steps)
         row: Row = {"work": name, "host waits an iteration or step": f"{each:.3f}"}
         if each > 0.5:

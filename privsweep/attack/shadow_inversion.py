@@ -105,8 +105,9 @@ class ShadowInversion(AttackBase):
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """Decoders ``[R, ...]``, one a choice; of every choice ``shadow_loss`` and ``shadow_accuracy``, ``[R]``."""
-        order = rng.child("held").permutation(len(known.prior)).to(bench.device)
-        held, own = known.prior.take(order[::_SHARE]), known.prior.take(order[torch.arange(len(order)) % _SHARE != 0])
+        order = rng.child("held").permutation(len(known.prior))
+        rest = order[torch.arange(len(order)) % _SHARE != 0]
+        held, own = (known.prior.take(rows.to(bench.device)) for rows in (order[::_SHARE], rest))
         found: list[dict[str, Tensor]] = []
         for group in self._groups(known):
             schedule = LocalSchedule(Optimizer("adam", self.shadow_lr, 0.0), self.shadow_epochs, None, self.batch_size)

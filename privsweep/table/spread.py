@@ -38,22 +38,37 @@ class Spread:
     ):
         self.table, self.values, self.records, self.folders = table, values, records, folders
         self.victims = cache(self._victims)
+        self.first = cache(self._first)
 
     def error(self, slopes: Mapping[Place, float]) -> float | None:
         """Of the sum of ``slopes`` times cells, differences taken seed by seed, or victim by victim; None: not known.
 
-        Cells that compare two others (``weakened``) are decided already and count as exact.
+        Cells that compare two others (``weakened``) are decided already and count as exact. Those that read the same
+        number of the same runs vary as one.
         """
         own: dict[Place, float] = {}
         for (row, column), slope in slopes.items():
             if self.table.rows[row].weakened:
                 continue
-            own[row, column] = own.get((row, column), 0.0) + slope
+            place = self.first(row, column)
+            own[place] = own.get(place, 0.0) + slope
             if other := self.table.less(row, column):
-                own[other] = own.get(other, 0.0) - slope
+                place = self.first(*other)
+                own[place] = own.get(place, 0.0) - slope
         if not any(own.values()):
             return 0.0
         return self._over_seeds(own) if len(self.table.seeds) > 1 else self._of_one_seed(own)
+
+    def _first(self, row: str, column: str) -> Place:
+        """Of all cells that read the same number of the same runs the first."""
+        read = self._read(row, column)
+        return next(place for place in self.values if self._read(*place) == read) if read else (row, column)
+
+    def _read(self, row: str, column: str) -> tuple[Any, ...]:
+        """The runs behind a cell and the number that it reads of them; nothing where a run is missing."""
+        runs = tuple(self.folders.get((row, column, seed)) for seed in self.table.seeds)
+        source = self.table.source(row, column)
+        return () if None in runs else (runs, self.table.metric(row, column), source.learning, source.format)
 
     def _over_seeds(self, slopes: Mapping[Place, float]) -> float | None:
         sums = []
