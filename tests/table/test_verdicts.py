@@ -141,3 +141,24 @@ def test_a_premise_that_print_contradicts_is_no_premise() -> None:
             "columns": {"a": {"label": "a"}}, "printed": {"x": {"a": "3"}},
             "findings": [{**claim, "holds_in_print": True}],
         })  # fmt: skip
+
+
+def test_cells_of_the_same_runs_are_equal_whatever_their_noise(tmp_path: Path) -> None:
+    """Their accuracy has a standard error over test examples, which cancels."""
+    claim = {
+        "id": "f1",
+        "claim": "the same",
+        "check": "v('accuracy', 'a') == v('accuracy', 'b')",
+        "holds_in_print": None,
+    }
+    other = {**claim, "id": "f2", "check": "v('accuracy', 'a') == v('accuracy', 'c')"}
+    columns = {c: {"label": c, "overrides": ["model=c" if c == "c" else "model=a"]} for c in "abc"}
+    rows = {"accuracy": ROWS["accuracy"]}
+    table = Table.from_config(
+        {"title": "t", "place": "p", "rows": rows, "seeds": [0], "columns": columns, "findings": [claim, other]}
+    )
+    record = {"status": "complete", "metrics": {}, "sizes": {"test": 400}, "utility": {"test_accuracy": 0.5}}
+    records = {f"{c}-s0": {"signature": c, **record} for c in "ac"}
+    same, apart = fill_table(table, records, "quick", folder=lambda sign: tmp_path / sign).verdicts
+    assert (same.holds, same.margin) == (True, math.inf)
+    assert apart.holds is None
