@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +33,7 @@ from privsweep.run.trust import walk
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+_TURN = RLock()
 SCALES = ("paper", "half", "quick", "smoke")
 
 
@@ -72,7 +74,10 @@ def plain_defaults() -> Mapping[str, Any]:
 
 @contextmanager
 def searching(config_dir: str | None) -> Iterator[Hydra]:
-    """Hydra, searching the built-in configuration and the user's ``--config-dir``. Raises UserError."""
+    """Hydra, searching the built-in configuration and the user's ``--config-dir``. Raises UserError.
+
+    Threads take turns: what Hydra searches is of the whole process.
+    """
     version.setbase("1.3")
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
@@ -80,13 +85,14 @@ def searching(config_dir: str | None) -> Iterator[Hydra]:
             raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
         own = f"file://{Path(config_dir).resolve()}"
         path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
-    current = GlobalHydra.instance()
-    before = current.hydra
-    current.hydra = Hydra("privsweep", CheckedLoader(path, plain_defaults()))
-    try:
-        yield current.hydra
-    finally:
-        current.hydra = before
+    with _TURN:
+        current = GlobalHydra.instance()
+        before = current.hydra
+        current.hydra = Hydra("privsweep", CheckedLoader(path, plain_defaults()))
+        try:
+            yield current.hydra
+        finally:
+            current.hydra = before
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

@@ -59,13 +59,13 @@ def start_up(setup: Setup) -> Contest:
 
 
 def planning(setup: Setup) -> Contest:
-    """Four seeds of PRECODE's table 2: 196 cells."""
+    """Four seeds of PRECODE's table 2: some 200 cells."""
     _cifar10(setup.folder / "data")
     asked = ["experiment=precode/table2", "table.seeds=[0]" if setup.quick else "table.seeds=[0,1,2,3]"]
     asked += [f"data_dir={setup.folder / 'data'}", f"output_dir={setup.folder}"]
     runs = plan(asked, None, multirun=False).runs
-    cells = json.dumps([run.overrides for run in runs])
-    hydra = _started(["-c", _HYDRA], given=cells, units=len(runs))
+    some = runs[::7]  # Hydra takes as long for every cell
+    hydra = _started(["-c", _HYDRA], given=json.dumps([run.overrides for run in some]), units=len(some))
     return Contest(hydra, {f"{len(runs)} cells": _started(["-c", ENTRY, *asked, "plan=true"], units=len(runs))})
 
 

@@ -24,13 +24,13 @@ SMALL = ("model.width=4",)
 
 def _run(setup: Setup, setting: str, model: str, *further: str) -> tuple[RunSpec, Data, int]:
     """A run, its data, and the epochs (of all clients together) that a turn takes."""
-    size, epochs = setup.sized(3 * BATCH, 6400, 48_000), setup.sized(1, 2, 2)
+    size, epochs = setup.sized(3 * BATCH, 1920, 19_200), setup.sized(1, 2, 2)
     length = f"local_epochs={epochs}" if setting == "fedavg" else f"epochs={epochs}"
     rounds = ["fl_setting.rounds=1", f"fl_setting.clients={CLIENTS}"] if setting == "fedavg" else []
     values = [f"fl_setting={setting}", f"model={model}", f"fl_setting.lr={LR}", f"fl_setting.{length}", *rounds]
     small = SMALL if setup.quick else ()
     spec = spec_of("attack=none", *values, f"fl_setting.batch_size={BATCH}", *small, *further)
-    return spec, random_data(size, setup.sized(32, 1000, 10_000), setup.device), epochs
+    return spec, random_data(size, size // 5, setup.device), epochs
 
 
 def _images(spec: RunSpec, data: Data, epochs: int, setup: Setup) -> Callable[[], float]:
