@@ -118,7 +118,7 @@ def _unchanging(made: Any, node: Mapping[str, Any]) -> bool:
     return (
         parameters is not None
         and parameters.frozen
-        and 1 == sum("_target_" in part for _, part in walk(node, "") if isinstance(part, Mapping)) == 1
+        and sum("_target_" in part for _, part in walk(node, "") if isinstance(part, Mapping)) == 1
     )
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, fold, pad
 
 from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
 from privsweep.gradient_inversion.engine.rule_activation import Rule
 from privsweep.gradient_inversion.engine.rule_dense import Dense, Gram
 from privsweep.gradient_inversion.engine.rule_unmatched import UnmatchedConv
+from privsweep.gradient_inversion.engine.window import Window, window_of
 from privsweep.interface.data import Tensors
 
 # Measured on one CPU core with scripts/matching_thresholds.py; not measured on a GPU, where they may lie elsewhere.
@@ -25,51 +24,6 @@ FEW = 4
 MANY_PATCH_ENTRIES = 2**18
 # And from this many channels: with one or three the times are 0.8 to 1.3, whatever the entries.
 DEEP = 8
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a convolution's window moves over an image.
-
-    The patch that it covers, and so a row of the weight's gradient, is ordered ``kh, kw, C``, which is the fastest to
-    gather; columns that are to be summed back into an image have PyTorch's order ``C, kh, kw``.
-    """
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-    def patches(self, a: Tensor, victims: int) -> Tensor:
-        """Of ``[V * B, C, H, W]``: ``[V, n, kh * kw * C]``, one for each of the n positions in a victim's images."""
-        (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
-        framed = pad(a.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph))
-        windows = framed.unfold(1, kh, sh).unfold(2, kw, sw)  # [V * B, h, w, C, kh, kw]
-        return windows.permute(0, 1, 2, 4, 5, 3).reshape(victims, -1, kh * kw * a.shape[1])
-
-    def sum_columns(self, columns: Tensor, size: tuple[int, int]) -> Tensor:
-        """Images ``[V * B, C, *size]`` from ``[V * B, C * kh * kw, positions]``."""
-        return fold(columns, size, self.kernel, 1, self.padding, self.stride)
-
-    def convolve(self, a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return conv2d(a, weight, bias, self.stride, self.padding)
-
-    def pull_back(self, d: Tensor, a: Tensor, weight: Tensor) -> Tensor:
-        """The gradient with respect to the input ``a`` from that with respect to the output."""
-        return self._backward(d, a, weight, [True, False, False])[0]
-
-    def by_weight(self, d: Tensor, a: Tensor, weight: Tensor) -> Tensor:
-        """The gradient with respect to ``weight``."""
-        return self._backward(d, a, weight, [False, True, False])[1]
-
-    def _backward(self, d: Tensor, a: Tensor, weight: Tensor, asked: list[bool]) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-            d, a, weight, None, self.stride, self.padding, [1, 1], False, [0, 0], 1, asked
-        )
-        return found
-
-    def rows(self, gradient: Tensor) -> Tensor:
-        """A weight's gradient ``[V, outputs, C, kh, kw]`` as matrices ``[V, outputs, kh * kw * C]``."""
-        return gradient.permute(0, 1, 3, 4, 2).flatten(2).contiguous()
 
 
 class DenseConv(Dense):
@@ -215,17 +169,18 @@ def conv_rule(
 ) -> Rule | None:
     """The fastest rule for the convolution ``name``, whose window takes ``positions`` in a victim's batch.
 
-    None for one that is grouped, dilated or padded by anything but zeros, or of which the bias alone is matched.
+    None for one that is padded by anything but zeros, or unevenly, or of which the bias alone is matched.
     """
-    plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1)
-    if not plain or isinstance(layer.padding, str):
+    window = window_of(layer)
+    if window is None:
         return None
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
-    window = Window(layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
     if f"{name}.weight" not in target:
         return None if f"{name}.bias" in target else UnmatchedConv(weight, bias, window)
     captured, captured_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
     outputs, inputs = weight.shape[0], weight[0].numel()
+    if not window.has_patches:
+        return VictimwiseConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
     if not only_nonzero and FEW * positions <= min(outputs, inputs):
         return GramConv(weight, bias, low_rank_or_whole(window.rows(captured), positions), captured_bias, window)
     if positions * inputs >= MANY_PATCH_ENTRIES and weight.shape[1] >= DEEP:

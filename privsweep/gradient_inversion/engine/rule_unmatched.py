@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 from torch.nn.functional import linear
 
 from privsweep.gradient_inversion.engine.rule_activation import Rule
-
-if TYPE_CHECKING:
-    from privsweep.gradient_inversion.engine.rule_conv import Window
+from privsweep.gradient_inversion.engine.window import Window
 
 
 class UnmatchedLinear(Rule):

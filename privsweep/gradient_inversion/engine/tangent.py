@@ -131,7 +131,7 @@ def tangent_matcher(
     flat = False
     for name, layer in _layers(model):
         rule: Rule | None
-        if isinstance(layer, nn.Identity):
+        if _is_idle(layer):
             continue
         if isinstance(layer, Rule):
             rule = layer
@@ -154,6 +154,13 @@ def tangent_matcher(
         return None
     target_squared = torch.stack([squared_norm(g) for g in target.values()]).sum(0)
     return TangentMatcher(rules, distance, target_squared, label_weight, samples)
+
+
+def _is_idle(layer: nn.Module | Rule) -> bool:
+    """Whether it hands on what it is given."""
+    return isinstance(layer, nn.Identity) or (
+        isinstance(layer, nn.Dropout | nn.Dropout2d) and not (layer.training and layer.p)
+    )
 
 
 def _layers(layer: nn.Module, path: str = "") -> list[tuple[str, nn.Module | Rule]]:
