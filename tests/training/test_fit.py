@@ -176,7 +176,7 @@ def test_rounds_go_on_with_one_optimiser_and_streams_of_their_own(data: Data, le
     equal = [torch.arange(k, k + 20) for k in (0, 20, 40)]
     given = training(data, net, SGD, data=labelled(data.train, Double(data), equal))  # type: ignore[arg-type]
     seen: list[int] = []
-    twice = fit(given, parallel=parallel, rounds=2, after=lambda done, weights, losses: seen.append(done))
+    twice = fit(given, parallel=parallel, rounds=2, after=lambda done, *_: seen.append(done))
     assert seen == ([1, 2] if parallel == "stacked" else [1, 2] * 3)
     first = {name: w[:1] for name, w in given.start.items()}
     alone = training(data, net, SGD, start=first, rngs=given.rngs[2:],
