@@ -47,7 +47,7 @@ def index(root: Path = ROOT) -> str:
         "# Everything that is published",
         "",
         "Written by `scripts/status_table.py`. Victims are attacked runs' or released models' targets; where columns "
-        "differ, and for all else, see the page.",
+        "differ, and for all else, see the page. [Every attack on a GPU, beside the CPU](gpu_check.md).",
         "",
     ]
     open_claims: list[str] = []
