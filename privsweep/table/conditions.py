@@ -47,7 +47,8 @@ def amounts(table: Table, records: Mapping[Behind, Record]) -> list[tuple[str, s
             if number := sizes.get(name):
                 found.setdefault(f"examples, {name}", {})[row, column] = f"{number:,}"
         for name in ("train", "test"):
-            if number := sizes.get(f"judged_{name}"):
+            number = sizes.get(f"judged_{name}")
+            if number and table.metric(row, column).startswith("utility."):
                 found.setdefault(f"examples, {name}, that accuracy is of", {})[row, column] = f"{number:,}"
         whole = "published" not in sizes
         part = None if whole else f"a subset: {sizes['file']:,} of {sizes['published']:,} published examples"

@@ -182,15 +182,16 @@ def _elsewhere(record: Record, name: str) -> str:
 
 
 def _environment(records: Sequence[Record]) -> dict[str, str]:
-    """Every value that occurs in the environments of several runs, once; dates as a range."""
+    """Every value that occurs in the environments of several runs, once; dates and memory as a range."""
     seen: dict[str, list[str]] = {}
     for record in records:
         for key, value in record.get("environment", {}).items():
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
             if value is not None and text and key not in _OF_ONE_RUN and text not in seen.setdefault(key, []):
                 seen[key].append(text)
-    if len(dates := sorted(seen.get("date", []))) > 1:
-        seen["date"] = [f"{dates[0]} to {dates[-1]}"]
+    for key, order in (("date", str), ("memory_gib", float)):
+        if len(values := sorted(seen.get(key, []), key=order)) > 1:
+            seen[key] = [f"{values[0]} to {values[-1]}"]
     return {key: "; ".join(values) for key, values in seen.items()}
 
 
