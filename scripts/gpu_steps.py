@@ -291,9 +291,8 @@ def suite(place: Place) -> list[Row]:
     if not place.small:
         command += ["-n", str(os.cpu_count() or 1)]
     start = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}
-    )
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))  # with what is installed elsewhere
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     (place.folder / "suite.txt").write_text(done.stdout + done.stderr)
     last = (done.stdout.strip().splitlines() or [""])[-1]
     failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]

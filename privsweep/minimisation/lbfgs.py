@@ -42,7 +42,7 @@ class BatchedLBFGS:
     def minimise(self, objective: Objective, start: Tensor, outer: int, progress: Progress | None = None) -> Minimum:
         """Run every problem from ``start`` ``[V, D]`` for ``outer`` outer iterations at most."""
         state = _State(self, start, outer)
-        evaluate = self._evaluating(objective, start)
+        evaluate = _evaluating(objective, start.device)
         evaluation = 0
         while True:
             state.advance(*evaluate(state.x, *objective.draw()))
@@ -57,11 +57,12 @@ class BatchedLBFGS:
             if len(live) < _WORTH_COMPACTING * len(state.live):
                 objective = objective.take(live)
                 state.take(live)
-                evaluate = self._evaluating(objective, start)
+                evaluate = _evaluating(objective, start.device)
 
-    def _evaluating(self, objective: Objective, like: Tensor) -> Replayed:
-        """Values and gradients at a point; called with the point and what the objective draws."""
-        return Replayed(lambda x, *drawn: objective(x, *drawn)[:2], like.device)
+
+def _evaluating(objective: Objective, device: torch.device) -> Replayed:
+    """Values and gradients at a point; called with the point and what the objective draws."""
+    return Replayed(lambda x, *drawn: objective(x, *drawn)[:2], device)
 
 
 class _State:

@@ -42,7 +42,16 @@ def train_centrally(
     log.end_with(replica(defense.fit(once, training, fresh, rng.child("fit")), 0))
 
 
-_KEPT = _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
+_WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
+
+
+def _state(weights: Tensors, optimizer: Tensors) -> Tensors:
+    """Both in one, by prefixed names."""
+    return {f"{_WEIGHTS}{n}": t for n, t in weights.items()} | {f"{_OPTIMIZER}{n}": t for n, t in optimizer.items()}
+
+
+def _part(prefix: str, state: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
 
 
 @dataclass
@@ -61,31 +70,29 @@ class _Fit:
     def __call__(self, training: Training) -> Tensors:
         stage, self.stages = self.stages, self.stages + 1
         if len(training.rngs) == 1:
-            return self._fit(training, alone=True)
+            return self._fit(training, stage)
         size = together(training, self.defense, self.parallel, rounds=training.schedule.epochs)
         bench = self.log.bench
         return bench.chunks(
-            "stage", str(stage), len(training.rngs), size, lambda part: self._fit(some(training, part), alone=False)
+            "stage", str(stage), len(training.rngs), size, lambda part: self._fit(some(training, part), None)
         )
 
-    def _fit(self, training: Training, alone: bool) -> Tensors:
-        log, stage = self.log, self.stages
-        kept = log.go_on(stage) if alone else Kept(0, len(log.curve), {})
-        parts = {part: {n.removeprefix(part): t for n, t in kept.state.items() if n.startswith(part)} for part in _KEPT}
+    def _fit(self, training: Training, stage: int | None) -> Tensors:
+        """``stage``: of one network by itself, whose state is kept within it."""
+        log = self.log
+        kept = Kept(0, len(log.curve), {}) if stage is None else log.go_on(stage)
+        halfway = None
         if kept.done:
-            training = replace(training, start=parts[_WEIGHTS])
-        halfway = Halfway(kept.done, parts[_OPTIMIZER]) if kept.done else None
+            training = replace(training, start=_part(_WEIGHTS, kept.state))
+            halfway = Halfway(kept.done, _part(_OPTIMIZER, kept.state))
 
         def after(done: int, weights: Tensors, losses: Tensor, optimizer: Callable[[], Tensors]) -> None:
-            if alone and weights.keys() == log.latest.keys():
+            if stage is not None and weights.keys() == log.latest.keys():
                 log.add(kept.before + done, replica(weights, 0), losses.item())
             else:
                 log.bench.tick(done, training.schedule.epochs, loss=losses.mean().item())
-            if alone and done < epochs:
-                told = {_WEIGHTS: lambda: weights, _OPTIMIZER: optimizer}
-                log.keep(
-                    stage, done, kept.before, lambda: {p + n: t for p, tell in told.items() for n, t in tell().items()}
-                )
+            if stage is not None and done < epochs:
+                log.keep(stage, done, kept.before, lambda: _state(weights, optimizer()))
 
         epoch, epochs = replace(training.schedule, epochs=1), training.schedule.epochs
         given = replace(training, schedule=epoch)

@@ -1,0 +1,32 @@
+"""The check of a GPU, as far as a machine without one can run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from gpu_check import main
+
+
+def test_it_goes_on_where_it_was_and_writes_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--device", "cpu", "--small", "--output", str(tmp_path)]
+    assert main([*given, "--steps", "environment"]) == 0
+    assert main([*given, "--steps", "environment,memory"]) == 0
+    assert "environment: done before" in capsys.readouterr().out
+    report = (tmp_path / "report.md").read_text()
+    assert "Nothing is wrong." in report
+    assert [line for line in report.splitlines() if line.startswith("## ")] == ["## Environment", "## Memory"]
+
+
+def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+    (tmp_path / "agreement.json").write_text(json.dumps({"rows": [], "wrong": ["iga differs"], "seconds": 1}))
+    assert main(["--device", "cpu", "--small", "--output", str(tmp_path), "--steps", "agreement"]) == 1
+
+
+@pytest.mark.parametrize("wrong", [["--steps", "everything"], ["--device", "cuda:99"]])
+def test_bad_input_is_one_line(wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--output", str(tmp_path), "--device", "cpu", *wrong])
+    assert ended.value.code == 2
+    assert wrong[1] in capsys.readouterr().err
