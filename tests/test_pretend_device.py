@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu_steps import AGREEING, LOOPS, TINY, Place
+from gpu_runs import AGREEING, LOOPS, TINY
+from gpu_steps import Place
 from pretend_device import ElsewhereError, Pretence, pretending
 
 from privsweep.interface.randomness import Rng
