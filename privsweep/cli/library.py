@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from privsweep.cli.sweep import PlannedRun, check_data, plan
+from privsweep.cli.data_checks import check_data
+from privsweep.cli.sweep import PlannedRun, plan
 from privsweep.interface.errors import UserError
 from privsweep.interface.utility import with_finals
 from privsweep.run.build import build

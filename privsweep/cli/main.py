@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _show(args, parser)
             # Everywhere as late as can be: help need not wait for planning, nor a refusal or a stored run for more.
             from privsweep.cli import sweep, terminal
+            from privsweep.cli.data_checks import check_data
             from privsweep.store.checksums import postponed
 
             _no_strange_flags(args)
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 many = args.multirun or planned.table is not None
                 session = planned.runs[0].spec.session
                 if many:
-                    sweep.check_data(planned)
+                    check_data(planned)
                 elif planned.missing and not session.plan:
                     from privsweep.run.run import load
 

@@ -13,14 +13,13 @@ from privsweep.cli.search_space import MOST, ends, searches, values_of
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.run.compose import Composition, compose, parse, searching
 from privsweep.run.variants import Variants
-from privsweep.store.checksums import at_hand, postponed
+from privsweep.store.checksums import postponed
 from privsweep.store.store import Record, Store, signature
 from privsweep.store.sweeps import Stamps, stamps
 from privsweep.table.conditions import Behind
 from privsweep.table.spec import Table
 
 if TYPE_CHECKING:  # a request that cannot be composed is refused without PyTorch
-    from privsweep.interface.data import ImageSet
     from privsweep.run.build import Made
     from privsweep.run.run_spec import RunSpec
 
@@ -216,41 +215,6 @@ def _planned(name: str, composed: Composition, fetch: bool, made: Made) -> Plann
         raise type(error)(*(prefix + line for line in error.args)) from error
     before = stamps(spec.session.output_dir, spec.signature)
     return PlannedRun(name, composed.overrides, spec, _record(spec), before)
-
-
-def check_data(planned: SweepPlan) -> None:
-    """Refuses, before anything runs, what does not fit its data. A dataset is loaded once, and fetched if need be.
-
-    Where nothing will run, what is not at hand goes unchecked, and of runs that differ in their seed alone all but one.
-    """
-    runs = planned.missing
-    if runs and runs[0].spec.session.plan:
-        checked = {signature({**run.spec.config, "seed": None}): run for run in reversed(runs)}
-        runs = [run for run in reversed(checked.values()) if all(map(at_hand, run.spec.contents))]
-    of_one_dataset: dict[str, list[PlannedRun]] = {}
-    for run in runs:
-        key = signature({"dataset": run.spec.config["dataset"], "seed": run.spec.session.seed})
-        of_one_dataset.setdefault(key, []).append(run)
-    for alike in of_one_dataset.values():
-        _check_dataset(alike)
-
-
-def _check_dataset(runs: Sequence[PlannedRun]) -> None:
-    """Of runs on the same data, which are gone when the next are loaded."""
-    from privsweep.interface.randomness import Rng
-    from privsweep.run.run import check_with_data, prior_of
-
-    rng = Rng(runs[0].spec.session.seed)
-    data = runs[0].spec.dataset.load(rng.child("dataset"))
-    priors: dict[str, ImageSet | None] = {}
-    for run in runs:
-        spec, own = run.spec, signature({"prior": run.spec.config["prior"]})
-        try:
-            if own not in priors:
-                priors[own] = prior_of(spec, data, rng)
-            check_with_data(spec, data, priors[own], rng)
-        except UserError as error:
-            raise UserError(f"{' '.join(run.overrides)}: {error}") from error
 
 
 def stored(experiment: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> SweepPlan:
