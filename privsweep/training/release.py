@@ -13,13 +13,14 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Optimizer
 from privsweep.model.stochastic import Stochastic
-from privsweep.training.full_batch import convolutional, dense
+from privsweep.training.full_batch import convolutional, dense, grouped
 from privsweep.training.full_batch.descent import Models, Task, descend
 from privsweep.training.full_batch.one_by_one import OneByOne
+from privsweep.training.full_batch.patched import Patched
 
 _MOST = {"cpu": 64, "cuda": 1024}  # dense models together: with more, products gain nothing
-_CONVOLUTIONAL = 256  # together on a GPU; on a CPU they take 1.3 to 4 times as long as in turn
-_IN_TURN = 8  # others, which gain nothing at all: few, so that little is lost when a run is killed
+_PATCHED = 256  # convolutional ones together on a GPU
+_IN_TURN = 8  # others, which gain little or nothing: few, so that little is lost when a run is killed
 _COPIES = 6  # of the weights: initial values, weights, gradient, two moments, and what comes back
 
 
@@ -55,8 +56,8 @@ class ReleaseTraining:
         most = _IN_TURN
         if self._is_dense(net):
             most = _MOST[device.type]
-        elif self._is_convolutional(net, device):
-            most = _CONVOLUTIONAL
+        elif self._is_patched(net, device):
+            most = _PATCHED
         shared = 3 * 4 * self.fixed.images.numel()  # inputs, and those laid out for the products
         held = 4 * _COPIES * sum(w.numel() for w in net.state_dict().values())
         return max(1, min(most, int(self.memory * 2**30 - shared) // held))
@@ -74,8 +75,10 @@ class ReleaseTraining:
         models: Models
         if self._is_dense(task.net):
             models = dense.Dense(task)
-        elif self._is_convolutional(task.net, task.x.device):
-            models = convolutional.Convolutional(task)
+        elif self._is_patched(task.net, task.x.device):
+            models = Patched(task)
+        elif grouped.wins(task.net, self.defense):
+            models = grouped.Grouped(task)
         else:
             models = OneByOne(task)
         return descend(models, task, self.rule, self.epochs, rngs, watch, after)
@@ -100,7 +103,7 @@ class ReleaseTraining:
     def _is_dense(self, net: nn.Module) -> bool:
         return dense.fits(net, self.defense.loss(self.domain.loss), self.defense, self.fixed.labels)
 
-    def _is_convolutional(self, net: nn.Module, device: torch.device) -> bool:
+    def _is_patched(self, net: nn.Module, device: torch.device) -> bool:
         return device.type == "cuda" and convolutional.fits(net, self.defense)
 
     def _starts(self, rngs: Sequence[Rng], device: torch.device) -> dict[str, Tensor]:

@@ -23,10 +23,11 @@ from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.store.fingerprint import checksum_of
 from privsweep.training.fit import fit
-from privsweep.training.full_batch import convolutional, dense
+from privsweep.training.full_batch import convolutional, dense, grouped, patched
 from privsweep.training.full_batch import one_by_one as in_turn
-from privsweep.training.full_batch.convolutional import Convolutional
+from privsweep.training.full_batch.grouped import Grouped
 from privsweep.training.full_batch.one_by_one import OneByOne
+from privsweep.training.full_batch.patched import Patched
 from privsweep.training.release import ReleaseTraining
 
 
@@ -65,10 +66,10 @@ def mlp(activation: Activation = "relu", depth: int = 2) -> InDoubles:
     return InDoubles(MLP(width=6, depth=depth, activation=activation, dropout=0.0, init="default", init_bound=0.5))
 
 
-def cnn(norm: str = "none") -> InDoubles:
+def cnn(norm: str = "none", pooling: str = "stride", size: int = 8) -> InDoubles:
     return InDoubles(
         ConvNet(
-            width=8, layers=[1, 2], depth=2, kernel=3, pool_after=[1], pooling="stride", padding="same", norm=norm,
+            width=size, layers=[1, 2], depth=2, kernel=3, pool_after=[1], pooling=pooling, padding="same", norm=norm,
             fc=[5], fc_width=None, activation="tanh", init="default", init_bound=0.5,
         )  # type: ignore[arg-type]
     )  # fmt: skip
@@ -126,16 +127,20 @@ def test_models_are_those_of_training_one_by_one(architecture: InDoubles, defens
 
 
 @pytest.mark.parametrize("defense", [PLAIN, CLIPPED])
-@pytest.mark.parametrize("held", [2**14, 2**24])
+@pytest.mark.parametrize("held", [2**12, 2**24])
+@pytest.mark.parametrize("way", [Patched, Grouped])
+@pytest.mark.parametrize("architecture", [cnn(), cnn(pooling="max"), cnn(size=2), mlp()])
 def test_convolutional_networks_together_have_the_gradients_of_those_in_turn(
-    defense: Stack, held: int, monkeypatch: pytest.MonkeyPatch
+    architecture: InDoubles, way: type[Patched | Grouped], held: int, defense: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU: the sums are the same whatever is held at once."""
-    monkeypatch.setattr(convolutional, "_HELD", {"cpu": held})
-    task = algorithm(cnn(), defense).task(records(MODELS, 2), torch.tensor([True, False, True]), RNGS)
+    """As on a GPU and on a CPU: the sums are the same whatever is held at once."""
+    monkeypatch.setattr(patched, "_HELD", held)
+    monkeypatch.setattr(grouped, "_HELD", held)
+    monkeypatch.setattr(grouped, "_MODELS", 2)
+    task = algorithm(architecture, defense).task(records(MODELS, 2), torch.tensor([True, False, True]), RNGS)
     assert convolutional.fits(task.net, defense)
-    together, alone = Convolutional(task), OneByOne(task)
-    assert together.size == 1 or held > 2**14
+    together, alone = way(task), OneByOne(task)
+    assert (together.size < FIXED) == (held == 2**12)
     for ours, theirs in zip(together.gradients(RNGS), alone.gradients(RNGS), strict=True):
         torch.testing.assert_close(ours, theirs)
 

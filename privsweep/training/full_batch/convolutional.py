@@ -1,14 +1,14 @@
-"""Sequences of convolutions and dense layers: many small models in products with a leading axis.
+"""Sequences of convolutions and dense layers: many small models, each layer at once.
 
-What goes into a layer at its ``T`` places is laid out as rows ``a`` ``[K, n, T, F]``, so that a convolution is a
-product with ``[K, F, O]``. With the losses' derivatives by what comes out, ``d`` ``[K, n, T, O]``, a layer's gradient
-is the sum of their outer products, and the length of an example's is told without forming it where that is cheaper
-(see ``clipped_sum``). A model's own record goes in apart from the fixed ones, which all models share.
+Axes: ``K`` models, ``n`` records, ``T`` places of a convolution's output, ``F`` numbers that are multiplied at a place,
+``O`` outputs. Images are ``[K, n, C, H, W]``, or ``[1, n, C, H, W]`` where all models see the same. A model's own
+record goes in apart from the fixed ones, which all models share.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -23,10 +23,6 @@ from privsweep.training.full_batch.clipped_sum import layers_with_parameters
 from privsweep.training.full_batch.descent import Task
 from privsweep.training.stacked import mixes_examples, numbers_of
 
-# Numbers that one pass holds, of all models.
-_HELD = {"cpu": 2**22, "cuda": 2**30}
-_KEPT = 4  # times what a pass leaves behind: patches, and what comes back
-
 
 def fits(net: nn.Module, defense: Defense) -> bool:
     """Whether every layer acts on each example by itself, and parameters are those of plain layers with biases."""
@@ -39,69 +35,52 @@ def fits(net: nn.Module, defense: Defense) -> bool:
     return dense and set(own) <= {name for name, _ in net.named_children()}
 
 
-class Convolutional:
-    """The models of a task whose network ``fits``."""
+class Convolutional(ABC):
+    """The models of a task whose network ``fits``; ``held`` numbers are worked on at once, of ``models`` models."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, held: int, models: int):
         self.task = task
         self.names = [name for name, _ in task.net.named_parameters()]
         self.leaves = [task.start[name].contiguous().clone() for name in self.names]
         bound = task.defense.example_bound()
         assert bound is not None
         self.bound = bound
-        each = _KEPT * sum(numbers_of(task.net, task.x[:1])) * len(task.own_x)
-        self.size = max(1, _HELD[task.x.device.type] // each)  # records at once
+        self.models = min(models, len(task.own_x))
+        self.size = max(1, held // (sum(numbers_of(task.net, task.x[:1])) * self.models))  # records at once
 
     def gradients(self, rngs: Sequence[Rng]) -> list[Tensor]:
-        task = self.task
-        total = self._sum(task.own_x[:, None], task.own_y[:, None], task.present)
+        parts = [self._of(slice(k, k + self.models)) for k in range(0, len(self.task.own_x), self.models)]
+        return [torch.cat(leaf) for leaf in zip(*parts, strict=True)]
+
+    def _of(self, models: slice) -> list[Tensor]:
+        task, weights = self.task, {n: leaf[models] for n, leaf in zip(self.names, self.leaves, strict=True)}
+        total = self.sum(weights, task.own_x[models, None], task.own_y[models, None], task.present[models])
         for first in range(0, len(task.x), self.size):
             x, y = (t[None, first : first + self.size] for t in (task.x, task.y))
-            for so_far, more in zip(total, self._sum(x, y.expand(len(task.own_x), -1), None), strict=True):
-                so_far += more
-        return [g / task.counts.to(g).view(-1, *[1] * (g.dim() - 1)) for g in total]
+            more = self.sum(weights, x, y.expand(len(task.own_y[models]), -1), None)
+            total = {name: so_far + more[name] for name, so_far in total.items()}
+        counts = task.counts[models].to(task.x)
+        return [total[name] / counts.view(-1, *[1] * (leaf.dim() - 1)) for name, leaf in weights.items()]
 
-    def _sum(self, x: Tensor, y: Tensor, present: Tensor | None) -> list[Tensor]:
-        """Of the records' gradients, by leaf; ``x`` is ``[K, n, ...]`` or ``[1, n, ...]``, ``y`` ``[K, n]``."""
-        weights = dict(zip(self.names, self.leaves, strict=True))
-        passed: list[tuple[str, Tensor, Tensor]] = []
-        outputs = self._forward(weights, x, passed)
-        count = y.numel()
-        value = self.task.loss(outputs.flatten(0, 1), y.flatten(0, 1)) * count
-        derivatives = torch.autograd.grad(value, [out for _, _, out in passed])
-        with torch.no_grad():
-            return self._total([(name, a, d) for (name, a, _), d in zip(passed, derivatives, strict=True)], present)
+    @abstractmethod
+    def sum(self, weights: Tensors, x: Tensor, y: Tensor, present: Tensor | None) -> dict[str, Tensor]:
+        """Of the records' gradients, by leaf ``[K, ...]``; ``y`` is ``[K, n]``, ``present`` ``[K]`` or all."""
 
-    def _forward(self, weights: Tensors, x: Tensor, passed: list[tuple[str, Tensor, Tensor]]) -> Tensor:
-        """Outputs ``[K, n, ...]``; notes by layer what went in and came out, as rows."""
-        for name, layer in self.task.net.named_children():
-            if isinstance(layer, nn.Linear | nn.Conv2d):
-                a, places = (x[:, :, None], None) if isinstance(layer, nn.Linear) else _patches(layer, x)
-                weight, bias = weights[f"{name}.weight"].flatten(2), weights[f"{name}.bias"]
-                rows = a.flatten(1, 2).expand(len(weight), -1, -1)
-                out = torch.baddbmm(bias[:, None], rows, weight.mT).unflatten(1, a.shape[1:3])
-                if not out.requires_grad:
-                    out.requires_grad_()  # of the first layer, whose input does not move
-                passed.append((name, a.detach(), out))
-                x = out[:, :, 0] if places is None else out.mT.unflatten(3, places)
-            else:
-                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return x
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The sum over all models and records."""
+        return self.task.loss(outputs.flatten(0, 1), y.flatten(0, 1)) * y.numel()
 
-    def _total(self, passed: Sequence[tuple[str, Tensor, Tensor]], present: Tensor | None) -> list[Tensor]:
-        """By leaf, from what went into every layer and the derivatives by what came out."""
+    def factors(self, squares: Tensor | None, present: Tensor | None) -> Tensor | None:
+        """What every gradient is multiplied with, ``[K, n]``, given its squared length where one is clipped."""
         factor = None if present is None else present.to(self.leaves[0])[:, None]
-        if self.bound < math.inf:
-            squares = torch.stack([_squares(a, d) for _, a, d in passed]).sum(0)
+        if squares is not None:
             clip = clip_factors(squares.sqrt(), self.bound)
             factor = clip if factor is None else clip * factor
-        found: dict[str, Tensor] = {}
-        for name, a, d in passed:
-            d = d if factor is None else d * factor[:, :, None, None]
-            rows = a.flatten(1, 2).expand(len(d), -1, -1)
-            found[f"{name}.weight"] = torch.bmm(d.flatten(1, 2).mT, rows)
-            found[f"{name}.bias"] = d.sum((1, 2))
-        return [found[name].view(leaf.shape) for name, leaf in zip(self.names, self.leaves, strict=True)]
+        return factor
+
+    @property
+    def clips(self) -> bool:
+        return self.bound < math.inf
 
     def named(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
         return dict(zip(self.names, leaves, strict=True))
@@ -113,19 +92,17 @@ class Convolutional:
         return {}
 
 
-def _patches(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Of images ``[K, n, C, H, W]`` what the filters cover, ``[K, n, T, C * kh * kw]``, and how the places lie."""
-    (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
-    assert not isinstance(layer.padding, str)
-    ph, pw = layer.padding
-    framed = nn.functional.pad(x, (pw, pw, ph, ph)) if ph or pw else x
-    windows = framed.unfold(3, kh, sh).unfold(4, kw, sw)  # [K, n, C, h, w, kh, kw]
-    places = (windows.shape[3], windows.shape[4])
-    return windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(*x.shape[:2], places[0] * places[1], -1), places
+def dense_outputs(weights: Tensors, name: str, x: Tensor) -> Tensor:
+    """Of a dense layer, ``[K, n, O]``, from ``[K, n, F]`` or ``[1, n, F]``."""
+    weight = weights[f"{name}.weight"]
+    return torch.baddbmm(weights[f"{name}.bias"][:, None], x.expand(len(weight), -1, -1), weight.mT)
 
 
-def _squares(a: Tensor, d: Tensor) -> Tensor:
-    """The squared length ``[K, n]`` of every example's gradient of such a layer."""
+def squares_of(a: Tensor, d: Tensor) -> Tensor:
+    """The squared length ``[K, n]`` of every example's gradient of a layer.
+
+    ``a`` ``[K, n, T, F]`` went in, ``d`` ``[K, n, T, O]`` are the loss's derivatives by what came out.
+    """
     places, fed, out = a.shape[2], a.shape[3], d.shape[3]
     bias = d.sum(2).square().sum(2)
     if places == 1:
