@@ -55,8 +55,8 @@ class ReleaseView:
         pixels = data.test.pixels(at)[:, None]
         known = [algorithm.fixed.images] if data.prior is None else [algorithm.fixed.images, data.prior.images]
         truth = Images(pixels, data.test.labels[at][:, None], targets[:, None], nearest(pixels, known))
-        seen = Release({name: w[:: self.each].clone() for name, w in system.snapshots[system.last].items()})
-        return Exposure(seen, _knowledge(data, model, defense, algorithm), truth)
+        seen = Release({name: w[:: self.each].clone() for name, w in system.snapshots[algorithm.released].items()})
+        return Exposure(seen, _knowledge(data, model, defense, algorithm), truth, done=algorithm.released)
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class TrialView:
         order = rng.child("trials").permutation(len(targets) * each)
         index, member = targets[order // each], order % each < self.models
         at = index.to(data.test.labels.device)
-        weights = system.snapshots[system.last]
-        seen = Trials({name: w[order.to(w.device)] for name, w in weights.items()})
         algorithm = self.setting.algorithm(data, model, defense, system.snapshots.get(0))
+        weights = system.snapshots[algorithm.released]
+        seen = Trials({name: w[order.to(w.device)] for name, w in weights.items()})
         known = _knowledge(data, model, defense, algorithm).having(candidates=data.test.take(at))
-        return Exposure(seen, known, Membership(member=member, index=index))
+        return Exposure(seen, known, Membership(member=member, index=index), done=algorithm.released)
 
 
 def _knowledge(data: Data, model: Architecture, defense: Defense, algorithm: Algorithm) -> Knowledge:

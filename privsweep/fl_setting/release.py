@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from privsweep.exposure.releases import ReleaseView, TrialView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.fl_setting.base import Assembling
-from privsweep.interface.component import ResourceOnly, component
+from privsweep.interface.component import ExposureOnly, ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, ImageSet, Tensors, image_shape, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -39,6 +39,9 @@ class ReleasedModels(Assembling):
     adversary knows all but the target: the fixed set, how the models are trained, and, with ``init=shared``, where they
     start from. With ``init=fresh`` every model has initial values of its own, which nobody else knows.
 
+    With ``released`` the adversary sees the models as they were after one of ``checkpoints``. Runs that differ in it
+    alone share one training, of the adversary's own models too.
+
     With ``pretrain_size`` the models start near convergence: from one that was trained for ``pretrain_epochs`` epochs
     on so many of the training images, which are not in the fixed set then (section C), without the defence.
 
@@ -47,6 +50,8 @@ class ReleasedModels(Assembling):
     """
 
     epochs: Count
+    checkpoints: list[Count]
+    released: ExposureOnly[Count | Literal["last"]]
     optimizer: Literal["sgd"]
     lr: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
@@ -73,6 +78,11 @@ class ReleasedModels(Assembling):
             raise UserError(
                 "fl_setting.init=fresh: models that are trained further all start from the pre-trained one; take "
                 "fl_setting.init=shared, or fl_setting.pretrain_size=0 fl_setting.pretrain_epochs=0"
+            )
+
+        if max(self.checkpoints, default=0) > self.epochs:
+            raise UserError(
+                f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.epochs} epochs; take none beyond"
             )
 
     def views(self) -> Sequence[View]:
@@ -109,6 +119,11 @@ class ReleasedModels(Assembling):
                 f"fl_setting.pretrain_size={self.pretrain_size}: leaves nothing of {len(data.train)} training images "
                 "for the fixed set; take fewer"
             )
+        if self.released != "last" and self.released not in (*self.checkpoints, self.epochs):
+            raise UserError(
+                f"fl_setting.released={self.released}: models are kept after {self._kept()} epochs; add it to "
+                "fl_setting.checkpoints"
+            )
         fixed, targets = self.fixed(data), self.targets(data, rng)
         held = {image.tobytes() for image in fixed.images.cpu().numpy()}
         inside = [i for i in targets.tolist() if data.test.images[i].cpu().numpy().tobytes() in held]
@@ -129,9 +144,19 @@ class ReleasedModels(Assembling):
         return victims.draw(0, shard, data.test.labels.cpu(), 1, rng.child("targets"))[:, 0]
 
     def algorithm(self, data: Data, model: Architecture, defense: Defense, start: Tensors | None) -> ReleaseTraining:
-        """How every model is trained from ``start``, but for its own record."""
-        rule = Optimizer("sgd", self.lr, self.momentum)
-        return ReleaseTraining(model, data.domain, self.fixed(data), defense, rule, self.epochs, start, self.memory)
+        """How every model is trained from ``start``, but for its own record, until it is handed out."""
+        last = None if self.released == "last" or self.released == self.epochs else self.released
+        return replace(self._training(data, model, defense, start), last=last)
+
+    def _training(self, data: Data, model: Architecture, defense: Defense, start: Tensors | None) -> ReleaseTraining:
+        rule, early = Optimizer("sgd", self.lr, self.momentum), tuple(self._kept()[:-1])
+        return ReleaseTraining(
+            model, data.domain, self.fixed(data), defense, rule, self.epochs, start, self.memory, early
+        )
+
+    def _kept(self) -> list[int]:
+        """Epochs after which models are kept."""
+        return sorted({*self.checkpoints, self.epochs})
 
     def _start(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Tensors | None:
         """What all models start from, pre-trained where that is wanted; None where each has values of its own."""
@@ -142,44 +167,54 @@ class ReleasedModels(Assembling):
             return start
         first = torch.arange(self.pretrain_size, device=data.train.labels.device)
         earlier = replace(
-            self.algorithm(data, model, Defense(), start), fixed=data.train.take(first), epochs=self.pretrain_epochs
-        )
+            self._training(data, model, Defense(), start),
+            fixed=data.train.take(first), epochs=self.pretrain_epochs, checkpoints=(),
+        )  # fmt: skip
         trained = earlier(data.train.take(first[:1]), torch.tensor([False]), [rng.child("pretrained")])
         return replica(trained, 0)
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         start, targets = self._start(data, model, defense, rng), self.targets(data, rng)
-        training = self.algorithm(data, model, defense, start)
+        training = self._training(data, model, defense, start)
         # Where nothing is drawn, all models of a kind are one.
         models, without = (self.models, self.without) if training.random else (1, min(self.without, 1))
-        each = models + without
+        kinds = models + without
         records = data.test.take(targets.to(data.test.labels.device))
         net = self.network(data, model, defense, rng)
 
         def make(part: slice) -> Tensors:
             numbers = torch.arange(part.start, part.stop)
-            own = records.take((numbers // each).to(records.labels.device))
-            rngs = [rng.child("released", n // each, n % each) for n in numbers.tolist()]
+            own = records.take((numbers // kinds).to(records.labels.device))
+            rngs = [rng.child("released", n // kinds, n % kinds) for n in numbers.tolist()]
             watched = ZeroShares(net, defense.loss(data.domain.loss), data.domain, own, self.epochs)
-            after = watched if self.zero_gradients else None
-            weights = training(own, numbers % each < models, rngs, bench.tick, after=after)
+            each = watched if self.zero_gradients else None
+            course = training.course(own, numbers % kinds < models, rngs, bench.tick, each)
+            weights = {_named(epoch, name): w for epoch, kept in course.items() for name, w in kept.items()}
             return {**weights, **{f"{_ZEROS}{name}": shares for name, shares in watched.shares.items()}}
 
         size = training.together(bench.device)
-        made = bench.chunks("released", "trained", self.victims * each, size, make)
-        weights = {name: w for name, w in made.items() if not name.startswith(_ZEROS)}
+        made = bench.chunks("released", "trained", self.victims * kinds, size, make)
         zeros = {name.removeprefix(_ZEROS): z.mean(0) for name, z in made.items() if name.startswith(_ZEROS)}
+        course = {epoch: {name: made[_named(epoch, name)] for name in net.state_dict()} for epoch in self._kept()}
+        reached = {epoch: self._utility(net, data, training, w, targets, kinds) for epoch, w in course.items()}
         curve = [
-            {"round": float(epoch + 1), **{f"zero_gradients_{name}": z[epoch].item() for name, z in zeros.items()}}
-            for epoch in range(self.epochs if zeros else 0)
+            {
+                "round": float(epoch),
+                **{f"zero_gradients_{name}": z[epoch - 1].item() for name, z in zeros.items()},
+                **reached.get(epoch, {}),
+            }
+            for epoch in (range(1, self.epochs + 1) if zeros else self._kept() if self.checkpoints else [])
         ]
-        utility = self._utility(net, data, training, weights, targets, each)
+        utility = {
+            **reached[self.epochs],
+            **{f"zero_gradients_{name}": z.mean().item() for name, z in zeros.items()},
+        }
         copies = torch.tensor([self.models // models] * models + [self.without // max(without, 1)] * without)
-        every = torch.arange(self.victims * each).repeat_interleave(copies.repeat(self.victims))
-        weights = {name: w[every.to(w.device)] for name, w in weights.items()}
-        utility |= {f"zero_gradients_{name}": z.mean().item() for name, z in zeros.items()}
-        snapshots = {self.epochs: weights} if start is None else {0: start, self.epochs: weights}
-        return System(snapshots=snapshots, utility=utility, curve=curve)
+        every = torch.arange(self.victims * kinds).repeat_interleave(copies.repeat(self.victims))
+        snapshots = {
+            epoch: {name: w[every.to(w.device)] for name, w in weights.items()} for epoch, weights in course.items()
+        }
+        return System(snapshots=snapshots if start is None else {0: start} | snapshots, utility=utility, curve=curve)
 
     def _utility(
         self, net: nn.Module, data: Data, training: ReleaseTraining, weights: Tensors, targets: Tensor, each: int
@@ -199,3 +234,8 @@ class ReleasedModels(Assembling):
 
 
 _ZEROS = "zero gradients:"
+
+
+def _named(epoch: int, name: str) -> str:
+    """A parameter or buffer of the models after so many epochs."""
+    return f"{epoch}:{name}"

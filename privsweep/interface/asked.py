@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -37,6 +37,26 @@ class Algorithm(Protocol):
         """Whether models with the same record differ: initial values of their own, or noise."""
         ...
 
+    @property
+    def released(self) -> int:
+        """Epochs after which a model is handed out, one of those that ``course`` has the weights after."""
+        ...
+
+    @property
+    def whole(self) -> Algorithm:
+        """The same training, with models handed out when it ends."""
+        ...
+
+    def course(
+        self,
+        records: ImageSet,
+        present: Tensor,
+        rngs: Sequence[Rng],
+        watch: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Mapping[int, Tensors]:
+        """As a call, but the weights by epoch, after the last and some before it, whichever are handed out."""
+        ...
+
     def network(self, rng: Rng) -> nn.Module:
         """A model before its training, with the defence's layers, on the CPU."""
         ...
@@ -52,7 +72,7 @@ class Algorithm(Protocol):
         rngs: Sequence[Rng],
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> Tensors:
-        """Weights ``[K, ...]`` of models trained on the fixed records, each with one record of its own.
+        """Weights ``[K, ...]`` of models as handed out, trained on the fixed records, each with one of its own.
 
         ``present``, bool ``[K]``: whether model ``k`` is trained on ``records[k]`` at all. ``rngs``: of every model,
         what it draws from: initial values, where they are not the same for all, and noise. Model ``k`` depends on its

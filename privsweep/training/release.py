@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,16 @@ class ReleaseTraining:
     epochs: int
     start: Tensors | None  # of every model, parameters and buffers by name; None: drawn from ``rngs[k]``
     memory: float  # GiB for the models that one call trains
+    checkpoints: tuple[int, ...] = ()  # epochs after which ``course`` has the weights, besides the last
+    last: int | None = None  # epochs after which a model is handed out; None: all
+
+    @property
+    def released(self) -> int:
+        return self.epochs if self.last is None else self.last
+
+    @property
+    def whole(self) -> ReleaseTraining:
+        return replace(self, last=None)
 
     @property
     def random(self) -> bool:
@@ -59,7 +69,7 @@ class ReleaseTraining:
         elif self._is_patched(net, device):
             most = _PATCHED
         shared = 3 * 4 * self.fixed.images.numel()  # inputs, and those laid out for the products
-        held = 4 * _COPIES * sum(w.numel() for w in net.state_dict().values())
+        held = 4 * (_COPIES + len(self.checkpoints)) * sum(w.numel() for w in net.state_dict().values())
         return max(1, min(most, int(self.memory * 2**30 - shared) // held))
 
     def __call__(
@@ -68,9 +78,29 @@ class ReleaseTraining:
         present: Tensor,
         rngs: Sequence[Rng],
         watch: Callable[[int, int], None] = lambda done, total: None,
-        after: Callable[[int, Tensors], None] | None = None,
     ) -> dict[str, Tensor]:
-        """As ``Algorithm`` says; ``after`` is called with the epochs done and the weights ``[K, ...]`` they lead to."""
+        return self._trained(records, present, rngs, watch, None, [self.released])[self.released]
+
+    def course(
+        self,
+        records: ImageSet,
+        present: Tensor,
+        rngs: Sequence[Rng],
+        watch: Callable[[int, int], None] = lambda done, total: None,
+        each: Callable[[int, Tensors], None] | None = None,
+    ) -> dict[int, dict[str, Tensor]]:
+        """As ``Algorithm`` says; ``each`` is called with the epochs done and the weights they lead to, every time."""
+        return self._trained(records, present, rngs, watch, each, [*self.checkpoints, self.epochs])
+
+    def _trained(
+        self,
+        records: ImageSet,
+        present: Tensor,
+        rngs: Sequence[Rng],
+        watch: Callable[[int, int], None],
+        each: Callable[[int, Tensors], None] | None,
+        stops: Sequence[int],
+    ) -> dict[int, dict[str, Tensor]]:
         task = self.task(records, present, rngs)
         models: Models
         if self._is_dense(task.net):
@@ -81,7 +111,7 @@ class ReleaseTraining:
             models = grouped.Grouped(task)
         else:
             models = OneByOne(task)
-        return descend(models, task, self.rule, self.epochs, rngs, watch, after)
+        return descend(models, task, self.rule, self.epochs, rngs, watch, each, stops)
 
     def task(self, records: ImageSet, present: Tensor, rngs: Sequence[Rng]) -> Task:
         """What a call computes."""

@@ -13,8 +13,6 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.roles import Bench
 from privsweep.store.fingerprint import checksum_of
 
-_COLUMN = "weights"
-
 
 @dataclass(frozen=True)
 class ShadowWeights:
@@ -54,11 +52,12 @@ def order_of(prior: ImageSet, rng: Rng) -> Tensor:
 def train_shadows(algorithm: Algorithm, prior: ImageSet, count: int, rng: Rng, bench: Bench) -> ShadowWeights:
     """The first ``count`` shadows: model ``k`` has the fixed records and the k-th of ``prior``, in ``order_of``.
 
-    They are kept, a row each, for every run with the same algorithm, prior and seed; more are added to them.
+    They are kept, a row each, for every run with the same algorithm, prior and seed; more are added to them. Whenever
+    models are handed out, they are one training: its weights after all epochs that it knows are kept together.
     """
     own = prior.take(order_of(prior, rng)[:count].to(prior.labels.device))
     key = {
-        "shadows of": checksum_of(algorithm),
+        "shadows of": checksum_of(algorithm.whole),
         "records": checksum_of(prior),
         "seed": rng.seed,
         "path": list(rng.path),
@@ -68,9 +67,11 @@ def train_shadows(algorithm: Algorithm, prior: ImageSet, count: int, rng: Rng, b
         rngs = [rng.child("shadow", k) for k in range(part.start, part.stop)]
         records = ImageSet(own.images[part], own.labels[part])
         present = torch.ones(len(rngs), dtype=torch.bool, device=own.labels.device)
-        return {_COLUMN: flatten(algorithm(records, present, rngs, bench.tick))}
+        course = algorithm.course(records, present, rngs, bench.tick)
+        return {str(epochs): flatten(weights) for epochs, weights in course.items()}
 
-    return ShadowWeights(bench.rows(key, count, algorithm.together(bench.device), make)[_COLUMN], own)
+    rows = bench.rows(key, count, algorithm.together(bench.device), make)
+    return ShadowWeights(rows[str(algorithm.released)], own)
 
 
 def without_record(algorithm: Algorithm, prior: ImageSet, rng: Rng) -> Tensor:

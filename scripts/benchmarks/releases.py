@@ -102,7 +102,7 @@ def _alone(algorithm: ReleaseTraining, models: int) -> list[Tensors]:
     for k in range(models):
         rngs = [Rng(2).child(k)]
         task = algorithm.task(own.take(torch.tensor([k])), torch.ones(1, dtype=torch.bool), rngs)
-        weights.append(descend(OneByOne(task), task, algorithm.rule, algorithm.epochs, rngs))
+        weights.append(descend(OneByOne(task), task, algorithm.rule, algorithm.epochs, rngs)[algorithm.epochs])
     return weights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,17 @@ class Counts:
     def network(self, rng: Rng) -> nn.Module:
         """Its answers do not depend on the image."""
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+    @property
+    def whole(self) -> Counts:
+        return self
+
+    @property
+    def released(self) -> int:
+        return 1
+
+    def course(self, *given: Any) -> dict[int, dict[str, Tensor]]:
+        return {1: self(*given)}
 
     def together(self, device: torch.device) -> int:
         return 64

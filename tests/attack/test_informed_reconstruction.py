@@ -102,6 +102,17 @@ def test_shadows_and_the_source_are_trained_once_for_all_runs(tmp_path: Path) ->
     assert torch.equal(first.images, again.images)
 
 
+def test_models_of_an_earlier_epoch_have_shadows_of_the_same_training(tmp_path: Path) -> None:
+    found = []
+    for released_after in (2, 1):
+        about = known(released=released_after)
+        bench = Workbench(torch.device("cpu"), Store(tmp_path), str(released_after))
+        CALLS.clear()
+        found.append(error(guess(about, bench, shadows=60), about))
+        assert CALLS[:-2] == ([50, 10] if released_after == 2 else [])  # the last are the released models, twice
+    assert max(found) < 0.3 * blind()
+
+
 def test_what_cannot_be_done_is_refused_in_one_line() -> None:
     def reason(domain: Domain = DOMAIN, prior: int = 300, **changes: Any) -> str | None:
         return attack(**changes).fits(network(), domain, pictures(prior, "prior", side=domain.shape[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,6 +108,21 @@ def test_shares_of_zero_gradients_are_measured_in_every_epoch() -> None:
     assert system.utility["zero_gradients_output"] < system.utility["zero_gradients_fc1"]
 
 
+def test_models_may_be_released_before_the_training_ends() -> None:
+    kept = ["fl_setting.checkpoints=[1,3]", "fl_setting.without=1"]
+    _, _, system, shown, trials = exposed(*kept, "fl_setting.released=3")
+    weights = system.snapshots
+    assert list(weights) == [0, 1, 3, 4]
+    assert torch.equal(shown.seen.weights["fc1.weight"], weights[3]["fc1.weight"][::2])
+    assert torch.allclose(trials.seen.weights["fc1.weight"].sum(0), weights[3]["fc1.weight"].sum(0), atol=1e-6)
+    assert shown.done == trials.done == 3
+    assert shown.known.algorithm.released == 3
+    assert [row["round"] for row in system.curve] == [1, 3, 4]
+    assert system.curve[-1]["test_accuracy"] == system.utility["test_accuracy"]
+    _, _, short, *_ = exposed("fl_setting.epochs=3", "fl_setting.without=1")
+    assert torch.allclose(short.snapshots[3]["fc1.weight"], weights[3]["fc1.weight"], atol=1e-6)
+
+
 def test_training_that_is_private_is_accounted_for_every_step() -> None:
     noisy = ["defense=[dp_sgd]", "defense.dp_sgd.epsilon=10", "defense.dp_sgd.noise_multiplier=null"]
     spec, data, system = trained(*noisy, "defense.dp_sgd.poisson=false", "defense.dp_sgd.max_grad_norm=10")
@@ -129,6 +145,8 @@ def refused(*changes: str) -> None:
     [
         (["fl_setting.victims=21"], "fl_setting.victims=21: targets are test images, of which there are 20"),
         (["fl_setting.pretrain_size=40", "fl_setting.pretrain_epochs=1"], "leaves nothing of 40 training images"),
+        (["fl_setting.checkpoints=[2,5]"], "training ends after 4 epochs"),
+        (["fl_setting.released=3"], "fl_setting.released=3: models are kept after [4] epochs; add it to"),
         (["fl_setting.pretrain_size=4"], "one goes with the other"),
         (["fl_setting.pretrain_size=4", "fl_setting.pretrain_epochs=1", "fl_setting.init=fresh"], "init=shared"),
         (["defense=[dp_sgd]", "defense.dp_sgd.poisson=true"], "defense.dp_sgd.poisson=false"),
@@ -140,7 +158,7 @@ def refused(*changes: str) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(changes: list[str], words: str) -> None:
-    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+    with pytest.raises(UserError, match=re.escape(words)):
         refused(*changes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
@@ -200,11 +200,30 @@ def test_weights_are_handed_out_after_every_epoch() -> None:
     made, own, present = algorithm(mlp()), records(MODELS, 2), torch.ones(MODELS, dtype=torch.bool)
     seen: list[tuple[int, Tensors]] = []
     steps: list[tuple[int, int]] = []
-    last = made(own, present, RNGS, lambda *done: steps.append(done), after=lambda n, w: seen.append((n, w)))
+    course = made.course(own, present, RNGS, lambda *done: steps.append(done), lambda n, w: seen.append((n, w)))
     assert steps == [(n, EPOCHS) for n in range(1, EPOCHS + 1)]
     assert [n for n, _ in seen] == list(range(1, EPOCHS + 1))
-    assert distance(seen[-1][1], last) == 0
+    assert list(course) == [EPOCHS]
+    assert distance(seen[-1][1], course[EPOCHS]) == 0
     assert distance(seen[1][1], replace(made, epochs=2)(own, present, RNGS)) == 0
+
+
+@pytest.mark.parametrize("architecture", [mlp(), cnn()])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_models_of_an_earlier_epoch_are_those_that_the_training_passes(
+    architecture: InDoubles, schedule: Literal["constant", "cosine"]
+) -> None:
+    rule = Optimizer("sgd", 0.1, 0.9, 0.0, schedule)
+    made, own = algorithm(architecture, rule=rule, checkpoints=(2, 3), last=2), records(MODELS, 2)
+    present = torch.ones(MODELS, dtype=torch.bool)
+    steps: list[tuple[int, int]] = []
+    early, course = made(own, present, RNGS, lambda *done: steps.append(done)), made.course(own, present, RNGS)
+    assert (made.released, made.whole.released) == (2, EPOCHS)
+    assert steps == [(1, 2), (2, 2)]
+    assert list(course) == [2, 3, EPOCHS]
+    assert distance(early, course[2]) == 0
+    assert distance(made.whole(own, present, RNGS), course[EPOCHS]) == 0
+    assert distance(course[2], course[3]) > 1e-4
 
 
 def test_defences_that_do_more_than_clip_are_heeded() -> None:

@@ -74,8 +74,14 @@ def descend(
     rngs: Sequence[Rng],
     watch: Callable[[int, int], None] = lambda done, total: None,
     after: Callable[[int, Tensors], None] | None = None,
-) -> dict[str, Tensor]:
-    """The weights ``[K, ...]`` after so many steps. The defence acts with the stream ``rngs[k].child("step", t)``."""
+    stops: Sequence[int] | None = None,
+) -> dict[int, dict[str, Tensor]]:
+    """The weights ``[K, ...]`` after each of ``stops``, of so many steps in all (None: the last alone).
+
+    Nothing is computed beyond the last stop. The defence acts with the stream ``rngs[k].child("step", t)``.
+    """
+    kept: dict[int, dict[str, Tensor]] = {}
+    stops = [epochs] if stops is None else stops
     leaves = models.leaves
     optimizer = rule.make(leaves)
     counts = task.counts.tolist()
@@ -84,7 +90,7 @@ def descend(
         now = {**models.named(leaves), **models.buffers()}
         return {name: now[name].detach().clone() for name in task.start}
 
-    for step in range(epochs):
+    for step in range(max(stops)):
         own = [rng.child("step", step) for rng in rngs]
         grads = models.gradients(own)
         if "gradient" in task.defense.acts_at():
@@ -94,10 +100,12 @@ def descend(
         for group in optimizer.param_groups:
             group["lr"] = rule.rate(step / epochs)
         optimizer.step()
-        watch(step + 1, epochs)
+        watch(step + 1, max(stops))
         if after is not None:
             after(step + 1, weights())
-    return weights()
+        if step + 1 in stops:
+            kept[step + 1] = weights()
+    return kept
 
 
 def _defended(grads: Tensors, defense: Defense, counts: Sequence[int], rngs: Sequence[Rng]) -> dict[str, Tensor]:
