@@ -82,7 +82,8 @@ def attack(**changes: Any) -> InformedReconstruction:
     values = {
         "shadows": 200, "reconstructor": "mlp", "width": 64, "depth": 1, "channels": 8, "limit": None,
         "optimizer": "adam", "lr": 3e-3, "weight_decay": 0.0, "batch_size": 20, "epochs": 30, "perceptual": "none",
-        "perceptual_weight": 1.0, "adversarial": 0.0, "source_shadows": 0, "fine_tune_lr_factor": 0.1, "memory": 1.0,
+        "perceptual_weight": 1.0, "adversarial": 0.0,
+        "discriminator_width": 8, "source_shadows": 0, "fine_tune_lr_factor": 0.1, "memory": 1.0,
     }  # fmt: skip
     return InformedReconstruction(**{**values, **changes})
 

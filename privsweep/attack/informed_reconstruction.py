@@ -62,6 +62,7 @@ class InformedReconstruction(AttackBase):
     perceptual: Perceptual
     perceptual_weight: Weight
     adversarial: Weight
+    discriminator_width: Count
     source_shadows: Annotated[int, Field(ge=0)]
     fine_tune_lr_factor: Annotated[float, Field(gt=0)]
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB
@@ -171,6 +172,7 @@ class InformedReconstruction(AttackBase):
             distance(self._perceptual, own.records, known.domain, rng.child("features")),
             self.perceptual_weight,
             self.adversarial,
+            self.discriminator_width,
         )
         errors = train_reconstructor(net, own, usable, standardise, course, rng.child(key), bench, key)
         return Reconstructor({n: w.detach() for n, w in net.state_dict().items()}, standardise, errors)

@@ -11,18 +11,19 @@ import torch
 from torch import nn
 
 SMALLEST = 24  # pixels a side, with which one patch is left
-_FILTERS = (64, 128, 256, 512, 1)
+_FILTERS = (1, 2, 4, 8)  # times the width
 _STRIDES = (2, 2, 2, 1, 1)
 
 
-def patch_gan(channels: int) -> nn.Sequential:
+def patch_gan(channels: int, width: int) -> nn.Sequential:
     """``[n, channels, H, W] -> [n, 1, h, w]``: logits of a patch being an image's, not a reconstruction's.
 
     Convolutions of 4x4 with one pixel of padding, and leaky ReLU of slope 0.2 between; nothing is normalised. The
-    paper states filters and strides. ``SMALLEST`` pixels a side are needed.
+    paper states strides and filters, which are those of a ``width`` of 64. ``SMALLEST`` pixels a side are needed.
     """
     layers: list[nn.Module] = []
-    for (inputs, outputs), stride in zip(pairwise((channels, *_FILTERS)), _STRIDES, strict=True):
+    sizes = (channels, *(width * factor for factor in _FILTERS), 1)
+    for (inputs, outputs), stride in zip(pairwise(sizes), _STRIDES, strict=True):
         layers += [nn.Conv2d(inputs, outputs, 4, stride, padding=1), nn.LeakyReLU(0.2)]
     network = nn.Sequential(*layers[:-1])
     for layer in network:

@@ -32,6 +32,7 @@ class Course:
     perceptual: Distance
     perceptual_weight: float
     adversarial: float  # weight of being taken for an image by a discriminator; 0: there is none
+    discriminator_width: int
 
 
 class _Learner:
@@ -89,7 +90,7 @@ def train_reconstructor(
     learners = {"reconstructor": _Learner(net, course.rule)}
     if course.adversarial:
         with seeded(rng.child("discriminator")):
-            critic = patch_gan(shadows.records.images.shape[1])
+            critic = patch_gan(shadows.records.images.shape[1], course.discriminator_width)
         learners["discriminator"] = _Learner(critic.to(bench.device), course.rule)
     take_step = Replayed(lambda x, pixels: (_step(learners, course, x, pixels),), bench.device)
 

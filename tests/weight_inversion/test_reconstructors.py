@@ -20,8 +20,8 @@ def test_the_networks_have_the_papers_parameters() -> None:
     with torch.device("meta"):
         assert parameters(mlp(7960, (1, 28, 28), 1000, 2)) == 9_746_784
         assert parameters(transposed(55_208, (3, 32, 32), 64)) == 226_189_699
-        assert parameters(patch_gan(3)) == 2_764_737
-        assert [tuple(layer.weight.shape) for layer in patch_gan(3) if isinstance(layer, nn.Conv2d)] == [
+        assert parameters(patch_gan(3, 64)) == 2_764_737
+        assert [tuple(layer.weight.shape) for layer in patch_gan(3, 64) if isinstance(layer, nn.Conv2d)] == [
             (64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (1, 512, 4, 4),
         ]  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_initial_values_are_normal_cut_off_at_two_deviations() -> None:
 
 
 def test_the_discriminator_judges_patches_of_images_large_enough() -> None:
-    net = patch_gan(1)
+    net = patch_gan(1, 8)
     assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 1, 2, 2)
     assert net(torch.zeros(2, 1, SMALLEST, SMALLEST)).shape == (2, 1, 1, 1)
     with pytest.raises(RuntimeError, match="size"):

@@ -56,6 +56,7 @@ def train(
     values = {
         "rule": Optimizer("adam", 1e-2, 0.0), "epochs": 4, "batch_size": 15,
         "perceptual": lambda ours, theirs: ours.new_zeros(()), "perceptual_weight": 1.0, "adversarial": 0.0,
+        "discriminator_width": 8,
     }  # fmt: skip
     course = Course(**{**values, **changes})  # type: ignore[arg-type]
     return net, train_reconstructor(net, shadows, usable, standardise, course, Rng(2), bench, "target")
