@@ -17,7 +17,7 @@ from privsweep.interface.data import Tensors
 
 
 class Statistics(ABC):
-    """N, on ``[V * B, C, H, W]``."""
+    """N, on ``[V * B, C, H, W]``, or whatever shape an image has at a layer norm."""
 
     @abstractmethod
     def normalise(self, a: Tensor) -> Tensor: ...
@@ -98,7 +98,11 @@ class Normalisation(WeightRule):
         self.weight, self.bias = weight, bias
         self.target, self.target_bias, self.only_nonzero = target, target_bias, only_nonzero
         self.statistics, self.victims = statistics, len(target)
-        self.scale, self.offset = weight[:, None, None], bias[:, None, None]
+        self.scale, self.offset = self._spread(weight), self._spread(bias)
+
+    def _spread(self, w: Tensor) -> Tensor:
+        """A number a channel, ``[..., C]``, as what maps are multiplied with."""
+        return w[..., None, None]
 
     def forward(self, a: Tensor) -> Tensor:
         self.x = self.statistics.normalise(a)
@@ -108,8 +112,9 @@ class Normalisation(WeightRule):
         self.d = d
         self.residual = self._masked(self._by_victim(d * self.x) - self.target, self.target)
         self.residual_bias = self._masked(self._by_victim(d) - self.target_bias, self.target_bias)
-        target = torch.cat((self.target, self.target_bias), 1)
-        return residual_products(torch.cat((self.residual, self.residual_bias), 1), target, with_dot)
+        target = torch.cat((self.target.flatten(1), self.target_bias.flatten(1)), 1)
+        residual = torch.cat((self.residual.flatten(1), self.residual_bias.flatten(1)), 1)
+        return residual_products(residual, target, with_dot)
 
     def _by_victim(self, t: Tensor) -> Tensor:
         return t.sum((2, 3)).view(self.victims, -1, t.shape[1]).sum(1)
@@ -124,7 +129,7 @@ class Normalisation(WeightRule):
         each = len(self.d) // self.victims
         v = direction(residual_factor, target_factor, self.residual, self.target)
         v_bias = direction(residual_factor, target_factor, self.residual_bias, self.target_bias)
-        self.v, self.v_bias = (t.repeat_interleave(each, 0)[:, :, None, None] for t in (v, v_bias))
+        self.v, self.v_bias = (self._spread(t.repeat_interleave(each, 0)) for t in (v, v_bias))
 
     def direction_times_input(self) -> Tensor:
         self.t = torch.zeros_like(self.x)
@@ -144,11 +149,25 @@ class Normalisation(WeightRule):
         if isinstance(statistics, Own):
             statistics = Own(len(rows), statistics.groups, statistics.eps)
         targets = self.target[rows], self.target_bias[rows]
-        return Normalisation(self.weight, self.bias, *targets, statistics, self.only_nonzero)
+        return type(self)(self.weight, self.bias, *targets, statistics, self.only_nonzero)
+
+
+class LayerNormalisation(Normalisation):
+    """``nn.LayerNorm`` over all that an image is there; the captured gradients are of its shape, ``[V, ...]``."""
+
+    def _spread(self, w: Tensor) -> Tensor:
+        return w
+
+    def _by_victim(self, t: Tensor) -> Tensor:
+        return t.view(self.victims, -1, *t.shape[1:]).sum(1)
 
 
 def norm_rule(
-    name: str, layer: nn.BatchNorm2d | nn.GroupNorm, weights: Tensors, target: Tensors, only_nonzero: bool
+    name: str,
+    layer: nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm,
+    weights: Tensors,
+    target: Tensors,
+    only_nonzero: bool,
 ) -> Normalisation | None:
     """None if the layer has no parameters, or their gradients are not matched."""
     weight, bias = f"{name}.weight", f"{name}.bias"
@@ -156,10 +175,13 @@ def norm_rule(
         return None
     victims = len(target[weight])
     statistics: Statistics
-    if isinstance(layer, nn.GroupNorm):
+    kind = Normalisation
+    if isinstance(layer, nn.LayerNorm):
+        kind, statistics = LayerNormalisation, Own(victims, 1, layer.eps)
+    elif isinstance(layer, nn.GroupNorm):
         statistics = Own(victims, layer.num_groups, layer.eps)
     elif layer.training or layer.running_mean is None:
         statistics = Own(victims, None, layer.eps)
     else:
         statistics = Running(weights[f"{name}.running_mean"], weights[f"{name}.running_var"], layer.eps)
-    return Normalisation(weights[weight], weights[bias], target[weight], target[bias], statistics, only_nonzero)
+    return kind(weights[weight], weights[bias], target[weight], target[bias], statistics, only_nonzero)

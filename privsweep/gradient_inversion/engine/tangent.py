@@ -143,6 +143,8 @@ def tangent_matcher(
             rule = conv_rule(name, layer, weights, target, activations.positions[name], only_nonzero)
         elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and not flat:
             rule = norm_rule(name, layer, weights, target, only_nonzero)
+        elif isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) == (1 if flat else 3):
+            rule = norm_rule(name, layer, weights, target, only_nonzero)  # over a whole image
         else:
             rule = parameterless_rule(layer)
         if rule is None:

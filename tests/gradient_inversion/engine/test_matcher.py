@@ -90,6 +90,8 @@ LAYERS = {
     "batch_norm_fixed": after_convolution(nn.BatchNorm2d(4)).eval(),
     "batch_norm_of_no_past": after_convolution(nn.BatchNorm2d(4, track_running_stats=False)).eval(),
     "group_norm": after_convolution(nn.GroupNorm(2, 4)),
+    "layer_norm": after_convolution(nn.LayerNorm((4, 9, 9)), nn.GELU()),
+    "layer_norm_flat": stack(nn.Flatten(), nn.Linear(162, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3)),
     "starts_with_norm": stack(
         nn.BatchNorm2d(2), nn.Tanh(), nn.Conv2d(2, 4, 2), nn.Sigmoid(), nn.Flatten(), nn.LazyLinear(3)
     ),
@@ -259,7 +261,7 @@ def test_a_network_that_is_no_plain_sequence_falls_back():
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
-@pytest.mark.parametrize("layers", ["max_pool", "residual_projected"])
+@pytest.mark.parametrize("layers", ["max_pool", "residual_projected", "layer_norm"])
 @pytest.mark.parametrize("fast", [True, False])
 def test_victims_are_taken_in_any_order_and_number(fast, layers):
     world = World(LAYERS[layers], 2)
@@ -279,6 +281,14 @@ def test_layers_without_a_rule_are_known(layer):
 @pytest.mark.parametrize("changes", [{"padding": "same", "kernel_size": 2}, {"padding_mode": "circular"}])
 def test_unusual_convolutions_fall_back(changes):
     world = World(convolution(**changes), 1)
+    match = world.matcher()
+    assert isinstance(match, AutogradMatcher)
+    assert agrees(world, match(world.images, world.probabilities), Squared())
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(9), nn.LayerNorm((4, 9, 9), elementwise_affine=False)])
+def test_layer_norms_over_part_of_an_image_or_without_weights_fall_back(norm):
+    world = World(after_convolution(norm), 1)
     match = world.matcher()
     assert isinstance(match, AutogradMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
