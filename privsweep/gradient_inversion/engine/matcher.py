@@ -10,6 +10,7 @@ from privsweep.gradient_inversion.engine.distance import Distance
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.memory import BatchActivations
 from privsweep.gradient_inversion.engine.tangent import tangent_matcher
+from privsweep.gradient_inversion.engine.together import TogetherMatcher
 from privsweep.interface.data import Loss, Tensors
 
 
@@ -37,4 +38,4 @@ def matcher(
         fast = tangent_matcher(model, weights, target, distance, activations, label_weight, only_nonzero)
         if fast is not None:
             return fast
-    return AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero)
+    return TogetherMatcher(AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero))

@@ -15,6 +15,7 @@ from privsweep.gradient_inversion.engine.rule_activation import parameterless_ru
 from privsweep.gradient_inversion.engine.rule_conv import GramConv, PatchConv, VictimwiseConv
 from privsweep.gradient_inversion.engine.rule_dense import GramLinear
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
+from privsweep.gradient_inversion.engine.together import TogetherMatcher, together
 from privsweep.interface.data import Domain
 from privsweep.interface.randomness import Rng
 from privsweep.model.blocks import Activation, activation
@@ -56,6 +57,10 @@ def residual(*shortcut: nn.Module, norm: nn.Module | None = None) -> Residual:
     """Of four channels."""
     branch = stack(nn.Conv2d(4, 4, 3, padding=1), norm or nn.Identity(), nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1))
     return Residual(branch, stack(*shortcut))
+
+
+def residual_of_two() -> Residual:
+    return Residual(stack(nn.Conv2d(2, 2, 3, padding=1)), stack())
 
 
 LAYERS = {
@@ -207,7 +212,7 @@ def test_what_was_not_sent_is_not_matched(sent):
 def test_a_bias_without_its_weight_is_matched():
     world = World(LAYERS["conv"], 2)
     del world.target["2.weight"], world.target["5.weight"]
-    assert isinstance(world.matcher(), AutogradMatcher)
+    assert isinstance(world.matcher(), TogetherMatcher)
 
 
 def test_weights_come_from_the_update_not_from_the_model():
@@ -223,7 +228,7 @@ def test_weights_come_from_the_update_not_from_the_model():
 def test_another_loss_is_differentiated_as_it_is():
     world = World(LAYERS["conv"], 2)
     match = world.matcher(loss=lambda out, y: 2 * cross_entropy(out, y))
-    assert isinstance(match, AutogradMatcher)
+    assert isinstance(match, TogetherMatcher)
     doubled = match(world.images, world.probabilities).distance
     assert not torch.allclose(doubled, world.matcher()(world.images, world.probabilities).distance)
 
@@ -234,15 +239,72 @@ def test_another_loss_is_differentiated_as_it_is():
         (nn.Conv2d(2, 4, 3), nn.Mish()),
         (nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4, affine=True)),
         (nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=False)),
-        (Residual(stack(nn.Conv2d(2, 2, 3, padding=1)), stack()), nn.Tanh()),
+        (residual_of_two(), nn.Tanh()),
     ],
     ids=["mish", "instance_norm", "norm_without_weights", "starts_with_two_paths"],
 )
 def test_what_has_no_rule_falls_back(layers):
     world = World(stack(*layers, nn.Flatten(), nn.LazyLinear(3)), 2)
     match = world.matcher()
-    assert isinstance(match, AutogradMatcher)
+    assert isinstance(match, TogetherMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
+
+
+class Attention(nn.Module):
+    """Of rows of pixels among each other, with layer norms over part of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.parts, self.head = nn.LayerNorm(18), nn.Linear(18, 24), nn.Linear(72, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.parts(self.norm(x.movedim(1, 2).flatten(2))).chunk(3, -1)
+        return self.head(nn.functional.scaled_dot_product_attention(query, key, value).flatten(1))
+
+
+class Choosy(nn.Linear):
+    """A user's layer that looks at the numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1) if x.sum() > 0 else -x.flatten(1))
+
+
+TOGETHER = {
+    "mish": (stack(nn.Conv2d(2, 4, 3), nn.Mish(), nn.Flatten(), nn.LazyLinear(3)), True),
+    "attention": (Attention(), True),
+    "two_paths": (stack(residual_of_two(), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)), True),
+    "choosy": (Choosy(162, 3), False),
+    "random": (stack(nn.Flatten(), nn.Linear(162, 6), nn.Dropout(0.5), nn.LayerNorm(6), nn.Linear(6, 3)), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_networks_without_rules_are_matched_together_only_where_that_is_right(name):
+    network, expected = TOGETHER[name]
+    world = World(network, 1)
+    match = world.matcher(label_weight=0.3)
+    assert isinstance(match, TogetherMatcher)
+    found = match(world.images, world.probabilities)
+    assert match.right is expected
+    if name != "random":  # which draws anew
+        alone = match.alone(world.images, world.probabilities)
+        assert all(close(f, a) for f, a in zip(found[:4], alone[:4], strict=True))
+    rows = torch.tensor([2, 0, 2])
+    assert match.take(rows).right is expected
+
+
+def test_victims_are_matched_one_by_one_where_together_they_come_out_wrong(monkeypatch):
+    """As they may for a layer that ``vmap`` batches wrongly, and does not say so."""
+
+    def wrong(*given):
+        match = together(*given)
+        return match._replace(images=match.images * (1 + 1e-4))
+
+    monkeypatch.setattr("privsweep.gradient_inversion.engine.together.together", wrong)
+    world = World(TOGETHER["mish"][0], 1)
+    match = world.matcher()
+    assert agrees(world, match(world.images, world.probabilities), Squared())
+    assert match.right is False
 
 
 class Reversed(nn.Sequential):
@@ -257,7 +319,7 @@ class Reversed(nn.Sequential):
 def test_a_network_that_is_no_plain_sequence_falls_back():
     world = World(Reversed(nn.Linear(5, 3), nn.Tanh(), nn.Linear(162, 5), nn.Flatten()), 2)
     match = world.matcher()
-    assert isinstance(match, AutogradMatcher)
+    assert isinstance(match, TogetherMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
@@ -282,7 +344,7 @@ def test_layers_without_a_rule_are_known(layer):
 def test_unusual_convolutions_fall_back(changes):
     world = World(convolution(**changes), 1)
     match = world.matcher()
-    assert isinstance(match, AutogradMatcher)
+    assert isinstance(match, TogetherMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
@@ -290,7 +352,7 @@ def test_unusual_convolutions_fall_back(changes):
 def test_layer_norms_over_part_of_an_image_or_without_weights_fall_back(norm):
     world = World(after_convolution(norm), 1)
     match = world.matcher()
-    assert isinstance(match, AutogradMatcher)
+    assert isinstance(match, TogetherMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
