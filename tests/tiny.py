@@ -98,8 +98,8 @@ def capture(**changes: Any) -> Capture:
 
 
 TRAINED = {
-    "momentum": 0.0, "batch_size": 8, "checkpoints": [], "victims": 3, "victim_choice": "random", "victim_seed": None,
-    "labels_known": False, "position": "server", "released": "last", "candidates": None,
+    "momentum": 0.0, "batch_size": 8, "checkpoints": [], "evaluate_every": 1, "victims": 3, "victim_choice": "random",
+    "victim_seed": None, "labels_known": False, "position": "server", "released": "last", "candidates": None,
 }  # fmt: skip
 
 

@@ -53,6 +53,7 @@ class TrainingSetting(Assembling, ABC):
     momentum: Annotated[float, Field(ge=0, lt=1)]  # of sgd; adam ignores it
     batch_size: Count
     checkpoints: list[Annotated[int, Field(ge=0)]]  # rounds whose weights are kept; 0 and the last always are
+    evaluate_every: Count | None  # rounds between two measurements of accuracy; the last and those kept always have one
     victims: ExposureOnly[Count]
     victim_choice: ExposureOnly[VictimChoice]
     victim_seed: ExposureOnly[Annotated[int, Field(ge=0)] | None]  # in place of the run's

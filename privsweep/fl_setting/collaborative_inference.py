@@ -69,7 +69,7 @@ class CollaborativeInference(SingleParty):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        log = Log(data, net, self.epochs, self.checkpoints, bench, every_round=False)
+        log = Log(data, net, self.epochs, self.checkpoints, bench, self.evaluate_every)
         schedule = replace(self.local_schedule(), epochs=self.epochs)
 
         def fresh(own: Rng) -> nn.Module:

@@ -45,7 +45,7 @@ class FedAvg(Federated):
         parallel: Parallel = "sequential" if in_turn else self.parallel
         weights: Tensors = weights_of(net)
         names = [name for name, _ in net.named_parameters()]
-        log = Log(data, net, self.rounds, self.checkpoints, bench)
+        log = Log(data, net, self.rounds, self.checkpoints, bench, self.evaluate_every)
         log.add(0, weights)
         kept = log.go_on(0)
         weights = kept.state or weights

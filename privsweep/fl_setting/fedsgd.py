@@ -39,7 +39,7 @@ class FedSGD(Federated):
         loss, drawn = defense.loss(data.domain.loss), "sample" in defense.acts_at()
         optimizer = self.rule().make(list(net.parameters()))
         splits = self.splits(data, self.shards(data, rng))
-        log = Log(data, net, self.rounds, self.checkpoints, bench)
+        log = Log(data, net, self.rounds, self.checkpoints, bench, self.evaluate_every)
         log.add(0, weights_of(net))
         kept, leaves = log.go_on(0), list(net.parameters())
         net.load_state_dict(dict(log.latest))

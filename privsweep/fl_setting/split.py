@@ -108,7 +108,7 @@ class SplitFed(Federated):
         head, tail = cut(net, self.cut)
         splits = self.splits(data, self.shards(data, rng))
         shown = joined(head, tail, defense, rng.child("accuracy"))
-        log = Log(data, shown, self.rounds, self.checkpoints, bench)
+        log = Log(data, shown, self.rounds, self.checkpoints, bench, self.evaluate_every)
         log.add(0, weights_of(net))
         kept = log.go_on(0)
         net.load_state_dict(dict(kept.state or log.latest))

@@ -29,7 +29,7 @@ _SHOWN = ("fl_setting", "attack")  # of datasets, the sizes that came of it are 
 _WHOSE = ("fl_setting.victim_choice", "fl_setting.victim_seed", "model.init", "model.init_bound")
 _OF_ATTACKS = ("attack.", "fl_setting.victim", "fl_setting.candidates")  # mean nothing where nothing is attacked
 # Values that change no number, or say which data they were.
-_WITHOUT_EFFECT = ("parallel", "memory", "fingerprint", "checkpoints", "_target_")
+_WITHOUT_EFFECT = ("parallel", "memory", "fingerprint", "checkpoints", "evaluate_every", "_target_")
 SUBSET = "dataset"  # the condition that says that a file does not hold all that was published
 _LONGEST = 60  # characters of a value
 

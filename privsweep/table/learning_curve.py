@@ -45,7 +45,7 @@ def curve(folder: Path, value: str) -> pd.Series | None:
     import pandas as pd  # here, for planning a table reads no curves
 
     frame = pd.read_csv(path)
-    return frame.set_index("round")[value] if value in frame else None
+    return frame.set_index("round")[value].dropna() if value in frame else None
 
 
 def curve_number(asked: CurveNumber, own: Path, baseline: Path | None) -> Number:

@@ -35,7 +35,7 @@ class Log:
     rounds: int
     checkpoints: Sequence[int]
     bench: Bench
-    every_round: bool = True  # its utility is measured, which costs a pass over the data; else after the last alone
+    every: int | None  # rounds from one measurement of the utility to the next; None: the last and checkpoints alone
     snapshots: dict[int, Tensors] = field(default_factory=dict)
     latest: Tensors = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -43,11 +43,11 @@ class Log:
     def add(self, done: int, weights: Tensors, loss: float | None = None) -> None:
         """After ``done`` rounds. Its utility costs a pass over the data, so an untrained model has none."""
         self.latest = weights
-        if done in (0, self.rounds) or done in self.checkpoints:
+        if kept := done in (0, self.rounds) or done in self.checkpoints:
             self.snapshots[done] = {name: w.clone() for name, w in weights.items()}
         if loss is None:
             return
-        looked = self.every_round or done == self.rounds
+        looked = kept or (self.every is not None and done % self.every == 0)
         numbers = {"loss": loss, **(utility(self.net, weights, self.data) if looked else {})}
         self.curve.append({"round": done, **numbers})
         self.bench.tick(done, max(done, self.rounds), **numbers)

@@ -46,7 +46,9 @@ def _net(spec: RunSpec, data: Data, setup: Setup) -> nn.Module:
 
 
 def central(model: str, setup: Setup) -> Contest:
+    """Accuracy after every epoch, and after the last as the baseline has it."""
     spec, data, epochs = _run(setup, "central", model)
+    once, _, _ = _run(setup, "central", model, "fl_setting.evaluate_every=null")
     batches, start = plain.loader(data, BATCH), _net(spec, data, setup)
 
     def baseline() -> float:
@@ -55,7 +57,8 @@ def central(model: str, setup: Setup) -> Contest:
         plain.accuracy(net, data)
         return epochs * len(data.train)
 
-    return Contest(baseline, {"": _images(spec, data, epochs, setup)})
+    every = _images(spec, data, epochs, setup)
+    return Contest(baseline, {"accuracy every epoch": every, "at the end": _images(once, data, epochs, setup)})
 
 
 def fedavg(model: str, setup: Setup) -> Contest:

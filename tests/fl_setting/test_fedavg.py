@@ -1,3 +1,4 @@
+import pytest
 import torch
 from tiny import Bench, capture, central, fedavg
 from torch.nn.functional import cross_entropy
@@ -56,6 +57,18 @@ def test_training_learns_and_keeps_the_rounds_asked_for(data: Data, lenet: ConvN
     assert sorted(system.snapshots) == [0, 2, 4]
     assert system.utility["train_accuracy"] > 0.8
     assert [row["round"] for row in system.curve] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("every", "measured"), [(1, [1, 2, 3, 4, 5]), (2, [2, 3, 4, 5]), (None, [3, 5])])
+def test_accuracy_is_measured_when_it_is_asked_for(
+    every: int | None, measured: list[int], data: Data, lenet: ConvNet
+) -> None:
+    """And after the last round, and where weights are kept; what is trained does not depend on it."""
+    system = trained(fedavg(rounds=5, checkpoints=[3], evaluate_every=every), data, lenet)
+    assert [row["round"] for row in system.curve if "test_accuracy" in row] == measured
+    assert all("loss" in row for row in system.curve)
+    assert system.utility["test_accuracy"] == system.curve[-1]["test_accuracy"]
+    assert close(system, trained(fedavg(rounds=5, checkpoints=[3]), data, lenet), atol=0)
 
 
 def test_training_does_not_depend_on_what_is_exposed(data: Data, lenet: ConvNet) -> None:

@@ -11,10 +11,10 @@ from privsweep.run.compose import compose, searching
 
 # digits ship with scikit-learn, so these do not depend on a file
 GOLDEN = {
-    "attack=dlg": "9c410590afb1",
-    "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "8ffe47cb3d47",
-    "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "d6af8048edba",
-    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "7fd348c3e96a",
+    "attack=dlg": "8917cca8ca4e",
+    "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "88183164232e",
+    "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "5438d0b3a0d5",
+    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "8f14369e62fa",
 }
 
 
