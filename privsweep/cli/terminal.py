@@ -85,7 +85,8 @@ def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = No
     hidden = tuple(f"_{answer}" for answer in record.get("answers", []))  # the record has them
     metrics = {name: v for name, v in record["metrics"].items() if not name.endswith(hidden)}
     if record["utility"]:
-        out.print("utility: " + ", ".join(f"{_name(k)} {_share(k, v)}" for k, v in record["utility"].items()))
+        shown = {k: v for k, v in record["utility"].items() if not k.endswith(("_low", "_high"))}
+        out.print("utility: " + ", ".join(f"{_name(k)} {_share(k, v)}" for k, v in shown.items()))
     for name, budget in record["privacy"].items():
         spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items())
         out.print(f"privacy of {plain(name)}: {spent}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -26,6 +27,7 @@ from privsweep.training.gradient_zeros import ZeroShares
 from privsweep.training.local import weights_of
 from privsweep.training.release import ReleaseTraining
 
+_NORMAL = NormalDist().inv_cdf(0.975)
 _JUDGED = 64  # released models whose accuracy is measured, at most
 Count = Annotated[int, Field(ge=1)]
 
@@ -46,7 +48,8 @@ class ReleasedModels(Assembling):
     on so many of the training images, which are not in the fixed set then (section C), without the defence.
 
     ``zero_gradients``: measures in every epoch which share of each layer's weights has a gradient of exactly zero for
-    the target's loss (figure 16), in the learning curve, and the mean over the epochs as ``zero_gradients_<layer>``.
+    the target's loss (figure 16), in the learning curve, and the mean over the epochs as ``zero_gradients_<layer>``,
+    with its 95% interval over targets.
     """
 
     epochs: Count
@@ -194,7 +197,8 @@ class ReleasedModels(Assembling):
 
         size = training.together(bench.device)
         made = bench.chunks("released", "trained", self.victims * kinds, size, make)
-        zeros = {name.removeprefix(_ZEROS): z.mean(0) for name, z in made.items() if name.startswith(_ZEROS)}
+        each_zeros = {name.removeprefix(_ZEROS): z for name, z in made.items() if name.startswith(_ZEROS)}
+        zeros = {name: z.mean(0) for name, z in each_zeros.items()}
         course = {epoch: {name: made[_named(epoch, name)] for name in net.state_dict()} for epoch in self._kept()}
         reached = {epoch: self._utility(net, data, training, w, targets, kinds) for epoch, w in course.items()}
         curve = [
@@ -207,7 +211,7 @@ class ReleasedModels(Assembling):
         ]
         utility = {
             **reached[self.epochs],
-            **{f"zero_gradients_{name}": z.mean().item() for name, z in zeros.items()},
+            **{key: x for name, z in each_zeros.items() for key, x in _zero_shares(name, z.mean(1)).items()},
         }
         copies = torch.tensor([self.models // models] * models + [self.without // max(without, 1)] * without)
         every = torch.arange(self.victims * kinds).repeat_interleave(copies.repeat(self.victims))
@@ -234,6 +238,15 @@ class ReleasedModels(Assembling):
 
 
 _ZEROS = "zero gradients:"
+
+
+def _zero_shares(layer: str, shares: Tensor) -> dict[str, float]:
+    """The mean over models ``[K]`` and, of several, the ends of its 95% interval."""
+    name, mean = f"zero_gradients_{layer}", shares.double().mean().item()
+    if len(shares) == 1:
+        return {name: mean}
+    away = float(_NORMAL * shares.double().std() / len(shares) ** 0.5)
+    return {name: mean, f"{name}_low": mean - away, f"{name}_high": mean + away}
 
 
 def _named(epoch: int, name: str) -> str:

@@ -111,11 +111,11 @@ class Spread:
         of = _judged_on(record.get("sizes", {}), rest) if part == "utility" else None
         if of and value is not None:
             return (), unit * math.sqrt(max(0.0, value / unit * (1 - value / unit)) / of)
+        numbers_of = record.get("utility", {}) if part == "utility" else {} if part else record["metrics"]
+        if f"{rest}_low" in numbers_of:
+            return (), unit * float(numbers_of[f"{rest}_high"] - numbers_of[f"{rest}_low"]) / _INTERVAL
         if part:
             return None
-        metrics = record["metrics"]
-        if f"{name}_low" in metrics:
-            return (), unit * float(metrics[f"{name}_high"] - metrics[f"{name}_low"]) / _INTERVAL
         each = _column(self.folders[row, column, self.table.seeds[0]], name)
         if each is None:
             whole = value is not None and value.is_integer()

@@ -106,6 +106,10 @@ def test_shares_of_zero_gradients_are_measured_in_every_epoch() -> None:
     assert [row["round"] for row in system.curve] == [1, 2, 3, 4]
     assert 0 < system.utility["zero_gradients_fc1"] < 1, "relu, and pixels that are zero"
     assert system.utility["zero_gradients_output"] < system.utility["zero_gradients_fc1"]
+    ends = [system.utility[f"zero_gradients_fc1_{end}"] for end in ("low", "high")]
+    assert ends[0] < system.utility["zero_gradients_fc1"] < ends[1]
+    alone = trained("fl_setting.zero_gradients=true", "fl_setting.victims=1")[2]
+    assert "zero_gradients_fc1_low" not in alone.utility
 
 
 def test_models_may_be_released_before_the_training_ends() -> None:

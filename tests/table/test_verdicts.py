@@ -23,9 +23,13 @@ ROWS = {
     "once": {"label": "once", "metric": "shadow_accuracy"},
     "bytes": {"label": "bytes", "metric": "bytes_up"},
     "accuracy": {"label": "accuracy", "metric": "utility.test_accuracy", "format": ".1%"},
+    "zeros": {"label": "zeros", "metric": "utility.zeros", "format": ".1%"},
     "time": {"label": "time", "metric": "seconds.attack"},
     "change": {"label": "change", "metric": "ssim", "minus": "b"},
 }
+
+
+ZEROS = {"zeros": 0.3, "zeros_low": 0.2, "zeros_high": 0.4}
 
 
 def judged(
@@ -54,7 +58,7 @@ def judged(
             metrics |= {"auc": 0.6, "auc_low": 0.6 - 1.96 * 0.03, "auc_high": 0.6 + 1.96 * 0.03}
             records[f"{column}-s{seed}"] = {
                 "signature": sign, "status": "complete", "metrics": metrics, "sizes": {"test": 400},
-                "utility": {"test_accuracy": (accuracy or {}).get(column, 0.5)}, "seconds": {"attack": 1.0},
+                "utility": {"test_accuracy": (accuracy or {}).get(column, 0.5), **ZEROS}, "seconds": {"attack": 1.0},
             }  # fmt: skip
     filled: FilledTable = fill_table(table, records, "quick", folder=lambda sign: folder / sign)
     return filled.verdicts[0]
@@ -116,6 +120,8 @@ def test_one_seed_counts_over_its_victims_each_with_itself(tmp_path: Path) -> No
 
 def test_what_one_run_measures_once_decides_nothing_and_what_it_counts_does(tmp_path: Path) -> None:
     assert judged("v('auc', 'a') > 0.5", ONE, tmp_path).margin == pytest.approx(0.1 / 0.03, rel=1e-3)
+    zeros = judged("v('zeros', 'a') > 15", ONE, tmp_path)
+    assert zeros.margin == pytest.approx(15 * 1.96 / 10, rel=1e-3)  # what of the utility has an interval
     for row in ("once", "time"):
         verdict = judged(f"v('{row}', 'a') > 0.1", ONE, tmp_path)
         assert (verdict.holds, verdict.margin_text) == (None, "holds, with an unknown error")
