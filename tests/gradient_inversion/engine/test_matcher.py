@@ -278,7 +278,14 @@ TOGETHER = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """As many victims as here are enough to be matched together."""
+    monkeypatch.setattr("privsweep.gradient_inversion.engine.together._FEWEST", {"cpu": 2})
+
+
 @pytest.mark.parametrize("name", TOGETHER)
+@pytest.mark.usefixtures("few")
 def test_networks_without_rules_are_matched_together_only_where_that_is_right(name):
     network, expected = TOGETHER[name]
     world = World(network, 1)
@@ -293,6 +300,7 @@ def test_networks_without_rules_are_matched_together_only_where_that_is_right(na
     assert match.take(rows).right is expected
 
 
+@pytest.mark.usefixtures("few")
 def test_victims_are_matched_one_by_one_where_together_they_come_out_wrong(monkeypatch):
     """As they may for a layer that ``vmap`` batches wrongly, and does not say so."""
 
