@@ -84,12 +84,16 @@ class _Features:
         for layer in self.net:
             a, b = layer(a), layer(b)
             if isinstance(layer, nn.ReLU):
-                total = total + (_unit(a) - _unit(b)).square().sum(1).mean()
+                total = total + _between_units(a, b).mean()
         return total
 
 
-def _unit(features: Tensor) -> Tensor:
-    return features * features.square().sum(1, keepdim=True).add(_LEAST).rsqrt()
+def _between_units(a: Tensor, b: Tensor) -> Tensor:
+    """The squared distance of feature vectors ``[n, C, H, W]`` once each has unit length, without forming those."""
+    by_a, by_b = a.square().sum(1), b.square().sum(1)
+    unit_a, unit_b = by_a.add(_LEAST).rsqrt(), by_b.add(_LEAST).rsqrt()
+    along = (a * b).sum(1) * unit_a * unit_b
+    return by_a * unit_a * unit_a + by_b * unit_b * unit_b - 2 * along  # in this order exactly zero for the same
 
 
 def _classifier(own: ImageSet, domain: Domain, rng: Rng) -> nn.Sequential:

@@ -12,9 +12,17 @@ from torchvision.models import AlexNet_Weights, alexnet
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.weight_inversion.perceptual import distance, unfit
+from privsweep.weight_inversion.perceptual import _between_units, distance, unfit
 
 LARGE = Domain((1, 32, 32), 3, (0.0,), (1.0,))
+
+
+def test_vectors_are_compared_at_unit_length() -> None:
+    a, b = Rng(0).normal(2, 5, 3, 3).double(), Rng(1).normal(2, 5, 3, 3).double()
+    a[0, :, 0, 0] = 0  # has no direction
+    unit = [t / t.norm(dim=1, keepdim=True).clamp(min=1e-5) for t in (a, b)]
+    torch.testing.assert_close(_between_units(a, b), (unit[0] - unit[1]).square().sum(1))
+    assert not _between_units(a, 3 * a).abs().gt(1e-9).any()
 
 
 @pytest.fixture
