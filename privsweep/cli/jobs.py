@@ -92,6 +92,8 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     """
     session = planned.runs[0].spec.session
     tidy(Store(session.output_dir))
+    if hint := _side_by_side(planned):
+        terminal.say(hint)
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     noted = note(planned, config_dir)
@@ -110,6 +112,20 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
                 f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
             ]
     return []
+
+
+def _side_by_side(planned: SweepPlan) -> str | None:
+    """How several small runs would share this machine's processors, where they are about to take turns."""
+    session, count = planned.runs[0].spec.session, len(planned.missing)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    turns = planned.launcher == "basic" and session.resolve_device().type == "cpu" and session.threads is None
+    if not turns or min(count, cores) < 2:
+        return None
+    at_once = min(count, cores)
+    return (
+        f"{count} runs, one after the other with all {cores} processors; small networks are done sooner {at_once} at "
+        f"once: hydra/launcher=joblib hydra.launcher.n_jobs={at_once} threads=1 (pip install 'privsweep[joblib]')"
+    )
 
 
 def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfig) -> Failure | None:
