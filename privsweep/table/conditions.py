@@ -18,7 +18,7 @@ AMOUNTS: Mapping[str, Sequence[str]] = {
     "prior": ("train_size", "test_size", "prior_size"),
     "fl_setting": (
         "rounds", "epochs", "local_epochs", "local_steps", "pretrain_epochs", "pretrain_size", "models", "without",
-        "victims", "candidates",
+        "victims", "candidates", "released",
     ),
     "attack": (
         "iterations", "inner_iterations", "restarts", "shadows", "source_shadows", "shadow_size", "shadow_epochs",
@@ -57,7 +57,8 @@ def amounts(table: Table, records: Mapping[Behind, Record]) -> list[tuple[str, s
         attacked = record.get("choices", {}).get("attack") != "none"
         for key in (*keys, *_WHOSE):
             if values.get(key) not in (None, 0) and (attacked or not key.startswith(_OF_ATTACKS)):
-                found.setdefault(key, {})[row, column] = _text(values[key])
+                usual = values[key] == "last"  # as models are released
+                found.setdefault(key, {})[row, column] = None if usual else _text(values[key])
     return [(name, _told(table, by_cell)) for name, by_cell in found.items() if any(by_cell.values())]
 
 

@@ -61,6 +61,12 @@ def test_amounts_are_said_once_or_of_what_they_are() -> None:
     assert not {"examples, prior", "fl_setting.local_steps", "attack.lr"} & told.keys()
 
 
+def test_models_that_are_seen_before_the_end_are_named() -> None:
+    last, early = changed(CONFIG, fl_setting__released="last"), changed(CONFIG, fl_setting__released=3)
+    assert dict(filled({"a": last, "b": early}).amounts)["fl_setting.released"] == "3 (B)"
+    assert "fl_setting.released" not in dict(filled({"a": last, "b": last}).amounts)
+
+
 def test_what_is_no_amount_and_not_the_papers_is_named() -> None:
     ours = {"a": CONFIG, "b": changed(CONFIG, fl_setting__lr=0.1), "c": CONFIG}
     paper = {"a": changed(CONFIG, fl_setting__epochs=300, fl_setting__lr=1e-4, attack__memory=8.0), "c": CONFIG}
