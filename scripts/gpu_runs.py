@@ -24,6 +24,10 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "iga_pruned": [*_IGA, "defense=[gradient_pruning]", "attack.only_nonzero=true"],
     "iga_resnet": [*_IGA, "model=resnet18", "model.width=8", "fl_setting.capture.mode=eval"],
     "iga_batch": [*_IGA, "fl_setting.capture.batch_size=4", "model=resnet18", "model.width=8"],
+    "iga_without_rules": [
+        *_IGA, "model=torchvision", "model.name=squeezenet1_1", "fl_setting.capture.mode=eval", "dataset.resize=32",
+        "dataset.channels=rgb",
+    ],
     "iga_difference": [*_IGA, "fl_setting.capture.what=difference", "fl_setting.optimizer=sgd"],
     "analytic": ["attack=analytic", "model=smlp", "defense=[noisy_gradients]"],
     "blind": ["attack=blind", "defense=[secure_aggregation]"],

@@ -14,7 +14,6 @@ from privsweep.gradient_inversion.engine.distance import Cosine, Squared
 from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
-from privsweep.gradient_inversion.engine.together import TogetherMatcher
 from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
 from privsweep.gradient_inversion.objective import MatchingObjective
 from privsweep.interface.data import Domain
@@ -167,7 +166,7 @@ class World:
 def test_distance_total_variation_and_label_term_equal_autograd(name, distance, batch):
     world = World(name, batch)
     ours = world.matcher(distance, label_weight=0.3)
-    assert isinstance(ours, TogetherMatcher if name == "unusual" else TangentMatcher)
+    assert isinstance(ours, AutogradMatcher if name == "unusual" else TangentMatcher)
     assert world.agrees(ours, distance, tv=0.2, label=0.3)
 
 
@@ -193,7 +192,7 @@ class TestStochastic:
     def test_the_bottleneck_equals_autograd_down_to_the_noise(self, name, distance, batch):
         world = World(name, batch, precode=True)
         ours = world.matcher(distance, label_weight=0.3)
-        assert isinstance(ours, TogetherMatcher if name == "unusual" else TangentMatcher)
+        assert isinstance(ours, AutogradMatcher if name == "unusual" else TangentMatcher)
         assert world.agrees(ours, distance, world.noise, tv=0.2, label=0.3)
 
     @pytest.mark.parametrize("distance", OURS)

@@ -10,7 +10,7 @@ from privsweep.gradient_inversion.engine.distance import Distance
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.memory import BatchActivations
 from privsweep.gradient_inversion.engine.tangent import tangent_matcher
-from privsweep.gradient_inversion.engine.together import TogetherMatcher
+from privsweep.gradient_inversion.engine.together import TogetherMatcher, batches
 from privsweep.interface.data import Loss, Tensors
 
 
@@ -38,4 +38,5 @@ def matcher(
         fast = tangent_matcher(model, weights, target, distance, activations, label_weight, only_nonzero)
         if fast is not None:
             return fast
-    return TogetherMatcher(AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero))
+    alone = AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero)
+    return TogetherMatcher(alone) if batches(alone, activations.shape) else alone

@@ -28,9 +28,13 @@ _PER_UNKNOWN = 40  # vectors as long as the unknowns: iterates, gradients, tempo
 class BatchActivations:
     """What the layers of a network hold of one victim's batch in the sweeps of gradient matching."""
 
-    examples: int
+    shape: tuple[int, ...]  # (B, C, H, W)
     positions: Mapping[str, int]  # of every convolution by name: how many its window takes in the batch
     elements: int  # outputs with what is kept beside them, and patches with their columns
+
+    @property
+    def examples(self) -> int:
+        return self.shape[0]
 
 
 @lru_cache(maxsize=2)  # an attack asks for its memory, and again for its rules
@@ -56,7 +60,7 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
             layer.register_forward_hook(count(name, layer))
     with torch.no_grad():
         part(next(part.parameters()).new_zeros(shape))
-    return BatchActivations(shape[0], positions, elements)
+    return BatchActivations(shape, positions, elements)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.match import Match
 from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
 
 _FEWEST = {"cpu": 8, "cuda": 2}  # victims; on a CPU, 0.7 to 1.4 times as fast with four, 1.5 to 3.3 with sixteen
 _TRIED = 2  # victims on which it is compared
@@ -19,66 +20,66 @@ _WHOLE = 16  # victims that are never cut in two; of more, half at once, for a g
 
 
 class TogetherMatcher:
-    """The same as ``alone``, by ``torch.func.vmap``: for networks that it can batch.
+    """The same as ``alone``, for networks that ``batches`` is true of; few victims are matched one after the other."""
 
-    Under it the second derivative of some layers is wrong without an error, and a user's network may do anything. So
-    the first call compares two victims with ``alone``, in float64: where they differ, or it does not work, all victims
-    are matched one after the other. So are few, and on a CPU those with several images behind a gradient, which gain
-    nothing.
-    """
-
-    def __init__(self, alone: AutogradMatcher, right: bool | None = None):
-        self.alone, self.right = alone, right  # None: it is not known yet
+    def __init__(self, alone: AutogradMatcher):
+        self.alone = alone
 
     def take(self, rows: Tensor) -> TogetherMatcher:
-        return TogetherMatcher(self.alone.take(rows), self.right)
+        return TogetherMatcher(self.alone.take(rows))
 
     def __call__(self, images: Tensor, probabilities: Tensor, noise: Tensors | None = None) -> Match:
-        victims = len(images)
-        if victims < _FEWEST[images.device.type] or (images.device.type == "cpu" and images.shape[1] > 1):
+        if noise or len(images) < _FEWEST[images.device.type]:
             return self.alone(images, probabilities, noise)
-        if self.right is None:
-            self.right = self._agrees(images[:_TRIED], probabilities[:_TRIED], noise)
-        if not self.right:
-            return self.alone(images, probabilities, noise)
-        return together(self.alone, images, probabilities, noise or {})
-
-    def _agrees(self, images: Tensor, probabilities: Tensor, noise: Tensors | None) -> bool:
-        drawn = None if noise is None else {name: n[:_TRIED].double() for name, n in noise.items()}
-        try:
-            double = self.alone.take(torch.arange(_TRIED, device=images.device)).double()
-            one_by_one = double(images.double(), probabilities.double(), drawn)
-            at_once = together(double, images.double(), probabilities.double(), drawn or {})
-        except Exception:  # whatever a user's network, or vmap of it, raises
-            return False
-        pairs = [*zip(one_by_one[:4], at_once[:4], strict=True)]
-        pairs += [(one_by_one.noise[name], at_once.noise[name]) for name in one_by_one.noise]
-        return all(bool((a - b).norm() <= _TOLERANCE * a.norm()) for a, b in pairs)
+        return together(self.alone, images, probabilities)
 
 
-def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor, noise: Tensors) -> Match:
-    """What ``matcher`` gives, by ``vmap`` over victims."""
+def batches(matcher: AutogradMatcher, shape: tuple[int, ...]) -> bool:
+    """Whether ``torch.func.vmap`` gains something, and comes to the same, for images of ``shape`` ``(B, C, H, W)``.
+
+    Under it the second derivative of some layers is wrong without an error, and a user's network may do anything. So
+    two victims are compared with one after the other, in float64. Several images behind a gradient gain nothing on a
+    CPU, nor do few victims.
+    """
+    first = next(iter(matcher.target.values()))
+    device, on_cpu = first.device, first.device.type == "cpu"
+    if len(first) < _FEWEST[device.type] or (on_cpu and shape[0] > 1):
+        return False
+    try:
+        tried = matcher.take(torch.arange(_TRIED, device=device)).double()
+        rng = Rng(0)
+        images = rng.child("images").normal(_TRIED, *shape).double().to(device)
+        classes = functional_call(tried.model, tried.weights, (images[0],)).shape[1]
+        probabilities = rng.child("labels").normal(_TRIED, shape[0], classes).double().softmax(2).to(device)
+        alone, at_once = tried(images, probabilities), together(tried, images, probabilities)
+    except Exception:  # whatever a user's network, or vmap of it, raises
+        return False
+    pairs = zip(alone[:4], at_once[:4], strict=True)
+    return all(bool((a - b).norm() <= _TOLERANCE * a.norm()) for a, b in pairs)
+
+
+def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor) -> Match:
+    """What ``matcher`` gives without noise, by ``vmap`` over victims."""
     model, weights = matcher.model, matcher.weights
     matched = {name: weights[name].detach() for name in matcher.target}
 
-    def loss(parameters: Tensors, x: Tensor, y: Tensor, drawn: Tensors) -> tuple[Tensor, Tensor]:
-        outputs = functional_call(model, {**weights, **parameters, **drawn}, (x,))
+    def loss(parameters: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = functional_call(model, {**weights, **parameters}, (x,))
         logits = outputs[:, : y.shape[1]]
         return matcher.loss(logits if matcher.loss is cross_entropy else outputs, y), logits
 
-    def apart(x: Tensor, y: Tensor, drawn: Tensors, target: Tensors) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        own, logits = grad(loss, has_aux=True)(matched, x, y, drawn)
+    def apart(x: Tensor, y: Tensor, target: Tensors) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        own, logits = grad(loss, has_aux=True)(matched, x, y)
         distance = matcher.compared(list(own.values()), [target[name] for name in own])
         penalty = matcher.label_weight * (logits.softmax(1) - y).square().sum()
         return distance + penalty, (distance, penalty)
 
     victims = len(images)
     each = vmap(
-        grad(apart, argnums=(0, 1, 2), has_aux=True),
+        grad(apart, argnums=(0, 1), has_aux=True),
         randomness="error",
         chunk_size=victims if victims <= _WHOLE else -(-victims // 2),
     )
     with sdpa_kernel(SDPBackend.MATH):
-        derivatives, values = each(images, probabilities, dict(noise), dict(matcher.target))
-    by_image, by_probability, by_noise = derivatives
-    return Match(values[0], by_image, by_probability, values[1], by_noise)
+        (by_image, by_probability), (distance, penalty) = each(images, probabilities, dict(matcher.target))
+    return Match(distance, by_image, by_probability, penalty, {})

@@ -212,7 +212,7 @@ def test_what_was_not_sent_is_not_matched(sent):
 def test_a_bias_without_its_weight_is_matched():
     world = World(LAYERS["conv"], 2)
     del world.target["2.weight"], world.target["5.weight"]
-    assert isinstance(world.matcher(), TogetherMatcher)
+    assert isinstance(world.matcher(), AutogradMatcher)
 
 
 def test_weights_come_from_the_update_not_from_the_model():
@@ -228,7 +228,7 @@ def test_weights_come_from_the_update_not_from_the_model():
 def test_another_loss_is_differentiated_as_it_is():
     world = World(LAYERS["conv"], 2)
     match = world.matcher(loss=lambda out, y: 2 * cross_entropy(out, y))
-    assert isinstance(match, TogetherMatcher)
+    assert isinstance(match, AutogradMatcher)
     doubled = match(world.images, world.probabilities).distance
     assert not torch.allclose(doubled, world.matcher()(world.images, world.probabilities).distance)
 
@@ -246,7 +246,7 @@ def test_another_loss_is_differentiated_as_it_is():
 def test_what_has_no_rule_falls_back(layers):
     world = World(stack(*layers, nn.Flatten(), nn.LazyLinear(3)), 2)
     match = world.matcher()
-    assert isinstance(match, TogetherMatcher)
+    assert isinstance(match, AutogradMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
@@ -287,32 +287,35 @@ def few(monkeypatch):
 @pytest.mark.parametrize("name", TOGETHER)
 @pytest.mark.usefixtures("few")
 def test_networks_without_rules_are_matched_together_only_where_that_is_right(name):
-    network, expected = TOGETHER[name]
+    network, right = TOGETHER[name]
     world = World(network, 1)
     match = world.matcher(label_weight=0.3)
-    assert isinstance(match, TogetherMatcher)
-    found = match(world.images, world.probabilities)
-    assert match.right is expected
-    if name != "random":  # which draws anew
-        alone = match.alone(world.images, world.probabilities)
+    assert isinstance(match, TogetherMatcher if right else AutogradMatcher)
+    if right:
+        found, alone = (m(world.images, world.probabilities) for m in (match, match.alone))
         assert all(close(f, a) for f, a in zip(found[:4], alone[:4], strict=True))
-    rows = torch.tensor([2, 0, 2])
-    assert match.take(rows).right is expected
+        rows = torch.tensor([2, 0, 2])
+        part = match.take(rows)(world.images[rows], world.probabilities[rows])
+        assert all(close(p, w[rows], 1e-12) for p, w in zip(part[:3], found[:3], strict=True))
 
 
 @pytest.mark.usefixtures("few")
-def test_victims_are_matched_one_by_one_where_together_they_come_out_wrong(monkeypatch):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_victims_are_matched_one_by_one_where_together_they_come_out_wrong_or_gain_nothing(batch, monkeypatch):
     """As they may for a layer that ``vmap`` batches wrongly, and does not say so."""
 
     def wrong(*given):
         match = together(*given)
         return match._replace(images=match.images * (1 + 1e-4))
 
+    network = TOGETHER["mish"][0]
+    assert isinstance(World(network, batch).matcher(), TogetherMatcher if batch == 1 else AutogradMatcher)
     monkeypatch.setattr("privsweep.gradient_inversion.engine.together.together", wrong)
-    world = World(TOGETHER["mish"][0], 1)
-    match = world.matcher()
-    assert agrees(world, match(world.images, world.probabilities), Squared())
-    assert match.right is False
+    assert isinstance(World(network, batch).matcher(), AutogradMatcher)
+
+
+def test_few_victims_are_matched_one_by_one():
+    assert isinstance(World(TOGETHER["mish"][0], 1).matcher(), AutogradMatcher)
 
 
 class Reversed(nn.Sequential):
@@ -327,7 +330,7 @@ class Reversed(nn.Sequential):
 def test_a_network_that_is_no_plain_sequence_falls_back():
     world = World(Reversed(nn.Linear(5, 3), nn.Tanh(), nn.Linear(162, 5), nn.Flatten()), 2)
     match = world.matcher()
-    assert isinstance(match, TogetherMatcher)
+    assert isinstance(match, AutogradMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
@@ -352,7 +355,7 @@ def test_layers_without_a_rule_are_known(layer):
 def test_unusual_convolutions_fall_back(changes):
     world = World(convolution(**changes), 1)
     match = world.matcher()
-    assert isinstance(match, TogetherMatcher)
+    assert isinstance(match, AutogradMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
@@ -360,7 +363,7 @@ def test_unusual_convolutions_fall_back(changes):
 def test_layer_norms_over_part_of_an_image_or_without_weights_fall_back(norm):
     world = World(after_convolution(norm), 1)
     match = world.matcher()
-    assert isinstance(match, TogetherMatcher)
+    assert isinstance(match, AutogradMatcher)
     assert agrees(world, match(world.images, world.probabilities), Squared())
 
 
