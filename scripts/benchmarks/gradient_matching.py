@@ -30,7 +30,8 @@ NEAR = 1e-9  # relative, in float64
 
 def _world(problem: Problem, setup: Setup, counts: tuple[int, ...]) -> World:
     if setup.quick:
-        problem = replace(problem, model=(*problem.model, "model.width=4"), image=(1, 32, 32))
+        small = () if "model=torchvision" in problem.model else ("model.width=4",)
+        problem = replace(problem, model=(*problem.model, *small), image=(1, 32, 32))
     if (apart := disagreement(problem, setup.device)) > NEAR:
         raise DisagreementError(f"image gradients differ from autograd's by {apart:.1e}")
     return make_world(problem, max(counts), setup.device)
@@ -161,6 +162,10 @@ _IGA = {
     "iga_dmlp": ("IGA on the deep MLP", Problem(("model=dmlp",))),
     "iga_dmlp_noisy": ("IGA on the deep MLP, noisy gradients", Problem(("model=dmlp",), sigma=1e-3)),
     "iga_resnet18": ("IGA on ResNet18, 1x64x64", Problem(_RESNET, image=(1, 64, 64))),
+    "iga_without_rules": (
+        "IGA on torchvision's ShuffleNet, which has no rules",
+        Problem(("model=torchvision", "model.name=shufflenet_v2_x0_5")),
+    ),
     "iga_resnet18_batch": (
         "IGA on ResNet18, 30 images behind a gradient",
         Problem(_RESNET, image=(1, 64, 64), batch=30),

@@ -55,14 +55,11 @@ class AutogradMatcher:
         return AutogradMatcher(model, weights, target, self.distance, self.loss, self.label_weight, self.only_nonzero)
 
     def compared(self, own: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-        """The distance of one victim's gradients from the captured ones."""
-        residual_squared = residual_dot_target = target_squared = own[0].new_zeros((), dtype=torch.float64)
-        for g, captured in zip(own, target, strict=True):
-            residual = (g - captured) * (captured != 0) if self.only_nonzero else g - captured
-            residual_squared = residual_squared + residual.square().sum(dtype=torch.float64)
-            residual_dot_target = residual_dot_target + (residual * captured).sum(dtype=torch.float64)
-            target_squared = target_squared + captured.square().sum(dtype=torch.float64)
-        return self.distance.value(residual_squared, residual_dot_target, target_squared).to(own[0].dtype)
+        """The distance of one victim's gradients from the captured ones, each in one piece: layers may be many."""
+        flat, goal = (torch.cat([g.flatten() for g in side]) for side in (own, target))
+        residual = (flat - goal) * (goal != 0) if self.only_nonzero else flat - goal
+        sums = (t.sum(dtype=torch.float64) for t in (residual.square(), residual * goal, goal.square()))
+        return self.distance.value(*sums).to(flat.dtype)
 
     def __call__(self, images: Tensor, probabilities: Tensor, noise: Tensors | None = None) -> Match:
         drawn = noise or {}
