@@ -12,6 +12,7 @@ from torchvision.ops import StochasticDepth
 from privsweep.defense.precode import Precode
 from privsweep.gradient_inversion.engine.distance import Cosine
 from privsweep.gradient_inversion.engine.matcher import matcher
+from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.interface.data import Domain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -78,7 +79,7 @@ def test_its_gradient_is_matched_and_followed(name: str) -> None:
     x, y = torch.rand(1, 3, 32, 32, dtype=torch.float64), torch.tensor([3])
     captured, _ = gradient(model, cross_entropy, x, y, Defense(), Rng(0))
     target = {n: g[None] for n, g in captured.items()}
-    match = matcher(model, weights_of(model), target, Cosine(), tuple(x.shape))
+    match = matcher(model, weights_of(model), target, Cosine(), batch_activations(model, tuple(x.shape)))
     label = torch.eye(7, dtype=torch.float64)[y][None]
     assert match(x[None], label).distance.item() == pytest.approx(0, abs=1e-10)
     start, way = torch.rand(2, 1, 1, 3, 32, 32, dtype=torch.float64)
