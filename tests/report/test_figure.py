@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -90,6 +91,18 @@ def test_a_series_may_have_a_row_of_its_own(tmp_path: Path) -> None:
     one, other = png_of(filled), png_of(stored(tmp_path, *ALL, figure={**lines, "panels": both[:1]}))
     assert one is not None
     assert one != other
+
+
+@pytest.mark.parametrize(("x", "tilted"), [((1, 50, 100, 240, 250, 260), True), ((1, 50, 100, 150, 200, 260), False)])
+def test_labels_that_would_run_into_each_other_are_tilted(tmp_path: Path, x: tuple[int, ...], tilted: bool) -> None:
+    panel = {"title": "", "series": [{"label": "a", "columns": ["plain", *[None] * (len(x) - 1)]}]}
+    filled = stored(tmp_path, *ALL, figure={**CHART, "kind": "lines", "x": list(x), "panels": [panel]})
+    figure = KINDS["lines"](filled, filled.table.figure)
+    labels = figure.axes[0].get_xticklabels()
+    assert [label.get_rotation() == 30 for label in labels] == [tilted] * len(x)
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in labels]
+    assert tilted or not any(a.overlaps(b) for a, b in pairwise(boxes))
 
 
 def test_histograms_count_the_victims_that_are_asked_for(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
             if drawn is not None:
                 entries[series.label] = drawn
         labels = [f"{x:g}" if isinstance(x, float) else literal(str(x)) for x in spec.x]
-        axes.set_xticks(_ticks(spec), labels, **(TILTED if _crowded(axes, labels) else {}))
+        ticks = _ticks(spec)
+        axes.set_xticks(ticks, labels, **(TILTED if _crowded(axes, ticks, labels) else {}))
         if spec.logarithmic and any((means(filled, spec.row_of(s), s)[0] > 0).any() for s in panel.series):
             axes.set_yscale("log")
         if spec.ylim is not None:
@@ -47,12 +48,14 @@ def chart_over_places(filled: FilledTable, spec: Chart, how: str, draw: DrawSeri
     return chart(filled, spec, how, panel_of)
 
 
-def _crowded(axes: Axes, labels: Sequence[str]) -> bool:
+def _crowded(axes: Axes, ticks: Array, labels: Sequence[str]) -> bool:
     """Whether labels side by side would run into each other."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    room = figure.get_figwidth() / len(figure.axes) / len(labels)
-    return any((len(a) + len(b)) / 2 * LETTER > room for a, b in pairwise(labels))
+    usual = np.diff(ticks).mean() if len(ticks) > 1 else 1.0
+    inches = figure.get_figwidth() / len(figure.axes) / (np.ptp(ticks) + usual)  # of a step of one
+    rooms = np.diff(ticks) * inches
+    return any((len(a) + len(b)) / 2 * LETTER > room for (a, b), room in zip(pairwise(labels), rooms, strict=True))
 
 
 def means(filled: FilledTable, row: str, series: Series) -> tuple[Array, Array]:
