@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import NormalDist
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -23,11 +22,10 @@ from privsweep.interface.records import Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Optimizer, replica
 from privsweep.metric.accuracy import accuracy
-from privsweep.training.gradient_zeros import ZeroShares
+from privsweep.training.gradient_zeros import ZeroShares, mean_share
 from privsweep.training.local import weights_of
 from privsweep.training.release import ReleaseTraining
 
-_NORMAL = NormalDist().inv_cdf(0.975)
 _JUDGED = 64  # released models whose accuracy is measured, at most
 Count = Annotated[int, Field(ge=1)]
 
@@ -211,7 +209,7 @@ class ReleasedModels(Assembling):
         ]
         utility = {
             **reached[self.epochs],
-            **{key: x for name, z in each_zeros.items() for key, x in _zero_shares(name, z.mean(1)).items()},
+            **{key: x for name, z in each_zeros.items() for key, x in mean_share(name, z.mean(1)).items()},
         }
         copies = torch.tensor([self.models // models] * models + [self.without // max(without, 1)] * without)
         every = torch.arange(self.victims * kinds).repeat_interleave(copies.repeat(self.victims))
@@ -238,15 +236,6 @@ class ReleasedModels(Assembling):
 
 
 _ZEROS = "zero gradients:"
-
-
-def _zero_shares(layer: str, shares: Tensor) -> dict[str, float]:
-    """The mean over models ``[K]`` and, of several, the ends of its 95% interval."""
-    name, mean = f"zero_gradients_{layer}", shares.double().mean().item()
-    if len(shares) == 1:
-        return {name: mean}
-    away = float(_NORMAL * shares.double().std() / len(shares) ** 0.5)
-    return {name: mean, f"{name}_low": mean - away, f"{name}_high": mean + away}
 
 
 def _named(epoch: int, name: str) -> str:

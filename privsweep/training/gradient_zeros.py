@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
+
+_NORMAL = NormalDist().inv_cdf(0.975)
 
 
 class ZeroShares:
@@ -36,3 +40,12 @@ class ZeroShares:
             if kind == "weight":
                 shares = self.shares.setdefault(layer, torch.zeros(len(g), self.epochs, device=g.device))
                 shares[:, epoch - 1] = (g == 0).flatten(1).float().mean(1)
+
+
+def mean_share(layer: str, shares: Tensor) -> dict[str, float]:
+    """The mean over models ``[K]`` and, of several, the ends of its 95% interval."""
+    name, mean = f"zero_gradients_{layer}", shares.double().mean().item()
+    if len(shares) == 1:
+        return {name: mean}
+    away = float(_NORMAL * shares.double().std() / len(shares) ** 0.5)
+    return {name: mean, f"{name}_low": mean - away, f"{name}_high": mean + away}
