@@ -7,9 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
 
 from privsweep.interface.component import JudgementOnly, component
 from privsweep.interface.data import Tensors
@@ -75,6 +72,11 @@ class ShadowMembership(ShadowAttack):
 
     def fitted(self, x: np.ndarray, member: np.ndarray, rng: Rng) -> Any:
         """A classifier of answers ``[n, classes]``; the layers and epochs are those of the library that Zen used."""
+        # Here, for the import takes a second, which planning need not wait.
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neural_network import MLPClassifier
+
         if self.classifier == "logistic":
             return LogisticRegression(max_iter=1000).fit(x, member)
         with warnings.catch_warnings():

@@ -34,9 +34,10 @@ class NoisyGradients(Defense):
 
     def _noise(self, like: torch.Tensor, rng: Rng) -> torch.Tensor:
         generator = rng.generator(like.device)
-        noise = torch.empty_like(like)
+        # In the order of the axes, whatever the layout in memory.
+        noise = torch.empty_like(like, memory_format=torch.contiguous_format)
         if self.distribution == "gaussian":
             return noise.normal_(0, self.sigma, generator=generator)
         # A Laplace draw is the difference of two exponential ones; its variance is twice the squared rate.
-        other = torch.empty_like(like).exponential_(1, generator=generator)
+        other = torch.empty_like(noise).exponential_(1, generator=generator)
         return noise.exponential_(1, generator=generator).sub_(other).mul_(self.sigma / 2**0.5)

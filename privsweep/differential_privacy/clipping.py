@@ -40,4 +40,6 @@ def refuse_batch_normalisation(defense: str, model: nn.Module) -> None:
 def noised(items: Tensors, deviation: float, rng: Rng) -> dict[str, Tensor]:
     """Gaussian noise of that standard deviation on every entry."""
     generator = rng.generator(next(iter(items.values())).device)
-    return {name: t + torch.empty_like(t).normal_(0, deviation, generator=generator) for name, t in items.items()}
+    # Drawn in the order of the axes, whatever the layout in memory.
+    made = {name: torch.empty_like(t, memory_format=torch.contiguous_format) for name, t in items.items()}
+    return {name: t + made[name].normal_(0, deviation, generator=generator) for name, t in items.items()}

@@ -11,10 +11,11 @@ from torch.func import functional_call
 from privsweep.interface.data import Domain, ImageSet, Tensors, TextDomain, TokenSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
+from privsweep.model.layout import by_pixel
 from privsweep.model.stochastic import draw
 
 _NOISE = Rng(0, ("accuracy",))
-_BATCH = 1000
+_BATCH = 250  # more leave a CPU's caches: LeNet takes 0.94 ms an image with 1000, 0.83 with these
 
 
 def accuracy(
@@ -59,7 +60,7 @@ def outputs_of(
     try:
         for start in range(0, len(split), batch):
             chosen = slice(start, start + batch)
-            x = domain.inputs_of(split, chosen)  # type: ignore[arg-type]
+            x = by_pixel(domain.inputs_of(split, chosen))  # type: ignore[arg-type]
             noise = draw(model, len(x), _NOISE.child(start), device)
             yield chosen, functional_call(model, {**weights, **noise}, (x,))
     finally:

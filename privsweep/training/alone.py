@@ -13,6 +13,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.replayed import Replayed
 from privsweep.interface.training import Training, replica
+from privsweep.model.layout import by_pixel
 from privsweep.model.stochastic import noise_layers
 from privsweep.training.frozen import moving, only_moving, train_mode
 from privsweep.training.local import gradient, plain_gradient, weights_of
@@ -25,10 +26,7 @@ class Alone:
         self.net, self.loss, self.data, self.defense = training.net, training.loss, training.data, defense
         self.names = moving(self.net, training.trainable)
         self.net.load_state_dict(replica(training.start, 0))
-        self.layout = torch.contiguous_format
-        if self.data.index[0].device.type == "cuda":  # whose tensor cores read pixel by pixel
-            self.layout = torch.channels_last
-            self.net.to(memory_format=self.layout)
+        self.net.to(memory_format=torch.channels_last)  # as ``by_pixel`` hands it the images
         train_mode(self.net, set(self.names))
         parameters = dict(self.net.named_parameters())
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
@@ -45,8 +43,7 @@ class Alone:
         x, y = self.data.read(index[positions])
         if self.data.augment is not None:
             x = self.data.augment(x, rng.child("augment"))
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=self.layout)
+        x = by_pixel(x)
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
             grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected, self._replay)
         return [grads[name] for name in self.names], value[None]

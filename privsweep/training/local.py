@@ -45,7 +45,7 @@ def parameters_of(model: nn.Module, weights: Tensors) -> dict[str, Tensor]:
 
 
 def _laid_out(grad: Tensor, like: Tensor) -> Tensor:
-    """In its parameter's memory layout: convolutions may hand out another, which fused optimisers would misread."""
+    """In its parameter's memory layout: fused optimisers misread any other, which convolutions may hand out."""
     return grad if grad.stride() == like.stride() else torch.empty_like(like).copy_(grad)
 
 
@@ -73,7 +73,7 @@ def gradient(
     examples' gradients; None: the batch's length. An empty batch has the loss zero. ``plain``: how inputs, targets and
     noise become what ``plain_gradient`` gives, by default just so.
     """
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     noise = draw(model, len(x), rng.child("noise"), x.device)
     size = len(x) if expected is None else expected
     if "example_gradients" in defense.acts_at() or not len(x):
@@ -81,5 +81,5 @@ def gradient(
         grads = {name: g / size for name, g in total.items()}
     else:
         *parts, value = plain_gradient(model, loss, x, y, noise) if plain is None else plain(x, y, noise)
-        grads = dict(zip(names, parts, strict=True))
-    return dict(defense.gradient(grads, size, rng)), value
+        grads = dict(zip(named, parts, strict=True))
+    return {name: _laid_out(g, named[name]) for name, g in defense.gradient(grads, size, rng).items()}, value

@@ -27,15 +27,22 @@ for typed in {typed}:
 
 def test_no_command_loads_what_it_does_not_use(tmp_path: Path) -> None:
     """Help, tab completion, what cannot be composed, and last what only components can refuse: with PyTorch alone."""
-    typed = [["--help"], ["-sc", "query=bash"], ["nokey=1"], ["model=nothing"], ["attack.iterations=-1"]]
+    typed = [
+        ["--help"],
+        ["-sc", "query=bash"],
+        ["nokey=1"],
+        ["model=nothing"],
+        ["attack.iterations=-1"],
+        ["attack=shadow_membership", "attack.shadows=-1"],
+    ]
     code = ASKED.format(heavy=sorted(HEAVY), typed=typed)
     completed = {**os.environ, "COMP_LINE": "privsweep attack="}
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=completed, check=True
     )
     lines = told.stderr.splitlines()
-    assert [line for line in lines if line.startswith("[")] == ["[]"] * 4 + ["['torch']"]
+    assert [line for line in lines if line.startswith("[")] == ["[]"] * 4 + ["['torch']"] * 2
     refused = [line for line in lines if line.startswith("privsweep:")]
     assert [line.partition(": ")[2].partition(":")[0] for line in refused] == [
-        "nokey", "model=nothing", "attack.iterations=-1"
+        "nokey", "model=nothing", "attack.iterations=-1", "attack.shadows=-1"
     ]  # fmt: skip

@@ -89,3 +89,16 @@ def test_at_strength_zero_it_is_no_defence(name: str, position: str, data: Data)
     (after, out), (plain, bare) = outs
     assert all(torch.allclose(after[n], w, atol=1e-6) for n, w in plain.items())
     assert all(torch.allclose(out.seen.delta[n], d, atol=1e-6) for n, d in bare.seen.delta.items())
+
+
+@pytest.mark.parametrize("name", FEDERATED)
+def test_how_a_gradient_lies_in_memory_changes_nothing(name: str, data: Data) -> None:
+    """Training keeps weights, and so gradients, pixel by pixel."""
+    spec = made(name)
+    defense = spec.defense.bind(spec.fl_setting.schedule(data, Rng(0)))
+    grad = {"conv.weight": Rng(1).normal(4, 3, 5, 5), "conv.bias": Rng(2).normal(4)}
+    by_pixel = {n: g.contiguous(memory_format=torch.channels_last) if g.dim() == 4 else g for n, g in grad.items()}
+    for act in (lambda g: defense.gradient(g, 2, Rng(3)), lambda g: defense.update(g, Rng(3)),
+                lambda g: defense.aggregate(g, 2, Rng(3))):  # fmt: skip
+        one, other = act(grad), act(by_pixel)
+        assert all(torch.equal(one[n], other[n]) for n in grad)
