@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import stats
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from privsweep.metric.membership import RATES, share
+from privsweep.metric.membership import CONFIDENCE, RATES, share
 
 SHOWN = 6  # how many are the easiest, and the hardest; fewer than twelve victims are halved
 _CHUNK = 2048  # known images at once
@@ -62,7 +63,8 @@ def release_metrics(columns: dict[str, Tensor], pixels: Tensor, original: Tensor
     """Of the whole run, beside the means of the columns.
 
     ``mse_easiest``, ``mse_hardest``, and the same of ``total_variation`` and ``border_variance``: means over the six
-    victims with the least and the greatest ``mse``.
+    victims with the least and the greatest ``mse``, with the ends of their 95% interval (Student's t; of two victims
+    or more) under ``_low`` and ``_high``.
 
     A reconstruction ROC: is the answer closer to its own target than a threshold (true positive), and closer than that
     to the other targets (false ones)? ``reconstruction_auc``, ties counting half, and ``tpr_at_1_fpr`` and
@@ -74,7 +76,8 @@ def release_metrics(columns: dict[str, Tensor], pixels: Tensor, original: Tensor
     count = min(SHOWN, max(1, len(order) // 2))
     for name in ("mse", "total_variation", "border_variance"):
         values = columns[name][order].double()
-        found[f"{name}_easiest"], found[f"{name}_hardest"] = float(values[:count].mean()), float(values[-count:].mean())
+        _mean(found, f"{name}_easiest", values[:count])
+        _mean(found, f"{name}_hardest", values[-count:])
     own, others = _distances(pixels, original)
     if not len(others):
         return found | {"reconstruction_auc": None} | dict.fromkeys(RATES)
@@ -91,6 +94,14 @@ def reconstruction_roc(pixels: Tensor, original: Tensor) -> tuple[np.ndarray, np
     hit = np.r_[np.ones(len(own)), np.zeros(len(others))]
     false, true, _ = roc_curve(hit, -np.r_[own, others])
     return false, true
+
+
+def _mean(metrics: dict[str, float | None], name: str, values: Tensor) -> None:
+    """Adds ``name`` and, with ``_low`` and ``_high``, the ends of its 95% interval."""
+    metrics[name] = mean = float(values.mean())
+    if len(values) > 1:
+        half = float(values.std()) / len(values) ** 0.5 * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+        metrics[f"{name}_low"], metrics[f"{name}_high"] = mean - half, mean + half
 
 
 def _distances(pixels: Tensor, original: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from privsweep.interface.data import Domain
@@ -100,6 +101,12 @@ def test_easiest_and_hardest_are_six_by_their_error():
     errors = victims["mse"].sort_values()
     assert metrics["mse_easiest"] == pytest.approx(errors[:6].mean())
     assert metrics["mse_hardest"] == pytest.approx(errors[-6:].mean())
+    low, high = stats.t.interval(0.95, 5, errors[-6:].mean(), stats.sem(errors[-6:]))
+    assert (metrics["mse_hardest_low"], metrics["mse_hardest_high"]) == pytest.approx((low, high))
+
+
+def test_one_victim_has_no_interval():
+    assert "mse_easiest_low" not in scored([row(0, 0, 0)], [row(0, 0, 0)], [1.0])[0]
 
 
 class TestRoc:
