@@ -5,6 +5,7 @@ the paper's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from privsweep.table.spec import Table
@@ -90,9 +91,20 @@ def _told(table: Table, values: Mapping[tuple[str, str], str | None]) -> str:
         if all(len(held) <= 1 for held in of.values()):
             groups = {value: [labels[name].label for name in labels if of[name] == {value}] for value in distinct}
             usual = None if None in groups else max(groups, key=lambda value: len(groups[value]))
-            named = [f"{value} ({', '.join(groups[value])})" for value in said if value != usual]
+            every = [label.label for label in labels.values()]
+            named = [f"{value} ({_named(groups[value], every)})" for value in said if value != usual]
             return "; ".join([*([] if usual is None else [usual]), *named])
     return "; ".join(said) + ", which differs from cell to cell"
+
+
+def _named(some: Sequence[str], every: Sequence[str]) -> str:
+    """Those labels, or, of more than two, the part or two between commas that they have in common and no others."""
+    if len(some) > 2:
+        parts = some[0].split(", ")
+        for shared in (*combinations(parts, 1), *combinations(parts, 2)):
+            if list(some) == [label for label in every if set(shared) <= set(label.split(", "))]:
+                return ", ".join(shared)
+    return ", ".join(some)
 
 
 def _text(value: Any) -> str:

@@ -36,7 +36,7 @@ def filled(configs: dict[str, dict[str, Any]], paper: dict[str, dict[str, Any]] 
         "title": "t", "place": "p", "seeds": [0],
         "rows": {"accuracy": {"label": "Accuracy", "metric": "utility.test_accuracy", "overrides": ["attack=none"]},
                  "ssim": {"label": "SSIM", "metric": "ssim"}},
-        "columns": {name: {"label": name.upper(), "overrides": [f"model={name}"]} for name in configs},
+        "columns": {n: {"label": n.upper().replace("_", ", "), "overrides": [f"model={n}"]} for n in configs},
     })  # fmt: skip
     records = {}
     for job in table.jobs():
@@ -59,6 +59,20 @@ def test_amounts_are_said_once_or_of_what_they_are() -> None:
     assert told["fl_setting.epochs"] in ("8; 300 (Accuracy)", "300; 8 (SSIM)")
     assert told["model.init"] == "uniform"
     assert not {"examples, prior", "fl_setting.local_steps", "attack.lr"} & told.keys()
+
+
+def test_columns_are_told_by_what_their_names_share() -> None:
+    names = [f"{m}_{b}_{e}" for m in "ab" for b in "12" for e in "xyz"]
+
+    def told(*parts: str, only: tuple[str, ...] = ()) -> str:
+        less = {n for n in names if set(parts) <= set(n.split("_")) and (not only or n in only)}
+        every = {n: changed(CONFIG, attack__iterations=7) if n in less else CONFIG for n in names}
+        return dict(filled(every).amounts)["attack.iterations"]
+
+    assert told("2", "x") == "1,500; 7 (A, 2, X, B, 2, X)"
+    assert told("a", "2") == "1,500; 7 (A, 2)"
+    assert told("x") == "1,500; 7 (X)"
+    assert told(only=("a_1_x", "a_1_y", "b_2_y")) == "1,500; 7 (A, 1, X, A, 1, Y, B, 2, Y)"
 
 
 def test_models_that_are_seen_before_the_end_are_named() -> None:
