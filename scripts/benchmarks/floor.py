@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contest import Turn
 
@@ -32,6 +34,14 @@ def reading(size: float, device: torch.device, numbers: int = _NUMBERS) -> Turn:
         return 4 * numbers / size
 
     return turn
+
+
+def training_step(net: nn.Module, x: Tensor, quick: bool) -> Turn:
+    """Examples, of those ``x`` ``[n, ...]``, whose products forward and back, once each, a large one amounts to."""
+    with FlopCounterMode(display=False) as counter:
+        net(x).sum().backward()
+    net.zero_grad()
+    return products(counter.get_total_flops() / len(x), x.device, 256 if quick else _SIDE)
 
 
 def slower(turns: list[Turn], device: torch.device) -> Turn:

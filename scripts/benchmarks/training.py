@@ -1,4 +1,7 @@
-"""Training a federation as a run does, utility included, against a plain loop that ends with the test accuracy."""
+"""Training a federation as a run does, utility included, against a plain loop that ends with the test accuracy.
+
+The floor is a training step's own matrix products at the speed of a large one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import torch
 from torch import nn
 
 from benchmarks import plain_training as plain
-from benchmarks.contest import Case, Contest, DisagreementError, Setup
+from benchmarks.contest import Case, Contest, DisagreementError, Setup, Turn
+from benchmarks.floor import training_step
 from benchmarks.workplace import random_data, spec_of, trained
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
@@ -45,6 +49,11 @@ def _net(spec: RunSpec, data: Data, setup: Setup) -> nn.Module:
     return spec.model.build(data.domain, Rng(0)).to(setup.device)
 
 
+def _floor(net: nn.Module, data: Data, setup: Setup) -> Turn:
+    """A batch's products, forward and back; no accuracy is told."""
+    return training_step(net, data.domain.inputs_of(data.train, slice(BATCH)), setup.quick)
+
+
 def central(model: str, setup: Setup) -> Contest:
     """Accuracy after every epoch, and after the last as the baseline has it."""
     spec, data, epochs = _run(setup, "central", model)
@@ -58,7 +67,8 @@ def central(model: str, setup: Setup) -> Contest:
         return epochs * len(data.train)
 
     every = _images(spec, data, epochs, setup)
-    return Contest(baseline, {"accuracy every epoch": every, "at the end": _images(once, data, epochs, setup)})
+    ways = {"accuracy every epoch": every, "at the end": _images(once, data, epochs, setup)}
+    return Contest(baseline, ways, _floor(start, data, setup))
 
 
 def fedavg(model: str, setup: Setup) -> Contest:
@@ -84,7 +94,7 @@ def fedavg(model: str, setup: Setup) -> Contest:
         plain.accuracy(start_again, data)
         return epochs * len(data.train)
 
-    return Contest(baseline, ways)
+    return Contest(baseline, ways, _floor(start, data, setup))
 
 
 def dp_sgd(model: str, setup: Setup) -> Contest:
