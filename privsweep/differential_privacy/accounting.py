@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,11 +105,21 @@ def noise_for(key: str, accountant: Accountant, epsilon: float, releases: Releas
             )
     while high > 1 / _MOST and cost(high / 2) <= epsilon:
         high /= 2
-    low = high / 2
+    low, wanted = high / 2, epsilon - _TOLERANCE * min(1, epsilon) / 2
+    halve = False  # where the same end has moved twice
     while epsilon - cost(high) > _TOLERANCE * min(1, epsilon) and high - low > _TOLERANCE**2 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
+        middle = (low + high) / 2 if halve else _between(low, high, cost(low), cost(high), wanted)
+        below = cost(middle) <= epsilon
+        halve = not halve and below
+        low, high = (low, middle) if below else (middle, high)
     return high
+
+
+def _between(low: float, high: float, most: float, least: float, wanted: float) -> float:
+    """Noise that costs about ``wanted``, were cost a power of noise: ``low`` costs ``most``, ``high`` ``least``."""
+    if not least or math.isinf(most):
+        return (low + high) / 2
+    return low * (high / low) ** (math.log(most / wanted) / math.log(most / least))
 
 
 @contextmanager

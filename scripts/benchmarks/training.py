@@ -26,9 +26,9 @@ LEARNT = 1e-2  # by which the mean losses of two orders of the same work may dif
 SMALL = ("model.width=4",)
 
 
-def _run(setup: Setup, setting: str, model: str, *further: str) -> tuple[RunSpec, Data, int]:
-    """A run, its data, and the epochs (of all clients together) that a turn takes."""
-    size, epochs = setup.sized(3 * BATCH, 1920, 19_200), setup.sized(1, 2, 2)
+def _run(setup: Setup, setting: str, model: str, *further: str, some: float = 1.0) -> tuple[RunSpec, Data, int]:
+    """A run, its data, or a part of them, and the epochs (of all clients together) that a turn takes."""
+    size, epochs = setup.sized(3 * BATCH, round(some * 1920), 19_200), setup.sized(1, 2, 2)
     length = f"local_epochs={epochs}" if setting == "fedavg" else f"epochs={epochs}"
     rounds = ["fl_setting.rounds=1", f"fl_setting.clients={CLIENTS}"] if setting == "fedavg" else []
     values = [f"fl_setting={setting}", f"model={model}", f"fl_setting.lr={LR}", f"fl_setting.{length}", *rounds]
@@ -97,11 +97,11 @@ def fedavg(model: str, setup: Setup) -> Contest:
     return Contest(baseline, ways, _floor(start, data, setup))
 
 
-def dp_sgd(model: str, setup: Setup) -> Contest:
+def dp_sgd(model: str, some: float, setup: Setup) -> Contest:
     """Both draw Poisson batches, clip every example's gradient to the same norm and add the same noise."""
     noise = 1.0
     defense = ("defense=[dp_sgd]", "defense.dp_sgd.epsilon=null", f"defense.dp_sgd.noise_multiplier={noise}")
-    spec, data, epochs = _run(setup, "central", model, *defense, f"defense.dp_sgd.max_grad_norm={CLIP}")
+    spec, data, epochs = _run(setup, "central", model, *defense, f"defense.dp_sgd.max_grad_norm={CLIP}", some=some)
     start = _net(spec, data, setup)
     from opacus import PrivacyEngine  # here, for no other case needs it
 
@@ -138,7 +138,10 @@ CASES = {
         f"fedavg_{m}": Case(f"a round of three clients, {_NAMES[m]}, {_PLAIN}", "an image", partial(fedavg, m))
         for m in ("lenet", "smlp")
     },
-    "dp_sgd": Case("DP-SGD on LeNet, or Opacus' make_private loop", "an image", partial(dp_sgd, "lenet")),
+    **{
+        name: Case(f"DP-SGD on {_NAMES[m]}, or Opacus' make_private loop", "an image", partial(dp_sgd, m, some))
+        for name, m, some in (("dp_sgd", "lenet", 1), ("dp_sgd_dmlp", "dmlp", 0.1))
+    },
     **{
         d: Case(f"LeNet trained with {d}, or without", "an image", partial(defended, d, "lenet"))
         for d in ("noisy_gradients", "gradient_pruning")

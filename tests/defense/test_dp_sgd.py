@@ -18,10 +18,12 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule, System
 from privsweep.interface.training import LocalSchedule, Optimizer, Training, alike, labelled, replica
 from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
 from privsweep.model.stochastic import Stochastic, draw
+from privsweep.training import per_example
 from privsweep.training.fit import fit
 from privsweep.training.local import gradient, weights_of
-from privsweep.training.per_example import example_gradients
+from privsweep.training.per_example import defended_sum, example_gradients
 
 SCHEDULE = Schedule(examples=20000, batch_size=64, steps=15650, rounds=5, clients=3, participation=1.0)
 
@@ -168,6 +170,42 @@ def test_the_sum_of_clipped_gradients_is_divided_by_the_expected_batch(data: Dat
         assert norm > 0.5
         total = {n: total.get(n, 0) + t * 0.5 / norm for n, t in g.items()}
     assert all(torch.allclose(got[n], t / 8, atol=1e-6) for n, t in total.items())
+
+
+WIDE = MLP(width=64, depth=2, activation="tanh", dropout=0.0, init="default", init_bound=0.5)
+
+
+@pytest.mark.parametrize("held", [1, 2**24])
+def test_gradients_that_are_not_formed_add_up_to_the_same(
+    held: int, data: Data, lenet: ConvNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What passes through the layers tells their lengths; both ways, one by one and together."""
+    monkeypatch.setattr(per_example, "_PASSING", {"cpu": held})
+    for architecture in (WIDE, lenet):
+        net = architecture.build(data.domain, Rng(0)).double()
+        x, y = data.domain.inputs(data.train.pixels(slice(0, 6))).double(), data.train.labels[:6]
+        found = []
+        for share in (0.0, float("inf")):
+            monkeypatch.setattr(per_example, "_SHARE", share)
+            found.append(defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.5), Rng(0)))
+        (one, loss), (other, same) = found
+        assert all(torch.allclose(one[n], g, atol=1e-12) for n, g in other.items())
+        assert torch.allclose(loss, same)
+
+
+def test_large_gradients_are_not_formed(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where a layer is frozen is the way left that knows of it."""
+    net = WIDE.build(data.domain, Rng(0))
+    x, y = data.domain.inputs(data.train.pixels(slice(0, 6))), data.train.labels[:6]
+    formed: list[int] = []
+    plain = example_gradients
+    monkeypatch.setattr(per_example, "example_gradients", lambda *a: formed.append(1) or plain(*a))
+    defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.5), Rng(0))
+    assert not formed
+    net[1].weight.requires_grad_(False)
+    total, _ = defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.5), Rng(0))
+    assert formed
+    assert len(total) == len(list(net.parameters())) - 1
 
 
 def test_noise_has_the_deviation_that_is_accounted() -> None:

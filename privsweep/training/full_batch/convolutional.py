@@ -19,7 +19,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.model.sequence import is_sequence
-from privsweep.training.full_batch.clipped_sum import layers_with_parameters
+from privsweep.training.clipped_sum import layers_with_parameters
 from privsweep.training.full_batch.descent import Task
 from privsweep.training.stacked import mixes_examples, numbers_of
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import draw, forward
-from privsweep.training.full_batch.clipped_sum import clipped_sum, layers_with_parameters, numbers_held
+from privsweep.training.clipped_sum import clipped_sum, layers_with_parameters, numbers_held
 from privsweep.training.full_batch.descent import Task
 from privsweep.training.per_example import defended_sum
 from privsweep.training.stacked import mixes_examples, numbers_of
@@ -72,7 +72,7 @@ class OneByOne:
 
     def _part(self, x: Tensor, y: Tensor, noise: Tensors) -> dict[str, Tensor]:
         if self.clipped is not None:
-            return clipped_sum(self.clipped, self.net, self.task.loss, x, y, noise, self.bound)
+            return clipped_sum(self.clipped, self.net, self.task.loss, x, y, noise, self.bound)[0]
         value = self.task.loss(forward(self.net, noise, x), y) * len(x)
         return dict(zip(self.names, torch.autograd.grad(value, list(self.net.parameters())), strict=True))
 

@@ -24,9 +24,12 @@ Layers = Mapping[str, nn.Linear | nn.Conv2d]
 
 
 def layers_with_parameters(net: nn.Module) -> Layers | None:
-    """Those that hold them all; None where there are others, or parameters are frozen or held twice."""
+    """Those that hold them all; None where there are others, parameters are frozen or held twice, or a layer overwrites
+    what another put out."""
     found: dict[str, nn.Linear | nn.Conv2d] = {}
     for name, layer in net.named_modules():
+        if getattr(layer, "inplace", False):
+            return None
         own = list(layer.parameters(recurse=False))
         if not own:
             continue
@@ -49,10 +52,14 @@ def numbers_held(layers: Layers, net: nn.Module, x: Tensor) -> int:
 
 def clipped_sum(
     layers: Layers, net: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: Tensors, bound: float
-) -> dict[str, Tensor]:
-    """By parameter, of examples ``[B, ...]``, which no layer mixes. ``noise`` is what stochastic layers read."""
+) -> tuple[dict[str, Tensor], Tensor]:
+    """By parameter, of examples ``[B, ...]``, which no layer mixes; and their mean loss, a mean over examples.
+
+    ``noise`` is what stochastic layers read.
+    """
     outputs, seen = _watched(layers, net, noise, x)
-    derivatives = torch.autograd.grad(loss(outputs, y) * len(x), [out for _, out in seen.values()])
+    value = loss(outputs, y)
+    derivatives = torch.autograd.grad(value * len(x), [out for _, out in seen.values()])
     squares = torch.zeros(len(x), dtype=outputs.dtype, device=x.device)
     passed: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
     with torch.no_grad():
@@ -74,7 +81,7 @@ def clipped_sum(
             total[f"{name}.weight"] = weight.view(layers[name].weight.shape)
             if layers[name].bias is not None:
                 total[f"{name}.bias"] = torch.mv(d.sum(2).T, factor)
-    return total
+    return total, value.detach()
 
 
 def _plain(layer: nn.Linear | nn.Conv2d) -> bool:
@@ -116,5 +123,6 @@ def _put_out(layer: nn.Linear | nn.Conv2d, out: Tensor) -> Tensor:
 
 
 def _is_formed(a: Tensor, d: Tensor) -> bool:
-    """Whether an example's gradient is smaller than what its length would be told by."""
-    return a.shape[1] * d.shape[1] < a.shape[2] ** 2
+    """Whether an example's gradient takes fewer products than what its length would be told by."""
+    fed, out, places = a.shape[1], d.shape[1], a.shape[2]
+    return fed * out < places * (fed + out)
