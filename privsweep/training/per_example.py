@@ -19,9 +19,10 @@ from privsweep.training.stacked import numbers_of
 # Numbers held at once. On a CPU the gradients of few examples stay in its caches: LeNet's 64 take 120 ms, not 149.
 HELD = {"cpu": 2**23, "cuda": 2**28}
 _PASSING = {"cpu": 2**24, "cuda": 2**30}  # of what passes through the layers
-# Gradients are not formed where one has more numbers than this share of what passes through: on one CPU core the deep
-# MLP then takes a thirtieth of the time, AlexNet half, LeNet 0.8 (share 0.77), where the smallest (0.65, 0.2) take 1.2.
-_SHARE = 0.75
+# Gradients are not formed where one has more numbers than this many times what passes through. On one CPU core
+# (scripts/thresholds.py) the perceptrons then take a thirtieth of the time (273 and more) and AlexNet 0.4 (6.3); LeNet
+# would take 1.1 (0.77), and smaller ones 1.0 to 1.1 (0.65, 0.2).
+_SHARE = 1.0
 _passing: WeakKeyDictionary[nn.Module, tuple[torch.Size, int]] = WeakKeyDictionary()  # numbers, of inputs of a shape
 
 
@@ -54,7 +55,7 @@ def defended_sum(
     values = [torch.zeros(0, device=x.device)]
     parameters, bound = sum(p.numel() for p in named.values()), defense.example_bound()
     layers = _plain_layers(model, y) if len(x) and bound is not None and bound < math.inf else None
-    if layers is not None and parameters >= _SHARE * (numbers := _passing_through(model, layers, x)):
+    if layers is not None and parameters >= _SHARE * (numbers := passing_through(model, layers, x)):
         assert bound is not None
         for part in _parts(len(x), _PASSING[x.device.type] // numbers):
             own = {name: z[part] for name, z in noise.items()}
@@ -81,7 +82,7 @@ def _plain_layers(model: nn.Module, y: Tensor) -> Layers | None:
     return layers_with_parameters(model) if is_sequence(model) and y.dim() == 1 else None
 
 
-def _passing_through(model: nn.Module, layers: Layers, x: Tensor) -> int:
+def passing_through(model: nn.Module, layers: Layers, x: Tensor) -> int:
     """Numbers that one example leaves behind; told once, by trying."""
     known = _passing.get(model)
     if known is None or known[0] != x.shape[1:]:

@@ -15,7 +15,7 @@ from privsweep.gradient_inversion.engine.rule_unmatched import UnmatchedConv
 from privsweep.gradient_inversion.engine.window import Window, window_of
 from privsweep.interface.data import Tensors
 
-# Measured on one CPU core with scripts/matching_thresholds.py; not measured on a GPU, where they may lie elsewhere.
+# Measured on one CPU core with scripts/thresholds.py; not measured on a GPU, where they may lie elsewhere.
 # Gram matrices where filters, and inputs of a filter, are this many times as many as positions: against patches 0.7 to
 # 1.0 times as fast at 2, 0.9 to 1.6 times at 4, 1.3 to 8 times at 8 and 16.
 FEW = 4

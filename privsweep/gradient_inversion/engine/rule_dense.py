@@ -21,7 +21,7 @@ from privsweep.interface.data import Tensors
 
 # Entries of a linear layer's weight up to which its residual is formed. On one CPU core Gram matrices are 0.9 times as
 # fast at 2**12 with 8 victims and 1.6 times with 64; 1.0 and 2.3 times at 2**13; 2.8 and 35 times at 2**16
-# (scripts/matching_thresholds.py). Not measured on a GPU, where it may lie elsewhere.
+# (scripts/thresholds.py). Not measured on a GPU, where it may lie elsewhere.
 SMALL = 2**12
 
 
