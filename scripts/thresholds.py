@@ -178,8 +178,8 @@ def clipped(device: torch.device) -> None:
     domain = Domain((3, 32, 32), CLASSES, (0.5,) * 3, (0.25,) * 3)
     for name in ("model=lenet_dlg", "model=informed_cnn", "model=lenet", "model=alexnet", "model=smlp", "model=dmlp"):
         with searching(None):
-            net = build(compose([name])).model.build(domain, Rng(0)).to(device, memory_format=torch.channels_last)
-        x = torch.rand(64, *domain.shape, device=device).contiguous(memory_format=torch.channels_last)
+            net = build(compose([name])).model.build(domain, Rng(0)).to(device)
+        x = torch.rand(64, *domain.shape, device=device)
         y = torch.arange(len(x), device=device) % CLASSES
         layers = per_example.layers_with_parameters(net)
         assert layers is not None

@@ -11,7 +11,6 @@ from torch.func import functional_call
 from privsweep.interface.data import Domain, ImageSet, Tensors, TextDomain, TokenSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.model.layout import by_pixel
 from privsweep.model.stochastic import draw
 
 _NOISE = Rng(0, ("accuracy",))
@@ -60,7 +59,7 @@ def outputs_of(
     try:
         for start in range(0, len(split), batch):
             chosen = slice(start, start + batch)
-            x = by_pixel(domain.inputs_of(split, chosen))  # type: ignore[arg-type]
+            x = domain.inputs_of(split, chosen)  # type: ignore[arg-type]
             noise = draw(model, len(x), _NOISE.child(start), device)
             yield chosen, functional_call(model, {**weights, **noise}, (x,))
     finally:

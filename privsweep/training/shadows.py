@@ -12,7 +12,6 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import Examples, LocalSchedule, Training
-from privsweep.model.layout import by_pixel
 from privsweep.training.fit import fit
 from privsweep.training.stacked import most_together
 
@@ -70,7 +69,7 @@ def answers(net: nn.Module, weights: Tensors, records: ImageSet, domain: Domain)
     replicas = len(next(iter(weights.values())))
     out: list[list[Tensor]] = [[] for _ in range(replicas)]
     for rows in torch.arange(len(records), device=records.labels.device).split(_ANSWERED):
-        x = by_pixel(domain.inputs_of(records, rows))
+        x = domain.inputs_of(records, rows)
         for k in range(replicas):
             out[k].append(softmax(functional_call(net, {n: w[k] for n, w in weights.items()}, (x,)), 1))
     return torch.stack([torch.cat(parts) for parts in out])

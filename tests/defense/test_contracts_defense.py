@@ -93,7 +93,7 @@ def test_at_strength_zero_it_is_no_defence(name: str, position: str, data: Data)
 
 @pytest.mark.parametrize("name", FEDERATED)
 def test_how_a_gradient_lies_in_memory_changes_nothing(name: str, data: Data) -> None:
-    """Training keeps weights, and so gradients, pixel by pixel."""
+    """On a GPU weights, and so gradients, lie pixel by pixel."""
     spec = made(name)
     defense = spec.defense.bind(spec.fl_setting.schedule(data, Rng(0)))
     grad = {"conv.weight": Rng(1).normal(4, 3, 5, 5), "conv.bias": Rng(2).normal(4)}
