@@ -13,7 +13,9 @@ from privsweep.gradient_inversion.engine.match import Match
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 
-_FEWEST = {"cpu": 8, "cuda": 2}  # victims; on a CPU, 0.7 to 1.4 times as fast with four, 1.5 to 3.3 with sixteen
+# Victims. On one CPU core (scripts/thresholds.py) ShuffleNet is 0.9 times as fast with four as one by one, 1.6 with
+# eight and 2.3 with sixteen; but MobileNet 0.5, 0.6 and 0.85, SqueezeNet 1.05, 0.7 and 0.5: not so for every network.
+_FEWEST = {"cpu": 8, "cuda": 2}
 _TRIED = 2  # victims on which it is compared
 _TOLERANCE = 1e-6  # of their derivatives' norms, in float64
 _WHOLE = 16  # victims that are never cut in two; of more, half at once, for a graph takes more than is reckoned with
