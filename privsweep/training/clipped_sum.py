@@ -24,9 +24,11 @@ Layers = Mapping[str, nn.Linear | nn.Conv2d]
 
 
 def layers_with_parameters(net: nn.Module) -> Layers | None:
-    """Those that hold them all; None where there are others, parameters are frozen or held twice, or a layer overwrites
-    what another put out."""
+    """Those that hold them all; None where there are others, parameters are frozen or held twice, a layer stands in two
+    places, or one overwrites what another put out."""
     found: dict[str, nn.Linear | nn.Conv2d] = {}
+    if len(list(net.named_modules())) < len(list(net.named_modules(remove_duplicate=False))):
+        return None
     for name, layer in net.named_modules():
         if getattr(layer, "inplace", False):
             return None
@@ -99,6 +101,8 @@ def _watched(
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def note(name: str, layer: nn.Module, given: tuple[Tensor], out: Tensor) -> None:
+        if name in seen:  # a bound on one of its gradients would not hold for their sum
+            raise ValueError(f"layer {name} is passed more than once")
         seen[name] = given[0].detach(), out
 
     with ExitStack() as hooks:

@@ -12,6 +12,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
+from privsweep.model.residual import Residual
 from privsweep.model.sequence import is_sequence
 from privsweep.training.clipped_sum import Layers, clipped_sum, layers_with_parameters, numbers_held
 from privsweep.training.stacked import numbers_of
@@ -79,7 +80,9 @@ def _parts(examples: int, size: int) -> list[slice]:
 
 def _plain_layers(model: nn.Module, y: Tensor) -> Layers | None:
     """Those with parameters, where each is passed once and the loss is a mean over the examples' own."""
-    return layers_with_parameters(model) if is_sequence(model) and y.dim() == 1 else None
+    blocks = [part for part in model.modules() if list(part.children())]
+    known = all(is_sequence(part) or isinstance(part, Residual) for part in blocks)
+    return layers_with_parameters(model) if known and y.dim() == 1 else None
 
 
 def passing_through(model: nn.Module, layers: Layers, x: Tensor) -> int:
