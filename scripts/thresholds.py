@@ -137,17 +137,22 @@ def without_rules(device: torch.device) -> None:
     """a network without rules, victims one by one, together"""
     for name, batch in (
         ("shufflenet_v2_x0_5", 1),
-        ("mobilenet_v2", 1),
+        ("mnasnet0_5", 1),
+        ("shufflenet_v2_x1_0", 1),
+        ("mobilenet_v3_small", 1),
         ("squeezenet1_1", 1),
+        ("mobilenet_v2", 1),
+        ("regnet_x_400mf", 1),
         ("shufflenet_v2_x0_5", 8),
     ):
-        for victims in (2, 4, 8, 16):
+        for victims in (4, 8, 16):
             world = make_world(Problem(("model=torchvision", f"model.name={name}"), batch=batch), victims, device)
             match, probabilities = world.matcher(slice(victims)), world.logits.softmax(2)
             alone = match.alone if isinstance(match, together.TogetherMatcher) else match
             assert isinstance(alone, together.AutogradMatcher)
             given = (world.images, probabilities)
-            title = f"{victims} victims with {batch} images, {name}"
+            layer = f"{together.parameters_a_layer(alone.model):,.0f} a layer"
+            title = f"{victims} victims with {batch} images, {name}, {layer}"
             compare(title, [partial(alone, *given), partial(together.together, alone, *given)])
 
 
@@ -193,7 +198,7 @@ SECTIONS = {
     "SMALL": small,
     "FEW": few,
     "MANY_PATCH_ENTRIES": patches,  # and DEEP
-    "FEWEST": without_rules,
+    "FEWEST": without_rules,  # and _LARGEST
     "NARROW": released,
     "SHARE": clipped,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
@@ -13,9 +13,13 @@ from privsweep.gradient_inversion.engine.match import Match
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 
-# Victims. On one CPU core (scripts/thresholds.py) ShuffleNet is 0.9 times as fast with four as one by one, 1.6 with
-# eight and 2.3 with sixteen; but MobileNet 0.5, 0.6 and 0.85, SqueezeNet 1.05, 0.7 and 0.5: not so for every network.
+# Victims. On one CPU core (scripts/thresholds.py) ShuffleNet is 0.9 times as fast with four as one by one.
 _FEWEST = {"cpu": 8, "cuda": 2}
+# Parameters an innermost layer, on a CPU: every victim has gradients of its own, which of larger layers leave the
+# caches. Eight and sixteen victims are 1.4 and 2.3 times as fast at 2,100 (ShuffleNet), 1.1 and 1.2 at 6,700
+# (MNASNet 0.5), 0.9 and 1.0 at 7,700 (ShuffleNet 1.0), 0.6 and 0.6 at 15,900 (MobileNet), 0.4 and 0.2 at 24,200
+# (RegNet); SqueezeNet, at 12,800, 1.4 and 0.7.
+_LARGEST = 7_000
 _TRIED = 2  # victims on which it is compared
 _TOLERANCE = 1e-6  # of their derivatives' norms, in float64
 _WHOLE = 16  # victims that are never cut in two; of more, half at once, for a graph takes more than is reckoned with
@@ -41,11 +45,11 @@ def batches(matcher: AutogradMatcher, shape: tuple[int, ...]) -> bool:
 
     Under it the second derivative of some layers is wrong without an error, and a user's network may do anything. So
     two victims are compared with one after the other, in float64. Several images behind a gradient gain nothing on a
-    CPU, nor do few victims.
+    CPU, nor do few victims, nor large layers.
     """
     first = next(iter(matcher.target.values()))
     device, on_cpu = first.device, first.device.type == "cpu"
-    if len(first) < _FEWEST[device.type] or (on_cpu and shape[0] > 1):
+    if len(first) < _FEWEST[device.type] or (on_cpu and (shape[0] > 1 or parameters_a_layer(matcher.model) > _LARGEST)):
         return False
     try:
         tried = matcher.take(torch.arange(_TRIED, device=device)).double()
@@ -58,6 +62,12 @@ def batches(matcher: AutogradMatcher, shape: tuple[int, ...]) -> bool:
         return False
     pairs = zip(alone[:4], at_once[:4], strict=True)
     return all(bool((a - b).norm() <= _TOLERANCE * a.norm()) for a, b in pairs)
+
+
+def parameters_a_layer(model: nn.Module) -> float:
+    """On average, of the innermost layers."""
+    layers = sum(not any(layer.children()) for layer in model.modules())
+    return sum(p.numel() for p in model.parameters()) / layers
 
 
 def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor) -> Match:

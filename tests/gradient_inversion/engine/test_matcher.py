@@ -314,6 +314,12 @@ def test_victims_are_matched_one_by_one_where_together_they_come_out_wrong_or_ga
     assert isinstance(World(network, batch).matcher(), AutogradMatcher)
 
 
+@pytest.mark.usefixtures("few")
+def test_networks_of_large_layers_are_matched_one_by_one():
+    network = stack(nn.Flatten(), nn.Linear(162, 200), nn.Mish(), nn.Linear(200, 3))
+    assert isinstance(World(network, 1).matcher(), AutogradMatcher)
+
+
 def test_few_victims_are_matched_one_by_one():
     assert isinstance(World(TOGETHER["mish"][0], 1).matcher(), AutogradMatcher)
 
