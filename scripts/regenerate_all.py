@@ -1,14 +1,13 @@
 """All tables and figures anew: ``outputs/paper/`` out of nothing, except for runs that are stored.
 
     python scripts/regenerate_all.py scale=quick data_dir=/scratch/data            # everything
-    python scripts/regenerate_all.py zen precode/table1 scale=quick workers=2      # a paper, and a table of another
+    python scripts/regenerate_all.py zen precode/table1 scale=quick                # a paper, and a table of another
 
-Words name papers or tables; ``scale`` and ``workers`` (tables at once) are this script's, every other key=value is
-given to each ``privsweep experiment=...``. What the table in the repository's ``outputs/paper/`` was typed with, as its
-*Conditions* tell, is given, too, unless that key is typed anew. Columns whose data are not in ``data_dir`` are said and
-left out (``privsweep-data`` downloads data first). A table that fails does not stop the others; the same command goes
-on where it was stopped. At the end the README's status table is written, where results go to the repository's
-``outputs``.
+Words name papers or tables, every key=value is given to each ``privsweep experiment=...``. What the table in the
+repository's ``outputs/paper/`` was typed with, as its *Conditions* tell, is given, too, unless that key is typed anew.
+Columns whose data are not in ``data_dir`` are said and left out (``privsweep-data`` downloads data first). A table that
+fails does not stop the others; the same command goes on where it was stopped. At the end the README's status table is
+written, where results go to the repository's ``outputs``.
 
 Exit codes: 0 all done, 1 a table failed or is not complete, 2 the request was refused.
 """
@@ -21,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,19 +145,17 @@ def main(arguments: Sequence[str] | None = None, launch: Launch = as_process) ->
     parser.add_argument("--config-dir", help="your own configuration; its tables are regenerated, too")
     given = parser.parse_intermixed_args(arguments)
     named = [word for word in given.words if "=" not in word]
-    overrides = [word for word in given.words if "=" in word and not word.startswith("workers=")]
-    workers = next((word.partition("=")[2] for word in given.words if word.startswith("workers=")), "1")
+    overrides = [word for word in given.words if "=" in word]
     tables = tables_in(CONF, *([Path(given.config_dir)] if given.config_dir else []))
     strange = [word for word in named if not any(t == word or t.startswith(f"{word}/") for t in tables)]
-    if strange or not workers.isdigit() or int(workers) < 1:
-        wrong = f"{strange[0]}: is neither a paper nor a table" if strange else f"workers={workers}: give 1 or more"
-        print(printable(wrong), file=sys.stderr)
+    if strange:
+        print(printable(f"{strange[0]}: is neither a paper nor a table"), file=sys.stderr)
         return 2
     chosen = [t for t in tables if not named or any(t == word or t.startswith(f"{word}/") for word in named)]
-    return _all(chosen, overrides, given.config_dir, int(workers), launch)
+    return _all(chosen, overrides, given.config_dir, launch)
 
 
-def _all(tables: Sequence[str], overrides: Sequence[str], config_dir: str | None, workers: int, launch: Launch) -> int:
+def _all(tables: Sequence[str], overrides: Sequence[str], config_dir: str | None, launch: Launch) -> int:
     results: list[Done] = []
     absent: dict[str, None] = {}
 
@@ -167,25 +163,22 @@ def _all(tables: Sequence[str], overrides: Sequence[str], config_dir: str | None
         results.append(done)
         print(printable(f"[{len(results)}/{len(tables)}] {done.name}: {done.words}"), flush=True)
 
-    with ThreadPoolExecutor(workers) as pool:
-        under_way = {}
-        for name in tables:
-            try:
-                todo = looked_up(name, overrides, config_dir)
-            except UserError as error:
-                tell(Done(name, True, f"left out: {str(error).splitlines()[0]}"))
-                continue
-            absent |= dict.fromkeys(todo.absent)
-            if not todo.runs:
-                tell(Done(name, True, "left out: its data are not here"))
-                continue
-            if todo.missing:
-                print(printable(f"{name}: {todo.missing} of {todo.runs} runs to do"), flush=True)
-            under_way[pool.submit(regenerate, todo, overrides, config_dir, launch)] = name
-        for future in as_completed(under_way):
-            error = future.exception()
-            words = f"{type(error).__name__}: {error}".splitlines()[0]
-            tell(Done(under_way[future], False, words) if error else future.result())
+    for name in tables:
+        try:
+            todo = looked_up(name, overrides, config_dir)
+        except UserError as error:
+            tell(Done(name, True, f"left out: {str(error).splitlines()[0]}"))
+            continue
+        absent |= dict.fromkeys(todo.absent)
+        if not todo.runs:
+            tell(Done(name, True, "left out: its data are not here"))
+            continue
+        if todo.missing:
+            print(printable(f"{name}: {todo.missing} of {todo.runs} runs to do"), flush=True)
+        try:
+            tell(regenerate(todo, overrides, config_dir, launch))
+        except Exception as error:  # the other tables are made all the same
+            tell(Done(name, False, f"{type(error).__name__}: {error}".splitlines()[0]))
     for line in absent:
         print(printable(f"not here: {line}"))
     bad = [done for done in results if not done.fine]

@@ -170,6 +170,7 @@ VALUES = [
         "fl_setting.capture=3": "input should be a dictionary",
         "seed=1e+30": "exceeded maximum size",
         "threads=0": "input should be greater than or equal to 1",
+        "at_once=0": "input should be greater than or equal to 1",
         "force=null": "input should be a valid boolean",
         "model.layers=[]": "tuple should have at least 1 item",
         "dataset.train_size=1000000000000": "beyond all that can be computed here",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import TINY, Bench
 
+from privsweep.cli import at_once
 from privsweep.cli import main as cli
 from privsweep.dataset.digits import Digits
 from privsweep.dataset.npz_format import Arrays, validated, write
@@ -44,8 +45,12 @@ Privsweep = Callable[..., int]
 
 @pytest.fixture
 def privsweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Privsweep:
-    """The command, in this process: arguments in, exit code out. Results go below ``tmp_path``."""
+    """The command, in this process: arguments in, exit code out. Results go below ``tmp_path``.
+
+    Sweeps take turns in it unless ``at_once`` is among the arguments.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(at_once, "processors", lambda: 1)
 
     def call(*arguments: str, tiny: bool = True) -> int:
         given: Sequence[str] = [*arguments, *(a for a in TINY if tiny and a.partition("=")[0] not in _keys(arguments))]

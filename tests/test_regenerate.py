@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import pytest
@@ -59,26 +58,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
-    script: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: Any, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     launched: list[str] = []
     broken = {"mine/whole"}
-    one_at_a_time = Lock()  # a table is run in this process, not in one of its own: Hydra composes once at a time
-    looked_up = script.looked_up
-
-    def look_up(name: str, overrides: Sequence[str], config_dir: str | None) -> Any:
-        with one_at_a_time:
-            return looked_up(name, overrides, config_dir)
 
     def launch(arguments: Sequence[str], log: Path) -> int:
         [name] = [a.removeprefix("experiment=") for a in arguments if a.startswith("experiment=")]
         launched.append(name)
         if name in broken:
             raise RuntimeError("out of memory")
-        with one_at_a_time:
-            return cli.main(list(arguments))
-
-    monkeypatch.setattr(script, "looked_up", look_up)
+        return cli.main(list(arguments))
 
     asked = ["mine", *TINY, f"data_dir={here}/data", "--config-dir", "conf"]
     assert script.main(asked, launch) == 1
@@ -90,7 +80,7 @@ def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
     assert "  mine/whole: RuntimeError: out of memory" in shown
     assert launched == ["mine/part", "mine/whole"]
     broken.clear()
-    assert script.main([*asked, "workers=2"], launch) == 0
+    assert script.main(asked, launch) == 0
     shown = capsys.readouterr().out
     assert "mine/part: 1 of 2 runs, all of them stored" in shown
     assert "mine/whole: 2 of 2 runs, 1 run in" in shown

@@ -20,6 +20,7 @@ from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
+from privsweep.cli.at_once import BASIC, AtOnce
 from privsweep.cli.cells import words_of
 from privsweep.cli.failure import Failure
 from privsweep.cli.go_on import go_on
@@ -30,6 +31,7 @@ from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.hydra_settings import inside
 from privsweep.run.run import Loaded, run
+from privsweep.run.run_spec import Session
 from privsweep.store import sweeps
 from privsweep.store.store import Store, check_writable
 from privsweep.store.tidy import tidy
@@ -50,7 +52,7 @@ def check_places(planned: SweepPlan, many: bool) -> None:
     if many:
         if planned.search and not session.wait:
             raise UserError("wait=false: a search goes by what its trials came to; leave it out")
-        prepare_launcher(hydra["launcher"], session.wait)
+        prepare_launcher(hydra["launcher"], session)
         places = [("hydra.sweep.dir", sweep), ("hydra.sweep.subdir", sweep / str(hydra["sweep"]["subdir"]))]
     for name, handler in hydra["job_logging"].get("handlers", {}).items():
         key, file = f"hydra.job_logging.handlers.{name}.filename", handler.get("filename")
@@ -92,8 +94,6 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     """
     session = planned.runs[0].spec.session
     tidy(Store(session.output_dir))
-    if hint := _side_by_side(planned):
-        terminal.say(hint)
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     noted = note(planned, config_dir)
@@ -112,20 +112,6 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
                 f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
             ]
     return []
-
-
-def _side_by_side(planned: SweepPlan) -> str | None:
-    """How several small runs would share this machine's processors, where they are about to take turns."""
-    session, count = planned.runs[0].spec.session, len(planned.missing)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    turns = planned.launcher == "basic" and session.resolve_device().type == "cpu" and session.threads is None
-    if not turns or min(count, cores) < 2:
-        return None
-    at_once = min(count, cores)
-    return (
-        f"{count} runs, one after the other with all {cores} processors; small networks are done sooner {at_once} at "
-        f"once: hydra/launcher=joblib hydra.launcher.n_jobs={at_once} threads=1 (pip install 'privsweep[joblib]')"
-    )
 
 
 def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfig) -> Failure | None:
@@ -184,8 +170,20 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     return path
 
 
-def prepare_launcher(launcher: Mapping[str, Any], wait: bool) -> None:
-    """Puts ours in the place of SLURM's, which waits for all jobs and tells nothing. Raises UserError."""
+def prepare_launcher(launcher: Mapping[str, Any], session: Session) -> None:
+    """Puts ours in the place of Hydra's own, and of SLURM's, which waits for all jobs and tells nothing.
+
+    Raises UserError.
+    """
+    plugins = Plugins.instance().class_name_to_class  # by the names that Hydra knows
+    if launcher["_target_"] == BASIC:
+        AtOnce.session = session
+        plugins[BASIC] = AtOnce
+    elif session.at_once is not None:
+        raise UserError(
+            f"at_once={session.at_once}: is for runs on this machine; leave it out (hydra.launcher.cells_per_job puts "
+            "several on one GPU of a cluster)"
+        )
     if launcher["_target_"] == SLURM:
         from privsweep.cli.slurm import JobArrays  # here, for it needs an extra
 
@@ -199,8 +197,8 @@ def prepare_launcher(launcher: Mapping[str, Any], wait: bool) -> None:
                 f"hydra.launcher.timeout_min={minutes}: a job is told of its end signal_delay_s={delay} before, which "
                 f"leaves it no time; ask for {delay // 60 + 2} minutes or more, or lower signal_delay_s"
             )
-        Plugins.instance().class_name_to_class[SLURM] = JobArrays  # by the name that Hydra knows
-    elif not wait:
+        plugins[SLURM] = JobArrays
+    elif not session.wait:
         raise UserError("wait=false: only SLURM takes over what is submitted; add hydra/launcher=slurm, or wait")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from privsweep.cli import terminal
+from privsweep.cli.at_once import how_many
 from privsweep.cli.sweep import PlannedRun, SweepPlan
 from privsweep.interface.printable import printable
 from privsweep.run.estimate import Estimate, Estimator
@@ -73,12 +74,12 @@ def show(planned: SweepPlan) -> None:
     cells = sum(len(line.cells) for line in found)
     terminal.say(f"{len(found)} runs, {len(todo)} to do" + (f"; they fill {cells} cells" if cells > len(found) else ""))
     if todo:
-        _total(todo)
+        _total(todo, how_many(planned.runs[0].spec.session, len(todo)) if planned.launcher == "basic" else 1)
     for absent in planned.absent:
         terminal.err.print(f"left out: {escape(printable(absent))}", soft_wrap=True)
 
 
-def _total(todo: list[Line]) -> None:
+def _total(todo: list[Line], at_once: int) -> None:
     systems = {line.system for line in todo}
     training = sum(line.role == "trains" for line in todo)
     terminal.say(f"trained systems: {len(systems)}, of which {len(systems) - training} are stored")
@@ -88,7 +89,9 @@ def _total(todo: list[Line]) -> None:
     memory = [line.estimate.memory for line in todo if line.estimate and line.estimate.memory is not None]
     peak = f", {max(memory):.1f} GiB at the peak" if memory else ""
     if known:
-        terminal.say(f"estimate, judged by stored runs: {duration(sum(known))} one after another{peak}{missing}")
+        took = f"{duration(sum(known))} one after another"
+        took += f", {duration(sum(known) / at_once)} with {at_once} at once" if at_once > 1 else ""
+        terminal.say(f"estimate, judged by stored runs: {took}{peak}{missing}")
     else:
         terminal.say(f"estimate: {UNKNOWN}")
 

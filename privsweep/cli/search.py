@@ -70,7 +70,7 @@ def _tell(planned: SweepPlan, trials: Sequence[Trial]) -> int:
         best = min(good, key=lambda one: sign * float(one.value or 0))
         count = f"{len(good)} trial{'s' * (len(good) != 1)}"
         terminal.say(f"best of {count}: {best.words}  {session.objective} {best.shown}")
-        kept = planned.typed_but("hydra/sweeper", "fail_fast", *planned.swept)
+        kept = planned.typed_but("hydra/sweeper", "fail_fast", "at_once", *planned.swept)
         kept = [o for o in kept if not o.startswith(("hydra.", "hydra/"))]
         again = shlex.join([*kept, *(f"{key}={value}" for key, value in best.chosen.items())])
         terminal.say(f"its run is {best.signature}; to see it again: privsweep {again}")

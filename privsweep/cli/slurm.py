@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 import submitit
 import torch
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from rich.markup import escape
 from submitit.core.utils import FailedJobError
 
 from privsweep.cli import cluster, terminal, trials
+from privsweep.cli.at_once import returned, stored
 from privsweep.cli.failure import Failure
 from privsweep.cli.follow import hints
 from privsweep.cli.side_by_side import side_by_side
@@ -53,7 +54,7 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         noted = sweeps.place(output_dir, str(folder))
         numbered = [(list(o), n) for n, o in enumerate(job_overrides, initial_job_idx)]
         search = self.task_function if isinstance(self.task_function, Trials) else None
-        done = _settled(search, numbered, folder, noted) if search else self._stored(noted)
+        done = _settled(search, numbered, folder, noted) if search else stored(self.config, noted)
         parts = _split([run for run in numbered if run[1] not in done], self.cells_per_job)
         if parts:
             jobs = self._submit(parts, noted)
@@ -65,14 +66,7 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         values = (
             {n: one.value if (one := trials.read(folder / str(n))) else None for _, n in numbered} if search else {}
         )
-        return [_returned(values.get(n)) for _, n in numbered]
-
-    def _stored(self, noted: Path) -> set[int]:
-        """The runs of an ad hoc sweep that need no job; of a table those that do are given alone."""
-        sweep = sweeps.read(noted)
-        if sweep is None or sweep.table or not str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper"):  # type: ignore[union-attr]
-            return set()
-        return {n for n, cell in enumerate(sweep.cells) if cell.number is None}
+        return [returned(values.get(n)) for _, n in numbered]
 
     def _submit(self, parts: Sequence[Part], noted: Path) -> list[Job]:
         jobs: list[Job] = []
@@ -194,12 +188,6 @@ def _came_to(search: Trials, folder: Path, numbered: Part, found: CellState, cou
     else:
         lost = Trial(number, search.chosen(typed), found.cell.signature, None, found.detail or found.state)
         search.tell(lost, folder / str(number))
-
-
-def _returned(value: Any) -> JobReturn:
-    made = JobReturn()
-    made.return_value, made.status = value, JobStatus.COMPLETED
-    return made
 
 
 def _split(items: Sequence[T], size: int) -> list[list[T]]:

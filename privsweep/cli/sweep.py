@@ -104,7 +104,7 @@ class SweepPlan:
     @property
     def said(self) -> list[str]:
         """What was typed of what is run, but for the experiment; what is typed for Hydra alone may hold secrets."""
-        left_out = ("experiment", "cell", "force", "wait", "fail_fast", "output_dir")
+        left_out = ("experiment", "cell", "force", "wait", "fail_fast", "at_once", "output_dir")
         return [str(o.input_line) for o in self.typed if key_of(o) not in left_out and not o.is_hydra_override()]
 
     def records(self) -> dict[str, Record | None]:

@@ -29,6 +29,13 @@ err = Console(stderr=True, highlight=False, emoji=False)
 PICTURES = ("reconstructions.png", "roc.png", "sentences.md")  # the first that a run has is what to look at
 
 
+def paint() -> None:
+    """Colours though nothing goes to a terminal from here: another process shows it on one."""
+    global out, err
+    out = Console(width=WIDTH, highlight=False, emoji=False, force_terminal=True)
+    err = Console(stderr=True, highlight=False, emoji=False, force_terminal=True)
+
+
 def complain(message: str) -> None:
     """One line an error, to stderr, without a traceback."""
     for line in message.splitlines():

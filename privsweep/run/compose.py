@@ -17,6 +17,7 @@ import hydra
 from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
@@ -78,21 +79,26 @@ def searching(config_dir: str | None) -> Iterator[Hydra]:
 
     Threads take turns: what Hydra searches is of the whole process.
     """
-    version.setbase("1.3")
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
         if not config_dir or not Path(config_dir).is_dir():
             raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
         own = f"file://{Path(config_dir).resolve()}"
         path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
-    with _TURN:
-        current = GlobalHydra.instance()
-        before = current.hydra
-        current.hydra = Hydra("privsweep", CheckedLoader(path, plain_defaults()))
-        try:
-            yield current.hydra
-        finally:
-            current.hydra = before
+    with _TURN, composing(CheckedLoader(path, plain_defaults())) as searched:
+        yield searched
+
+
+@contextmanager
+def composing(loader: ConfigLoader) -> Iterator[Hydra]:
+    """Hydra with that loader, which ``compose`` goes by inside."""
+    version.setbase("1.3")
+    current, own = GlobalHydra.instance(), Hydra("privsweep", loader)
+    before, current.hydra = current.hydra, own
+    try:
+        yield own
+    finally:
+        current.hydra = before
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

@@ -28,19 +28,16 @@ SHIPPED = (  # where the classes are defined that Hydra and its launchers of our
     "hydra._internal.core_plugins",
     "hydra.experimental.callbacks",
     "hydra_plugins.hydra_submitit_launcher",
-    "hydra_plugins.hydra_joblib_launcher",
     "hydra_plugins.hydra_optuna_sweeper",
 )
 SAMPLERS = frozenset(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
 EXTRAS = {
     "hydra_plugins.hydra_submitit_launcher": "slurm",
-    "hydra_plugins.hydra_joblib_launcher": "joblib",
     "hydra_plugins.hydra_optuna_sweeper": "optuna",
 }
 LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or reaches no shell
     {"partition", "qos", "constraint", "gres", "account", "exclude", "mem_per_gpu", "mem_per_cpu", "name"}
-    | {"submitit_folder", "backend", "prefer", "require", "pre_dispatch", "batch_size", "max_nbytes"}
-    | {"mmap_mode", "temp_folder"}
+    | {"submitit_folder"}
 )
 KEYS = frozenset({"env", *(field.name for field in fields(HydraConf))})
 PARTS = ("run", "sweep", "launcher", "sweeper", "job", "callbacks", "hydra_logging", "job_logging")
@@ -177,9 +174,8 @@ def _places(node: Mapping[str, Any], run: str, sweep: str, job: str) -> Iterator
     yield "hydra.sweep.subdir", job
     for own in (run, job):
         yield "hydra.output_subdir", os.path.join(own, node.get("output_subdir") or "")
-    for word in ("submitit_folder", "temp_folder"):
-        if node["launcher"].get(word):
-            yield f"hydra.launcher.{word}", node["launcher"][word]
+    if node["launcher"].get("submitit_folder"):
+        yield "hydra.launcher.submitit_folder", node["launcher"]["submitit_folder"]
     for section in ("hydra_logging", "job_logging"):
         for name, handler in node[section].get("handlers", {}).items():
             if handler.get("filename"):

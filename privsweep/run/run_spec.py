@@ -39,6 +39,7 @@ class Session:
     seed: Annotated[int, Field(ge=0)]
     device: str
     threads: Annotated[int, Field(ge=1, le=1024)] | None
+    at_once: Annotated[int, Field(ge=1, le=1024)] | None  # runs of a sweep, on this machine
     precision: Literal["float32", "tf32"]  # of products and convolutions on a GPU
     cuda_graphs: bool  # repeated work is recorded and replayed
     scale: Literal["paper", "half", "quick", "smoke"]

@@ -27,6 +27,7 @@ _WITHOUT_EFFECT = frozenset(
         "data_dir",
         "device",
         "threads",
+        "at_once",
         "precision",
         "cuda_graphs",
         "force",

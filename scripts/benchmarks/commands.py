@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contest import Case, Contest, DisagreementError, Setup, Turn
+from privsweep.cli.at_once import processors
 from privsweep.cli.sweep import plan
 from privsweep.dataset.npz_format import write
 
@@ -85,7 +86,22 @@ def _cifar10(folder: Path) -> None:
     write(folder / "cifar10.npz", {f"{part}_{kind}": m for part in ("train", "test") for kind, m in members.items()})
 
 
+def sweep(setup: Setup) -> Contest:
+    """Eight seeds of IGA on a small LeNet, on digits: side by side, or in turn with all processors."""
+    runs = 2 if setup.quick else 8
+    amounts = ("model.width=3", *TINY) if setup.quick else ("attack.iterations=300", "fl_setting.victims=16")
+    asked = ["-m", "attack=iga", f"seed={','.join(map(str, range(runs)))}", "device=cpu", "force=true", *amounts]
+
+    def command(name: str, at_once: int) -> Turn:
+        own = [*asked, f"output_dir={setup.folder / name}", f"at_once={at_once}"]
+        return _started(["-c", ENTRY, *own], units=runs)
+
+    at_once = min(runs, processors())
+    return Contest(command("turns", 1), {f"{at_once} at once": command("at_once", at_once)})
+
+
 CASES = {
+    "sweep": Case("runs of a sweep at once, or one after the other with all processors", "a run", sweep),
     "start_up": Case("commands that compute nothing, or importing PyTorch", "a command", start_up),
     "planning": Case("a table with plan=true, or Hydra composing its cells", "a cell", planning),
 }

@@ -1,8 +1,7 @@
-"""A search for the best values, with the real Optuna; and the joblib launcher."""
+"""A search for the best values, with the real Optuna."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,24 +130,3 @@ def test_the_attacks_own_objective_is_the_end_of_its_curve(privsweep: Privsweep,
     assert objective_of(dlg, Store(tmp_path / "outputs").records()[0]) == pytest.approx(last)
     with pytest.raises(UserError, match=r"choose a number of the record, such as objective=metrics\.mse"):
         objective_of(blind, {})
-
-
-def test_runs_that_take_turns_say_how_they_would_share_the_processors(
-    privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    several = ("-m", "attack=blind", "seed=0,1,2", "device=cpu")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    assert privsweep(*several, "threads=1") == 0
-    assert "joblib" not in capsys.readouterr().out, "as is wanted"
-    assert privsweep(*several, "force=true") == 0
-    assert "3 runs, one after the other with all 2 processors" in (said := capsys.readouterr().out)
-    assert "hydra/launcher=joblib hydra.launcher.n_jobs=2 threads=1" in said
-    assert privsweep(*several) == 0
-    assert "joblib" not in capsys.readouterr().out, "all are stored"
-
-
-def test_joblib_runs_a_sweep_in_processes_of_its_own(privsweep: Privsweep, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'privsweep[joblib]'")
-    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    assert privsweep("-m", "attack=blind", "attack.guess=grey,noise", *joblib) == 0
-    assert len(list(tmp_path.glob("outputs/runs/*/record.json"))) == 2

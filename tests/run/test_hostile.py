@@ -217,13 +217,15 @@ def test_no_name_leaves_its_folder(name: str, privsweep: Privsweep, tmp_path: Pa
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("launcher", ["hydra/launcher=joblib", "hydra/launcher=basic"])
+def _ran(*arguments: object) -> None:
+    raise AssertionError("the job's body ran")
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
 def test_jobs_check_what_they_compose(
-    launcher: str, strange: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_once: int, strange: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file turns hostile when the plan was checked: before anything of it is built, the job refuses it."""
-    if "joblib" in launcher:
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'privsweep[joblib]'")
     from privsweep.cli import jobs
 
     harmless = "seed: 3"
@@ -231,10 +233,7 @@ def test_jobs_check_what_they_compose(
         "# @package _global_\nhydra: {job_logging: {handlers: {file: {filename: ran, class: logging.FileHandler}}}}"
     )
 
-    def swap(*arguments: object) -> None:
-        raise AssertionError("the job's body ran")
-
-    monkeypatch.setattr(jobs, "job", swap)
+    monkeypatch.setattr(jobs, "job", _ran)
     check = jobs.check_writable
 
     def late(*places: Any) -> None:
@@ -242,7 +241,7 @@ def test_jobs_check_what_they_compose(
         (tmp_path / "conf" / "experiment" / "strange.yaml").write_text(hostile)
 
     monkeypatch.setattr(jobs, "check_writable", late)
-    assert strange(harmless, "-m", "attack=blind", "seed=0,1", launcher) == 2
+    assert strange(harmless, "-m", "attack=blind", "seed=0,1", f"at_once={at_once}") == 2
     assert not (tmp_path / "ran").exists()
 
 

@@ -1,0 +1,136 @@
+"""Hydra's launcher for this machine: the runs of a sweep take turns, or several are done at once.
+
+A network as small as the papers' hardly gains from a second thread, so on a CPU a run with a thread of its own on every
+processor is the faster way.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+from privsweep.cli import terminal
+from privsweep.cli.bars import Bars
+from privsweep.cli.side_by_side import side_by_side
+from privsweep.interface.machine import GIB, memory
+from privsweep.run import workbench
+from privsweep.run.compose import composing
+from privsweep.run.run_spec import Session
+from privsweep.store import sweeps
+
+BASIC = f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"  # by which Hydra knows it
+_EACH = 4 * GIB  # what a run is taken to need where nothing else is said; attacks keep within it
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def how_many(session: Session, runs: int) -> int:
+    """Of so many runs, those that are done at once: what was asked for, or a processor each as far as memory goes.
+
+    In turn where a GPU works, and where somebody counted threads, who may want to leave processors to others.
+    """
+    if session.at_once is not None:
+        return max(1, min(session.at_once, runs))
+    if session.threads is not None or session.resolve_device().type != "cpu":
+        return 1
+    return max(1, min(processors(), runs, memory() // _EACH))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run in a process of its own finds as it would here."""
+
+    environment: Mapping[str, str]
+    folder: str
+    painted: bool  # what it prints is shown on a terminal
+
+    def settle(self) -> None:
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.chdir(self.folder)
+        if self.painted:
+            terminal.paint()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run in a process of its own came to, and what it printed."""
+
+    number: int
+    value: Any
+    said: str
+    complained: str
+
+
+class AtOnce(BasicLauncher):  # type: ignore[misc]
+    """In the place of Hydra's own; ``plan`` comes before Hydra makes one."""
+
+    session: Session
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        assert self.config is not None
+        noted = sweeps.place(Path(self.session.output_dir), str(self.config.hydra.sweep.dir))
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        done = stored(self.config, noted)
+        todo = [(list(o), n) for o, n in zip(job_overrides, numbers, strict=True) if n not in done]
+        if (count := how_many(self.session, len(todo))) < 2:
+            return super().launch(job_overrides, initial_job_idx)
+        threads = self.session.threads or max(1, processors() // count)
+        terminal.say(
+            f"{len(todo)} runs, {count} at once with {threads} thread{'s' * (threads > 1)} each; at_once=1: one after "
+            f"the other, with all {processors()} processors"
+        )
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        with Bars(noted, len(todo)) as bars:
+            here = Surroundings(dict(os.environ), os.getcwd(), bars.live)
+            own = (self.hydra_context, self.config, self.task_function, here)
+            answers = side_by_side(
+                _one, [(*own, *run) for run in todo], threads, context=context, at_once=count, came=bars.came,
+                look=lambda running: bars.look({todo[i][1]: pid for i, pid in running.items()}),
+            )  # fmt: skip
+        values = {n: a.value if isinstance(a, Answer) else a for (_, n), a in zip(todo, answers, strict=True)}
+        return [returned(values.get(n)) for n in numbers]
+
+
+def stored(config: DictConfig, noted: Path) -> set[int]:
+    """The runs of an ad hoc sweep that need no job; of a table those that do are given alone."""
+    sweep = sweeps.read(noted)
+    if sweep is None or sweep.table or not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        return set()
+    return {n for n, cell in enumerate(sweep.cells) if cell.number is None}
+
+
+def returned(value: Any) -> JobReturn:
+    """As Hydra's sweepers want it."""
+    made = JobReturn()
+    made.return_value, made.status = value, JobStatus.COMPLETED
+    return made
+
+
+def _one(context: Any, config: DictConfig, task: Any, here: Surroundings, overrides: list[str], number: int) -> Answer:
+    """One run, in a process of its own, which prints nothing: others are at work."""
+    workbench.QUIET_SECONDS = float("inf")  # whoever waits for it tells how far it is
+    logging.getLogger(BasicLauncher.__module__).setLevel(logging.WARNING)  # of each run, that one is launched
+    here.settle()
+    launcher = BasicLauncher()
+    launcher.setup(hydra_context=context, task_function=task, config=config)
+    said, complained = StringIO(), StringIO()
+    with redirect_stdout(said), redirect_stderr(complained), composing(context.config_loader):
+        value = launcher.launch([overrides], number)[0].return_value
+    return Answer(number, value, said.getvalue(), complained.getvalue())

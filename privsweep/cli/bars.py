@@ -1,0 +1,96 @@
+"""How far several runs at once are: a bar each and one for all of them in a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from privsweep.cli import terminal
+from privsweep.cli.failure import Failure
+from privsweep.interface.printable import printable
+from privsweep.run.heartbeat import Beat, beats
+from privsweep.run.workbench import QUIET_SECONDS
+from privsweep.store import sweeps
+
+if TYPE_CHECKING:
+    from privsweep.cli.at_once import Answer
+
+LOOK_SECONDS = 1.0  # between two looks at what runs say of themselves
+
+
+class Bars:
+    """Told of by the heartbeats of the runs; what a run printed is shown in one piece, when it has ended."""
+
+    def __init__(self, noted: Path, runs: int):
+        self._output_dir, self._noted, self._runs, self._done = noted.parents[1], noted, runs, 0
+        self._console = terminal.out if terminal.out.is_terminal else terminal.err
+        self.live = self._console.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=self._console, transient=True, disable=not self.live)
+        self._all = self._bars.add_task("runs", total=runs)
+        self._tasks: dict[int, TaskID] = {}
+        self._looked = self._spoke = time.monotonic()
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def came(self, answer: Answer | Failure) -> None:
+        """Shows what a run printed."""
+        self._done += 1
+        self._bars.update(self._all, completed=self._done)
+        if isinstance(answer, Failure):  # who and why is told at the end
+            return
+        if (name := self._names().get(answer.number)) is not None:
+            terminal.out.print(f"[dim]{self._done} of {self._runs}:[/] {name}", soft_wrap=True)
+        for text, console in ((answer.said, terminal.out), (answer.complained.rstrip("\n"), terminal.err)):
+            if text:
+                shown = self._console if self.live and console.is_terminal else console
+                shown.print(Text.from_ansi(text), soft_wrap=True)
+
+    def look(self, running: Mapping[int, int]) -> None:
+        """``running``: of the runs that are in work, by number, the ids of their processes."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        found = {beat.pid: beat for beat, lives in beats(self._output_dir).values() if lives}
+        told = {number: found[pid] for number, pid in running.items() if pid in found}
+        for number in self._tasks.keys() - told.keys():
+            self._bars.remove_task(self._tasks.pop(number))
+        speaks = not self.live and now - self._spoke > QUIET_SECONDS
+        names = self._names() if speaks or told.keys() - self._tasks.keys() else {}
+        for number, beat in told.items():
+            if number not in self._tasks:
+                self._tasks[number] = self._bars.add_task("", total=None, name=names.get(number, f"run {number}"))
+            self._show(self._tasks[number], beat)
+            if speaks and beat.total:
+                far = f"{beat.phase}: {beat.done}/{beat.total}"
+                print(f"{names.get(number, number)}: {far}", file=sys.stderr, flush=True)
+        if speaks:
+            self._spoke = now
+
+    def _show(self, task: TaskID, beat: Beat) -> None:
+        name = next(one.fields["name"] for one in self._bars.tasks if one.id == task)
+        self._bars.update(
+            task, description=f"{name}: {escape(printable(beat.phase))}", completed=beat.done, total=beat.total or None
+        )
+
+    def _names(self) -> dict[int, str]:
+        """Of the runs, fit to be printed."""
+        sweep = sweeps.read(self._noted)
+        cells = sweep.cells if sweep else []
+        return {cell.number: escape(printable(cell.name)) for cell in cells if cell.number is not None}
