@@ -11,7 +11,9 @@ from benchmarks.contest import Contest, measure
 from torch import device
 
 
-@pytest.mark.parametrize("case", ["iga_lenet", "dlg", "central_lenet", "fedavg_smlp", "shadows", "releases_clipped"])
+@pytest.mark.parametrize(
+    "case", ["iga_lenet", "dlg", "central_lenet", "fedavg_smlp", "seeds_lenet", "shadows", "releases_clipped"]
+)
 def test_a_case_is_measured_and_written(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "found.json"
     assert main(["--cases", case, "--quick", "--device", "cpu", "--json", str(path)]) == 0

@@ -11,8 +11,10 @@ from gpu_runs import AGREEING, LOOPS, TINY
 from gpu_steps import Place
 from pretend_device import ElsewhereError, Pretence, pretending
 
+from privsweep.cli.library import sweep
 from privsweep.interface.randomness import Rng
 from privsweep.run.compose import CONF
+from privsweep.store.store import Store
 
 # Not here: attacks on sentences and on captured updates, whose files their own tests write.
 LEFT_OUT = {"attack": {"none", "shadow_transcription"}, "fl_setting": {"captured"}, "defense": set()}
@@ -68,6 +70,16 @@ def test_it_runs_on_one_device_from_end_to_end(name: str, gpu: Pretence, tmp_pat
     own = ["attack.iterations=2" if o.startswith("attack.iterations") else o for o in AGREEING[name]]
     record = Place("cuda", tmp_path, "data", small=True).run(*TINY, *own)
     assert record["environment"]["device"] == "cuda"
+
+
+def test_the_seeds_of_a_sweep_are_trained_together_on_it(gpu: Pretence, tmp_path: Path) -> None:
+    found = sweep(
+        "fl_setting=central", "fl_setting.epochs=2", "fl_setting.victims=2", "fl_setting.batch_size=512",
+        "attack=blind", "model.width=3", "seed=0,1", "device=cuda", f"output_dir={tmp_path}", "scale=smoke",
+    )  # fmt: skip
+    assert found["status"].tolist() == ["complete"] * 2
+    environments = [record["environment"] for record in Store(tmp_path).records()]
+    assert [(e["device"], e["trained_from_cache"]) for e in environments] == [("cuda", True)] * 2
 
 
 @pytest.mark.parametrize("name", LOOPS)

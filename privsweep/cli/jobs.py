@@ -27,14 +27,16 @@ from privsweep.cli.go_on import go_on
 from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
+from privsweep.run.ahead import train_ahead
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.hydra_settings import inside
 from privsweep.run.run import Loaded, run
 from privsweep.run.run_spec import Session
 from privsweep.store import sweeps
-from privsweep.store.store import Store, check_writable
+from privsweep.store.store import Store
 from privsweep.store.tidy import tidy
+from privsweep.store.writable import check_writable
 
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
@@ -97,6 +99,8 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
     noted = note(planned, config_dir)
+    if planned.launcher == "basic":
+        train_ahead([todo.spec for todo in planned.missing])
     with searching(config_dir) as hydra:
         try:
             hydra.multirun("config", partial(job, cells, planned.swept), planned.for_hydra(cells))

@@ -13,13 +13,15 @@ from privsweep.cli.data_checks import check_data
 from privsweep.cli.sweep import PlannedRun, plan
 from privsweep.interface.errors import UserError
 from privsweep.interface.utility import with_finals
+from privsweep.run.ahead import train_ahead
 from privsweep.run.build import build
 from privsweep.run.compose import compose as _compose
 from privsweep.run.compose import searching
 from privsweep.run.run import run
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import postponed
-from privsweep.store.store import Record, Store, check_writable
+from privsweep.store.store import Record, Store
+from privsweep.store.writable import check_writable
 
 _UNTOLD = ("_target_", "fingerprint")  # the choices say the one, the other is a checksum
 
@@ -51,6 +53,7 @@ def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
         check_data(planned)
     if planned.missing:
         check_writable(planned.runs[0].spec.session.output_dir)
+        train_ahead([one.spec for one in planned.missing])
     made = {one.name: _made(one) for one in planned.missing}
     found = [made.get(one.name) or one.record or {} for one in planned.runs]
     told = pd.DataFrame({"status": [record["status"] for record in found]})

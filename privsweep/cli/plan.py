@@ -46,8 +46,8 @@ def lines(planned: SweepPlan) -> list[Line]:
     for run in planned.runs:
         if run.name not in first:
             continue
-        system = signature(run.spec.training_key(session.resolve_device()))
-        role = "has" if (store.root / "systems" / f"{system}.safetensors").is_file() else "shares"
+        key = run.spec.training_key(session.resolve_device())
+        system, role = signature(key), "has" if store.trained(key) else "shares"
         if run.name in todo and role == "shares" and system not in trained:
             role = "trains"
             trained.add(system)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -17,6 +18,7 @@ from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
 from privsweep.training.central import train_centrally
 from privsweep.training.log import Log
+from privsweep.training.stacked import stackable
 
 
 @component
@@ -35,12 +37,21 @@ class Central(SingleParty, UpdateSetting):
             )
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
-        net = self.network(data, model, defense, rng)
-        log = Log(data, net, self.epochs, self.checkpoints, bench, self.evaluate_every)
+        [system] = self.train_together(data, model, defense, [rng], bench)
+        return system
+
+    def trains_together(self, net: nn.Module, defense: Defense) -> bool:
+        return "fit" not in defense.acts_at() and stackable(net, defense)
+
+    def train_together(
+        self, data: Data, model: Architecture, defense: Defense, rngs: Sequence[Rng], bench: Bench
+    ) -> list[System]:
+        nets = [self.network(data, model, defense, rng) for rng in rngs]
+        logs = [Log(data, nets[0], self.epochs, self.checkpoints, bench, self.evaluate_every) for _ in rngs]
         schedule = replace(self.local_schedule(), epochs=self.epochs)
 
         def fresh(own: Rng) -> nn.Module:
             return self.plain(data.domain, model, own).to(data.train.labels.device)
 
-        train_centrally(net, fresh, data, defense.loss(data.domain.loss), schedule, defense, rng, log)
-        return log.system()
+        train_centrally(nets, fresh, data, defense.loss(data.domain.loss), schedule, defense, rngs, logs)
+        return [log.system() for log in logs]

@@ -8,7 +8,7 @@ Where a defence acts: ``privsweep.interface.defense``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -144,6 +144,21 @@ class Setting(Protocol):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         """Called on a copy that lacks all fields marked ``ExposureOnly``."""
+        ...
+
+
+@runtime_checkable
+class TrainsTogether(Protocol):
+    """A setting that can train several systems at once, which differ in nothing but their seed."""
+
+    def trains_together(self, net: nn.Module, defense: Defense) -> bool:
+        """Whether such systems of that network can be trained stacked."""
+        ...
+
+    def train_together(
+        self, data: Data, model: Architecture, defense: Defense, rngs: Sequence[Rng], bench: Bench
+    ) -> list[System]:
+        """One for each stream, to rounding what ``train`` gives for it."""
         ...
 
 

@@ -29,8 +29,9 @@ from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
 from privsweep.store.peak_memory import PeakMemory
-from privsweep.store.store import Record, Store, check_writable
+from privsweep.store.store import Record, Store
 from privsweep.store.sweeps import Stamps, stamps
+from privsweep.store.writable import check_writable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,17 +10,14 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from privsweep.interface.errors import UserError
-from privsweep.interface.printable import shown
 from privsweep.store.atomic import read_json, whole_folder, write_json
 from privsweep.store.sealed import sealed, unsealed
 from privsweep.store.spoilt import SpoiltError, say, set_aside
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 SCHEMA = 2  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
 _FILES = "files"  # of a record: checksums of those beside it
-_PROBE = 2**18  # bytes
 
 
 class BusyError(Exception):
@@ -100,6 +96,10 @@ class Store:
             files = {path.name: _crc(path) for path in sorted(draft.iterdir()) if path != record}
             write_json(record, sealed({**read_json(record), _FILES: files}))
         self._failure(sign).unlink(missing_ok=True)
+        self.forget_parts(sign)
+
+    def forget_parts(self, sign: str) -> None:
+        """Removes what was kept of work that is done."""
         shutil.rmtree(self.partial(sign), ignore_errors=True)
 
     def fail(self, sign: str, record: Record) -> None:
@@ -143,6 +143,10 @@ class Store:
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
             set_aside(path, "not a file")
         return FileLock(path)
+
+    def trained(self, key: Mapping[str, Any]) -> bool:
+        """Whether there is a file of the system trained from ``key``."""
+        return (self.root / "systems" / f"{signature(key)}.safetensors").is_file()
 
     def system(self, key: Mapping[str, Any], device: torch.device, make: Callable[[], System]) -> tuple[System, bool]:
         """The system trained from ``key``, from the cache or made now; and whether it was cached."""
@@ -209,42 +213,3 @@ def _checked(path: Path, sign: str, files: bool) -> Record:
 
 def _crc(path: Path) -> int:
     return zlib.crc32(path.read_bytes())
-
-
-def check_writable(root: Path, places: Sequence[tuple[str, Path]] = ()) -> None:
-    """Raises UserError where nothing can be written: better now than after hours.
-
-    ``places`` are further folders under their keys. They do not stay; what was refused leaves nothing behind.
-    """
-    made: list[Path] = []
-    try:
-        for key, folder in (("output_dir", root), *places):
-            made += _tried(key, folder)
-    except UserError:
-        _remove(made)
-        raise
-    _remove([folder for folder in made if folder in [place for _, place in places]])
-
-
-def _tried(key: str, folder: Path) -> list[Path]:
-    """The folders that had to be made, from the top, in order to write there."""
-    made: list[Path] = []
-    try:
-        for parent in (*reversed(folder.parents), folder):
-            if not parent.is_dir():
-                parent.mkdir(exist_ok=True)
-                made.append(parent)
-        with tempfile.TemporaryFile(dir=folder) as file:  # without a name, so that a kill leaves nothing
-            file.write(bytes(_PROBE))  # for on a full disk an empty file can be written
-        return made
-    except OSError as error:
-        _remove(made)
-        raise UserError(
-            f"{key}={shown(folder)}: cannot be written ({error.strerror or error}); choose another folder"
-        ) from error
-
-
-def _remove(folders: Sequence[Path]) -> None:
-    for folder in reversed(folders):
-        with suppress(OSError):  # somebody else has begun to use it
-            folder.rmdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,11 @@ from privsweep.interface.roles import Bench
 from privsweep.metric.utility import final_utility, utility
 
 _LATEST, _SNAPSHOT, _STATE = "latest/", "snapshot/", "state/"
+
+
+def part(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
+    """Those under the prefix, without it."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,27 @@ class Log:
         self.bench.tick(done, max(done, self.rounds), **numbers)
 
     def keep(self, stage: int, done: int, before: int, state: Callable[[], Tensors]) -> None:
-        """Every few minutes, for ``go_on``: ``state`` after ``done`` rounds of a stage that began after ``before``."""
-
-        def whole() -> tuple[dict[str, Tensor], dict[str, Any]]:
-            kept = {f"{_LATEST}{name}": t for name, t in self.latest.items()}
-            kept |= {
-                f"{_SNAPSHOT}{n}/{name}": t for n, weights in self.snapshots.items() for name, t in weights.items()
-            }
-            kept |= {f"{_STATE}{name}": t for name, t in state().items()}
-            return kept, {"done": done, "before": before, "curve": self.curve}
-
-        self.bench.keep(f"training-{stage}", whole)
+        """As the function of that name."""
+        keep([self], stage, done, before, state)
 
     def go_on(self, stage: int) -> Kept:
-        """What an interrupted process kept of the stage, with the log as it was then; nothing if it kept nothing."""
-        taken = self.bench.kept(f"training-{stage}")
-        if taken is None:
-            return Kept(0, len(self.curve), {})
-        tensors, notes = taken
-        self.latest = {n.removeprefix(_LATEST): t for n, t in tensors.items() if n.startswith(_LATEST)}
-        self.curve = [dict(row) for row in notes["curve"]]
-        for label, t in tensors.items():
-            if label.startswith(_SNAPSHOT):
-                number, _, name = label.removeprefix(_SNAPSHOT).partition("/")
-                self.snapshots[int(number)] = {**self.snapshots.get(int(number), {}), name: t}
-        state = {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)}
-        return Kept(int(notes["done"]), int(notes["before"]), state)
+        """As the function of that name."""
+        return go_on([self], stage)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The latest weights and the snapshots."""
+        kept = {f"{_LATEST}{name}": t for name, t in self.latest.items()}
+        return kept | {
+            f"{_SNAPSHOT}{n}/{name}": t for n, weights in self.snapshots.items() for name, t in weights.items()
+        }
+
+    def take(self, tensors: Tensors, curve: Sequence[Mapping[str, float]]) -> None:
+        """The way back."""
+        self.latest = part(_LATEST, tensors)
+        self.curve = [dict(row) for row in curve]
+        for label, t in part(_SNAPSHOT, tensors).items():
+            number, _, name = label.partition("/")
+            self.snapshots[int(number)] = {**self.snapshots.get(int(number), {}), name: t}
 
     def end_with(self, weights: Tensors) -> None:
         """What training ends with, whatever was added last, and the utility of that."""
@@ -94,3 +94,28 @@ class Log:
         reached = {k: v for k, v in self.curve[-1].items() if k not in ("round", "loss")}
         last = final_utility(self.net, self.snapshots[self.rounds], self.data)
         return System(snapshots=self.snapshots, utility={**reached, **last}, curve=self.curve)
+
+
+def keep(logs: Sequence[Log], stage: int, done: int, before: int, state: Callable[[], Tensors]) -> None:
+    """Every few minutes, for ``go_on``: ``state`` after ``done`` rounds of a stage that began after ``before``.
+
+    ``logs``: of systems that are trained together, on one bench.
+    """
+
+    def whole() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        kept = {f"{k}/{name}": t for k, log in enumerate(logs) for name, t in log.tensors().items()}
+        kept |= {f"{_STATE}{name}": t for name, t in state().items()}
+        return kept, {"done": done, "before": before, "curves": [log.curve for log in logs]}
+
+    logs[0].bench.keep(f"training-{stage}", whole)
+
+
+def go_on(logs: Sequence[Log], stage: int) -> Kept:
+    """What an interrupted process kept of the stage, with the logs as they were then; nothing if it kept nothing."""
+    taken = logs[0].bench.kept(f"training-{stage}")
+    if taken is None:
+        return Kept(0, len(logs[0].curve), {})
+    tensors, notes = taken
+    for k, (log, curve) in enumerate(zip(logs, notes["curves"], strict=True)):
+        log.take(part(f"{k}/", tensors), curve)
+    return Kept(int(notes["done"]), int(notes["before"]), part(_STATE, tensors))

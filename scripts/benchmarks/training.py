@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -19,7 +19,11 @@ from benchmarks.floor import training_step
 from benchmarks.workplace import random_data, spec_of, trained
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
+from privsweep.interface.records import System
+from privsweep.interface.roles import TrainsTogether
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.workbench import Workbench
+from privsweep.store.store import Store
 
 CLIENTS, BATCH, LR, CLIP = 3, 64, 1e-3, 1.0
 LEARNT = 1e-2  # by which the mean losses of two orders of the same work may differ, relative
@@ -69,6 +73,28 @@ def central(model: str, setup: Setup) -> Contest:
     every = _images(spec, data, epochs, setup)
     ways = {"accuracy every epoch": every, "at the end": _images(once, data, epochs, setup)}
     return Contest(baseline, ways, _floor(start, data, setup))
+
+
+def seeds(model: str, setup: Setup) -> Contest:
+    """Three seeds of one training, each by itself, or stacked."""
+    spec, data, epochs = _run(setup, "central", model, "fl_setting.evaluate_every=null", "fl_setting.optimizer=sgd")
+    setting, defense, rngs = spec.training_setting(), spec.training_defense(), [Rng(k) for k in range(3)]
+    assert isinstance(setting, TrainsTogether)
+    bench = Workbench(setup.device, Store(setup.folder), spec.signature)
+
+    def way(groups: Sequence[Sequence[Rng]]) -> list[System]:
+        with bench.phase("training"):
+            return [s for group in groups for s in setting.train_together(data, spec.model, defense, group, bench)]
+
+    apart, at_once = [[rng] for rng in rngs], [rngs]
+    for one, other in zip(way(apart), way(at_once), strict=True):
+        if abs(one.curve[-1]["loss"] - other.curve[-1]["loss"]) > LEARNT * one.curve[-1]["loss"]:
+            raise DisagreementError("together and by itself a system's loss differs")
+
+    def turn(groups: Sequence[Sequence[Rng]]) -> Turn:
+        return lambda: len(way(groups)) * epochs * len(data.train)
+
+    return Contest(turn(apart), {"": turn(at_once)}, _floor(_net(spec, data, setup), data, setup))
 
 
 def fedavg(model: str, setup: Setup) -> Contest:
@@ -132,6 +158,10 @@ _NAMES = {"lenet": "LeNet", "dmlp": "the deep MLP", "smlp": "the shallow MLP"}
 CASES = {
     **{
         f"central_{m}": Case(f"central training of {_NAMES[m]}, {_PLAIN}", "an image", partial(central, m))
+        for m in ("lenet", "dmlp")
+    },
+    **{
+        f"seeds_{m}": Case(f"three seeds of {_NAMES[m]} at once, or in turn", "an image", partial(seeds, m))
         for m in ("lenet", "dmlp")
     },
     **{

@@ -20,7 +20,7 @@ from privsweep.dataset.prepared import Npz
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.logging_settings import check_logging
-from privsweep.store.store import check_writable
+from privsweep.store.writable import check_writable
 
 
 @pytest.fixture(scope="module")

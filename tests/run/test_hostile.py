@@ -52,7 +52,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "write_text",
     ),
     "callback that is a function of privsweep": (
-        "hydra: {callbacks: {e: {_target_: privsweep.store.store.check_writable, root: ran}}}",
+        "hydra: {callbacks: {e: {_target_: privsweep.store.writable.check_writable, root: ran}}}",
         "check_writable",
     ),
     "callback that is a class of privsweep, but no callback": (

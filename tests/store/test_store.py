@@ -12,7 +12,8 @@ import torch
 from privsweep.interface.errors import UserError
 from privsweep.interface.records import System
 from privsweep.store.atomic import whole_file, whole_folder, write_json
-from privsweep.store.store import Store, check_writable, signature
+from privsweep.store.store import Store, signature
+from privsweep.store.writable import check_writable
 
 SYSTEM = System(
     snapshots={0: {"w": torch.zeros(2)}, 3: {"w": torch.ones(2), "n": torch.tensor(4)}},
