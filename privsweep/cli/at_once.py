@@ -23,31 +23,39 @@ from omegaconf import DictConfig
 from privsweep.cli import terminal
 from privsweep.cli.bars import Bars
 from privsweep.cli.side_by_side import side_by_side
-from privsweep.interface.machine import GIB, memory
+from privsweep.interface.machine import GIB, memory, processors
 from privsweep.run import workbench
 from privsweep.run.compose import composing
-from privsweep.run.run_spec import Session
+from privsweep.run.run_spec import RunSpec, Session
 from privsweep.store import sweeps
 
 BASIC = f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"  # by which Hydra knows it
-_EACH = 4 * GIB  # what a run is taken to need where nothing else is said; attacks keep within it
+_BESIDE = 2.0  # GiB that a run is taken to need besides its attack
 
 
-def processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(frozen=True)
+class Share:
+    """How runs share this machine."""
 
+    session: Session
+    each: float  # bytes that a run may take
 
-def how_many(session: Session, runs: int) -> int:
-    """Of so many runs, those that are done at once: what was asked for, or a processor each as far as memory goes.
+    @classmethod
+    def of(cls, specs: Sequence[RunSpec]) -> Share:
+        """Of several runs, which attacks keep within their ``memory``."""
+        held = [getattr(spec.attack, "memory", None) or 0.0 for spec in specs]
+        return cls(specs[0].session, GIB * (_BESIDE + max(held)))
 
-    In turn where a GPU works, and where somebody counted threads, who may want to leave processors to others.
-    """
-    if session.at_once is not None:
-        return max(1, min(session.at_once, runs))
-    if session.threads is not None or session.resolve_device().type != "cpu":
-        return 1
-    return max(1, min(processors(), runs, memory() // _EACH))
+    def at_once(self, runs: int) -> int:
+        """Of so many, those at once: what was asked for, or a processor each as far as memory goes.
+
+        In turn where a GPU works, and where somebody counted threads, who may want to leave processors to others.
+        """
+        if self.session.at_once is not None:
+            return max(1, min(self.session.at_once, runs))
+        if self.session.threads is not None or self.session.resolve_device().type != "cpu":
+            return 1
+        return max(1, min(processors(), runs, int(memory() / self.each)))
 
 
 @dataclass(frozen=True)
@@ -77,19 +85,20 @@ class Answer:
 
 
 class AtOnce(BasicLauncher):  # type: ignore[misc]
-    """In the place of Hydra's own; ``plan`` comes before Hydra makes one."""
+    """In the place of Hydra's own; ``share`` is said before Hydra makes one."""
 
-    session: Session
+    share: Share
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None
-        noted = sweeps.place(Path(self.session.output_dir), str(self.config.hydra.sweep.dir))
+        session = self.share.session
+        noted = sweeps.place(session.output_dir, str(self.config.hydra.sweep.dir))
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         done = stored(self.config, noted)
         todo = [(list(o), n) for o, n in zip(job_overrides, numbers, strict=True) if n not in done]
-        if (count := how_many(self.session, len(todo))) < 2:
+        if (count := self.share.at_once(len(todo))) < 2:
             return super().launch(job_overrides, initial_job_idx)
-        threads = self.session.threads or max(1, processors() // count)
+        threads = session.threads or max(1, processors() // count)
         terminal.say(
             f"{len(todo)} runs, {count} at once with {threads} thread{'s' * (threads > 1)} each; at_once=1: one after "
             f"the other, with all {processors()} processors"

@@ -20,7 +20,7 @@ from hydra.core.utils import configure_log, env_override
 from omegaconf import DictConfig, OmegaConf
 
 from privsweep.cli import cluster, terminal
-from privsweep.cli.at_once import BASIC, AtOnce
+from privsweep.cli.at_once import BASIC, AtOnce, Share
 from privsweep.cli.cells import words_of
 from privsweep.cli.failure import Failure
 from privsweep.cli.go_on import go_on
@@ -32,7 +32,6 @@ from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.hydra_settings import inside
 from privsweep.run.run import Loaded, run
-from privsweep.run.run_spec import Session
 from privsweep.store import sweeps
 from privsweep.store.store import Store
 from privsweep.store.tidy import tidy
@@ -54,7 +53,7 @@ def check_places(planned: SweepPlan, many: bool) -> None:
     if many:
         if planned.search and not session.wait:
             raise UserError("wait=false: a search goes by what its trials came to; leave it out")
-        prepare_launcher(hydra["launcher"], session)
+        prepare_launcher(hydra["launcher"], Share.of([run.spec for run in planned.missing or planned.runs]))
         places = [("hydra.sweep.dir", sweep), ("hydra.sweep.subdir", sweep / str(hydra["sweep"]["subdir"]))]
     for name, handler in hydra["job_logging"].get("handlers", {}).items():
         key, file = f"hydra.job_logging.handlers.{name}.filename", handler.get("filename")
@@ -174,14 +173,15 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     return path
 
 
-def prepare_launcher(launcher: Mapping[str, Any], session: Session) -> None:
+def prepare_launcher(launcher: Mapping[str, Any], share: Share) -> None:
     """Puts ours in the place of Hydra's own, and of SLURM's, which waits for all jobs and tells nothing.
 
     Raises UserError.
     """
     plugins = Plugins.instance().class_name_to_class  # by the names that Hydra knows
+    session = share.session
     if launcher["_target_"] == BASIC:
-        AtOnce.session = session
+        AtOnce.share = share
         plugins[BASIC] = AtOnce
     elif session.at_once is not None:
         raise UserError(

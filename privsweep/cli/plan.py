@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from privsweep.cli import terminal
-from privsweep.cli.at_once import how_many
+from privsweep.cli.at_once import Share
 from privsweep.cli.sweep import PlannedRun, SweepPlan
 from privsweep.interface.printable import printable
 from privsweep.run.estimate import Estimate, Estimator
@@ -74,7 +74,8 @@ def show(planned: SweepPlan) -> None:
     cells = sum(len(line.cells) for line in found)
     terminal.say(f"{len(found)} runs, {len(todo)} to do" + (f"; they fill {cells} cells" if cells > len(found) else ""))
     if todo:
-        _total(todo, how_many(planned.runs[0].spec.session, len(todo)) if planned.launcher == "basic" else 1)
+        share = Share.of([line.run.spec for line in todo])
+        _total(todo, share.at_once(len(todo)) if planned.launcher == "basic" else 1)
     for absent in planned.absent:
         terminal.err.print(f"left out: {escape(printable(absent))}", soft_wrap=True)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contest import Case, Contest, DisagreementError, Setup, Turn
-from privsweep.cli.at_once import processors
 from privsweep.cli.sweep import plan
 from privsweep.dataset.npz_format import write
+from privsweep.interface.machine import processors
 
 ROOT = Path(__file__).parents[2]
 ENTRY = "import sys; from privsweep.cli.entry import privsweep; sys.exit(privsweep())"

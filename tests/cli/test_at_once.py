@@ -19,7 +19,7 @@ from conftest import Privsweep
 from tiny import TINY, small_table
 
 from privsweep.cli import at_once
-from privsweep.cli.at_once import how_many
+from privsweep.cli.at_once import Share
 from privsweep.interface.machine import GIB
 from privsweep.run.heartbeat import process_lives
 
@@ -138,9 +138,10 @@ def test_how_many_runs_there_are_at_once(
 ) -> None:
     """Five runs, on a machine with 16 processors and memory for three."""
     monkeypatch.setattr(at_once, "processors", lambda: 16)
-    monkeypatch.setattr(at_once, "memory", lambda: 13 * GIB)
-    session: Any = SimpleNamespace(at_once=asked, threads=threads, resolve_device=lambda: torch.device(device))
-    assert how_many(session, 5) == expected
+    monkeypatch.setattr(at_once, "memory", lambda: 19 * GIB)
+    session = SimpleNamespace(at_once=asked, threads=threads, resolve_device=lambda: torch.device(device))
+    specs: Any = [SimpleNamespace(session=session, attack=SimpleNamespace(memory=m)) for m in (4.0, None)]
+    assert Share.of(specs).at_once(5) == expected
 
 
 def test_it_does_not_go_with_slurm(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
