@@ -3,6 +3,7 @@
     python scripts/benchmark.py --list
     python scripts/benchmark.py --cases 'iga_*' dlg
     python scripts/benchmark.py --device cuda --json benchmark.json
+    python scripts/benchmark.py --threads 1 --readme     # on an idle machine
 
 A line gives the time of one unit (an image, a victim's iteration) in the baseline and in ours, how many times as fast
 ours is, the extremes of that over the turns, and the floor: the least that the machine's own speed allows. All are
@@ -28,6 +29,7 @@ import torch
 
 from benchmarks import commands, gradient_matching, networks, releases, report, shadows, training
 from benchmarks.contest import Case, DisagreementError, Result, Setup, UnavailableError, measure
+from benchmarks.table import duration, put_into, speed_table
 from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment
 
@@ -36,6 +38,7 @@ CASES: Mapping[str, Case] = {
     for module in (gradient_matching, training, shadows, networks, releases, commands, report)
     for name, case in module.CASES.items()
 }
+README = Path(__file__).parents[1] / "README.md"
 SIDES = ("baseline", "ours", "ratio", "in the turns", "floor", "turns")
 HEAD = "{:41} {:>9} {:>9} {:>7} {:>15} {:>9} {:>5}  time of".format("case", *SIDES)
 
@@ -76,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name:20} failed: {kind}{error}", flush=True)
         if given.json:
             write_json(given.json, told)
+    if given.readme:
+        put_into(README, speed_table(told, CASES))
     return code
 
 
@@ -97,12 +102,6 @@ def _line(name: str, unit: str, found: Result) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """Three digits, in the unit that suits: 1.23 ms."""
-    unit, size = next((u for u in (("s", 1.0), ("ms", 1e-3)) if seconds >= u[1]), ("us", 1e-6))
-    return f"{seconds / size:.3g} {unit}"
-
-
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(","))
 
@@ -119,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, help="of the CPU; PyTorch's choice, unless given")
     add("--precision", choices=["float32", "tf32"], default="float32", help="of products on a GPU")
     add("--victims", type=_numbers, default=(), help="attacked at once: 1,8,32")
+    add("--readme", action="store_true", help="put what was measured into the README, in the place of what is there")
     add("--store", type=Path, help="an output folder whose runs fill the report; some are made, unless given")
     return parser
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import benchmark
 import pytest
-from benchmark import CASES, duration, main
+from benchmark import CASES, main
 from benchmarks.contest import Contest, measure
+from benchmarks.table import BEGIN, END, duration
 from torch import device
 
 
@@ -42,6 +44,19 @@ def test_cases_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(CASES)
     assert main(["--cases", "iga_nothing"]) == 2
     assert capsys.readouterr().err == "--cases iga_nothing: no such case; --list names them\n"
+
+
+def test_what_was_measured_takes_its_place_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n\n{END}\nafter\n")
+    monkeypatch.setattr(benchmark, "README", readme)
+    assert main(["--cases", "iga_smlp", "--quick", "--device", "cpu", "--readme"]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    [line] = [line for line in text.splitlines() if line.startswith("| `iga_smlp` |")]
+    assert line.count("1 victim: ") == 2, "its time, and the ratio"
 
 
 def test_the_sides_take_turns_and_times_are_of_a_unit() -> None:
