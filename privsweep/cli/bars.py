@@ -16,7 +16,7 @@ from rich.text import Text
 from privsweep.cli import terminal
 from privsweep.cli.failure import Failure
 from privsweep.interface.printable import printable
-from privsweep.run.heartbeat import Beat, beats
+from privsweep.run.heartbeat import beats
 from privsweep.run.workbench import QUIET_SECONDS
 from privsweep.store import sweeps
 
@@ -37,6 +37,7 @@ class Bars:
         self._bars = Progress(*columns, console=self._console, transient=True, disable=not self.live)
         self._all = self._bars.add_task("runs", total=runs)
         self._tasks: dict[int, TaskID] = {}
+        self._known: dict[int, str] = {}  # names by number
         self._looked = self._spoke = time.monotonic()
 
     def __enter__(self) -> Bars:
@@ -55,7 +56,7 @@ class Bars:
         if isinstance(answer, Failure):  # who and why is told at the end
             return
         if (name := self._names().get(answer.number)) is not None:
-            terminal.out.print(f"[dim]{self._done} of {self._runs}:[/] {name}", soft_wrap=True)
+            terminal.out.print(f"[dim]{self._done} of {self._runs}:[/] {escape(name)}", soft_wrap=True)
         for text, console in ((answer.said, terminal.out), (answer.complained.rstrip("\n"), terminal.err)):
             if text:
                 shown = self._console if self.live and console.is_terminal else console
@@ -72,25 +73,20 @@ class Bars:
         for number in self._tasks.keys() - told.keys():
             self._bars.remove_task(self._tasks.pop(number))
         speaks = not self.live and now - self._spoke > QUIET_SECONDS
-        names = self._names() if speaks or told.keys() - self._tasks.keys() else {}
         for number, beat in told.items():
             if number not in self._tasks:
-                self._tasks[number] = self._bars.add_task("", total=None, name=names.get(number, f"run {number}"))
-            self._show(self._tasks[number], beat)
+                self._tasks[number] = self._bars.add_task("", total=None)
+            what = f"{self._names().get(number, f'trial {number}')}: {printable(beat.phase)}"
+            self._bars.update(
+                self._tasks[number], description=escape(what), completed=beat.done, total=beat.total or None
+            )
             if speaks and beat.total:
-                far = f"{beat.phase}: {beat.done}/{beat.total}"
-                print(f"{names.get(number, number)}: {far}", file=sys.stderr, flush=True)
+                print(f"{what}: {beat.done}/{beat.total}", file=sys.stderr, flush=True)
         if speaks:
             self._spoke = now
 
-    def _show(self, task: TaskID, beat: Beat) -> None:
-        name = next(one.fields["name"] for one in self._bars.tasks if one.id == task)
-        self._bars.update(
-            task, description=f"{name}: {escape(printable(beat.phase))}", completed=beat.done, total=beat.total or None
-        )
-
-    def _names(self) -> dict[int, str]:
-        """Of the runs, fit to be printed."""
-        sweep = sweeps.read(self._noted)
-        cells = sweep.cells if sweep else []
-        return {cell.number: escape(printable(cell.name)) for cell in cells if cell.number is not None}
+    def _names(self) -> Mapping[int, str]:
+        """Of the runs, in one line; a search notes none, and says its trials itself."""
+        if not self._known and (sweep := sweeps.read(self._noted)) is not None:
+            self._known = {cell.number: printable(cell.name) for cell in sweep.cells if cell.number is not None}
+        return self._known
