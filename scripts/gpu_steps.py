@@ -162,6 +162,8 @@ def speed(place: Place) -> list[Row]:
                        "attack", victims * (iterations // 20)),
         "training, LeNet": (trained, "train", 90 * epochs),
         "training, DMLP": ([*trained, "model=dmlp"], "train", 90 * epochs),
+        "training, LeNet, noisy": ([*trained, "defense=[noisy_gradients]"], "train", 90 * epochs),
+        "training, LeNet, PRECODE": ([*trained, "defense=[precode]"], "train", 90 * epochs),
         "training, three clients": (
             [*trained, "fl_setting=fedavg", f"fl_setting.rounds={epochs}", "fl_setting.local_epochs=1"], "train",
             90 * epochs,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -209,11 +209,13 @@ def pretending(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretence]:
             pretence.generators[id(made)] = made  # kept, so that no other has its address
         return made
 
-    def recorded(self: Replayed, *given: Tensor) -> tuple[Tensor, ...]:
+    def recorded(self: Replayed, *given: Tensor, rngs: Sequence[Rng] = (), kind: Any = None) -> tuple[Tensor, ...]:
         before = Counter(pretence.waits)
-        found = self.work(*given)
+        found, draws = self.noticed(given, rngs)
         if self.recordable and pretence.waits != before:
             raise ElsewhereError(f"the host waits in what is to be recorded: {dict(pretence.waits - before)}")
+        if self.recordable and draws.on_host:
+            raise ElsewhereError("what is to be recorded draws numbers on the host")
         return found
 
     with monkeypatch.context() as patch:

@@ -65,7 +65,9 @@ def train_decoders(
         if done % schedule.length(images) == 0:
             first += len(loss)
 
-    examples = Examples(lambda rows: (own(rows), own.pixels(rows)), [own.of(k) for k in range(len(rngs))])
+    examples = Examples(
+        lambda rows: (own(rows), own.pixels(rows)), [own.of(k) for k in range(len(rngs))], waits=own.kept is None
+    )
     fixed = {name for name, p in decoders[0].named_parameters() if not p.requires_grad}
     trainable = (lambda name: name not in fixed) if fixed else None
     training = Training(decoders[0], start, trainable, mse_loss, examples, schedule, rngs)

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
+from privsweep.differential_privacy.clipping import noised
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
@@ -27,17 +29,17 @@ class NoisyGradients(Defense):
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
         if self.sigma == 0:
             return grad
-        return {name: g + self._noise(g, rng.child(name)) for name, g in grad.items()}
+        if self.distribution == "gaussian":
+            return noised(grad, self.sigma, rng)
+        generator = rng.generator(next(iter(grad.values())).device)
+        return {name: g + self._laplace(g, generator) for name, g in grad.items()}
 
     def gradient_noise(self) -> float:
         return self.sigma
 
-    def _noise(self, like: torch.Tensor, rng: Rng) -> torch.Tensor:
-        generator = rng.generator(like.device)
-        # In the order of the axes, whatever the layout in memory.
-        noise = torch.empty_like(like, memory_format=torch.contiguous_format)
-        if self.distribution == "gaussian":
-            return noise.normal_(0, self.sigma, generator=generator)
-        # A Laplace draw is the difference of two exponential ones; its variance is twice the squared rate.
-        other = torch.empty_like(noise).exponential_(1, generator=generator)
-        return noise.exponential_(1, generator=generator).sub_(other).mul_(self.sigma / 2**0.5)
+    def _laplace(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        # In the order of the axes, whatever the layout in memory. A Laplace draw is the difference of two exponential
+        # ones; its variance is twice the squared rate.
+        one, other = (torch.empty_like(like, memory_format=torch.contiguous_format) for _ in range(2))
+        other.exponential_(1, generator=generator)
+        return one.exponential_(1, generator=generator).sub_(other).mul_(self.sigma / 2**0.5)

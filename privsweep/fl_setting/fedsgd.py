@@ -16,7 +16,7 @@ from privsweep.interface.training import LocalSchedule
 from privsweep.training.aggregation import server_mean
 from privsweep.training.local import gradient, weights_of
 from privsweep.training.log import Log
-from privsweep.training.optimizer_state import remember, state_of
+from privsweep.training.stepper import Stepper
 
 
 @component
@@ -37,13 +37,13 @@ class FedSGD(Federated):
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
         loss, drawn = defense.loss(data.domain.loss), "sample" in defense.acts_at()
-        optimizer = self.rule().make(list(net.parameters()))
+        stepper = Stepper(self.rule(), list(net.parameters()))
         splits = self.splits(data, self.shards(data, rng))
         log = Log(data, net, self.rounds, self.checkpoints, bench, self.evaluate_every)
         log.add(0, weights_of(net))
-        kept, leaves = log.go_on(0), list(net.parameters())
+        kept = log.go_on(0)
         net.load_state_dict(dict(log.latest))
-        remember(optimizer, leaves, kept.state)
+        stepper.remember(kept.state)
         device = data.train.labels.device
         for done in range(kept.done, self.rounds):
             net.train()
@@ -63,9 +63,7 @@ class FedSGD(Federated):
                 losses.append(value)
             summed, surviving = server_mean(updates, sizes, defense, here)
             mean = defense.aggregate(summed, len(surviving), here.child("aggregate"))
-            for name, parameter in net.named_parameters():
-                parameter.grad = mean[name]
-            optimizer.step()
+            stepper.step([mean[name] for name, _ in net.named_parameters()])
             log.add(done + 1, weights_of(net), torch.stack(losses).mean().item())
-            log.keep(0, done + 1, 0, lambda: state_of(optimizer, leaves))
+            log.keep(0, done + 1, 0, stepper.state)
         return log.system()

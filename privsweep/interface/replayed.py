@@ -1,17 +1,20 @@
 """Work that is done again and again on tensors of one shape: on a GPU it is recorded once as a CUDA graph and replayed.
 
 Small networks leave a GPU waiting for the next kernel to be launched; a replay launches all of them at once. Whatever
-the work reads and is not given must stay where it is in memory, and it must not synchronise with the host.
+the work reads and is not given must stay where it is in memory, it must not synchronise with the host, and it must do
+the same whenever it is given tensors of the same shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from privsweep.interface.randomness import Rng
 
 _WARM_UP = 3  # calls that run as they are: libraries choose their kernels and set up in them
 _SHAPES = 4  # of what is given, beyond which further ones run as they are: each recording holds memory
@@ -48,11 +51,64 @@ def launched(graphs: bool) -> Iterator[Launching]:
         launching.graphs, launching.recorded, launching.refused = before
 
 
+Purpose = tuple[int, tuple[str | int, ...]]  # whose stream, and what its path ends with
+
+
+@dataclass
+class Draws:
+    """The generators that a piece of work asks its streams for, in order; while it is recorded it gets ``fixed`` ones.
+
+    Every replay seeds those anew, so it draws what the work itself would have drawn.
+    """
+
+    fixed: Sequence[tuple[Purpose, torch.Generator]] | None = None
+    asked: list[Purpose] = field(default_factory=list)
+    on_host: bool = False  # whether numbers were drawn that no replay could draw
+
+    def streams(self, rngs: Sequence[Rng]) -> list[Rng]:
+        """These streams, under notice."""
+        return [_Noticed(rng.seed, rng.path, self, (n, len(rng.path))) for n, rng in enumerate(rngs)]
+
+    def generator(self, purpose: Purpose, stream: Rng, device: torch.device | str) -> torch.Generator:
+        count = len(self.asked)
+        self.asked.append(purpose)
+        if self.fixed is None:
+            return stream.generator(device)
+        if self.fixed[count : count + 1] and self.fixed[count][0] == purpose:
+            return self.fixed[count][1]
+        raise RuntimeError("it does not draw the same numbers in every call")
+
+    def seed(self, rngs: Sequence[Rng]) -> None:
+        for (number, purpose), generator in self.fixed or ():
+            generator.manual_seed(rngs[number].child(*purpose).key())
+
+
+@dataclass(frozen=True)
+class _Noticed(Rng):
+    draws: Draws = field(default_factory=Draws)
+    root: tuple[int, int] = (0, 0)  # the number of the stream, and the length of its path
+
+    def child(self, *purpose: str | int) -> Rng:
+        return _Noticed(self.seed, self.path + purpose, self.draws, self.root)
+
+    def key(self) -> int:
+        self.draws.on_host = True
+        return super().key()
+
+    def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
+        plain, (number, length) = Rng(self.seed, self.path), self.root
+        if torch.device(device).type == "cpu":
+            self.draws.on_host = True
+            return plain.generator()
+        return self.draws.generator((number, self.path[length:]), plain, device)
+
+
 @dataclass(frozen=True)
 class _Recording:
     graph: torch.cuda.CUDAGraph
     given: tuple[Tensor, ...]
     found: tuple[Tensor, ...]
+    draws: Draws
 
 
 class Replayed:
@@ -64,51 +120,75 @@ class Replayed:
 
     def __init__(self, work: Work, device: torch.device):
         self.work = work
+        self.device = device
         self.recordable = device.type == "cuda"
-        self.calls: dict[tuple[object, ...], int] = {}
-        self.recordings: dict[tuple[object, ...], _Recording] = {}
+        self.calls: dict[Hashable, list[Draws]] = {}
+        self.recordings: dict[Hashable, _Recording] = {}
 
-    def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *given: Tensor, rngs: Sequence[Rng] = (), kind: Hashable = None) -> tuple[Tensor, ...]:
+        """``work(*given)``, or ``work(*given, rngs=rngs)`` with streams, from which it draws on the device alone.
+
+        kind: on what else the work depends; each is recorded by itself.
+        """
         if not (self.recordable and launching.graphs):
-            return self.work(*given)
-        kind = tuple((t.shape, t.stride(), t.dtype) for t in given)
+            return self._run(given, rngs)
+        kind = (kind, len(rngs), *((t.shape, t.stride(), t.dtype) for t in given))
         recording = self.recordings.get(kind)
         if recording is None:
-            seen = self.calls[kind] = self.calls.get(kind, 0) + 1
-            if seen <= _WARM_UP or len(self.recordings) == _SHAPES:
-                return self._aside(given)
-            recording = self._record(given)
+            calls = self.calls.setdefault(kind, [])
+            if len(calls) < _WARM_UP or len(self.recordings) == _SHAPES:
+                return self._aside(given, rngs, calls)
+            recording = self._record(given, rngs, calls[-1].asked)
             if recording is None:
-                return self.work(*given)
+                return self._run(given, rngs)
             self.recordings[kind] = recording
         for to, now in zip(recording.given, given, strict=True):
             to.copy_(now)
+        recording.draws.seed(rngs)
         recording.graph.replay()
         return recording.found
 
-    def _aside(self, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _run(self, given: Sequence[Tensor], rngs: Sequence[Rng]) -> tuple[Tensor, ...]:
+        return self.work(*given, rngs=rngs) if rngs else self.work(*given)
+
+    def noticed(self, given: Sequence[Tensor], rngs: Sequence[Rng]) -> tuple[tuple[Tensor, ...], Draws]:
+        """What the work gives, and what it drew."""
+        draws = Draws()
+        return self._run(given, draws.streams(rngs)), draws
+
+    def _aside(self, given: tuple[Tensor, ...], rngs: Sequence[Rng], calls: list[Draws]) -> tuple[Tensor, ...]:
         """On a stream of its own, as what is to be recorded must have run."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            found = self.work(*given)
+            found, draws = self.noticed(given, rngs)
         torch.cuda.current_stream().wait_stream(stream)
         for t in given:
             t.record_stream(stream)
         for t in found:
             t.record_stream(torch.cuda.current_stream())
+        if len(calls) < _WARM_UP:
+            calls.append(draws)
+        if draws.on_host:
+            self._refuse("it draws numbers on the host")
         return found
 
-    def _record(self, given: tuple[Tensor, ...]) -> _Recording | None:
+    def _record(self, given: tuple[Tensor, ...], rngs: Sequence[Rng], asked: Sequence[Purpose]) -> _Recording | None:
         """Nothing runs while it is recorded."""
         own = tuple(t.clone() for t in given)
+        draws = Draws([(purpose, torch.Generator(self.device)) for purpose in asked])
         graph = torch.cuda.CUDAGraph()
         try:
+            for _, generator in draws.fixed or ():
+                graph.register_generator_state(generator)
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                found = self.work(*own)
+                found = self._run(own, draws.streams(rngs))
         except RuntimeError as error:  # whatever cannot be recorded, and too little memory for it
-            self.recordable = False
-            launching.refused = str(error).splitlines()[0]
+            self._refuse(str(error).splitlines()[0])
             return None
         launching.recorded += 1
-        return _Recording(graph, own, found)
+        return _Recording(graph, own, found, draws)
+
+    def _refuse(self, reason: str) -> None:
+        self.recordable = False
+        launching.refused = reason

@@ -15,12 +15,13 @@ class RMSProp(torch.optim.Optimizer):
 
     The small number is added under the root, where PyTorch's own adds it to the root and a decay of 0.99 is usual. So a
     gradient far below 1e-4 makes a small step, not one of ``lr``. The mean starts at zero and is not corrected for it.
-    ``weight_decay`` is the factor of a penalty in the gradient, as everywhere in PyTorch.
+    ``weight_decay`` is the factor of a penalty in the gradient, as everywhere in PyTorch. ``lr`` may be a tensor, which
+    no step waits for.
 
     Source: Hinton's lecture 6e (2012) and the documentation of ``optax.rmsprop``.
     """
 
-    def __init__(self, parameters: list[Tensor], lr: float, weight_decay: float):
+    def __init__(self, parameters: list[Tensor], lr: float | Tensor, weight_decay: float):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -37,4 +38,4 @@ class RMSProp(torch.optim.Optimizer):
                     self.state[parameter]["square"] = torch.zeros_like(parameter)
                 square = self.state[parameter]["square"]
                 square.mul_(_DECAY).addcmul_(gradient, gradient, value=1 - _DECAY)
-                parameter.addcdiv_(gradient, square.add(_EPSILON).sqrt_(), value=-group["lr"])
+                parameter.addcdiv_(gradient * -group["lr"], square.add(_EPSILON).sqrt_())

@@ -36,17 +36,19 @@ class Optimizer:
     decay: Decay = "constant"
 
     def make(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        """PyTorch's own, fused, where it has the same; on a GPU a step of it may be recorded."""
+        """PyTorch's own, fused, where it has the same; on a GPU a step of it may be recorded.
+
+        There a rate that changes is a tensor beside the parameters.
+        """
+        on_gpu = parameters[0].is_cuda
+        lr: float | Tensor = self.lr
+        if on_gpu and self.decay != "constant":
+            lr = torch.tensor(self.lr, device=parameters[0].device)
         if self.name == "rmsprop":
-            return RMSProp(parameters, self.lr, self.weight_decay)
+            return RMSProp(parameters, lr, self.weight_decay)
         if self.name == "adam":
-            on_gpu = parameters[0].is_cuda
-            return torch.optim.Adam(
-                parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True, capturable=on_gpu
-            )
-        return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
-        )
+            return torch.optim.Adam(parameters, lr=lr, weight_decay=self.weight_decay, fused=True, capturable=on_gpu)
+        return torch.optim.SGD(parameters, lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
 
     def rate(self, done: float) -> float:
         """The learning rate when that share of all steps is done.
@@ -97,6 +99,7 @@ class Examples:
     read: Callable[[Tensor], tuple[Tensor, Tensor]]  # int64 [n] -> what a network is fed [n, ...], targets [n, ...]
     index: Sequence[Tensor]  # of every replica, the positions of its examples, int64; at least one
     augment: Callable[[Tensor, Rng], Tensor] | None = None  # inputs [n, ...], changed at random for one step
+    waits: bool = False  # whether the host waits in ``read``, which is then no part of what a GPU records
 
 
 def labelled(

@@ -13,9 +13,9 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.replayed import Replayed
 from privsweep.interface.training import Training, replica
-from privsweep.model.stochastic import noise_layers
 from privsweep.training.frozen import moving, only_moving, train_mode
-from privsweep.training.local import gradient, plain_gradient, weights_of
+from privsweep.training.local import gradient, weights_of
+from privsweep.training.stepper import Stepper, steady
 
 
 class Alone:
@@ -35,29 +35,31 @@ class Alone:
         parameters = dict(self.net.named_parameters())
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
         self.whole = len(self.names) == len(parameters)
-        self.noise = list(noise_layers(self.net))
-        self.replayed = Replayed(self._plain, self.data.index[0].device)
+        self.stepper = Stepper(training.schedule.optimizer, self.leaves)
+        self.replayed = Replayed(self._step, self.data.index[0].device)
 
-    def gradients(
-        self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
-    ) -> tuple[Sequence[Tensor], Tensor]:
-        [batch], [rng], [index] = batches, rngs, self.data.index
+    def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
+        [batch], [index] = batches, self.data.index
         assert batch is not None
         positions, expected = batch
-        x, y = self.data.read(index[positions])
+        rows = index[positions]
+        given = self.data.read(rows) if self.data.waits else (rows,)
+        if steady(self.defense):
+            return self.replayed(*given, rngs=rngs)[0]
+        return self._step(*given, rngs=rngs, expected=expected)[0]
+
+    def _step(self, *given: Tensor, rngs: Sequence[Rng], expected: int | None = None) -> tuple[Tensor, ...]:
+        """A whole step, of the examples at ``given`` positions or of those themselves; the loss ``[1]``."""
+        [rng] = rngs
+        x, y = given if self.data.waits else self.data.read(*given)
         if self.data.augment is not None:
             x = self.data.augment(x, rng.child("augment"))
         if x.dim() == 4:
             x = x.contiguous(memory_format=self.layout)
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
-            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected, self._replay)
-        return [grads[name] for name in self.names], value[None]
-
-    def _replay(self, x: Tensor, y: Tensor, noise: Tensors) -> tuple[Tensor, ...]:
-        return self.replayed(x, y, *(noise[name] for name in self.noise))
-
-    def _plain(self, x: Tensor, y: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
-        return plain_gradient(self.net, self.loss, x, y, dict(zip(self.noise, noise, strict=True)))
+            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected)
+        self.stepper.step([grads[name] for name in self.names])
+        return (value[None],)
 
     def weights(self) -> Tensors:
         return {name: w[None] for name, w in weights_of(self.net).items()}

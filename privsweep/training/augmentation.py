@@ -17,9 +17,9 @@ _MARGIN = 4  # pixels by which a crop may be shifted, as is usual for CIFAR-10 (
 def crop_flip(x: Tensor, rng: Rng) -> Tensor:
     """Images ``[n, C, H, W]``, each shifted by up to four pixels a side, zeros moving in, and mirrored or not."""
     count, _, height, width = x.shape
-    generator = rng.generator()
-    top, left = torch.randint(0, 2 * _MARGIN + 1, (2, count, 1), generator=generator).to(x.device)
-    mirrored = (torch.rand(count, 1, generator=generator) < 0.5).to(x.device)
+    generator = rng.generator(x.device)
+    top, left = torch.randint(0, 2 * _MARGIN + 1, (2, count, 1), generator=generator, device=x.device)
+    mirrored = torch.rand(count, 1, generator=generator, device=x.device) < 0.5
     rows = top + torch.arange(height, device=x.device)
     columns = torch.arange(width, device=x.device).expand(count, width)
     columns = left + torch.where(mirrored, columns.flip(1), columns)

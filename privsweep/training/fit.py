@@ -19,8 +19,8 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training
 from privsweep.training.alone import Alone
 from privsweep.training.local import batches_of
-from privsweep.training.optimizer_state import remember, state_of
 from privsweep.training.stacked import Parallel, Stacked, mixes_examples, most_together
+from privsweep.training.stepper import Stepper
 
 _NONE = Defense()
 
@@ -28,15 +28,10 @@ _NONE = Defense()
 class Replicas(Protocol):
     """Those that are trained together, on a leading axis ``r``."""
 
-    @property
-    def leaves(self) -> list[Tensor]:
-        """What the optimiser moves, in place."""
-        ...
+    stepper: Stepper
 
-    def gradients(
-        self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
-    ) -> tuple[Sequence[Tensor], Tensor]:
-        """The gradient of every leaf, and the losses ``[r]``.
+    def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
+        """Moves all; the losses ``[r]`` before it, which the next step may overwrite.
 
         A batch is positions among a replica's examples, and what the sum of their gradients is divided by; a replica
         without one is done, and its weights stay.
@@ -64,7 +59,7 @@ class Halfway:
     """Where a training in rounds was interrupted; its ``start`` is what the weights were then."""
 
     rounds: int  # that were done
-    optimizer: Tensors  # what ``optimizer_state.state_of`` gave
+    optimizer: Tensors  # what ``Stepper.state`` gave
 
 
 def fit(
@@ -121,16 +116,13 @@ def _fit(
 ) -> Fitted:
     """Of one group, whose replicas are stacked if there are several."""
     replicas: Replicas = Alone(training, defense) if len(training.rngs) == 1 else Stacked(training, defense)
-    leaves = replicas.leaves
-    rule = training.schedule.optimizer
-    optimizer = rule.make(leaves)
     each = max(training.schedule.length(len(own)) for own in training.data.index)
     steps = (1 if rounds is None else rounds) * each
     means = torch.zeros(len(training.rngs), device=training.data.index[0].device)
     first = 0
     if halfway is not None:
         first = halfway.rounds
-        remember(optimizer, leaves, halfway.optimizer)
+        replicas.stepper.remember(halfway.optimizer)
     done = first * each
     for n, rngs in islice(enumerate(_streams(training, rounds)), first, None):
         total, counted = torch.zeros_like(means), [0] * len(rngs)
@@ -139,19 +131,15 @@ def _fit(
             for index, rng in zip(training.data.index, rngs, strict=True)
         ]
         for count, batches in enumerate(zip_longest(*own)):
-            grads, losses = replicas.gradients(batches, [rng.child("step", count) for rng in rngs])
-            for leaf, grad in zip(leaves, grads, strict=True):
-                leaf.grad = grad
-            for group in optimizer.param_groups:
-                group["lr"] = rule.rate(done / steps)
-            optimizer.step()
+            replicas.stepper.at(done / steps)
+            losses = replicas.step(batches, [rng.child("step", count) for rng in rngs])
             total += losses
             counted = [c + bool(b and len(b[0])) for c, b in zip(counted, batches, strict=True)]
             done += 1
             tick(done, losses)
         means = total / torch.tensor(counted, device=total.device).clamp_min(1)
         if after is not None:
-            after(n + 1, replicas.weights(), means, lambda: state_of(optimizer, leaves))
+            after(n + 1, replicas.weights(), means, replicas.stepper.state)
     return Fitted(replicas.weights(), means)
 
 

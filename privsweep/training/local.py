@@ -5,7 +5,7 @@ There is no data loader: a client's images lie on the device as bytes, and a ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -49,14 +49,6 @@ def _laid_out(grad: Tensor, like: Tensor) -> Tensor:
     return grad if grad.stride() == like.stride() else torch.empty_like(like).copy_(grad)
 
 
-def plain_gradient(model: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: Tensors) -> tuple[Tensor, ...]:
-    """The gradients of the parameters that are not frozen, in their order, and the loss: nothing acts in between."""
-    own = [p for p in model.parameters() if p.requires_grad]
-    value = loss(forward(model, noise, x), y)
-    grads = torch.autograd.grad(value, own)
-    return (*(_laid_out(g, p) for g, p in zip(grads, own, strict=True)), value.detach())
-
-
 def gradient(
     model: nn.Module,
     loss: Loss,
@@ -65,13 +57,11 @@ def gradient(
     defense: Defense,
     rng: Rng,
     expected: int | None = None,
-    plain: Callable[[Tensor, Tensor, Tensors], tuple[Tensor, ...]] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The gradient of one step, as the defence lets it pass, and the loss. ``model`` keeps its weights.
 
     Of parameters that are not frozen. Stochastic layers draw afresh, from ``rng``. ``expected`` divides a sum of
-    examples' gradients; None: the batch's length. An empty batch has the loss zero. ``plain``: how inputs, targets and
-    noise become what ``plain_gradient`` gives, by default just so.
+    examples' gradients; None: the batch's length. An empty batch has the loss zero.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     noise = draw(model, len(x), rng.child("noise"), x.device)
@@ -80,6 +70,8 @@ def gradient(
         total, value = defended_sum(model, loss, x, y, noise, defense, rng)
         grads = {name: g / size for name, g in total.items()}
     else:
-        *parts, value = plain_gradient(model, loss, x, y, noise) if plain is None else plain(x, y, noise)
-        grads = dict(zip(named, parts, strict=True))
-    return {name: _laid_out(g, named[name]) for name, g in defense.gradient(grads, size, rng).items()}, value
+        value = loss(forward(model, noise, x), y)
+        parts = torch.autograd.grad(value, list(named.values()))
+        grads = {name: _laid_out(g, p) for (name, p), g in zip(named.items(), parts, strict=True)}
+    defended = defense.gradient(grads, size, rng)
+    return {name: _laid_out(g, named[name]) for name, g in defended.items()}, value.detach()

@@ -28,6 +28,7 @@ from privsweep.model.perturbation import FixedNoise
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import Stochastic, draw, noise_layers
 from privsweep.training.frozen import moving, train_mode
+from privsweep.training.stepper import Stepper, steady
 
 Parallel = Literal["auto", "stacked", "sequential"]
 # Of one tensor on a CPU: larger ones go back to the system when freed, and every step would fault their pages in anew.
@@ -50,40 +51,46 @@ class Stacked:
         self.leaves = [self.current[name].requires_grad_() for name in self.names]
         self.index = pad_sequence(list(self.data.index), batch_first=True)
         self.noise = list(noise_layers(self.net))
-        self.replayed = Replayed(self._plain, self.index.device)
+        self.stepper = Stepper(training.schedule.optimizer, self.leaves)
+        self.replayed = Replayed(self._step, self.index.device)
         self.finished: dict[int, Tensors] = {}
-        self.counts: list[int] = []
+        self.counts: tuple[int, ...] = ()
         self.weigh = self.sizes = torch.empty(0)
 
-    def gradients(
-        self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
-    ) -> tuple[Sequence[Tensor], Tensor]:
+    def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
         device = self.index.device
         self._keep_finished(batches)
         nobody = torch.empty(0, dtype=torch.int64, device=device)
         parts = [nobody if b is None else b[0] for b in batches]
-        self._weigh([len(part) for part in parts], device)
+        self._weigh(tuple(len(part) for part in parts), device)
         widest = self.weigh.shape[1]
         padded = torch.stack([part if len(part) == widest else pad(part, (0, widest - len(part))) for part in parts])
         rows = self.index.gather(1, padded)
-        x, y = (t.unflatten(0, rows.shape) for t in self.data.read(rows.flatten()))
+        given = self._read(rows) if self.data.waits else (rows,)
+        return self.replayed(self.weigh, self.sizes, *given, rngs=rngs, kind=self.counts)[0]
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return tuple(t.unflatten(0, rows.shape) for t in self.data.read(rows.flatten()))
+
+    def _step(self, weigh: Tensor, sizes: Tensor, *given: Tensor, rngs: Sequence[Rng]) -> tuple[Tensor, ...]:
+        """A whole step, of the examples at ``given`` positions ``[R, B]`` or of those themselves; the losses ``[R]``.
+
+        So many of a replica's are its own as ``counts`` says.
+        """
+        x, y = given if self.data.waits else self._read(*given)
         if self.data.augment is not None:
             x = x.clone()
-            for own, part, rng in zip(x, parts, rngs, strict=True):
-                own[: len(part)] = self.data.augment(own[: len(part)], rng.child("augment"))
-        drawn = [draw(self.net, len(part), rng.child("noise"), device) for part, rng in zip(parts, rngs, strict=True)]
-        noise = [pad_sequence([d[name] for d in drawn], batch_first=True) for name in self.noise]
-        *grads, values = self.replayed(x, y, self.weigh, self.sizes, *noise)
-        return self._defended(grads, batches, rngs), values
-
-    def _plain(self, x: Tensor, y: Tensor, weigh: Tensor, sizes: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
-        """The gradients of the leaves, and the losses ``[R]``: nothing acts in between."""
-        outputs = stacked_forward(self.net, self.current, dict(zip(self.noise, noise, strict=True)), x)
+            for own, count, rng in zip(x, self.counts, rngs, strict=True):
+                own[:count] = self.data.augment(own[:count], rng.child("augment"))
+        drawn = [draw(self.net, n, rng.child("noise"), x.device) for n, rng in zip(self.counts, rngs, strict=True)]
+        noise = {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in self.noise}
+        outputs = stacked_forward(self.net, self.current, noise, x)
         each = vmap(lambda o, t: self.loss(o[None], t[None]))(outputs.flatten(0, 1), y.flatten(0, 1)).view(weigh.shape)
         # A sum of means: no replica's gradient knows of another.
         values = torch.where(sizes > 0, (each * weigh).sum(1) / sizes.clamp_min(1), 0.0)
         grads = torch.autograd.grad(values.sum(), self.leaves)
-        return (*(g.contiguous() for g in grads), values.detach())
+        self.stepper.step(self._defended([g.contiguous() for g in grads], rngs))
+        return (values.detach(),)
 
     def weights(self) -> Tensors:
         with torch.no_grad():
@@ -98,21 +105,19 @@ class Stacked:
             if batch is None and k not in self.finished:
                 self.finished[k] = {name: self.current[name][k].detach().clone() for name in self.names}
 
-    def _weigh(self, counts: list[int], device: torch.device) -> None:
+    def _weigh(self, counts: tuple[int, ...], device: torch.device) -> None:
         """What every example of a step counts, ``[R, widest batch]``, and how many there are, ``[R]``."""
         if counts != self.counts:
             self.counts, self.sizes = counts, torch.tensor(counts, device=device)
             self.weigh = (torch.arange(max(counts), device=device) < self.sizes[:, None]).float()
 
-    def _defended(
-        self, grads: list[Tensor], batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]
-    ) -> list[Tensor]:
+    def _defended(self, grads: list[Tensor], rngs: Sequence[Rng]) -> list[Tensor]:
         if "gradient" not in self.defense.acts_at():
             return grads
         apart = []
-        for k, (batch, rng) in enumerate(zip(batches, rngs, strict=True)):
+        for k, (count, rng) in enumerate(zip(self.counts, rngs, strict=True)):
             own: Tensors = {name: g[k] for name, g in zip(self.names, grads, strict=True)}
-            apart.append(own if batch is None else self.defense.gradient(own, batch[1], rng))
+            apart.append(self.defense.gradient(own, count, rng) if count else own)
         return [torch.stack([own[name] for own in apart]) for name in self.names]
 
 
@@ -153,7 +158,7 @@ def stackable(net: nn.Module, defense: Defense) -> bool:
         for layer in net.modules()
         if any(True for _ in layer.buffers(recurse=False))
     )
-    return known and not defense.acts_at() & {"sample", "example_gradients"}
+    return known and steady(defense)
 
 
 def mixes_examples(net: nn.Module) -> bool:

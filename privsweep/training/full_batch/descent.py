@@ -16,6 +16,7 @@ from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Optimizer
+from privsweep.training.stepper import Stepper
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,11 @@ def descend(
     """
     kept: dict[int, dict[str, Tensor]] = {}
     stops = [epochs] if stops is None else stops
-    leaves = models.leaves
-    optimizer = rule.make(leaves)
+    stepper = Stepper(rule, models.leaves)
     counts = task.counts.tolist()
 
     def weights() -> dict[str, Tensor]:
-        now = {**models.named(leaves), **models.buffers()}
+        now = {**models.named(stepper.leaves), **models.buffers()}
         return {name: now[name].detach().clone() for name in task.start}
 
     for step in range(max(stops)):
@@ -95,11 +95,8 @@ def descend(
         grads = models.gradients(own)
         if "gradient" in task.defense.acts_at():
             grads = models.packed(_defended(models.named(grads), task.defense, counts, own))
-        for leaf, grad in zip(leaves, grads, strict=True):
-            leaf.grad = grad
-        for group in optimizer.param_groups:
-            group["lr"] = rule.rate(step / epochs)
-        optimizer.step()
+        stepper.at(step / epochs)
+        stepper.step(grads)
         watch(step + 1, max(stops))
         if after is not None:
             after(step + 1, weights())
