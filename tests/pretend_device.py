@@ -13,7 +13,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,6 +197,13 @@ class _Above(TorchFunctionMode):
         return out if there == here else self.pretence.moved(out, there)
 
 
+class _Stream:
+    """The only one: work is done when it is asked for."""
+
+    def wait_stream(self, other: _Stream) -> None:
+        pass
+
+
 @contextmanager
 def pretending(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretence]:
     """Inside, ``cuda:0`` exists."""
@@ -224,6 +231,7 @@ def pretending(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretence]:
         for name, value in {
             "is_available": True, "device_count": 1, "synchronize": None, "reset_peak_memory_stats": None,
             "max_memory_allocated": 0, "get_device_name": "pretended", "empty_cache": None,
+            "Stream": _Stream(), "current_stream": _Stream(), "stream": nullcontext(),
         }.items():  # fmt: skip
             patch.setattr(torch.cuda, name, lambda *_, value=value: value)
         patch.setattr(

@@ -31,7 +31,7 @@ class FedAvg(Federated):
 
     local_epochs: Annotated[int, Field(ge=1, le=10_000_000)]
     local_steps: Count | None  # instead of whole epochs; null: epochs
-    parallel: ResourceOnly[Parallel]  # auto: stacked on a GPU, in turn on the CPU; same weights to rounding
+    parallel: ResourceOnly[Parallel]  # auto: abreast on a GPU, in turn on a CPU; alike to rounding
 
     def local_schedule(self) -> LocalSchedule:
         return LocalSchedule(self.rule(), self.local_epochs, self.local_steps, self.batch_size)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -132,3 +132,14 @@ def alike(weights: Tensors, replicas: int) -> Tensors:
 def replica(weights: Tensors, k: int) -> dict[str, Tensor]:
     """One of those on the leading axis."""
     return {name: w[k] for name, w in weights.items()}
+
+
+def some(training: Training, part: slice, net: nn.Module | None = None) -> Training:
+    """Some of its replicas alone, on ``net`` in place of its own."""
+    return replace(
+        training,
+        net=training.net if net is None else net,
+        start={name: w[part] for name, w in training.start.items()},
+        data=replace(training.data, index=training.data.index[part]),
+        rngs=training.rngs[part],
+    )

@@ -36,19 +36,25 @@ class Alone:
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
         self.whole = len(self.names) == len(parameters)
         self.stepper = Stepper(training.schedule.optimizer, self.leaves)
-        self.replayed = Replayed(self._step, self.data.index[0].device)
+        self.replayed = Replayed(self.move, self.data.index[0].device)
+
+    def at(self, done: float) -> None:
+        self.stepper.at(done)
 
     def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
-        [batch], [index] = batches, self.data.index
+        [batch] = batches
         assert batch is not None
         positions, expected = batch
-        rows = index[positions]
-        given = self.data.read(rows) if self.data.waits else (rows,)
         if steady(self.defense):
-            return self.replayed(*given, rngs=rngs)[0]
-        return self._step(*given, rngs=rngs, expected=expected)[0]
+            return self.replayed(*self.given(positions), rngs=rngs)[0]
+        return self.move(*self.given(positions), rngs=rngs, expected=expected)[0]
 
-    def _step(self, *given: Tensor, rngs: Sequence[Rng], expected: int | None = None) -> tuple[Tensor, ...]:
+    def given(self, positions: Tensor) -> tuple[Tensor, ...]:
+        """What ``move`` takes."""
+        rows = self.data.index[0][positions]
+        return self.data.read(rows) if self.data.waits else (rows,)
+
+    def move(self, *given: Tensor, rngs: Sequence[Rng], expected: int | None = None) -> tuple[Tensor, ...]:
         """A whole step, of the examples at ``given`` positions or of those themselves; the loss ``[1]``."""
         [rng] = rngs
         x, y = given if self.data.waits else self.data.read(*given)
@@ -63,3 +69,9 @@ class Alone:
 
     def weights(self) -> Tensors:
         return {name: w[None] for name, w in weights_of(self.net).items()}
+
+    def state(self) -> Tensors:
+        return self.stepper.state()
+
+    def remember(self, state: Tensors) -> None:
+        self.stepper.remember(state)

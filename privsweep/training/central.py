@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from privsweep.interface.data import Data, Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.training import LocalSchedule, Training, labelled, replica
-from privsweep.training.fit import Halfway, fit, some, together
+from privsweep.interface.training import LocalSchedule, Training, labelled, replica, some
+from privsweep.training.fit import Halfway, fit, together
 from privsweep.training.local import weights_of
 from privsweep.training.log import Kept, Log, go_on, keep, part
-from privsweep.training.stacked import Parallel
+from privsweep.training.stacked import Parallel, at_once
 
 
 def train_centrally(
@@ -33,7 +33,7 @@ def train_centrally(
 ) -> None:
     """Trains a network as ``defense.fit`` says, by default once; its log keeps what comes out.
 
-    Several networks, which differ in their values and streams alone, are trained stacked, to rounding as each would be
+    Several networks, which differ in their values and streams alone, are trained at once, to rounding as each would be
     by itself; not where ``defense`` trains in stages.
 
     fresh: such a network as it is before any defence, on the data's device, with initial values of its own.
@@ -44,7 +44,7 @@ def train_centrally(
     stacked = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
     examples = labelled(data.train, data.domain, [torch.arange(len(data.train))] * len(nets), augment)
     training = Training(nets[0], stacked, None, loss, examples, schedule, rngs)
-    once = _Fit(defense, logs, parallel if len(nets) == 1 else "stacked")
+    once = _Fit(defense, logs, parallel if len(nets) == 1 else at_once(data.train.labels.device))
     ends = defense.fit(once, training, fresh, rngs[0].child("fit"))
     for k, log in enumerate(logs):
         log.end_with(replica(ends, k))

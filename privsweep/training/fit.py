@@ -6,7 +6,7 @@ Replicas of one network train in turn, or stacked on a leading axis; both give t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Protocol
 
@@ -16,11 +16,11 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.training import Training
+from privsweep.interface.training import Training, some
+from privsweep.training.abreast import Abreast
 from privsweep.training.alone import Alone
 from privsweep.training.local import batches_of
-from privsweep.training.stacked import Parallel, Stacked, mixes_examples, most_together
-from privsweep.training.stepper import Stepper
+from privsweep.training.stacked import Parallel, Stacked, at_once, mixes_examples, most_together
 
 _NONE = Defense()
 
@@ -28,7 +28,9 @@ _NONE = Defense()
 class Replicas(Protocol):
     """Those that are trained together, on a leading axis ``r``."""
 
-    stepper: Stepper
+    def at(self, done: float) -> None:
+        """The learning rate becomes what it is when that share of all steps is done."""
+        ...
 
     def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
         """Moves all; the losses ``[r]`` before it, which the next step may overwrite.
@@ -40,6 +42,14 @@ class Replicas(Protocol):
 
     def weights(self) -> Tensors:
         """Copies of parameters and buffers, ``[r, ...]``."""
+        ...
+
+    def state(self) -> Tensors:
+        """Copies of what the optimiser remembers, ``[r, ...]``; the same however replicas train together."""
+        ...
+
+    def remember(self, state: Tensors) -> None:
+        """The way back, before the first step."""
         ...
 
 
@@ -59,7 +69,7 @@ class Halfway:
     """Where a training in rounds was interrupted; its ``start`` is what the weights were then."""
 
     rounds: int  # that were done
-    optimizer: Tensors  # what ``Stepper.state`` gave
+    optimizer: Tensors  # what the replicas' ``state`` gave
 
 
 def fit(
@@ -99,30 +109,42 @@ def fit(
         def tick(done: int, losses: Tensor, before: int = before, total: int = total) -> None:
             watch(before + done, total, losses)
 
-        fitted.append(_fit(group, defense, rounds, tick, after, halfway))
+        fitted.append(_fit(group, defense, parallel, rounds, tick, after, halfway))
     if len(fitted) == 1:
         return fitted[0]
     weights = {name: torch.cat([part.weights[name] for part in fitted]) for name in fitted[0].weights}
     return Fitted(weights, torch.cat([part.losses for part in fitted]))
 
 
+def _replicas(training: Training, defense: Defense, parallel: Parallel) -> Replicas:
+    if len(training.rngs) == 1:
+        return Alone(training, defense)
+    abreast = _way(training, parallel) == "abreast"
+    return Abreast(training, defense) if abreast else Stacked(training, defense)
+
+
+def _way(training: Training, parallel: Parallel) -> Parallel:
+    return at_once(training.data.index[0].device) if parallel == "auto" else parallel
+
+
 def _fit(
     training: Training,
     defense: Defense,
+    parallel: Parallel,
     rounds: int | None,
     tick: Callable[[int, Tensor], None],
     after: After | None,
     halfway: Halfway | None,
 ) -> Fitted:
-    """Of one group, whose replicas are stacked if there are several."""
-    replicas: Replicas = Alone(training, defense) if len(training.rngs) == 1 else Stacked(training, defense)
+    """Of one group, whose replicas train together if there are several."""
+    replicas = _replicas(training, defense, parallel)
     each = max(training.schedule.length(len(own)) for own in training.data.index)
     steps = (1 if rounds is None else rounds) * each
     means = torch.zeros(len(training.rngs), device=training.data.index[0].device)
     first = 0
     if halfway is not None:
         first = halfway.rounds
-        replicas.stepper.remember(halfway.optimizer)
+        replicas.remember(halfway.optimizer)
     done = first * each
     for n, rngs in islice(enumerate(_streams(training, rounds)), first, None):
         total, counted = torch.zeros_like(means), [0] * len(rngs)
@@ -131,7 +153,7 @@ def _fit(
             for index, rng in zip(training.data.index, rngs, strict=True)
         ]
         for count, batches in enumerate(zip_longest(*own)):
-            replicas.stepper.at(done / steps)
+            replicas.at(done / steps)
             losses = replicas.step(batches, [rng.child("step", count) for rng in rngs])
             total += losses
             counted = [c + bool(b and len(b[0])) for c, b in zip(counted, batches, strict=True)]
@@ -139,7 +161,7 @@ def _fit(
             tick(done, losses)
         means = total / torch.tensor(counted, device=total.device).clamp_min(1)
         if after is not None:
-            after(n + 1, replicas.weights(), means, replicas.stepper.state)
+            after(n + 1, replicas.weights(), means, replicas.state)
     return Fitted(replicas.weights(), means)
 
 
@@ -162,7 +184,8 @@ def _most(training: Training, defense: Defense, parallel: Parallel, memory: floa
     sizes = [len(index) for index in training.data.index]
     uneven = len(set(sizes)) > 1
     # A stack's optimiser cannot pause, and padding is no example.
-    if len(sizes) == 1 or (uneven and (rounds is not None or mixes_examples(training.net))):
+    unstackable = uneven and (rounds is not None or mixes_examples(training.net))
+    if len(sizes) == 1 or (unstackable and _way(training, parallel) == "stacked"):
         return 1
     x, _ = training.data.read(training.data.index[0][:1])
     return most_together(training.net, x, training.schedule.batch_size, defense, parallel, memory)
@@ -171,13 +194,3 @@ def _most(training: Training, defense: Defense, parallel: Parallel, memory: floa
 def _groups(training: Training, size: int) -> Iterator[Training]:
     for first in range(0, len(training.rngs), size):
         yield some(training, slice(first, first + size))
-
-
-def some(training: Training, part: slice) -> Training:
-    """Some of its replicas alone."""
-    return replace(
-        training,
-        start={name: w[part] for name, w in training.start.items()},
-        data=replace(training.data, index=training.data.index[part]),
-        rngs=training.rngs[part],
-    )

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.replayed import Replayed
+from privsweep.interface.replayed import Replayed, launching
 from privsweep.interface.training import Training
 from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.dropout import Dropout
@@ -30,10 +30,11 @@ from privsweep.model.stochastic import Stochastic, draw, noise_layers
 from privsweep.training.frozen import moving, train_mode
 from privsweep.training.stepper import Stepper, steady
 
-Parallel = Literal["auto", "stacked", "sequential"]
+Parallel = Literal["auto", "stacked", "abreast", "sequential"]
 # Of one tensor on a CPU: larger ones go back to the system when freed, and every step would fault their pages in anew.
 _CPU_BYTES = 2**25
 _CPU_LEAST = 4  # replicas; of fewer together the larger products gain nothing
+_GPU_MOST = 16  # replicas abreast; every one's kernels are recorded
 
 
 class Stacked:
@@ -51,11 +52,14 @@ class Stacked:
         self.leaves = [self.current[name].requires_grad_() for name in self.names]
         self.index = pad_sequence(list(self.data.index), batch_first=True)
         self.noise = list(noise_layers(self.net))
-        self.stepper = Stepper(training.schedule.optimizer, self.leaves)
+        self.stepper = Stepper(training.schedule.optimizer, self.leaves, len(self.data.index))
         self.replayed = Replayed(self._step, self.index.device)
         self.finished: dict[int, Tensors] = {}
         self.counts: tuple[int, ...] = ()
         self.weigh = self.sizes = torch.empty(0)
+
+    def at(self, done: float) -> None:
+        self.stepper.at(done)
 
     def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
         device = self.index.device
@@ -98,6 +102,12 @@ class Stacked:
                 for name, w in kept.items():
                     self.current[name][k] = w
         return {name: w.detach().clone() for name, w in self.current.items()}
+
+    def state(self) -> Tensors:
+        return self.stepper.state()
+
+    def remember(self, state: Tensors) -> None:
+        self.stepper.remember(state)
 
     def _keep_finished(self, batches: Sequence[tuple[Tensor, int] | None]) -> None:
         """The optimiser moves all replicas; what those that are done had before is put back in the end."""
@@ -161,6 +171,11 @@ def stackable(net: nn.Module, defense: Defense) -> bool:
     return known and steady(defense)
 
 
+def at_once(device: torch.device) -> Literal["stacked", "abreast"]:
+    """How replicas train together on a device."""
+    return "abreast" if device.type == "cuda" and launching.graphs else "stacked"
+
+
 def mixes_examples(net: nn.Module) -> bool:
     """Whether an example's outputs depend on what else is in the batch, padding too."""
     return any(isinstance(layer, _BatchNorm) for layer in net.modules())
@@ -171,17 +186,20 @@ def most_together(
 ) -> int:
     """How many replicas train together, at least one, on the device of ``x``, an example ``[1, ...]``.
 
-    No more than ``memory`` GiB hold (None: all); ``auto`` stacks on a GPU, and on a CPU where the products are dense
-    and small.
+    No more than ``memory`` GiB hold (None: all); with ``auto`` a few on a GPU, and on a CPU where the products are
+    dense and small.
     """
-    if parallel == "sequential" or not stackable(net, defense):
+    way = at_once(x.device) if parallel == "auto" else parallel
+    if way == "sequential" or not (steady(defense) if way == "abreast" else stackable(net, defense)):
         return 1
     parameters, activations = [p.numel() for p in net.parameters()], numbers_of(net, x)
     held = 4 * sum(parameters)  # weights, their gradient, Adam's two moments
     kept = 2 * batch * sum(activations)  # forward and backward
     size = sys.maxsize if memory is None else max(1, int(memory * 2**30 / (4 * (held + kept))))
-    if parallel == "stacked" or x.device.type == "cuda":
+    if parallel != "auto":
         return size
+    if x.device.type == "cuda":
+        return min(size, _GPU_MOST) if way == "abreast" else size
     # Convolutions of two LeNets together take longer than one after the other; so do layers that are large alone.
     largest = 4 * max(*parameters, batch * max(activations))
     small = min(size, _CPU_BYTES // largest)

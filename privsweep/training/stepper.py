@@ -12,10 +12,13 @@ from privsweep.interface.training import Optimizer
 
 
 class Stepper:
-    """Moves ``leaves`` in place, as ``rule`` says. On a GPU a step may be recorded: a rate that changes lies there."""
+    """Moves ``leaves`` in place, as ``rule`` says: of one network, or ``[R, ...]`` of ``replicas``.
 
-    def __init__(self, rule: Optimizer, leaves: Sequence[Tensor]):
-        self.rule, self.leaves = rule, list(leaves)
+    On a GPU a step may be recorded: a rate that changes lies there.
+    """
+
+    def __init__(self, rule: Optimizer, leaves: Sequence[Tensor], replicas: int | None = None):
+        self.rule, self.leaves, self.replicas = rule, list(leaves), replicas
         self.optimizer = rule.make(self.leaves)
 
     def at(self, done: float) -> None:
@@ -34,9 +37,10 @@ class Stepper:
         self.optimizer.step()
 
     def state(self) -> dict[str, Tensor]:
-        """By the leaf's position and the name of what is remembered of it; copies."""
+        """``[R, ...]`` (``[1, ...]`` of one network) by the leaf's position and what is remembered of it; copies."""
+        count = self.replicas or 1
         return {
-            f"{n}:{key}": value.detach().clone()
+            f"{n}:{key}": (value if self._own(value, leaf) else value.expand(count, *value.shape)).detach().clone()
             for n, leaf in enumerate(self.leaves)
             for key, value in self.optimizer.state.get(leaf, {}).items()
             if isinstance(value, Tensor)
@@ -46,7 +50,12 @@ class Stepper:
         """The way back, before the first step."""
         for label, value in state.items():
             n, _, key = label.partition(":")
-            self.optimizer.state[self.leaves[int(n)]][key] = value.clone()
+            leaf = self.leaves[int(n)]
+            self.optimizer.state[leaf][key] = (value if self._own(value, leaf) else value[0]).clone()
+
+    def _own(self, value: Tensor, leaf: Tensor) -> bool:
+        """Whether every replica has its own on the leading axis; a count of steps is one for all."""
+        return self.replicas is not None and value.shape == leaf.shape
 
 
 def steady(defense: Defense) -> bool:

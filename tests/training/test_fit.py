@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.interface.data import Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
@@ -15,7 +16,7 @@ from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Tra
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.training.augmentation import crop_flip
-from privsweep.training.fit import Fitted, fit
+from privsweep.training.fit import Fitted, Halfway, fit
 from privsweep.training.local import weights_of
 
 ADAM, SGD, RMSPROP = Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9), Optimizer("rmsprop", 0.01, 0.0)
@@ -64,6 +65,31 @@ def normalised(data: Data) -> nn.Module:
         padding="same", activation="relu", init="default", init_bound=0.5,
     )  # type: ignore[arg-type]  # fmt: skip
     return architecture.build(data.domain, Rng(0)).double()
+
+
+@pytest.mark.parametrize("defense", [Defense(), NoisyGradients(sigma=0.1, distribution="gaussian")])
+def test_replicas_abreast_train_to_the_last_bit_as_in_turn(data: Data, defense: Defense) -> None:
+    """Whatever they are: of unequal size, with batch normalisation, changed at random, under noise."""
+    given = training(data, normalised(data))
+    given = replace(given, data=replace(given.data, augment=crop_flip))
+    for rounds in (None, 2):
+        turn, side = (fit(given, defense, parallel=p, rounds=rounds) for p in ("sequential", "abreast"))
+        assert all(torch.equal(w, side.weights[n]) for n, w in turn.weights.items())
+        assert torch.equal(turn.losses, side.losses)
+
+
+@pytest.mark.parametrize("rule", [ADAM, SGD, RMSPROP])
+def test_a_training_goes_on_in_another_way_than_it_began(data: Data, lenet: ConvNet, rule: Optimizer) -> None:
+    equal = [torch.arange(a, a + 20) for a in (0, 20, 40)]
+    own = labelled(data.train, Double(data), equal)  # type: ignore[arg-type]
+    given = training(data, lenet.build(data.domain, Rng(0)).double(), rule, data=own)
+    whole = fit(given, parallel="stacked", rounds=3)
+    for first, then in (("stacked", "abreast"), ("abreast", "stacked")):
+        kept: dict[int, tuple[Tensors, Tensors]] = {}
+        fit(given, parallel=first, rounds=2, after=lambda n, w, _, s, kept=kept: kept.update({n: (w, s())}))  # type: ignore
+        weights, state = kept[2]
+        rest = fit(replace(given, start=weights), parallel=then, rounds=3, halfway=Halfway(2, state))  # type: ignore
+        assert close(whole, rest)
 
 
 def test_running_statistics_of_a_stack_are_each_replicas_own(data: Data) -> None:
@@ -117,7 +143,7 @@ def test_images_are_shifted_and_mirrored_each_by_itself_and_again_alike(data: Da
     assert not close(turn, fit(plain))
 
 
-@pytest.mark.parametrize("parallel", ["sequential", "stacked"])
+@pytest.mark.parametrize("parallel", ["sequential", "stacked", "abreast"])
 def test_what_is_frozen_stays_to_the_last_bit(data: Data, lenet: ConvNet, parallel: Any) -> None:
     net = lenet.build(data.domain, Rng(0)).double()
     kept = weights_of(net)
@@ -193,7 +219,7 @@ def test_without_rounds_nothing_moves(data: Data, lenet: ConvNet) -> None:
 
 def test_progress_counts_the_steps_of_all(data: Data, lenet: ConvNet) -> None:
     net = lenet.build(data.domain, Rng(0)).double()
-    for parallel, total, replicas in (("sequential", 6 + 4 + 8, 1), ("stacked", 8, 3)):
+    for parallel, total, replicas in (("sequential", 6 + 4 + 8, 1), ("stacked", 8, 3), ("abreast", 8, 3)):
         heard: list[tuple[int, int, int]] = []
         fit(
             training(data, net),
