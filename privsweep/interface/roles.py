@@ -152,7 +152,7 @@ class TrainsTogether(Protocol):
     """A setting that can train several systems at once, which differ in nothing but their seed."""
 
     def trains_together(self, net: nn.Module, defense: Defense) -> bool:
-        """Whether such systems of that network can be trained stacked."""
+        """Whether such systems of that network can be trained at once."""
         ...
 
     def train_together(

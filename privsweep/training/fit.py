@@ -1,6 +1,6 @@
 """Training, of whatever is trained: clients, shadow models, decoders, the stages of a defence.
 
-Replicas of one network train in turn, or stacked on a leading axis; both give the same weights to rounding.
+Replicas of one network train in turn, abreast, or stacked on a leading axis; all give the same weights to rounding.
 """
 
 from __future__ import annotations
