@@ -26,13 +26,16 @@ from privsweep.run.workbench import Workbench
 from privsweep.store.store import Store
 
 CLIENTS, BATCH, LR, CLIP = 3, 64, 1e-3, 1.0
+EPOCHS = 10  # from one look at the accuracy to the next, as a run has it by default
 LEARNT = 1e-2  # by which the mean losses of two orders of the same work may differ, relative
 SMALL = ("model.width=4",)
 
 
-def _run(setup: Setup, setting: str, model: str, *further: str, some: float = 1.0) -> tuple[RunSpec, Data, int]:
+def _run(
+    setup: Setup, setting: str, model: str, *further: str, some: float = 1.0, epochs: int = EPOCHS
+) -> tuple[RunSpec, Data, int]:
     """A run, its data, or a part of them, and the epochs (of all clients together) that a turn takes."""
-    size, epochs = setup.sized(3 * BATCH, round(some * 1920), 19_200), setup.sized(1, 2, 2)
+    size, epochs = setup.sized(3 * BATCH, round(some * 3840 / epochs), 38_400 // epochs), setup.sized(1, epochs, epochs)
     length = f"local_epochs={epochs}" if setting == "fedavg" else f"epochs={epochs}"
     rounds = ["fl_setting.rounds=1", f"fl_setting.clients={CLIENTS}"] if setting == "fedavg" else []
     values = [f"fl_setting={setting}", f"model={model}", f"fl_setting.lr={LR}", f"fl_setting.{length}", *rounds]
@@ -60,7 +63,7 @@ def _floor(net: nn.Module, data: Data, setup: Setup) -> Turn:
 
 def central(model: str, setup: Setup) -> Contest:
     """Accuracy after every epoch, and after the last as the baseline has it."""
-    spec, data, epochs = _run(setup, "central", model)
+    spec, data, epochs = _run(setup, "central", model, "fl_setting.evaluate_every=1")
     once, _, _ = _run(setup, "central", model, "fl_setting.evaluate_every=null")
     batches, start = plain.loader(data, BATCH), _net(spec, data, setup)
 
@@ -127,7 +130,8 @@ def dp_sgd(model: str, some: float, setup: Setup) -> Contest:
     """Both draw Poisson batches, clip every example's gradient to the same norm and add the same noise."""
     noise = 1.0
     defense = ("defense=[dp_sgd]", "defense.dp_sgd.epsilon=null", f"defense.dp_sgd.noise_multiplier={noise}")
-    spec, data, epochs = _run(setup, "central", model, *defense, f"defense.dp_sgd.max_grad_norm={CLIP}", some=some)
+    clipped = f"defense.dp_sgd.max_grad_norm={CLIP}"
+    spec, data, epochs = _run(setup, "central", model, *defense, clipped, some=some, epochs=2)
     start = _net(spec, data, setup)
     from opacus import PrivacyEngine  # here, for no other case needs it
 
