@@ -79,15 +79,15 @@ class BatchedAdam:
             state.note(iterations)
         return state.minimum()
 
-    def _steps(self, iterations: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """By iteration a step's length over the bias of the mean, and the root of that of the square."""
+    def _steps(self, iterations: int, like: Tensor) -> Tensor:
+        """By iteration minus a step's length over the bias of the mean, and the root of that of the square."""
         done = torch.arange(iterations, dtype=torch.float64)
         shrunk = torch.zeros_like(done)
         for milestone in milestones(iterations) if self.decay else ():
             shrunk += milestone <= done
         first, second = _BETAS
         lengths = self.lr * 0.1**shrunk / (1 - first ** (done + 1))
-        return lengths.to(like), (1 - second ** (done + 1)).sqrt().to(like)
+        return torch.stack((-lengths, (1 - second ** (done + 1)).sqrt())).to(like)
 
 
 class _State:
@@ -98,7 +98,7 @@ class _State:
 
     def __init__(self, rule: BatchedAdam, start: Tensor, iterations: int):
         self.rule = rule
-        self.lengths, self.roots = rule._steps(iterations, start)
+        self.steps = rule._steps(iterations, start)
         self.done = torch.zeros(1, dtype=torch.int64, device=start.device)
         self.x, self.result = start.clone(), start.clone()
         self.mean, self.square = torch.zeros_like(start), torch.zeros_like(start)
@@ -163,17 +163,18 @@ class _State:
 
     def judge(self, value: Tensor, gradient: Tensor) -> None:
         """Record the point just evaluated, and which problems stop there."""
-        finite = value.isfinite() & gradient.sum(1).isfinite()
+        finite = (value + gradient.sum(1)).isfinite()
         self.evaluations.add_(self.live)
         self.broken.logical_or_(self.live & ~finite)
         self.live.logical_and_(finite)
         better = self.live & (value < self.least)
-        self.least.copy_(torch.where(better, value, self.least))
+        torch.where(better, value, self.least, out=self.least)
         self.since.add_(1).masked_fill_(better, 0)
         chosen = better if self.rule.keep == "best" else self.live
-        self.result.copy_(torch.where(chosen[:, None], self.x, self.result))
-        self.value.copy_(torch.where(chosen, value, self.value))
-        self.shown.copy_(torch.where(self.broken, torch.nan, torch.where(self.live, value, self.value)))
+        torch.where(chosen[:, None], self.x, self.result, out=self.result)
+        torch.where(chosen, value, self.value, out=self.value)
+        torch.where(self.live, value, self.value, out=self.shown)
+        self.shown.masked_fill_(self.broken, torch.nan)
         if self.rule.patience:
             self.live.logical_and_(self.since < self.rule.patience)
 
@@ -195,10 +196,10 @@ class _State:
         gradient[:, : rule.signed_coordinates].sign_()
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        length, root = (steps.index_select(0, self.done) for steps in (self.lengths, self.roots))
+        back, root = self.steps.index_select(1, self.done)
         scale = self.square.sqrt().div_(root).add_(_EPSILON)
-        moved = self.x.addcdiv(self.mean * -length, scale)
+        moved = self.x.addcdiv(self.mean * back, scale)
         if rule.bounds is not None:
             moved.clamp_(*rule.bounds)
-        self.x.copy_(torch.where(self.live[:, None], moved, self.x))
+        torch.where(self.live[:, None], moved, self.x, out=self.x)
         self.done.add_(1)

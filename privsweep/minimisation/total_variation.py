@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -17,7 +18,7 @@ def add_total_variation(images: Tensor, weight: float, gradient: Tensor) -> Tens
             continue
         step = images.narrow(axis, 1, length) - images.narrow(axis, 0, length)
         scale = weight * len(step) / step.numel()
-        total += scale * step.flatten(1).abs().sum(1)
+        total.add_(torch.linalg.vector_norm(step.flatten(1), 1, dim=1), alpha=scale)
         sign = step.sign_()
         gradient.narrow(axis, 1, length).add_(sign, alpha=scale)
         gradient.narrow(axis, 0, length).sub_(sign, alpha=scale)

@@ -20,27 +20,31 @@ _COPIED = 2**17  # entries of a victim up to which all are added in float64
 class Distance(Protocol):
     """All arguments and results are ``[V]``, of the arguments' dtype."""
 
+    needs_dot: bool  # whether it depends on ``residual_dot_target``
+
     def value(self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor) -> Tensor:
         """Non-negative, 0 where the residual is 0; differentiable."""
         ...
 
-    def derivatives(
+    def with_factors(
         self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """With respect to the first two arguments; None for one that is zero everywhere."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The value, and the derivative by g: the factor of e and that of G in it; None for one that is zero."""
         ...
 
 
 class Squared:
     """The sum of squared differences over all parameters (Zhu et al., "Deep Leakage from Gradients", eq. 3)."""
 
+    needs_dot = False
+
     def value(self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor) -> Tensor:
         return residual_squared
 
-    def derivatives(
+    def with_factors(
         self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        return torch.ones_like(residual_squared), None
+    ) -> tuple[Tensor, Tensor, None]:
+        return residual_squared, torch.full_like(residual_squared, 2), None
 
 
 class Cosine:
@@ -50,37 +54,43 @@ class Cosine:
     close to 1 is taken. A gradient of norm zero is at distance 1 and has no derivative.
     """
 
+    needs_dot = True
+
     def value(self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor) -> Tensor:
-        dot, _, norms, nonzero = _angle(residual_squared, residual_dot_target, target_squared)
-        product = residual_squared.double() * target_squared.double()
-        near = (product - residual_dot_target.double().square()).clamp(min=0)
-        acute = nonzero & (dot > 0)
-        # each branch is finite everywhere, so that autograd may go through both
-        small = near / torch.where(acute, norms * (norms + dot), 1)
-        large = 1 - dot / norms
-        return torch.where(acute, small, torch.where(nonzero, large, 1)).to(residual_squared.dtype)
+        return _Angle(residual_squared, residual_dot_target, target_squared).distance().to(residual_squared.dtype)
 
-    def derivatives(
+    def with_factors(
         self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        dot, squared, norms, nonzero = _angle(residual_squared, residual_dot_target, target_squared)
-        by_squared = dot / (2 * squared * norms)
-        by_dot = -(residual_squared.double() + residual_dot_target.double()) / (squared * norms)
-        dtype = residual_squared.dtype
-        return torch.where(nonzero, by_squared, 0).to(dtype), torch.where(nonzero, by_dot, 0).to(dtype)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        angle, dtype = _Angle(residual_squared, residual_dot_target, target_squared), residual_squared.dtype
+        share = angle.nonzero / (angle.squared * angle.norms)
+        by_dot = (angle.e_e + angle.e_t) * -share
+        return angle.distance().to(dtype), (angle.dot * share).to(dtype), by_dot.to(dtype)
 
 
-def _angle(
-    residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``<g, G>``, ``|g|^2``, ``|g| |G|``, and whether both norms are above rounding; float64."""
-    residual_squared, residual_dot_target = residual_squared.double(), residual_dot_target.double()
-    target_squared = target_squared.double()
-    squared = residual_squared + 2 * residual_dot_target + target_squared
-    nonzero = (squared > _ROUNDING * (residual_squared + target_squared)) & (target_squared > _TINY)
-    squared = torch.where(nonzero, squared, 1)
-    norms = (squared * torch.where(nonzero, target_squared, 1)).sqrt()
-    return residual_dot_target + target_squared, squared, norms, nonzero
+class _Angle:
+    """``dot`` is ``<g, G>``, ``squared`` ``|g|^2``, ``norms`` ``|g| |G|``, ``nonzero`` whether both are above rounding.
+
+    In float64. Where they are not, ``squared`` and ``norms`` are 1.
+    """
+
+    def __init__(self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor):
+        self.e_e, self.e_t, self.t_t = (
+            t.double() for t in (residual_squared, residual_dot_target, target_squared)
+        )  # fmt: skip
+        self.dot = self.e_t + self.t_t
+        squared = self.e_e + self.e_t + self.dot
+        self.nonzero = (squared > _ROUNDING * (self.e_e + self.t_t)) & (self.t_t > _TINY)
+        self.squared = torch.where(self.nonzero, squared, 1)
+        self.norms = torch.where(self.nonzero, squared * self.t_t, 1).sqrt()
+
+    def distance(self) -> Tensor:
+        near = (self.e_e * self.t_t - self.e_t.square()).clamp(min=0)
+        acute = self.nonzero & (self.dot > 0)
+        # each branch is finite everywhere, so that autograd may go through both
+        small = near / torch.where(acute, self.norms * (self.norms + self.dot), 1)
+        large = 1 - self.nonzero * self.dot / self.norms
+        return torch.where(acute, small, large)
 
 
 def squared_norm(gradient: Tensor) -> Tensor:
@@ -90,13 +100,16 @@ def squared_norm(gradient: Tensor) -> Tensor:
     return torch.linalg.vector_norm(gradient.flatten(2), dim=2).double().square().sum(1)
 
 
-def residual_products(residual: Tensor, target: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
-    """``<e, e>`` and, if asked, ``<e, G>``, ``[V]``.
+Products = tuple[list[Tensor], list[Tensor]]  # terms of ``<e, e>`` and, if they are asked for, of ``<e, G>``, [V] each
+
+
+def residual_products(residual: Tensor, target: Tensor, with_dot: bool) -> Products:
+    """Of one tensor a victim, ``[V, ...]``.
 
     A distance that needs ``<e, G>`` needs ``|g|^2`` too, a difference of these sums, which float64 keeps when g is
     small.
     """
     residual, target = residual.flatten(1), target.flatten(1)
     if not with_dot:
-        return residual.square().sum(1), None
-    return squared_norm(residual), (residual * target).sum(1, dtype=torch.float64)
+        return [residual.square().sum(1)], []
+    return [squared_norm(residual)], [(residual * target).sum(1, dtype=torch.float64)]

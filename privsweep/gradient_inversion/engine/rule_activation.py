@@ -103,47 +103,46 @@ class Activation(Rule):
     """An elementwise function: its first derivative acts on everything, its second couples d with t."""
 
     @abstractmethod
-    def forward(self, a: Tensor) -> Tensor:
-        """Sets ``derivative``, the first derivative."""
+    def times_derivative(self, x: Tensor) -> Tensor:
+        """``x`` times the first derivative, at what ``forward`` was given."""
 
     @abstractmethod
-    def second_derivative(self) -> Tensor | None:
-        """The second derivative, or None where it is zero almost everywhere."""
-
-    derivative: Tensor
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        """``dt`` times the first derivative, and ``d t`` times the second."""
 
     def backward(self, d: Tensor) -> Tensor:
         self.d = d
-        return d * self.derivative
+        return self.times_derivative(d)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
         self.t = t
-        return t * self.derivative
-
-    def tangent_backward(self, dt: Tensor) -> Tensor:
-        second = self.second_derivative()
-        dt = dt * self.derivative
-        return dt if second is None else dt.addcmul_(self.d * self.t, second)
+        return self.times_derivative(t)
 
 
 class Sigmoid(Activation):
     def forward(self, a: Tensor) -> Tensor:
         self.out = torch.sigmoid(a)
-        self.derivative = self.out * (1 - self.out)
         return self.out
 
-    def second_derivative(self) -> Tensor:
-        return self.derivative * (1 - 2 * self.out)
+    def times_derivative(self, x: Tensor) -> Tensor:
+        return torch.ops.aten.sigmoid_backward(x, self.out)
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        coupled = self.d * self.t  # the second derivative is 1 - 2 out times the first
+        return self.times_derivative((dt + coupled).addcmul_(coupled, self.out, value=-2))
 
 
 class Tanh(Activation):
     def forward(self, a: Tensor) -> Tensor:
         self.out = torch.tanh(a)
-        self.derivative = 1 - self.out.square()
         return self.out
 
-    def second_derivative(self) -> Tensor:
-        return -2 * self.out * self.derivative
+    def times_derivative(self, x: Tensor) -> Tensor:
+        return torch.ops.aten.tanh_backward(x, self.out)
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        # the second derivative is -2 out times the first
+        return self.times_derivative(torch.addcmul(dt, self.d * self.t, self.out, value=-2))
 
 
 class ReLU(Activation):
@@ -151,8 +150,11 @@ class ReLU(Activation):
         self.derivative = (a > 0).to(a.dtype)
         return a * self.derivative
 
-    def second_derivative(self) -> None:
-        return None
+    def times_derivative(self, x: Tensor) -> Tensor:
+        return x * self.derivative
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        return dt * self.derivative
 
 
 class Elementwise(Activation):
@@ -172,8 +174,12 @@ class Elementwise(Activation):
         self.derivative = first.detach()
         return out.detach()
 
-    def second_derivative(self) -> Tensor | None:
-        return self.second
+    def times_derivative(self, x: Tensor) -> Tensor:
+        return x * self.derivative
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        dt = dt * self.derivative
+        return dt if self.second is None else dt.addcmul_(self.d * self.t, self.second)
 
 
 class Reparametrisation(Rule):

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from privsweep.gradient_inversion.engine.distance import Products
 from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
 from privsweep.gradient_inversion.engine.rule_activation import Rule
 from privsweep.gradient_inversion.engine.rule_dense import Dense, Gram
@@ -55,7 +56,7 @@ class PatchConv(DenseConv):
         self.a = self.window.patches(a, self.victims)
         return out
 
-    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         by_victim = d.reshape(self.victims, -1, d.shape[1], d[0, 0].numel()).transpose(1, 2)
         return self._residual(by_victim.flatten(2), with_dot)
 
@@ -90,7 +91,7 @@ class VictimwiseConv(DenseConv):
         self.a = a
         return self.window.convolve(a, self.weight, self.bias)
 
-    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         self.d = d
         each = [self.window.by_weight(d_v, a_v, self.weight) for d_v, a_v in self._each(d, self.a)]
         residual = torch.stack(each).flatten(2).sub_(self.target)
@@ -139,7 +140,7 @@ class GramConv(Gram):
         self.a = self.window.patches(a, self.victims).double()
         return out
 
-    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         by_position = d.flatten(2).mT.reshape(self.victims, -1, d.shape[1])
         return self._residual(by_position.double(), with_dot)
 

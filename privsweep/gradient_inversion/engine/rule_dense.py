@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from privsweep.gradient_inversion.engine.distance import residual_products
+from privsweep.gradient_inversion.engine.distance import Products, residual_products
 from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
 from privsweep.gradient_inversion.engine.rule_activation import Rule
 from privsweep.gradient_inversion.engine.rule_unmatched import UnmatchedLinear
@@ -34,8 +34,8 @@ class WeightRule(Rule):
     victims: int
 
     @abstractmethod
-    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
-        """Take the gradient with respect to the output; return ``<e, e>`` and, if asked, ``<e, G>``, ``[V]``."""
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
+        """Take the gradient with respect to the output; return what ``<e, e>`` and, if asked, ``<e, G>`` sum up."""
 
     @abstractmethod
     def set_direction(self, residual_factor: Tensor, target_factor: Tensor | None) -> None:
@@ -72,23 +72,20 @@ class Dense(WeightRule):
     a: Tensor  # inputs as matrices
     d: Tensor  # output gradients as matrices
 
-    def _residual(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def _residual(self, d: Tensor, with_dot: bool) -> Products:
         """``d`` ``[V, outputs, n]``; the result is that of ``compare_with_target``."""
         self.d = d
         return self._compare(torch.baddbmm(self.target, d, self.a, beta=-1), d, 2, with_dot)
 
-    def _compare(
-        self, residual: Tensor, d: Tensor, over: int | tuple[int, ...], with_dot: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _compare(self, residual: Tensor, d: Tensor, over: int | tuple[int, ...], with_dot: bool) -> Products:
         """Take the weight's residual, and the bias's, whose gradient is ``d`` summed ``over`` dimensions."""
         self.residual = self._masked(residual, self.target)
-        squared, dot = residual_products(self.residual, self.target, with_dot)
+        squares, dots = residual_products(self.residual, self.target, with_dot)
         if self.target_bias is not None:
             self.residual_bias = self._masked(d.sum(over) - self.target_bias, self.target_bias)
-            squared_bias, dot_bias = residual_products(self.residual_bias, self.target_bias, with_dot)
-            squared = squared + squared_bias
-            dot = None if dot is None or dot_bias is None else dot + dot_bias
-        return squared, dot
+            of_bias = residual_products(self.residual_bias, self.target_bias, with_dot)
+            squares, dots = squares + of_bias[0], dots + of_bias[1]
+        return squares, dots
 
     def _masked(self, residual: Tensor, target: Tensor) -> Tensor:
         return residual.masked_fill_(target == 0, 0) if self.only_nonzero else residual
@@ -115,7 +112,7 @@ class DenseLinear(Dense):
         self.a = a.reshape(self.victims, -1, a.shape[1])
         return linear(a, self.weight, self.bias)
 
-    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         return self._residual(d.view(self.victims, -1, d.shape[1]).mT, with_dot)
 
     def backward(self, d: Tensor) -> Tensor:
@@ -150,7 +147,7 @@ class Gram(WeightRule):
         self.target, self.target_bias = target, target_bias
         self.victims = len(target)
 
-    def _residual(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def _residual(self, d: Tensor, with_dot: bool) -> Products:
         """``d`` ``[V, n, outputs]``, float64; the result is that of ``compare_with_target``."""
         self.d = d
         self.gram_a, self.gram_d = self.a @ self.a.mT, d @ d.mT
@@ -158,12 +155,12 @@ class Gram(WeightRule):
         product = (self.target_a * d).sum((1, 2))  # <g, G>
         # rounding must not make a squared norm negative
         squared = ((self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + self.target.squared_norm).clamp(min=0)
-        dot = product - self.target.squared_norm
+        squares, dots = [squared], [product - self.target.squared_norm]
         if self.target_bias is not None:
             self.residual_bias = d.sum(1) - self.target_bias
-            squared = squared + self.residual_bias.square().sum(1)
-            dot = dot + (self.residual_bias * self.target_bias).sum(1)
-        return squared, dot if with_dot else None
+            squares.append(self.residual_bias.square().sum(1))
+            dots.append((self.residual_bias * self.target_bias).sum(1))
+        return squares, dots if with_dot else []
 
     v_a: Tensor  # v a, [V, n, outputs]
     v_d: Tensor  # v^T d, [V, n, inputs]
@@ -187,7 +184,7 @@ class GramLinear(Gram):
         self.a = a.double().view(self.victims, -1, a.shape[1])
         return linear(a, self.weight, self.bias)
 
-    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         return self._residual(d.double().view(self.victims, -1, d.shape[1]), with_dot)
 
     def backward(self, d: Tensor) -> Tensor:
@@ -210,7 +207,7 @@ def direction(residual_factor: Tensor, target_factor: Tensor | None, residual: T
     """``residual_factor e + target_factor G``."""
     shape = (-1, *[1] * (residual.dim() - 1))
     v = residual_factor.view(shape) * residual
-    return v if target_factor is None else v + target_factor.view(shape) * target
+    return v if target_factor is None else v.addcmul_(target_factor.view(shape), target)
 
 
 def linear_rule(name: str, weights: Tensors, target: Tensors, images: int, only_nonzero: bool) -> Rule | None:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from privsweep.gradient_inversion.engine.distance import residual_products
+from privsweep.gradient_inversion.engine.distance import Products, residual_products
 from privsweep.gradient_inversion.engine.rule_dense import WeightRule, direction
 from privsweep.interface.data import Tensors
 
@@ -108,7 +108,7 @@ class Normalisation(WeightRule):
         self.x = self.statistics.normalise(a)
         return torch.addcmul(self.offset, self.x, self.scale)
 
-    def compare_with_target(self, d: Tensor, with_dot: bool) -> tuple[Tensor, Tensor | None]:
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         self.d = d
         self.residual = self._masked(self._by_victim(d * self.x) - self.target, self.target)
         self.residual_bias = self._masked(self._by_victim(d) - self.target_bias, self.target_bias)

@@ -48,7 +48,6 @@ class TangentMatcher:
         self.label_weight, self.samples = label_weight, samples
         weighted = [i for i, rule in enumerate(rules) if isinstance(rule, WeightRule)]
         self.first = weighted[0]  # nothing before it depends on the weights
-        self.with_dot = distance.derivatives(target_squared, target_squared, target_squared)[1] is not None
 
     def take(self, rows: Tensor) -> TangentMatcher:
         rules = [rule.take(rows) if isinstance(rule, WeightRule) else rule for rule in self.rules]
@@ -84,19 +83,20 @@ class TangentMatcher:
 
     def _backward(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The distance, and the factors of the residual and of the target in v."""
-        residual_squared, residual_dot_target = (torch.zeros_like(self.target_squared) for _ in range(2))
+        squares: list[Tensor] = []
+        dots: list[Tensor] = []
         dtype = d.dtype
         for rule in reversed(self.rules[self.first :]):
             if isinstance(rule, WeightRule):
-                squared, dot = rule.compare_with_target(d, self.with_dot)
-                residual_squared = residual_squared + squared
-                residual_dot_target = residual_dot_target if dot is None else residual_dot_target + dot
+                of_rule = rule.compare_with_target(d, self.distance.needs_dot)
+                squares += of_rule[0]
+                dots += of_rule[1]
             if rule is not self.rules[self.first]:
                 d = rule.backward(d)
-        products = (residual_squared, residual_dot_target, self.target_squared)
-        by_squared, by_dot = self.distance.derivatives(*products)
-        target_factor = None if by_dot is None else by_dot.to(dtype)
-        return self.distance.value(*products).to(dtype), 2 * by_squared.to(dtype), target_factor
+        residual_squared = _summed(squares)
+        residual_dot_target = _summed(dots) if dots else torch.zeros_like(residual_squared)
+        value, by_e, by_target = self.distance.with_factors(residual_squared, residual_dot_target, self.target_squared)
+        return value.to(dtype), by_e.to(dtype), None if by_target is None else by_target.to(dtype)
 
     def _tangent_forward(self, residual_factor: Tensor, target_factor: Tensor | None) -> Tensor:
         """How the logits move when the weights move along v."""
@@ -109,6 +109,10 @@ class TangentMatcher:
         for rule in self.rules[self.first + 1 :]:
             t = rule.tangent_forward(t)
         return t
+
+
+def _summed(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).sum(0)
 
 
 def tangent_matcher(

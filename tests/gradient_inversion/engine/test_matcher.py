@@ -31,11 +31,13 @@ VICTIMS = 3
 class Projected:
     """A distance that depends on all three numbers, as the cosine does."""
 
+    needs_dot = True
+
     def value(self, r: Tensor, h: Tensor, n: Tensor) -> Tensor:
         return r + 0.3 * (h / n + 2) ** 2
 
-    def derivatives(self, r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.ones_like(r), 0.6 * (h / n + 2) / n
+    def with_factors(self, r: Tensor, h: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.value(r, h, n), torch.full_like(r, 2), 0.6 * (h / n + 2) / n
 
 
 def stack(*layers: nn.Module) -> nn.Sequential:
