@@ -94,8 +94,11 @@ class VictimwiseConv(DenseConv):
     def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         self.d = d
         each = [self.window.by_weight(d_v, a_v, self.weight) for d_v, a_v in self._each(d, self.a)]
-        residual = torch.stack(each).flatten(2).sub_(self.target)
-        return self._compare(residual, d.unflatten(0, (self.victims, -1)), (1, 3, 4), with_dot)
+
+        def into(out: Tensor) -> None:
+            torch.sub(torch.stack(each).flatten(2), self.target, out=out)
+
+        return self._compare(into, d.unflatten(0, (self.victims, -1)), (1, 3, 4), with_dot)
 
     def _each(self, *batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Victim by victim."""
@@ -105,7 +108,7 @@ class VictimwiseConv(DenseConv):
         return self.window.pull_back(d, self.a, self.weight)
 
     def direction_times_input(self) -> Tensor:
-        biases: Sequence[Tensor | None] = [None] * self.victims if self.target_bias is None else list(self.v_bias)
+        biases: Sequence[Tensor | None] = [None] * self.victims if self.v_bias is None else list(self.v_bias)
         return torch.cat(
             [
                 self.window.convolve(a, v.view_as(self.weight), b)

@@ -8,6 +8,7 @@ target), ``e = g - G`` the residual. Layers report ``<e, e>`` and ``<e, G>`` and
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -65,44 +66,50 @@ class Dense(WeightRule):
         target_bias: Tensor | None,
         only_nonzero: bool = False,
     ):
-        self.weight, self.bias = weight, bias
-        self.target, self.target_bias, self.only_nonzero = target, target_bias, only_nonzero
+        self.weight, self.bias, self.only_nonzero = weight, bias, only_nonzero
+        parts = [target.flatten(1)] if target_bias is None else [target.flatten(1), target_bias]
+        self.size, self.whole_target = target[0].shape, torch.cat(parts, 1)
+        self.target, self.target_bias = self._parts(self.whole_target)
         self.victims = len(target)
 
     a: Tensor  # inputs as matrices
     d: Tensor  # output gradients as matrices
 
+    def _parts(self, whole: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The weight's entries ``[V, outputs, inputs]`` and the bias's ``[V, outputs]``, which lie behind them."""
+        count = self.size.numel()
+        weight = whole[:, :count].unflatten(1, self.size)
+        return weight, whole[:, count:] if count < whole.shape[1] else None
+
     def _residual(self, d: Tensor, with_dot: bool) -> Products:
         """``d`` ``[V, outputs, n]``; the result is that of ``compare_with_target``."""
         self.d = d
-        return self._compare(torch.baddbmm(self.target, d, self.a, beta=-1), d, 2, with_dot)
+        return self._compare(lambda out: torch.baddbmm(self.target, d, self.a, beta=-1, out=out), d, 2, with_dot)
 
-    def _compare(self, residual: Tensor, d: Tensor, over: int | tuple[int, ...], with_dot: bool) -> Products:
-        """Take the weight's residual, and the bias's, whose gradient is ``d`` summed ``over`` dimensions."""
-        self.residual = self._masked(residual, self.target)
-        squares, dots = residual_products(self.residual, self.target, with_dot)
-        if self.target_bias is not None:
-            self.residual_bias = self._masked(d.sum(over) - self.target_bias, self.target_bias)
-            of_bias = residual_products(self.residual_bias, self.target_bias, with_dot)
-            squares, dots = squares + of_bias[0], dots + of_bias[1]
-        return squares, dots
-
-    def _masked(self, residual: Tensor, target: Tensor) -> Tensor:
-        return residual.masked_fill_(target == 0, 0) if self.only_nonzero else residual
+    def _compare(
+        self, into: Callable[[Tensor], object], d: Tensor, over: int | tuple[int, ...], with_dot: bool
+    ) -> Products:
+        """Take the weight's residual ``into`` its place, and the bias's, whose gradient is ``d`` summed ``over``."""
+        self.residual = torch.empty_like(self.whole_target)
+        weight, bias = self._parts(self.residual)
+        into(weight)
+        if bias is not None and self.target_bias is not None:
+            torch.sum(d, over, out=bias).sub_(self.target_bias)
+        if self.only_nonzero:
+            self.residual.masked_fill_(self.whole_target == 0, 0)
+        return residual_products(self.residual, self.whole_target, with_dot)
 
     def set_direction(self, residual_factor: Tensor, target_factor: Tensor | None) -> None:
-        self.v = direction(residual_factor, target_factor, self.residual, self.target)
-        if self.target_bias is not None:
-            self.v_bias = direction(residual_factor, target_factor, self.residual_bias, self.target_bias)
+        self.v, self.v_bias = self._parts(direction(residual_factor, target_factor, self.residual, self.whole_target))
 
     def _tangent(self) -> Tensor:
         """``v a`` as ``[V, outputs, n]``."""
-        if self.target_bias is None:
+        if self.v_bias is None:
             return torch.bmm(self.v, self.a.mT)
         return torch.baddbmm(self.v_bias[:, :, None], self.v, self.a.mT)
 
     def _targets(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.target[rows], None if self.target_bias is None else self.target_bias[rows]
+        return self._parts(self.whole_target[rows])
 
 
 class DenseLinear(Dense):
