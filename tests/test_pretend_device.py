@@ -72,14 +72,21 @@ def test_it_runs_on_one_device_from_end_to_end(name: str, gpu: Pretence, tmp_pat
     assert record["environment"]["device"] == "cuda"
 
 
-def test_the_seeds_of_a_sweep_are_trained_together_on_it(gpu: Pretence, tmp_path: Path) -> None:
-    found = sweep(
+def test_systems_that_train_alike_are_trained_together_on_it(
+    gpu: Pretence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (
         "fl_setting=central", "fl_setting.epochs=2", "fl_setting.victims=2", "fl_setting.batch_size=512",
-        "attack=blind", "model.width=3", "seed=0,1", "device=cuda", f"output_dir={tmp_path}", "scale=smoke",
+        "attack=blind", "model.width=3", "device=cuda", "scale=smoke", "defense=[noisy_gradients]",
+        "defense.noisy_gradients.sigma=0.1,1.0", "seed=0,1",
     )  # fmt: skip
-    assert found["status"].tolist() == ["complete"] * 2
-    environments = [record["environment"] for record in Store(tmp_path).records()]
-    assert [(e["device"], e["trained_from_cache"]) for e in environments] == [("cuda", True)] * 2
+    for graphs, told, trainings in (("true", "seeds 0, 1 and 2 defences", 1), ("false", "seeds 0, 1", 2)):
+        folder = tmp_path / graphs
+        found = sweep(*given, f"cuda_graphs={graphs}", f"output_dir={folder}")
+        assert found["status"].tolist() == ["complete"] * 4
+        environments = [record["environment"] for record in Store(folder).records()]
+        assert [(e["device"], e["trained_from_cache"]) for e in environments] == [("cuda", True)] * 4
+        assert capsys.readouterr().err.count(f"training lenet_dlg under {told} at once") == trainings
 
 
 @pytest.mark.parametrize("name", LOOPS)

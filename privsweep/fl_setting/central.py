@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import nn
 
 from privsweep.fl_setting.base import SingleParty, UpdateSetting
@@ -18,7 +19,7 @@ from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
 from privsweep.training.central import train_centrally
 from privsweep.training.log import Log
-from privsweep.training.stacked import stackable
+from privsweep.training.stacked import at_once, stackable
 
 
 @component
@@ -37,21 +38,23 @@ class Central(SingleParty, UpdateSetting):
             )
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
-        [system] = self.train_together(data, model, defense, [rng], bench)
+        [system] = self.train_together(data, model, [defense], [rng], bench)
         return system
 
-    def trains_together(self, net: nn.Module, defense: Defense) -> bool:
-        return "fit" not in defense.acts_at() and stackable(net, defense)
+    def trains_together(self, net: nn.Module, defenses: Sequence[Defense], device: torch.device) -> bool:
+        if len(defenses) > 1 and at_once(device) == "stacked":  # which has one for all
+            return False
+        return all("fit" not in d.acts_at() and stackable(net, d) for d in defenses)
 
     def train_together(
-        self, data: Data, model: Architecture, defense: Defense, rngs: Sequence[Rng], bench: Bench
+        self, data: Data, model: Architecture, defenses: Sequence[Defense], rngs: Sequence[Rng], bench: Bench
     ) -> list[System]:
-        nets = [self.network(data, model, defense, rng) for rng in rngs]
+        nets = [self.network(data, model, d, rng) for d, rng in zip(defenses, rngs, strict=True)]
         logs = [Log(data, nets[0], self.epochs, self.checkpoints, bench, self.evaluate_every) for _ in rngs]
         schedule = replace(self.local_schedule(), epochs=self.epochs)
 
         def fresh(own: Rng) -> nn.Module:
             return self.plain(data.domain, model, own).to(data.train.labels.device)
 
-        train_centrally(nets, fresh, data, defense.loss(data.domain.loss), schedule, defense, rngs, logs)
+        train_centrally(nets, fresh, data, defenses[0].loss(data.domain.loss), schedule, defenses, rngs, logs)
         return [log.system() for log in logs]

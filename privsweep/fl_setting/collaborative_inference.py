@@ -76,7 +76,7 @@ class CollaborativeInference(SingleParty):
             return self.plain(data.domain, model, own).to(data.train.labels.device)
 
         train_centrally(
-            [net], fresh, data, defense.loss(data.domain.loss), schedule, defense, [rng], [log],
+            [net], fresh, data, defense.loss(data.domain.loss), schedule, [defense], [rng], [log],
             augment=crop_flip if self.augment == "crop_flip" else None, parallel=self.parallel,
         )  # fmt: skip
         return log.system()

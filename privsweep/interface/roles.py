@@ -149,16 +149,19 @@ class Setting(Protocol):
 
 @runtime_checkable
 class TrainsTogether(Protocol):
-    """A setting that can train several systems at once, which differ in nothing but their seed."""
+    """A setting that can train several systems at once, which differ in their seed and their defence alone."""
 
-    def trains_together(self, net: nn.Module, defense: Defense) -> bool:
-        """Whether such systems of that network can be trained at once."""
+    def trains_together(self, net: nn.Module, defenses: Sequence[Defense], device: torch.device) -> bool:
+        """Whether such systems of that network can be trained at once on the device, with these for defences."""
         ...
 
     def train_together(
-        self, data: Data, model: Architecture, defense: Defense, rngs: Sequence[Rng], bench: Bench
+        self, data: Data, model: Architecture, defenses: Sequence[Defense], rngs: Sequence[Rng], bench: Bench
     ) -> list[System]:
-        """One for each stream, to rounding what ``train`` gives for it."""
+        """One for each defence and stream, to rounding what ``train`` gives for them.
+
+        Defences act alike but on the gradient of a step.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
-"""Systems that differ in nothing but their seed are trained together before the runs that need them, on a GPU.
+"""Systems that train alike are trained together before the runs that need them, on a GPU.
 
+They differ in their seed, or in what a defence makes of a step's gradient.
 A small network leaves most of a GPU idle; on a CPU several processes are faster.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from privsweep.interface.data import Data
+from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.memory import out_of_memory, release
 from privsweep.interface.randomness import Rng
@@ -27,6 +29,7 @@ from privsweep.store.store import Store, signature
 
 log = logging.getLogger(__name__)
 KINDS = frozenset({"cuda"})  # of devices on which it pays
+_MOST = 16  # systems at once; what each does in a step is recorded
 
 
 def train_ahead(specs: Sequence[RunSpec]) -> None:
@@ -44,40 +47,73 @@ def train_ahead(specs: Sequence[RunSpec]) -> None:
 
 
 def _groups(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-    """Of runs whose systems are not stored and differ in their seeds alone, one a system; several in each group."""
-    found: dict[str, dict[int, RunSpec]] = {}
+    """Of runs whose systems are not stored and train alike, one a system."""
+    found: dict[str, dict[str, RunSpec]] = {}
     for spec in specs:
         device = spec.session.resolve_device()
         key = spec.training_key(device)
         able = device.type in KINDS and isinstance(spec.fl_setting, TrainsTogether)
         if able and not Store(spec.session.output_dir).trained(key):
-            found.setdefault(signature({**key, "seed": None}), {}).setdefault(spec.session.seed, spec)
-    return [list(group.values()) for group in found.values() if len(group) > 1]
+            defense = None if spec.training_defense().acts_at() <= {"gradient"} else key["defense"]
+            kind = signature({**key, "seed": None, "defense": defense})
+            found.setdefault(kind, {}).setdefault(signature(key), spec)
+    return [list(group.values()) for group in found.values()]
 
 
 def _train(group: Sequence[RunSpec]) -> None:
-    first, seeds = group[0], [spec.session.seed for spec in group]
+    if len(group) == 1:
+        return
+    first = group[0]
     setting, device = first.training_setting(), first.session.resolve_device()
     assert isinstance(setting, TrainsTogether)
     data = load(first).data
-    defense = first.training_defense().bind(setting.schedule(data, Rng(seeds[0])))
+    bound: dict[str, Defense] = {}  # those that are the same are one
+    for spec in group:
+        if (told := _defense(spec)) not in bound:
+            bound[told] = spec.training_defense().bind(setting.schedule(data, Rng(spec.session.seed)))
     with torch.device("meta"):
-        net = setting.assembled(data.domain, first.model, defense, Rng(seeds[0]))
-    if not setting.trains_together(net, defense):
+        net = setting.assembled(data.domain, first.model, bound[_defense(first)], Rng(first.session.seed))
+    with launched(first.session.cuda_graphs):
+        able = setting.trains_together(net, list(bound.values()), device)
+    if not able and len(bound) > 1:  # seeds of one defence may be
+        for told in bound:
+            _train([spec for spec in group if _defense(spec) == told])
+    if not able or not all(_same(data, load(spec).data) for spec in group[1:]):
         return
-    if not all(_same(data, load(spec).data) for spec in group[1:]):
-        return
+    for part in _parts(group):
+        _train_part(part, setting, data, [bound[_defense(spec)] for spec in part])
+
+
+def _train_part(group: Sequence[RunSpec], setting: TrainsTogether, data: Data, defenses: Sequence[Defense]) -> None:
+    first, device = group[0], group[0].session.resolve_device()
     store, keys = Store(first.session.output_dir), [spec.training_key(device) for spec in group]
-    sign = signature({"together": keys})
-    title = f"{first.choices['model']} under seeds {', '.join(map(str, seeds))}"
+    sign, title = signature({"together": keys}), _title(group)
     say(f"training {title} at once")
     with Heartbeat(store.root, sign, title) as heartbeat, launched(first.session.cuda_graphs):
         bench = Workbench(device, store, sign, heartbeat)
         with bench.phase("training"):
-            systems = setting.train_together(data, first.model, defense, [Rng(seed) for seed in seeds], bench)
+            rngs = [Rng(spec.session.seed) for spec in group]
+            systems = setting.train_together(data, first.model, defenses, rngs, bench)
     for key, system in zip(keys, systems, strict=True):
         _file(store, key, device, system)
     store.forget_parts(sign)
+
+
+def _parts(group: Sequence[RunSpec]) -> list[Sequence[RunSpec]]:
+    """Of about one size."""
+    count = -(-len(group) // _MOST)
+    return [group[k * len(group) // count : (k + 1) * len(group) // count] for k in range(count)]
+
+
+def _defense(spec: RunSpec) -> str:
+    return signature({"defense": spec.training_key(spec.session.resolve_device())["defense"]})
+
+
+def _title(group: Sequence[RunSpec]) -> str:
+    """Such as "lenet_dlg under seeds 0, 1 and 3 defences"."""
+    seeds, defenses = sorted({spec.session.seed for spec in group}), {_defense(spec) for spec in group}
+    told = f"{group[0].choices['model']} under seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return told if len(defenses) == 1 else f"{told} and {len(defenses)} defences"
 
 
 def _file(store: Store, key: Mapping[str, Any], device: torch.device, system: System) -> None:

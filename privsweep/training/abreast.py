@@ -21,11 +21,11 @@ from privsweep.training.alone import Alone
 
 
 class Abreast:
-    """The replicas of ``training``, of any sizes; to the last bit as each by itself. The defence is ``steady``."""
+    """The replicas of ``training``, of any sizes, each with its ``steady`` defence; to the last bit as by itself."""
 
-    def __init__(self, training: Training, defense: Defense):
+    def __init__(self, training: Training, defenses: Sequence[Defense]):
         parts = [some(training, slice(k, k + 1), deepcopy(training.net)) for k in range(len(training.rngs))]
-        self.each = [Alone(part, defense) for part in parts]
+        self.each = [Alone(part, defense) for part, defense in zip(parts, defenses, strict=True)]
         self.device = training.data.index[0].device
         self.streams = [torch.cuda.Stream(self.device) for _ in parts] if self.device.type == "cuda" else []
         self.replayed = Replayed(self._step, self.device)

@@ -24,17 +24,17 @@ def train_centrally(
     data: Data,
     loss: Loss,
     schedule: LocalSchedule,
-    defense: Defense,
+    defenses: Sequence[Defense],
     rngs: Sequence[Rng],
     logs: Sequence[Log],
     *,
     augment: Callable[[Tensor, Rng], Tensor] | None = None,
     parallel: Parallel = "auto",
 ) -> None:
-    """Trains a network as ``defense.fit`` says, by default once; its log keeps what comes out.
+    """Trains a network as its defence's ``fit`` says, by default once; its log keeps what comes out.
 
-    Several networks, which differ in their values and streams alone, are trained at once, to rounding as each would be
-    by itself; not where ``defense`` trains in stages.
+    Several networks, which differ in their values, streams and defences of a gradient alone, are trained at once, to
+    rounding as each would be by itself; not where a defence trains in stages.
 
     fresh: such a network as it is before any defence, on the data's device, with initial values of its own.
     """
@@ -44,8 +44,8 @@ def train_centrally(
     stacked = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
     examples = labelled(data.train, data.domain, [torch.arange(len(data.train))] * len(nets), augment)
     training = Training(nets[0], stacked, None, loss, examples, schedule, rngs)
-    once = _Fit(defense, logs, parallel if len(nets) == 1 else at_once(data.train.labels.device))
-    ends = defense.fit(once, training, fresh, rngs[0].child("fit"))
+    once = _Fit(defenses, logs, parallel if len(nets) == 1 else at_once(data.train.labels.device))
+    ends = defenses[0].fit(once, training, fresh, rngs[0].child("fit"))
     for k, log in enumerate(logs):
         log.end_with(replica(ends, k))
 
@@ -66,7 +66,7 @@ class _Fit:
     are kept for the process that goes on after a kill.
     """
 
-    defense: Defense
+    defenses: Sequence[Defense]
     logs: Sequence[Log]
     parallel: Parallel
     stages: int = 0  # called so far
@@ -75,7 +75,7 @@ class _Fit:
         stage, self.stages = self.stages, self.stages + 1
         if len(training.rngs) == len(self.logs):
             return self._fit(training, stage)
-        size = together(training, self.defense, self.parallel, rounds=training.schedule.epochs)
+        size = together(training, self._each(training), self.parallel, rounds=training.schedule.epochs)
         bench = self.logs[0].bench
         return bench.chunks(
             "stage", str(stage), len(training.rngs), size, lambda part: self._fit(some(training, part), None)
@@ -100,5 +100,10 @@ class _Fit:
                 keep(logs, stage, done, kept.before, lambda: _state(weights, optimizer()))
 
         epoch, epochs = replace(training.schedule, epochs=1), training.schedule.epochs
-        given = replace(training, schedule=epoch)
-        return fit(given, self.defense, parallel=self.parallel, rounds=epochs, after=after, halfway=halfway).weights
+        given, defenses = replace(training, schedule=epoch), self._each(training)
+        return fit(given, defenses, parallel=self.parallel, rounds=epochs, after=after, halfway=halfway).weights
+
+    def _each(self, training: Training) -> Sequence[Defense]:
+        """Of every replica; a stage may have more of them than there are networks."""
+        count = len(training.rngs)
+        return self.defenses if len(self.defenses) == count else [self.defenses[0]] * count

@@ -74,7 +74,7 @@ class Halfway:
 
 def fit(
     training: Training,
-    defense: Defense = _NONE,
+    defense: Defense | Sequence[Defense] = _NONE,
     *,
     parallel: Parallel = "auto",
     memory: float | None = None,
@@ -84,6 +84,8 @@ def fit(
     halfway: Halfway | None = None,
 ) -> Fitted:
     """Trains all replicas; the defence acts at ``sample``, ``example_gradients`` and ``gradient``.
+
+    defense: one for all, or one for each; different ones train in turn, or abreast.
 
     Parameters that are not ``trainable`` stay as they are, to the last bit, and so do a layer's running statistics
     where none of its own parameters moves.
@@ -99,7 +101,9 @@ def fit(
 
     Raises ValueError for a ``trainable`` that is found nowhere in the network.
     """
-    groups = list(_groups(training, together(training, defense, parallel, memory, rounds)))
+    defenses = [defense] * len(training.rngs) if isinstance(defense, Defense) else list(defense)
+    size = together(training, defenses, parallel, memory, rounds)
+    groups = list(_groups(training, size))
     often = 1 if rounds is None else rounds
     steps = [often * max(training.schedule.length(len(index)) for index in group.data.index) for group in groups]
     fitted = []
@@ -109,18 +113,19 @@ def fit(
         def tick(done: int, losses: Tensor, before: int = before, total: int = total) -> None:
             watch(before + done, total, losses)
 
-        fitted.append(_fit(group, defense, parallel, rounds, tick, after, halfway))
+        own = defenses[n * size : (n + 1) * size]
+        fitted.append(_fit(group, own, parallel, rounds, tick, after, halfway))
     if len(fitted) == 1:
         return fitted[0]
     weights = {name: torch.cat([part.weights[name] for part in fitted]) for name in fitted[0].weights}
     return Fitted(weights, torch.cat([part.losses for part in fitted]))
 
 
-def _replicas(training: Training, defense: Defense, parallel: Parallel) -> Replicas:
+def _replicas(training: Training, defenses: Sequence[Defense], parallel: Parallel) -> Replicas:
     if len(training.rngs) == 1:
-        return Alone(training, defense)
+        return Alone(training, defenses[0])
     abreast = _way(training, parallel) == "abreast"
-    return Abreast(training, defense) if abreast else Stacked(training, defense)
+    return Abreast(training, defenses) if abreast else Stacked(training, defenses[0])
 
 
 def _way(training: Training, parallel: Parallel) -> Parallel:
@@ -129,7 +134,7 @@ def _way(training: Training, parallel: Parallel) -> Parallel:
 
 def _fit(
     training: Training,
-    defense: Defense,
+    defenses: Sequence[Defense],
     parallel: Parallel,
     rounds: int | None,
     tick: Callable[[int, Tensor], None],
@@ -137,7 +142,7 @@ def _fit(
     halfway: Halfway | None,
 ) -> Fitted:
     """Of one group, whose replicas train together if there are several."""
-    replicas = _replicas(training, defense, parallel)
+    replicas = _replicas(training, defenses, parallel)
     each = max(training.schedule.length(len(own)) for own in training.data.index)
     steps = (1 if rounds is None else rounds) * each
     means = torch.zeros(len(training.rngs), device=training.data.index[0].device)
@@ -150,7 +155,7 @@ def _fit(
         total, counted = torch.zeros_like(means), [0] * len(rngs)
         own = [
             batches_of(training.schedule, len(index), defense, rng, index.device)
-            for index, rng in zip(training.data.index, rngs, strict=True)
+            for index, defense, rng in zip(training.data.index, defenses, rngs, strict=True)
         ]
         for count, batches in enumerate(zip_longest(*own)):
             replicas.at(done / steps)
@@ -173,10 +178,17 @@ def _streams(training: Training, rounds: int | None) -> Iterator[Sequence[Rng]]:
 
 
 def together(
-    training: Training, defense: Defense, parallel: Parallel, memory: float | None = None, rounds: int | None = None
+    training: Training,
+    defenses: Sequence[Defense],
+    parallel: Parallel,
+    memory: float | None = None,
+    rounds: int | None = None,
 ) -> int:
     """How many replicas train together: groups are of about one size."""
-    most, count = _most(training, defense, parallel, memory, rounds), len(training.rngs)
+    different = list(dict.fromkeys(defenses))
+    if len(different) > 1 and _way(training, parallel) == "stacked":
+        return 1
+    most, count = min(_most(training, d, parallel, memory, rounds) for d in different), len(training.rngs)
     return -(-count // -(-count // most))
 
 

@@ -87,7 +87,8 @@ def seeds(model: str, setup: Setup) -> Contest:
 
     def way(groups: Sequence[Sequence[Rng]]) -> list[System]:
         with bench.phase("training"):
-            return [s for group in groups for s in setting.train_together(data, spec.model, defense, group, bench)]
+            trained = (setting.train_together(data, spec.model, [defense] * len(g), g, bench) for g in groups)
+            return [system for systems in trained for system in systems]
 
     apart, at_once = [[rng] for rng in rngs], [rngs]
     for one, other in zip(way(apart), way(at_once), strict=True):

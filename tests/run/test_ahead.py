@@ -134,7 +134,7 @@ def test_a_training_together_that_is_killed_goes_on_to_the_same_weights(tmp_path
     [spec] = specs(tmp_path, [0])
     setting = spec.training_setting()
     assert isinstance(setting, Central)
-    given = data, spec.model, spec.training_defense(), [Rng(0), Rng(1)]
+    given = data, spec.model, [spec.training_defense()] * 2, [Rng(0), Rng(1)]
     whole = setting.train_together(*given, Bench())
     dying = Killed(keeps=True)
     with pytest.raises(KilledError):

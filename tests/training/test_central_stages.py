@@ -49,7 +49,7 @@ def trained(data: Data, folder: Path, killed_at: int | None) -> tuple[dict[str, 
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     log = Log(data, net, 2, [], Workbench(torch.device("cpu"), Store(folder), "abc"), 1)
     schedule = LocalSchedule(Optimizer("sgd", 0.1, 0.0), 2, None, 20)
-    train_centrally([net], lambda rng: net, data, loss, schedule, Mean(), [Rng(0)], [log], parallel="sequential")
+    train_centrally([net], lambda rng: net, data, loss, schedule, [Mean()], [Rng(0)], [log], parallel="sequential")
     return dict(log.snapshots[2]), steps
 
 

@@ -12,7 +12,7 @@ from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.interface.data import Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Training, alike, labelled
+from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Training, alike, labelled, some
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.training.augmentation import crop_flip
@@ -76,6 +76,15 @@ def test_replicas_abreast_train_to_the_last_bit_as_in_turn(data: Data, defense: 
         turn, side = (fit(given, defense, parallel=p, rounds=rounds) for p in ("sequential", "abreast"))
         assert all(torch.equal(w, side.weights[n]) for n, w in turn.weights.items())
         assert torch.equal(turn.losses, side.losses)
+
+
+def test_replicas_may_have_defences_of_their_own(data: Data) -> None:
+    given = training(data, MLP_2.build(data.domain, Rng(0)).double())
+    defenses = [Defense(), *(NoisyGradients(sigma=s, distribution="gaussian") for s in (0.1, 1.0))]
+    each = [fit(some(given, slice(k, k + 1)), d).weights for k, d in enumerate(defenses)]
+    for parallel in ("sequential", "stacked", "abreast"):
+        found = fit(given, defenses, parallel=parallel).weights  # type: ignore[arg-type]
+        assert all(torch.equal(w[k], own[n][0]) for n, w in found.items() for k, own in enumerate(each))
 
 
 @pytest.mark.parametrize("rule", [ADAM, SGD, RMSPROP])
