@@ -17,7 +17,7 @@ from torch import Tensor
 from privsweep.interface.randomness import Rng
 
 _WARM_UP = 3  # calls that run as they are: libraries choose their kernels and set up in them
-_SHAPES = 4  # of what is given, beyond which further ones run as they are: each recording holds memory
+_KINDS = 8  # of calls, beyond which further ones run as they are: each recording holds memory
 
 Work = Callable[..., tuple[Tensor, ...]]
 
@@ -136,7 +136,7 @@ class Replayed:
         recording = self.recordings.get(kind)
         if recording is None:
             calls = self.calls.setdefault(kind, [])
-            if len(calls) < _WARM_UP or len(self.recordings) == _SHAPES:
+            if len(calls) < _WARM_UP or len(self.recordings) == _KINDS:
                 return self._aside(given, rngs, calls)
             recording = self._record(given, rngs, calls[-1].asked)
             if recording is None:

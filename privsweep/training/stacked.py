@@ -71,7 +71,9 @@ class Stacked:
         padded = torch.stack([part if len(part) == widest else pad(part, (0, widest - len(part))) for part in parts])
         rows = self.index.gather(1, padded)
         given = self._read(rows) if self.data.waits else (rows,)
-        return self.replayed(self.weigh, self.sizes, *given, rngs=rngs, kind=self.counts)[0]
+        by_count = self.noise or self.data.augment is not None or "gradient" in self.defense.acts_at()
+        kind = self.counts if by_count else None
+        return self.replayed(self.weigh, self.sizes, *given, rngs=rngs, kind=kind)[0]
 
     def _read(self, rows: Tensor) -> tuple[Tensor, ...]:
         return tuple(t.unflatten(0, rows.shape) for t in self.data.read(rows.flatten()))
