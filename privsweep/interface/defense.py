@@ -107,6 +107,11 @@ class Defense:
 
     @point
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
+        """Of what it is given alone: on a GPU a training step is recorded once and replayed.
+
+        Every replay draws anew from ``rng``, if drawn on the gradients' device; a step that draws elsewhere, or waits
+        for a result, is not recorded.
+        """
         return grad
 
     @point
