@@ -79,9 +79,10 @@ def central(model: str, setup: Setup) -> Contest:
 
 
 def seeds(model: str, setup: Setup) -> Contest:
-    """Three seeds of one training, each by itself, or at once."""
+    """Seeds of one training, each by itself, or at once: three, and on a GPU ten, too."""
     spec, data, epochs = _run(setup, "central", model, "fl_setting.evaluate_every=null", "fl_setting.optimizer=sgd")
-    setting, defense, rngs = spec.training_setting(), spec.training_defense(), [Rng(k) for k in range(3)]
+    setting, defense = spec.training_setting(), spec.training_defense()
+    rngs = [Rng(k) for k in range(3 if setup.device.type == "cpu" else 10)]
     assert isinstance(setting, TrainsTogether)
     bench = Workbench(setup.device, Store(setup.folder), spec.signature)
 
@@ -90,15 +91,16 @@ def seeds(model: str, setup: Setup) -> Contest:
             trained = (setting.train_together(data, spec.model, [defense] * len(g), g, bench) for g in groups)
             return [system for systems in trained for system in systems]
 
-    apart, at_once = [[rng] for rng in rngs], [rngs]
-    for one, other in zip(way(apart), way(at_once), strict=True):
+    apart = [[rng] for rng in rngs[:3]]
+    for one, other in zip(way(apart), way([rngs[:3]]), strict=True):
         if abs(one.curve[-1]["loss"] - other.curve[-1]["loss"]) > LEARNT * one.curve[-1]["loss"]:
             raise DisagreementError("together and by itself a system's loss differs")
 
     def turn(groups: Sequence[Sequence[Rng]]) -> Turn:
         return lambda: len(way(groups)) * epochs * len(data.train)
 
-    return Contest(turn(apart), {"": turn(at_once)}, _floor(_net(spec, data, setup), data, setup))
+    ways = {f"{count} at once": turn([rngs[:count]]) for count in sorted({3, len(rngs)})}
+    return Contest(turn(apart), ways, _floor(_net(spec, data, setup), data, setup))
 
 
 def fedavg(model: str, setup: Setup) -> Contest:
@@ -166,7 +168,7 @@ CASES = {
         for m in ("lenet", "dmlp")
     },
     **{
-        f"seeds_{m}": Case(f"three seeds of {_NAMES[m]} at once, or in turn", "an image", partial(seeds, m))
+        f"seeds_{m}": Case(f"seeds of {_NAMES[m]} at once, or in turn", "an image", partial(seeds, m))
         for m in ("lenet", "dmlp")
     },
     **{
