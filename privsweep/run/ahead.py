@@ -78,7 +78,8 @@ def _train(group: Sequence[RunSpec]) -> None:
     if not able and len(bound) > 1:  # seeds of one defence may be
         for told in bound:
             _train([spec for spec in group if _defense(spec) == told])
-    if not able or not all(_same(data, load(spec).data) for spec in group[1:]):
+    others = {spec.session.seed: spec for spec in group if spec.session.seed != first.session.seed}
+    if not able or not all(_same(data, load(spec).data) for spec in others.values()):
         return
     for part in _parts(group):
         _train_part(part, setting, data, [bound[_defense(spec)] for spec in part])

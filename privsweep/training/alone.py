@@ -35,6 +35,7 @@ class Alone:
         parameters = dict(self.net.named_parameters())
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
         self.whole = len(self.names) == len(parameters)
+        self.steady = steady(defense)
         self.stepper = Stepper(training.schedule.optimizer, self.leaves)
         self.replayed = Replayed(self.move, self.data.index[0].device)
 
@@ -45,7 +46,7 @@ class Alone:
         [batch] = batches
         assert batch is not None
         positions, expected = batch
-        if steady(self.defense):
+        if self.steady:
             return self.replayed(*self.given(positions), rngs=rngs)[0]
         return self.move(*self.given(positions), rngs=rngs, expected=expected)[0]
 

@@ -54,6 +54,8 @@ class Stacked:
         self.noise = list(noise_layers(self.net))
         self.stepper = Stepper(training.schedule.optimizer, self.leaves, len(self.data.index))
         self.replayed = Replayed(self._step, self.index.device)
+        self.defended = "gradient" in defense.acts_at()
+        self.by_count = bool(self.noise or self.data.augment or self.defended)  # whether a step goes by ``counts``
         self.finished: dict[int, Tensors] = {}
         self.counts: tuple[int, ...] = ()
         self.weigh = self.sizes = torch.empty(0)
@@ -71,8 +73,7 @@ class Stacked:
         padded = torch.stack([part if len(part) == widest else pad(part, (0, widest - len(part))) for part in parts])
         rows = self.index.gather(1, padded)
         given = self._read(rows) if self.data.waits else (rows,)
-        by_count = self.noise or self.data.augment is not None or "gradient" in self.defense.acts_at()
-        kind = self.counts if by_count else None
+        kind = self.counts if self.by_count else None
         return self.replayed(self.weigh, self.sizes, *given, rngs=rngs, kind=kind)[0]
 
     def _read(self, rows: Tensor) -> tuple[Tensor, ...]:
@@ -124,7 +125,7 @@ class Stacked:
             self.weigh = (torch.arange(max(counts), device=device) < self.sizes[:, None]).float()
 
     def _defended(self, grads: list[Tensor], rngs: Sequence[Rng]) -> list[Tensor]:
-        if "gradient" not in self.defense.acts_at():
+        if not self.defended:
             return grads
         apart = []
         for k, (count, rng) in enumerate(zip(self.counts, rngs, strict=True)):

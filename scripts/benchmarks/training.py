@@ -104,7 +104,7 @@ def seeds(model: str, setup: Setup) -> Contest:
 
 
 def fedavg(model: str, setup: Setup) -> Contest:
-    """One round of clients, in turn and stacked on a leading axis."""
+    """One round of clients: in turn, stacked on a leading axis, and abreast."""
     ways = {}
     losses = []
     for way in ("sequential", "stacked", "abreast"):

@@ -9,8 +9,9 @@ import torch
 from pretend_device import pretending
 from torch import Tensor
 
+from privsweep.interface.draws import Draws
 from privsweep.interface.randomness import Rng
-from privsweep.interface.replayed import Draws, Launching, Replayed, launched, launching
+from privsweep.interface.replayed import Launching, Replayed, launched, launching
 
 CPU = torch.device("cpu")
 

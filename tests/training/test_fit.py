@@ -18,6 +18,7 @@ from privsweep.model.mlp import MLP
 from privsweep.training.augmentation import crop_flip
 from privsweep.training.fit import Fitted, Halfway, fit
 from privsweep.training.local import weights_of
+from privsweep.training.stacked import Parallel
 
 ADAM, SGD, RMSPROP = Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9), Optimizer("rmsprop", 0.01, 0.0)
 UNEQUAL = [torch.arange(a, b) for a, b in [(0, 20), (20, 33), (33, 60)]]
@@ -93,11 +94,15 @@ def test_a_training_goes_on_in_another_way_than_it_began(data: Data, lenet: Conv
     own = labelled(data.train, Double(data), equal)  # type: ignore[arg-type]
     given = training(data, lenet.build(data.domain, Rng(0)).double(), rule, data=own)
     whole = fit(given, parallel="stacked", rounds=3)
-    for first, then in (("stacked", "abreast"), ("abreast", "stacked")):
-        kept: dict[int, tuple[Tensors, Tensors]] = {}
-        fit(given, parallel=first, rounds=2, after=lambda n, w, _, s, kept=kept: kept.update({n: (w, s())}))  # type: ignore
-        weights, state = kept[2]
-        rest = fit(replace(given, start=weights), parallel=then, rounds=3, halfway=Halfway(2, state))  # type: ignore
+    ways: list[tuple[Parallel, Parallel]] = [("stacked", "abreast"), ("abreast", "stacked")]
+    for first, then in ways:
+        kept: dict[int, Halfway] = {}
+
+        def keep(n: int, weights: Tensors, losses: Any, state: Any, kept: dict[int, Halfway] = kept) -> None:
+            kept[n] = Halfway(n, state())
+
+        begun = fit(given, parallel=first, rounds=2, after=keep)
+        rest = fit(replace(given, start=begun.weights), parallel=then, rounds=3, halfway=kept[2])
         assert close(whole, rest)
 
 

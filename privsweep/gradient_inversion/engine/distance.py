@@ -75,9 +75,7 @@ class _Angle:
     """
 
     def __init__(self, residual_squared: Tensor, residual_dot_target: Tensor, target_squared: Tensor):
-        self.e_e, self.e_t, self.t_t = (
-            t.double() for t in (residual_squared, residual_dot_target, target_squared)
-        )  # fmt: skip
+        self.e_e, self.e_t, self.t_t = residual_squared.double(), residual_dot_target.double(), target_squared.double()
         self.dot = self.e_t + self.t_t
         squared = self.e_e + self.e_t + self.dot
         self.nonzero = (squared > _ROUNDING * (self.e_e + self.t_t)) & (self.t_t > _TINY)

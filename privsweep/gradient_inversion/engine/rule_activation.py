@@ -154,7 +154,7 @@ class ReLU(Activation):
         return x * self.derivative
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        return dt * self.derivative
+        return self.times_derivative(dt)
 
 
 class Elementwise(Activation):
@@ -178,7 +178,7 @@ class Elementwise(Activation):
         return x * self.derivative
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
-        dt = dt * self.derivative
+        dt = self.times_derivative(dt)
         return dt if self.second is None else dt.addcmul_(self.d * self.t, self.second)
 
 
