@@ -6,6 +6,8 @@ import gc
 
 import torch
 
+from privsweep.interface import heap
+
 _WORDS = ("out of memory", "defaultcpuallocator", "alloc_failed")  # CUDA and its libraries, and PyTorch on a CPU
 
 
@@ -19,5 +21,6 @@ def out_of_memory(error: BaseException) -> bool:
 def release() -> None:
     """Gives back what nobody refers to any more: call it outside of the ``except`` block, which holds the frames."""
     gc.collect()
+    heap.trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

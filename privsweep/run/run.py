@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from privsweep.interface import heap
 from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
@@ -74,6 +75,7 @@ class Loaded:
 def load(spec: RunSpec) -> Loaded:
     """Loads the data and checks that everything fits them; raises UserError, and writes nothing."""
     session = spec.session
+    heap.keep()
     if session.threads:
         torch.set_num_threads(session.threads)
     # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.

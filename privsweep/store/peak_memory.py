@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from privsweep.interface import heap
+
 _PROCESS = Path("/proc/self")
 _GIB = 2**30
 
@@ -20,6 +22,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
+        heap.trim()  # what earlier work has left is not this one's
         try:
             (_PROCESS / "clear_refs").write_text("5")  # the process's peak begins anew
         except OSError:
