@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedavg import FedAvg
 from privsweep.interface.data import Tensors
 from privsweep.interface.roles import Reduce
+from privsweep.store.sealed_tensors import save_tensors, taken_tensors
 
 TINY = (
     "dataset.train_size=60",
@@ -52,12 +55,16 @@ def small_table(folder: Path, text: str) -> tuple[str, ...]:
 
 @dataclass
 class Bench:
-    """A bench without a screen or a disk."""
+    """A bench without a screen; what it keeps goes through files, as it does in a run."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ticks: list[tuple[int, int]] = field(default_factory=list)
     keeps: bool = False  # states of a training, each time it is asked to
-    store: dict[str, tuple[Tensors, Mapping[str, Any]]] = field(default_factory=dict)
+    store: dict[str, Path] = field(default_factory=dict)
+    folder: Path = field(default_factory=lambda: Path(mkdtemp()))
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, rmtree, self.folder)
 
     def chunks(self, purpose: str, key: str, n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
         parts = [make(slice(i, min(i + size, n))) for i in range(0, n, size)]
@@ -83,10 +90,11 @@ class Bench:
     def keep(self, purpose: str, state: Callable[[], tuple[Tensors, Mapping[str, Any]]]) -> None:
         if self.keeps:
             tensors, notes = state()
-            self.store[purpose] = {name: t.clone() for name, t in tensors.items()}, json.loads(json.dumps(notes))
+            self.store[purpose] = self.folder / purpose
+            save_tensors(self.store[purpose], tensors, {}, **notes)
 
     def kept(self, purpose: str) -> tuple[Tensors, Mapping[str, Any]] | None:
-        return self.store.get(purpose)
+        return taken_tensors(self.store[purpose], self.device, {}) if purpose in self.store else None
 
     def tick(self, done: int, total: int, **numbers: float) -> None:
         self.ticks.append((done, total))

@@ -34,12 +34,16 @@ def save_tensors(path: Path, tensors: Tensors, key: Mapping[str, Any], **notes: 
 
 
 def _apart(tensors: Tensors) -> dict[str, Tensor]:
-    """On the CPU, each in memory of its own, for views of one tensor cannot be saved."""
+    """On the CPU, each in memory of its own, for views of one tensor cannot be saved.
+
+    A tensor of one element counts as contiguous whatever its stride, and has no bytes to show unless that is one.
+    """
     apart, seen = {}, set()
     for name, given in tensors.items():
         t = given.detach().cpu().contiguous()
-        if t.untyped_storage().data_ptr() in seen or t.untyped_storage().nbytes() != t.nbytes:
-            t = t.clone()
+        shared = t.untyped_storage().data_ptr() in seen or t.untyped_storage().nbytes() != t.nbytes
+        if shared or (t.dim() and t.stride(-1) != 1):
+            t = t.clone(memory_format=torch.contiguous_format)
         seen.add(t.untyped_storage().data_ptr())
         apart[name] = t
     return apart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from privsweep.interface.data import Tensors
@@ -51,7 +52,10 @@ class Stepper:
         for label, value in state.items():
             n, _, key = label.partition(":")
             leaf = self.leaves[int(n)]
-            self.optimizer.state[leaf][key] = (value if self._own(value, leaf) else value[0]).clone()
+            own = value if self._own(value, leaf) else value[0]
+            # Laid out as the leaf is, which a fused optimiser takes for granted.
+            like = leaf if own.shape == leaf.shape else own
+            self.optimizer.state[leaf][key] = torch.empty_like(like).copy_(own)
 
     def _own(self, value: Tensor, leaf: Tensor) -> bool:
         """Whether every replica has its own on the leading axis; a count of steps is one for all."""
