@@ -64,7 +64,7 @@ def table(**changes: Any) -> Table:
 
 
 def lay(scale: str = "paper", overrides: tuple[str, ...] = (), **changes: Any) -> FilledTable:
-    records = {"one-s0": record(0, 0.6), "one-s1": record(1, 0.8), "two-s0": record(0, 0.1), "two-s1": None}
+    records = {"one-s0": record(0, 0.69), "one-s1": record(1, 0.71), "two-s0": record(0, 0.1), "two-s1": None}
     return fill_table(table(**changes), records, scale, overrides)
 
 

@@ -25,11 +25,12 @@ def table_png(path: Path, filled: FilledTable) -> Path:
     drawn = [_Drawn(band) for band in shown.bands]
     width = max(*(sum(band.widths) + 0.4 for band in drawn), 8.0)
     title = fill(shown.title, int((width - 0.4) / 0.1))
+    warning = fill(shown.warning or "", int((width - 0.4) / 0.085))
     below = [(_COLOURS[v.holds], line) for v, line in zip(shown.verdicts, _findings(shown), strict=True)]
     below += [(GREY, shown.legend), *((GREY, f"Note: {note}") for note in shown.notes), (GREY, _source(shown))]
     below = [(colour, fill(content, int(width / 0.066))) for colour, content in below]
     height = (
-        (title.count("\n") + 2.4) * _STEP
+        (title.count("\n") + warning.count("\n") + 2.4) * _STEP
         + sum(band.height for band in drawn)
         + sum(0.18 * (t.count("\n") + 1) + 0.06 for _, t in below)
     )
@@ -46,9 +47,9 @@ def table_png(path: Path, filled: FilledTable) -> Path:
     y = height - 0.12
     text(0.2, y, title, fontsize=11, fontweight="bold")
     y -= 0.3 + 0.2 * title.count("\n")
-    if shown.warning:
-        text(0.2, y, shown.warning, color=_COLOURS[None], fontweight="bold")
-        y -= _STEP
+    if warning:
+        text(0.2, y, warning, color=_COLOURS[None], fontweight="bold")
+        y -= _STEP * (warning.count("\n") + 1)
     for band in drawn:
         y = band.draw(y, width, text, rule)
     for colour, content in below:

@@ -69,7 +69,7 @@ def cell_of_verdict(
     text = "missing"
     if base.state == adapted.state == "complete":
         higher = table.rows[weakened.base].better == "higher"
-        value, errors = weakens([*base.values.values()], [*adapted.values.values()], higher)
+        value, errors = weakens(base.values, adapted.values, higher)
         text = "undecided" if value is UNKNOWN else YES if value else NO
         text += "" if errors is None else f" ({-errors:+.1f} SE)"
     printed, theirs = _in_print(table, row, column)

@@ -45,8 +45,9 @@ def amounts(table: Table, records: Mapping[Behind, Record]) -> list[tuple[str, s
     for (row, column, _), record in records.items():
         sizes = record.get("sizes", {})
         for name in ("train", "test", "prior"):
-            if number := sizes.get(name):
-                found.setdefault(f"examples, {name}", {})[row, column] = f"{number:,}"
+            number = sizes.get(name) if sizes else "not recorded"
+            if number:
+                found.setdefault(f"examples, {name}", {})[row, column] = _text(number)
         for name in ("train", "test"):
             number = sizes.get(f"judged_{name}")
             if number and table.metric(row, column).startswith("utility."):
@@ -57,10 +58,10 @@ def amounts(table: Table, records: Mapping[Behind, Record]) -> list[tuple[str, s
         values = dict(_flat(record.get("config", {})))
         attacked = record.get("choices", {}).get("attack") != "none"
         for key in (*keys, *_WHOSE):
-            if values.get(key) not in (None, 0) and (attacked or not key.startswith(_OF_ATTACKS)):
+            if values.get(key) is not None and (attacked or not key.startswith(_OF_ATTACKS)):
                 usual = values[key] == "last"  # as models are released
                 found.setdefault(key, {})[row, column] = None if usual else _text(values[key])
-    return [(name, _told(table, by_cell)) for name, by_cell in found.items() if any(by_cell.values())]
+    return [(name, _told(table, by_cell)) for name, by_cell in found.items() if {*by_cell.values()} - {None, "0"}]
 
 
 def changes(

@@ -127,7 +127,7 @@ def fill_table(
         for c in table.columns
         if row.weakened
     }
-    numbers = {key: cell.value for key, cell in cells.items()}
+    numbers = {key: _settled(table, cell) for key, cell in cells.items()}
     behind = {cell: record for job in jobs if (record := records.get(job.id)) for cell in job.cells if cell in folders}
     spread = Spread(table, read, behind, folders)
     present = [r for job in jobs if (r := records.get(job.id)) is not None and r["status"] == "complete"]
@@ -145,6 +145,13 @@ def fill_table(
         jobs=len(jobs),
         folders=folders,
     )
+
+
+def _settled(table: Table, cell: Cell) -> Number:
+    """What a claim reads: N/A where every seed says so, and of a curve more than one."""
+    once = len(cell.values) == 1 and table.source(cell.row, cell.column).learning is not None
+    reached = any(value is not None for value in cell.values.values())
+    return UNKNOWN if cell.value is None and (reached or once) else cell.value
 
 
 def _less(

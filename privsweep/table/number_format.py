@@ -56,12 +56,15 @@ def show(value: float | None, form: str | None, *, signed: bool = False) -> str:
     sign = "+" if signed and value >= 0 else ""
     if form == "m:ss":
         return ("-" if value < 0 else sign) + _clock(abs(value))
-    if form is not None:
-        return sign + (f"{value:{form[:-1]}f}%" if form.endswith("%") else f"{value:{form}}")
     size = abs(value)
-    if size >= 1e6 or 0 < size < 1e-3:
-        return f"{sign}{value:.1e}"
-    return f"{sign}{value:.0f}" if size >= 100 else f"{sign}{value:.3g}"
+    if form is not None:
+        text = f"{value:{form[:-1]}f}%" if form.endswith("%") else f"{value:{form}}"
+    elif size >= 1e6 or 0 < size < 1e-3:
+        text = f"{value:.1e}"
+    else:
+        text = f"{value:.0f}" if size >= 100 else f"{value:.3g}"
+    nothing = text.startswith("-") and not text.strip("-0.%")  # rounded away, and its sign with it
+    return text[1:] if nothing else sign + text
 
 
 def _clock(seconds: float) -> str:

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 
 from privsweep.interface.utility import FINAL
+from privsweep.table.significance import error_over_seeds
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import Place
 
 MEDIAN = math.sqrt(math.pi / 2)  # a median's standard error, in that of the mean (normally distributed)
 _INTERVAL = 2 * statistics.NormalDist().inv_cdf(0.975)  # standard errors between the ends of a 95% interval
 _EXACT = ("sizes", "privacy")  # parts of a record that are counted or computed, not measured
+_DECIDED = ("attack_accuracy", "balanced_accuracy")  # of candidates that columns have in common, half of them members
 _SHARES = {"test_accuracy": "test", "start_test_accuracy": "test", "train_accuracy": "train"}
 
 
@@ -40,11 +42,12 @@ class Spread:
         self.victims = cache(self._victims)
         self.first = cache(self._first)
 
-    def error(self, slopes: Mapping[Place, float]) -> float | None:
+    def error(self, slopes: Mapping[Place, float], strict: bool = False) -> float | None:
         """Of the sum of ``slopes`` times cells, differences taken seed by seed, or victim by victim; None: not known.
 
-        Cells that compare two others (``weakened``) are decided already and count as exact. Those that read the same
-        number of the same runs vary as one.
+        ``strict``: what is asked is whether it is above, or below, another; then nothing, or everything, out of few
+        victims is not exact. Cells that compare two others (``weakened``) are decided already and count as exact. Those
+        that read the same number of the same runs vary as one.
         """
         own: dict[Place, float] = {}
         for (row, column), slope in slopes.items():
@@ -57,7 +60,7 @@ class Spread:
                 own[place] = own.get(place, 0.0) - slope
         if not any(own.values()):
             return 0.0
-        return self._over_seeds(own) if len(self.table.seeds) > 1 else self._of_one_seed(own)
+        return self._over_seeds(own) if len(self.table.seeds) > 1 else self._of_one_seed(own, strict)
 
     def _first(self, row: str, column: str) -> Place:
         """Of all cells that read the same number of the same runs the first."""
@@ -78,11 +81,12 @@ class Spread:
                 return None
             sums.append(sum(slope * number for slope, number in numbers if number is not None))
         median = any(self.table.source(*place).aggregate == "median" for place in slopes)
-        return (MEDIAN if median else 1.0) * statistics.stdev(sums) / math.sqrt(len(sums))
+        return (MEDIAN if median else 1.0) * error_over_seeds(sums)
 
-    def _of_one_seed(self, slopes: Mapping[Place, float]) -> float | None:
+    def _of_one_seed(self, slopes: Mapping[Place, float], strict: bool) -> float | None:
         """Cells that attack the same victims are compared victim by victim, the others as independent."""
         variance, paired = 0.0, dict[tuple[Any, ...], np.ndarray]()
+        floors = dict[tuple[Any, ...], float]()
         for place, slope in slopes.items():
             found = self.victims(place)
             if found is None:
@@ -92,9 +96,15 @@ class Spread:
                 variance += (slope * error) ** 2
             else:
                 paired[victims] = paired.get(victims, np.zeros(len(error))) + slope * error
-        for sums in paired.values():
-            variance += float(sums.var(ddof=1)) / len(sums)
+                floors[victims] = floors.get(victims, 0.0) + slope**2 * _least_variance(error, self._unit(place))
+        for victims, sums in paired.items():
+            own = float(sums.var(ddof=1)) / len(sums)
+            variance += own if own or not strict else floors[victims]
         return math.sqrt(variance)
+
+    def _unit(self, place: Place) -> float:
+        """What a share of one is printed as."""
+        return 100.0 if (self.table.source(*place).format or "").endswith("%") else 1.0
 
     def _victims(self, place: Place) -> tuple[tuple[Any, ...], np.ndarray | float] | None:
         """Who was attacked and each one's number, or nobody and a standard error; None: not known."""
@@ -103,7 +113,7 @@ class Spread:
         source, name = self.table.source(row, column), self.table.metric(row, column)
         if record is None or source.learning is not None:
             return None
-        unit = 100.0 if (source.format or "").endswith("%") else 1.0
+        unit = self._unit(place)
         part, _, rest = name.rpartition(".")
         value = self.values.get(place, {}).get(self.table.seeds[0])
         if part.partition(".")[0] in _EXACT:
@@ -112,11 +122,14 @@ class Spread:
         if of and value is not None:
             return (), unit * math.sqrt(max(0.0, value / unit * (1 - value / unit)) / of)
         numbers_of = record.get("utility", {}) if part == "utility" else {} if part else record["metrics"]
+        folder = self.folders[row, column, self.table.seeds[0]]
+        if not part and name in _DECIDED and (each := _decisions(folder)):
+            return each[0], unit * each[1]
         if f"{rest}_low" in numbers_of:
             return (), unit * float(numbers_of[f"{rest}_high"] - numbers_of[f"{rest}_low"]) / _INTERVAL
         if part:
             return None
-        each = _column(self.folders[row, column, self.table.seeds[0]], name)
+        each = _column(folder, name)
         if each is None:
             whole = value is not None and value.is_integer()
             return ((), 0.0) if whole else None  # a count, such as bytes; else something that was measured once
@@ -126,6 +139,18 @@ class Spread:
         if name.endswith("_median"):
             return (), unit * MEDIAN * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
         return who, unit * numbers
+
+
+def _least_variance(numbers: np.ndarray, unit: float) -> float:
+    """Of a share out of few, which may come out as none or all of them by chance (Agresti and Coull, 1998).
+
+    ``numbers``: one a victim, zero or ``unit``; of anything else, nothing.
+    """
+    n = len(numbers)
+    if not np.isin(numbers, (0.0, unit)).all():
+        return 0.0
+    p = (float(numbers.sum()) / unit + 2) / (n + 4)
+    return unit**2 * p * (1 - p) / (n + 4)
 
 
 @cache
@@ -143,6 +168,18 @@ def _column(folder: Path, name: str) -> tuple[tuple[Any, ...], np.ndarray] | Non
     if name not in frame or "index" not in frame or frame[name].isna().any():
         return None
     return tuple(frame["index"]), frame[name].to_numpy(dtype=float)
+
+
+def _decisions(folder: Path) -> tuple[tuple[Any, ...], np.ndarray] | None:
+    """Candidates, and whether an attack decided rightly on each; None where a run has no candidates."""
+    path = folder / "victims.csv"
+    if not path.is_file():
+        return None
+    frame = _frame(path, path.stat().st_mtime_ns)
+    if not {"index", "member", "decision"} <= set(frame):
+        return None
+    who = tuple(zip(frame["index"], frame["member"], strict=True))
+    return who, (frame["decision"] == frame["member"]).to_numpy(dtype=float)
 
 
 def _judged_on(sizes: Mapping[str, int], name: str) -> int | None:

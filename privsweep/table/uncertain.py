@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from privsweep.table.number_format import UNKNOWN, Unknown
 
+NOT_KNOWN = -0.5  # standard errors that lie between numbers whose error nobody knows: fewer than between equal ones
 ROUNDING = 1e-12  # of what is compared; an error below it is none
 
 Place = tuple[str, str]  # row and column
-Error = Callable[[Mapping[Place, float]], float | None]
+Error = Callable[[Mapping[Place, float], bool], float | None]
 
 
 @dataclass(frozen=True)
 class Noise:
     """What all numbers of one judgement share."""
 
-    error: Error  # standard error of a sum of cells, each with its factor; None: not known
+    error: Error  # standard error of a sum of cells, each with its factor, for a strict comparison; None: not known
     threshold: float  # standard errors that a difference must exceed to count; below zero: any counts
     met: list[float] = field(default_factory=list)  # of every comparison, how many standard errors lie between
 
@@ -74,9 +76,10 @@ def ordered(order: Callable[[float, float], bool], a: Any, b: Any) -> bool | Unk
     """How two numbers compare; UNKNOWN where what is between them may be noise."""
     apart = a - b
     if isinstance(apart, Uncertain):
-        error = apart.noise.error({place: slope for place, slope in apart.slopes.items() if slope})
+        slopes = {place: slope for place, slope in apart.slopes.items() if slope}
+        error = apart.noise.error(slopes, order in (operator.lt, operator.gt))
         rounding = ROUNDING * (abs(float(a)) + abs(float(b)))
-        errors = 0.0 if error is None else abs(apart.value) / error if error > rounding else math.inf
+        errors = NOT_KNOWN if error is None else abs(apart.value) / error if error > rounding else math.inf
         apart.noise.met.append(errors)
         if errors <= apart.noise.threshold:
             return UNKNOWN

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from privsweep.table.number_format import Number
 from privsweep.table.parts import Finding
-from privsweep.table.significance import MOST_BY_CHANCE
+from privsweep.table.significance import BY_STUDENT, MOST_BY_CHANCE
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import Error, Noise, Place
 
 RULE = (
-    "A claim is decided where what it compares differs by more than twice the standard error: over the seeds; with one "
-    "seed over victims, candidates or test examples, and a number that one run measures once decides nothing"
+    "A claim is decided where what it compares differs by more than twice the standard error: over the seeds, where "
+    f"{BY_STUDENT}; with one seed over the victims, candidates or test examples of that one run, though another run "
+    "may be farther from it, and a number that one run measures once decides nothing"
 )
 
 
@@ -26,6 +27,7 @@ class Verdict:
     in_print: bool | None
     leaning: bool | None  # of the numbers as they are; None where some are missing or N/A
     margin: float | None  # standard errors by which it leans; infinite where nothing that decides it varies
+    one_run: bool = False  # one seed: errors are those within a run
     unmet: bool = False  # what it presupposes does not hold
 
     @property
@@ -35,21 +37,31 @@ class Verdict:
             return "what it presupposes is not shown"
         if self.margin is None:
             return ""
+        within = " within one run" if self.one_run else ""
+        errors = f"by {self._margin_as_text()} standard errors"
         if self.holds is not None:
-            return "no spread" if math.isinf(self.margin) else f"by {self.margin:.1f} standard errors"
+            return "no spread" if math.isinf(self.margin) else errors + within
         way = "holds" if self.leaning else "fails"
-        return f"{way} by {self.margin:.1f} standard errors only" if self.margin else f"{way}, with an unknown error"
+        if self.margin < 0:
+            return f"{way}, with an unknown error"
+        return f"{way} {errors} only{within}" if self.margin else f"{way}, by two that are equal"
+
+    def _margin_as_text(self) -> str:
+        """On the right side of what decides."""
+        margin = self.margin or 0.0
+        near = abs(margin - MOST_BY_CHANCE) < 0.05
+        return f"{margin:.{3 if near else 1}f}"
 
 
 def judged(table: Table, finding: Finding, cells: Mapping[Place, Number], error: Error) -> Verdict:
     """A claim over cells (row, column) in the printed unit."""
-    in_print = table.in_print(finding)
+    in_print, one_run = table.in_print(finding), len(table.seeds) == 1
     leaning, margin = _margin(table, finding.check, finding.id, cells, error)
     if leaning is not None and finding.presupposes is not None:
         given, by = _margin(table, finding.presupposes, finding.id, cells, error)
         if not given or not _enough(by):
-            return Verdict(finding, None, in_print, leaning, margin, unmet=True)
-    return Verdict(finding, leaning if _enough(margin) else None, in_print, leaning, margin)
+            return Verdict(finding, None, in_print, leaning, margin, one_run, unmet=True)
+    return Verdict(finding, leaning if _enough(margin) else None, in_print, leaning, margin, one_run)
 
 
 def _enough(margin: float | None) -> bool:

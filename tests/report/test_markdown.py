@@ -11,7 +11,7 @@ def test_markdown_is_readable_raw() -> None:
     text = markdown(lay("quick"))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(line) for line in rows}) == 1
-    assert "0.70 ± 0.14 (2)" in rows[2]
+    assert "0.70 ± 0.01 (2)" in rows[2]
     assert "0.10 (only 1 of 2)" in rows[2]
     assert "+0.20" in rows[4]
     assert "scale=quick: amounts of work reduced" in text

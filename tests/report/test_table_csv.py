@@ -15,7 +15,7 @@ def test_csv_holds_every_seed_and_the_mean() -> None:
     frame = pd.read_csv(io.StringIO(table_csv(lay())), keep_default_na=False)
     one = frame[frame["column"] == "one"]
     assert list(one["kind"]) == ["seed", "seed", "mean"]
-    assert list(one["value"]) == ["0.6", "0.8", "0.7"]
+    assert list(one["value"]) == ["0.69", "0.71", "0.7"]
     two = frame[frame["column"] == "two"]
     assert list(two["state"]) == ["complete", "missing", "partial"]
     assert two["value"].iloc[-1] == ""

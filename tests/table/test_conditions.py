@@ -58,6 +58,12 @@ def test_amounts_are_said_once_or_of_what_they_are() -> None:
     assert told["attack.iterations"] == "1,500; 7,000 (B)"
     assert told["fl_setting.epochs"] in ("8; 300 (Accuracy)", "300; 8 (SSIM)")
     assert told["model.init"] == "uniform"
+
+
+def test_none_of_an_amount_is_told_beside_some_and_not_by_itself() -> None:
+    told = dict(filled({"a": CONFIG, "b": changed(CONFIG, attack__iterations=0)}).amounts)
+    assert told["attack.iterations"] == "1,500; 0 (B)"
+    assert "attack.iterations" not in dict(filled({"a": changed(CONFIG, attack__iterations=0)}).amounts)
     assert not {"examples, prior", "fl_setting.local_steps", "attack.lr"} & told.keys()
 
 

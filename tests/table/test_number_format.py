@@ -28,3 +28,10 @@ def test_printed_numbers_are_read(printed: str, value: Any) -> None:
 )  # fmt: skip
 def test_numbers_are_written(value: float | None, form: str | None, text: str) -> None:
     assert show(value, form) == text
+
+
+def test_nothing_has_no_sign() -> None:
+    assert [show(-0.001, ".2f"), show(-0.01, ".0%"), show(-0.2, ".0f"), show(-0.001, ".2f", signed=True)] == [
+        "0.00", "0%", "0", "0.00",
+    ]  # fmt: skip
+    assert (show(-0.004, None), show(-0.5, ".2f"), show(0.001, ".2f", signed=True)) == ("-0.004", "-0.50", "+0.00")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from table_world import JUDGED, config, record
 
 from privsweep.table.fill import FilledTable, fill_table
@@ -21,7 +22,7 @@ def judged(base: list[float], batch: list[float], depth: list[float]) -> FilledT
 
 
 def test_a_verdict_is_computed_from_the_runs_without_and_with_and_stands_beside_the_papers() -> None:
-    filled = judged([0.90, 0.92], [0.10, 0.12], [0.89, 0.95])
+    filled = judged([0.90, 0.92], [0.10, 0.13], [0.89, 0.95])
     batch, depth = filled.cells["verdict", "batch"], filled.cells["verdict", "depth"]
     assert (batch.value, batch.text[:4], batch.difference_text) == (1.0, "Yes ", "agrees")
     assert (depth.value, depth.text[:3], depth.difference_text) == (0.0, "No ", "differs")
@@ -33,6 +34,14 @@ def test_a_verdict_needs_both_sides_and_two_seeds() -> None:
     filled = fill_table(table, {}, "paper")
     assert filled.cells["verdict", "batch"].text == "missing"
     assert filled.verdicts[0].holds is None
-    assert weakens([0.9], [0.1], True) == (UNKNOWN, None)
-    assert weakens([0.9, 0.9], [0.9, 0.9], True)[0] == 0
-    assert weakens([5.0, 6.0], [None, None], False)[0] == 1
+    assert weakens({0: 0.9}, {0: 0.1}, True) == (UNKNOWN, None)
+    assert weakens({0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9}, True)[0] == 0
+    assert weakens({0: 5.0, 1: 6.0}, {0: None, 1: None}, False)[0] == 1
+    assert weakens({0: 5.0, 1: 6.0}, {0: None, 1: 5.5}, False)[0] is UNKNOWN
+    assert weakens({0: None, 1: None}, {0: None, 1: None}, False)[0] == 0
+
+
+def test_seeds_are_compared_each_with_itself() -> None:
+    apart = {0: 0.5, 1: 0.9, 2: 0.7}  # the seeds differ more than the sides
+    yes, errors = weakens(apart, {s: v - 0.1 - 0.01 * s for s, v in apart.items()}, True)
+    assert (yes, errors) == (1.0, pytest.approx(0.11 / (2.264 * 0.01 / 3**0.5), rel=1e-3))

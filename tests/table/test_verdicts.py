@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from scipy.stats import norm, t
 
 from privsweep.interface.errors import UserError
 from privsweep.table.fill import FilledTable, fill_table
@@ -64,7 +65,7 @@ def judged(
     return filled.verdicts[0]
 
 
-FAR = {"a": [[0.7], [0.8], [0.9]], "b": [[0.1], [0.2], [0.3]]}  # means 0.8 and 0.2, the same draws in both
+FAR = {"a": [[0.79], [0.8], [0.81]], "b": [[0.19], [0.2], [0.21]]}  # means 0.8 and 0.2, the same draws in both
 NEAR = {"a": [[0.7], [0.3], [0.8]], "b": [[0.5], [0.4], [0.7]]}
 
 
@@ -73,10 +74,12 @@ def test_over_seeds_a_difference_counts_beyond_twice_its_standard_error(tmp_path
     assert (far.holds, far.leaning, far.margin) == (True, True, math.inf)  # seed by seed they differ by the same
     near = judged("v('ssim', 'a') > v('ssim', 'b')", NEAR, tmp_path)
     assert (near.holds, near.leaning) == (None, True)
-    assert near.margin == pytest.approx((0.2 / 3) / (math.sqrt(0.07 / 3) / math.sqrt(3)))  # of 0.2, -0.1, 0.1
-    assert near.margin_text == "holds by 0.8 standard errors only"
+    usual = (0.2 / 3) / (math.sqrt(0.07 / 3) / math.sqrt(3))  # of 0.2, -0.1, 0.1
+    as_seldom = -t.ppf(norm.cdf(-2), 2) / 2  # of three seeds, as two standard errors of many
+    assert near.margin == pytest.approx(usual / as_seldom)
+    assert near.margin_text == "holds by 0.3 standard errors only"
     assert judged("v('ssim', 'a') < 0.6", FAR, tmp_path).holds is False
-    assert judged("v('ssim', 'a') > 0.75", FAR, tmp_path).holds is None
+    assert judged("v('ssim', 'a') > 0.79", FAR, tmp_path).holds is None
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,9 @@ def test_one_seed_counts_over_its_victims_each_with_itself(tmp_path: Path) -> No
     apart = pd.Series([0.3, -0.1, 0.6, -0.1])
     assert against.margin == pytest.approx(apart.mean() / apart.sem())
     assert against.holds is None
+    assert against.margin_text == f"holds by {against.margin:.1f} standard errors only within one run"
+    same = judged("v('ssim', 'a') > v('ssim', 'a') + 0 * v('ssim', 'c')", ONE, tmp_path)
+    assert same.holds is False
     assert judged("v('half', 'a') > 0.75", ONE, tmp_path).margin == pytest.approx(
         0.05 / (math.sqrt(math.pi / 2) * pd.Series(ONE["a"][0]).sem())
     )
@@ -131,10 +137,61 @@ def test_what_one_run_measures_once_decides_nothing_and_what_it_counts_does(tmp_
     assert apart.holds is True
 
 
+def test_none_or_all_of_few_victims_is_not_exact(tmp_path: Path) -> None:
+    few = {"a": [[0.1] * 4], "b": [[0.2] * 4]}
+    assert judged("v('asr', 'a') == 0", few, tmp_path).holds is True  # of these victims it is
+    least = math.sqrt(2 / 8 * 6 / 8 / 8)  # Agresti and Coull's error of 0 of 4
+    assert judged("v('asr', 'a') < 50", few, tmp_path).margin == pytest.approx(0.5 / least)
+    assert judged("v('asr', 'a') < v('asr', 'b')", few, tmp_path).margin_text == "fails, by two that are equal"
+    many = {"a": [[0.1] * 64], "b": [[0.7] * 64]}
+    assert judged("v('asr', 'a') < v('asr', 'b')", many, tmp_path).holds is True
+
+
+def test_candidates_that_columns_share_are_compared_one_by_one(tmp_path: Path) -> None:
+    def filled(own: Sequence[bool]) -> Verdict:
+        rows = {"acc": {"label": "accuracy", "metric": "attack_accuracy", "format": ".1%"}}
+        claim = {"id": "f1", "claim": "c", "check": "v('acc', 'a') > v('acc', 'b')", "holds_in_print": None}
+        table = Table.from_config({
+            "title": "t", "place": "p", "rows": rows, "seeds": [0], "findings": [claim],
+            "columns": {c: {"label": c, "overrides": [f"model={c}"]} for c in "ab"},
+        })  # fmt: skip
+        records = {}
+        for column, right in (("a", [True] * 60 + [False] * 40), ("b", own)):
+            (tmp_path / column).mkdir(exist_ok=True)
+            member = [i % 2 == 0 for i in range(100)]
+            frame = pd.DataFrame({"candidate": range(100), "index": range(100), "member": member})
+            frame["decision"] = frame["member"] == pd.Series(right)
+            frame.to_csv(tmp_path / column / "victims.csv", index=False)
+            ends = {"": 0.0, "_low": -0.1, "_high": 0.1}
+            metrics = {f"attack_accuracy{end}": sum(right) / 100 + by for end, by in ends.items()}
+            records[f"{column}-s0"] = {"signature": column, "status": "complete", "metrics": metrics}
+        return fill_table(table, records, "quick", folder=lambda sign: tmp_path / sign).verdicts[0]
+
+    assert filled([True] * 50 + [False] * 50).holds is True  # ten that only one of them told
+    assert filled([i % 2 == 0 for i in range(100)]).holds is None
+
+
+def test_what_some_seeds_reach_and_others_do_not_is_not_known(tmp_path: Path) -> None:
+    table = Table.from_config({
+        "title": "t", "place": "p", "seeds": [0, 1], "columns": {"a": {"label": "a"}},
+        "rows": {"n": {"label": "iterations", "metric": "iterations", "aggregate": "median"}},
+        "findings": [{"id": "f1", "claim": "c", "check": "none(v('n', 'a'))", "holds_in_print": None}],
+    })  # fmt: skip
+
+    def verdict(*reached: float | None) -> bool | None:
+        records = {
+            f"a-s{n}": {"signature": f"{n}", "status": "complete", "metrics": {"iterations": value}}
+            for n, value in enumerate(reached)
+        }
+        return fill_table(table, records, "quick", folder=lambda sign: tmp_path / sign).verdicts[0].holds
+
+    assert (verdict(None, None), verdict(None, 64), verdict(60, 64)) == (True, None, False)
+
+
 def test_a_claim_whose_premise_is_not_shown_is_undecided(tmp_path: Path) -> None:
     check, premise = "v('ssim', 'b') < v('ssim', 'a')", "v('ssim', 'a') > {}"
     assert judged(check, FAR, tmp_path, presupposes=premise.format(0.5)).holds is True
-    for bound in (0.75, 0.95):  # not told from it, and below it
+    for bound in (0.79, 0.95):  # not told from it, and below it
         verdict = judged(check, FAR, tmp_path, presupposes=premise.format(bound))
         assert (verdict.holds, verdict.margin_text) == (None, "what it presupposes is not shown")
 

@@ -26,7 +26,7 @@ def test_a_table_is_read_back(tmp_path: Path) -> None:
     body = table.sections[0].body
     assert body.count("<tr") == 4
     assert '<tr class="printed">' in body
-    assert "0.70 ± 0.14 (2)" in body
+    assert "0.70 ± 0.01 (2)" in body
     assert '<strong class="not">not held</strong>' in table.sections[1].body
 
 
