@@ -18,7 +18,7 @@ from torch import Tensor
 
 from privsweep.interface.data import Tensors
 from privsweep.store.sealed import read_sealed, write_sealed
-from privsweep.store.spoilt import remove, say, set_aside
+from privsweep.store.spoilt import ABSENT, remove, say, set_aside, unreadable
 
 _NOTE = "table.json"
 _READ = 2**24  # bytes at once
@@ -37,7 +37,7 @@ class Rows:
         """The first ``n`` rows; those that are missing or spoilt are made, ``size`` at once.
 
         ``make`` may give fewer rows than it is asked for, from the first on. Raises ValueError where it gives columns
-        of another kind than the table's.
+        of another kind than the table's, UserError where the system does not hand over what is there.
         """
         self._look(n)
         while (done := self.finished) < n:
@@ -91,15 +91,18 @@ class Rows:
         write_sealed(self.folder / _NOTE, {"columns": columns, "slices": self.slices, "key": self.key})
 
     def _checksum(self, column: Mapping[str, Any], rows: slice) -> int | None:
-        """Of what is on the disk; None where that is too short."""
+        """Of what is on the disk; None where that is too short, or no file."""
         checksum, left = 0, (rows.stop - rows.start) * _row_bytes(column)
+        path = self.folder / column["file"]
         try:
-            with open(self.folder / column["file"], "rb") as file:
+            with open(path, "rb") as file:
                 file.seek(rows.start * _row_bytes(column))
                 while left and (read := file.read(min(left, _READ))):
                     checksum, left = zlib.crc32(read, checksum), left - len(read)
-        except OSError:
+        except (*ABSENT, IsADirectoryError):
             return None
+        except OSError as error:
+            raise unreadable(path, error) from error
         return None if left else checksum
 
     def _column(self, name: str, n: int, column: Mapping[str, Any]) -> Tensor:

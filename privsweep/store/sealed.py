@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from privsweep.store.atomic import read_json, write_json
-from privsweep.store.spoilt import SpoiltError, set_aside
+from privsweep.store.spoilt import ABSENT, SpoiltError, set_aside, unreadable
 
 SEAL = "checksum"
 
@@ -35,14 +35,19 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """None where nothing is there, or something spoilt, which is set aside."""
+    """None where nothing is there, or something spoilt, which is set aside.
+
+    Raises UserError where the system does not hand it over.
+    """
     try:
         return unsealed(read_json(path))
-    except FileNotFoundError:
+    except ABSENT:
         return None
-    except (SpoiltError, OSError, ValueError) as error:
+    except (SpoiltError, ValueError, RecursionError, IsADirectoryError) as error:
         set_aside(path, error if isinstance(error, SpoiltError) else "no such file as was written")
         return None
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def plain(content: Any) -> str:

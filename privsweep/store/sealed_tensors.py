@@ -16,7 +16,7 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.store.atomic import whole_file
 from privsweep.store.sealed import SEAL, plain
-from privsweep.store.spoilt import SpoiltError, set_aside
+from privsweep.store.spoilt import ABSENT, SpoiltError, set_aside, unreadable
 
 Notes = dict[str, Any]
 
@@ -51,22 +51,24 @@ def _apart(tensors: Tensors) -> dict[str, Tensor]:
 
 def taken_tensors(path: Path, device: torch.device, key: Mapping[str, Any]) -> tuple[dict[str, Tensor], Notes] | None:
     """What was saved there and the notes beside it; None where there is nothing, or something spoilt or foreign,
-    which is set aside."""
+    which is set aside. Raises UserError where the system does not hand it over."""
     try:
+        with path.open("rb"):  # for safetensors says of any file that it cannot open that there is none
+            pass
         tensors, notes = _load(path)
         if plain(notes["key"]) != plain(dict(key)) or set(notes["names"]) != set(tensors):
             raise SpoiltError("of something else")
-    except FileNotFoundError:
+    except (SpoiltError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, IsADirectoryError) as e:
+        set_aside(path, e if isinstance(e, SpoiltError) else "no such file as was written")
         return None
-    except (SpoiltError, SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        set_aside(path, error if isinstance(error, SpoiltError) else "no such file as was written")
-        return None
+    except OSError as error:
+        if isinstance(error, ABSENT) and error.errno is not None:  # which safetensors does not tell
+            return None
+        raise unreadable(path, error) from error
     return {name: tensors[name].to(device) for name in notes["names"]}, notes  # the file has an order of its own
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], Notes]:
-    if not path.exists():
-        raise FileNotFoundError(path)
     with safe_open(path, "pt") as file:
         notes: Notes = json.loads((file.metadata() or {})["privsweep"])
     tensors = load_file(path)

@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 
 log = logging.getLogger(__name__)
+ABSENT = (FileNotFoundError, NotADirectoryError)  # a file that raises one of these is not there
 
 
 class SpoiltError(Exception):
@@ -26,6 +28,12 @@ def set_aside(path: Path, reason: object) -> None:
         say(f"{path}: {reason}; ignored")
     else:
         say(f"{path}: {reason}; set aside as {aside.name}, and made again when it is needed")
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """What to raise where the system does not hand over a file now: what is in it may be good, so it stays."""
+    reason = error.strerror or error
+    return UserError(f"{path}: cannot be read ({reason}) and is left as it is; see to that, then try again")
 
 
 def remove(path: Path) -> None:

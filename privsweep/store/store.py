@@ -12,7 +12,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from privsweep.store.atomic import read_json, whole_folder, write_json
 from privsweep.store.sealed import sealed, unsealed
-from privsweep.store.spoilt import SpoiltError, say, set_aside
+from privsweep.store.spoilt import ABSENT, SpoiltError, say, set_aside, unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -63,14 +63,17 @@ class Store:
         """The stored record, or that of the last failure, or None.
 
         One that is spoilt or of another run is set aside, so that this run is done again; with ``files`` also where
-        another file in its folder has changed since.
+        another file in its folder has changed since. Raises UserError where the system does not hand it over.
         """
         for path in (self.folder(sign) / "record.json", self._failure(sign)):
-            if path.is_file():
-                try:
-                    return _checked(path, sign, files)
-                except (SpoiltError, OSError, ValueError, RecursionError) as error:
-                    set_aside(path, error if isinstance(error, SpoiltError) else "no such file as was written")
+            try:
+                return _checked(path, sign, files)
+            except ABSENT:
+                continue
+            except (SpoiltError, ValueError, RecursionError, IsADirectoryError) as error:
+                set_aside(path, error if isinstance(error, SpoiltError) else "no such file as was written")
+            except OSError as error:
+                raise unreadable(path, error) from error
         return None
 
     def complete(self, sign: str, files: bool = True) -> Record | None:
@@ -206,8 +209,9 @@ def _checked(path: Path, sign: str, files: bool) -> Record:
     written = record.pop(_FILES, {})
     for name, checksum in written.items() if files else ():
         file = path.parent / Path(name).name
-        if file.is_file() and _crc(file) != checksum:  # one that was removed takes nothing from the record
-            raise SpoiltError(f"{file.name} has changed since it was written")
+        with suppress(*ABSENT, IsADirectoryError):  # one that was removed takes nothing from the record
+            if _crc(file) != checksum:
+                raise SpoiltError(f"{file.name} has changed since it was written")
     return record
 
 

@@ -1,17 +1,23 @@
 """Files of the store that are cut off, changed or foreign: noticed, set aside, said in one line, made again."""
 
 import json
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from privsweep.interface.errors import UserError
 from privsweep.interface.records import System
 from privsweep.run.workbench import Workbench
 from privsweep.store.atomic import write_json
 from privsweep.store.images import FILE, load_images
+from privsweep.store.rows import Rows
 from privsweep.store.sealed import read_sealed, write_sealed
+from privsweep.store.sealed_tensors import taken_tensors
 from privsweep.store.store import Store
 from privsweep.store.tidy import tidy
 
@@ -96,6 +102,55 @@ def test_a_file_of_something_else_is_not_taken(
         next((tmp_path / "other").rglob("*.safetensors")).replace(path)
     assert torch.equal(use(store), NUMBERS)
     assert "of something else; set aside as" in capsys.readouterr().err
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """As many files are open as may be."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for file in held:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_what_cannot_be_read_for_the_moment_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a busy machine or a shared disk good results fail to open now and then."""
+    store = Store(tmp_path)
+    stored(store)
+    system(store)
+    rows(store)
+    [tensors] = tmp_path.rglob("*.safetensors")
+    [table] = (tmp_path / "rows").iterdir()
+    files = sorted(tmp_path.rglob("*"))
+
+    def reads() -> list[object]:
+        looks: list[Callable[[], object]] = [
+            lambda: store.complete("abc"),
+            lambda: taken_tensors(tensors, CPU, {"k": 1}),
+            lambda: Rows(table, {"k": 1}).first(8, 4, pytest.fail),
+        ]
+        return [told(look) for look in looks]
+
+    def told(look: Callable[[], object]) -> object:
+        try:
+            return look()
+        except UserError as error:
+            return str(error)
+
+    with no_more_files():
+        refused = reads()
+    assert all("cannot be read (Too many open files) and is left as it is" in str(line) for line in refused)
+    assert sorted(tmp_path.rglob("*")) == files
+    assert all(look is not None and not isinstance(look, str) for look in reads())
+    assert capsys.readouterr().err == ""
 
 
 def test_only_rows_from_the_spoilt_slice_on_are_made_again(tmp_path: Path) -> None:
