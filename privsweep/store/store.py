@@ -12,7 +12,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +66,32 @@ class Store:
         another file in its folder has changed since. Raises UserError where the system does not hand it over.
         """
         for path in (self.folder(sign) / "record.json", self._failure(sign)):
-            try:
-                return _checked(path, sign, files)
-            except ABSENT:
-                continue
-            except (SpoiltError, ValueError, RecursionError, IsADirectoryError) as error:
-                set_aside(path, error if isinstance(error, SpoiltError) else "no such file as was written")
-            except OSError as error:
-                raise unreadable(path, error) from error
+            while (text := _text(path)) is not None:
+                try:
+                    return _checked(text, path, sign, files)
+                except (SpoiltError, ValueError, RecursionError) as error:
+                    reason = error if isinstance(error, SpoiltError) else "no such file as was written"
+                    if self._left(path, text, sign, reason):
+                        break
         return None
+
+    def _left(self, path: Path, text: bytes, sign: str, reason: object) -> bool:
+        """Whether there is nothing more to read: what is spoilt is set aside, but for what another process renews.
+
+        False where it has been filed anew since ``text`` was read.
+        """
+        if _text(path) != text:
+            return False
+        try:
+            with self.lock(f"run-{sign}", wait=None):
+                if _text(path) != text:
+                    return False
+                set_aside(path, reason)
+        except BusyError:
+            pass
+        except OSError:  # somebody else's results, that may only be read
+            say(f"{path}: {reason}; ignored")
+        return True
 
     def complete(self, sign: str, files: bool = True) -> Record | None:
         record = self.record(sign, files)
@@ -96,7 +113,7 @@ class Store:
         with whole_folder(self.folder(sign)) as draft:
             yield draft
             record = draft / "record.json"
-            files = {path.name: _crc(path) for path in sorted(draft.iterdir()) if path != record}
+            files = {path.name: zlib.crc32(path.read_bytes()) for path in sorted(draft.iterdir()) if path != record}
             write_json(record, sealed({**read_json(record), _FILES: files}))
         self._failure(sign).unlink(missing_ok=True)
         self.forget_parts(sign)
@@ -200,20 +217,25 @@ def _system(tensors: Tensors, notes: Mapping[str, Any]) -> System:
     return System(snapshots=snapshots, utility=notes["utility"], curve=notes["curve"])
 
 
-def _checked(path: Path, sign: str, files: bool) -> Record:
-    """The record at ``path``. Raises SpoiltError. Those of earlier versions have no checksum."""
-    content = read_json(path)
+def _text(path: Path) -> bytes | None:
+    """What is in a file, None where there is none. Raises UserError where the system does not hand it over."""
+    try:
+        return path.read_bytes()
+    except (*ABSENT, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _checked(text: bytes, path: Path, sign: str, files: bool) -> Record:
+    """The record in ``text``, read from ``path``. Raises SpoiltError. Those of earlier versions have no checksum."""
+    content = json.loads(text)
     record: Record = unsealed(content) if not isinstance(content, dict) or "checksum" in content else content
     if record.get("signature") != sign:
         raise SpoiltError("of another run")
     written = record.pop(_FILES, {})
     for name, checksum in written.items() if files else ():
-        file = path.parent / Path(name).name
-        with suppress(*ABSENT, IsADirectoryError):  # one that was removed takes nothing from the record
-            if _crc(file) != checksum:
-                raise SpoiltError(f"{file.name} has changed since it was written")
+        found = _text(path.parent / Path(name).name)
+        if found is not None and zlib.crc32(found) != checksum:  # one that was removed takes nothing from the record
+            raise SpoiltError(f"{Path(name).name} has changed since it was written")
     return record
-
-
-def _crc(path: Path) -> int:
-    return zlib.crc32(path.read_bytes())

@@ -205,6 +205,44 @@ def test_a_changed_record_counts_as_absent(
     assert not list(tmp_path.rglob("*.corrupt"))
 
 
+@pytest.mark.parametrize("meanwhile", [1, 2])
+def test_a_record_that_is_made_anew_while_it_is_read_is_taken(
+    tmp_path: Path, meanwhile: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report reads what a run with ``force=true`` is filing."""
+    store, made, looks = Store(tmp_path), iter(range(9)), iter(range(9))
+    real = Path.read_bytes
+
+    def file() -> None:
+        n = next(made)
+        with store.writing("abc") as draft:
+            (draft / "victims.csv").write_text(f"made {n}")
+            write_json(draft / "record.json", {"signature": "abc", "status": "complete", "n": n})
+
+    def read(path: Path) -> bytes:
+        if path == store.folder("abc") / "victims.csv" and next(looks) < meanwhile:
+            file()
+        return real(path)
+
+    file()
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert store.complete("abc") == {"signature": "abc", "status": "complete", "n": meanwhile}
+    assert capsys.readouterr().err == ""
+
+
+def test_a_spoilt_record_is_left_to_the_process_that_makes_it_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    cut(stored(store) / "record.json")
+    with Store(tmp_path).lock("run-abc"):
+        assert store.complete("abc") is None
+        assert (store.folder("abc") / "record.json").is_file()
+    assert capsys.readouterr().err == ""
+    assert store.complete("abc") is None
+    assert "set aside" in capsys.readouterr().err
+
+
 def test_pictures_may_be_removed_and_spoilt_ones_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
