@@ -99,12 +99,13 @@ class Store:
 
     def records(self) -> list[Record]:
         """All complete records; the files beside them are not read."""
-        found = (self.complete(path.parent.name, files=False) for path in sorted(self.root.glob("runs/*/record.json")))
+        paths = sorted(self.root.glob("runs/[!.]*/record.json"))  # with a dot: what is being written
+        found = (self.complete(path.parent.name, files=False) for path in paths)
         return [record for record in found if record]
 
     def failures(self) -> list[Record]:
         """The last failure of every run that has no complete record."""
-        signs = [path.stem for path in sorted(self.root.glob("failed/*.json"))]
+        signs = [path.stem for path in sorted(self.root.glob("failed/[!.]*.json"))]
         return [record for sign in signs if (record := self.record(sign)) and record.get("status") == "failed"]
 
     @contextmanager

@@ -243,6 +243,18 @@ def test_a_spoilt_record_is_left_to_the_process_that_makes_it_anew(
     assert "set aside" in capsys.readouterr().err
 
 
+def test_who_lists_records_leaves_those_alone_that_are_being_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.writing("abc") as draft:
+        write_json(draft / "record.json", {"signature": "abc", "status": "complete"})
+        half = tmp_path / "failed" / ".abd.json.xyz.json"
+        half.parent.mkdir()
+        half.write_text("{")
+        assert store.records() == store.failures() == []
+        assert half.is_file()
+    assert len(store.records()) == 1
+
+
 def test_pictures_may_be_removed_and_spoilt_ones_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
