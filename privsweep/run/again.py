@@ -44,6 +44,7 @@ class Again:
         given += [f"defense=[{','.join(names)}]"] if names else []
         given += [f"seed={_value(config['seed'])}"] if "seed" in config else []
         given += [f"scale={_value(scale)}"] if scale != "paper" else []
+        given += [f"precision={_value(config['precision'])}"] if "precision" in config else []
         for part, group in _GROUPS.items():
             given += self._differing(part, group.partition("@")[0], choices.get(group), config.get(part), scale)
         for name in names:

@@ -91,7 +91,7 @@ def _train_part(group: Sequence[RunSpec], setting: TrainsTogether, data: Data, d
     sign, title = signature({"together": keys}), _title(group)
     say(f"training {title} at once")
     with Heartbeat(store.root, sign, title) as heartbeat, launched(first.session.cuda_graphs):
-        bench = Workbench(device, store, sign, heartbeat)
+        bench = Workbench(device, store, sign, heartbeat, first.rounding)
         with bench.phase("training"):
             rngs = [Rng(spec.session.seed) for spec in group]
             systems = setting.train_together(data, first.model, defenses, rngs, bench)

@@ -32,6 +32,8 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
     """The configuration less what cannot change a result; files count by content, not by place."""
     kept: dict[str, Any] = {key: config.get(key) for key in (*GROUPS, "defense", "metrics", "seed")}
     kept["defense"] = dict(kept["defense"] or {})
+    if config["precision"] != "float32":  # which no record states
+        kept["precision"] = config["precision"]
     checksums = Checksums(Path(config["output_dir"]))
     for key in ("dataset", "prior", "fl_setting"):
         if kept[key] is not None and isinstance(parts[key], Contents):

@@ -131,7 +131,7 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
     device = spec.session.resolve_device()
     peak = PeakMemory(device)
     rng = Rng(spec.session.seed)
-    bench = Workbench(device, store, sign, heartbeat)
+    bench = Workbench(device, store, sign, heartbeat, spec.rounding)
     data, prior, clock = loaded.data, loaded.prior, Clock()
     clock.seconds["load"] = loaded.seconds
     schedule = setting.schedule(data, rng)
@@ -183,6 +183,7 @@ def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rn
         "attack": {k: v for k, v in config.items() if k != "_target_"},
         "seed": rng.seed,
         "device": bench.device.type,
+        **spec.rounding,
         "from": {name: checksum_of(getattr(given, name)) for name in sorted(attack.prepares_from)},
     }
     return store.prepared(key, bench.device, lambda: attack.prepare(given, bench, rng.child("attack")))

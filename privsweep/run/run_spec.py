@@ -133,6 +133,11 @@ class RunSpec:
         """When the adversary looks; where nothing is attacked, when one usually would."""
         return (self.view or self.fl_setting.views()[0]).time
 
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """How products are rounded, for the keys of whatever is computed; nothing where they are not."""
+        return {key: self.config[key] for key in ("precision",) if key in self.config}
+
     def training_setting(self) -> Setting:
         """The setting as training sees it: without the fields that only steer the exposure."""
         return without(self.fl_setting, marked(self.fl_setting, "training"))
@@ -147,6 +152,7 @@ class RunSpec:
             **{key: kept[key] for key in ("dataset", "model", "fl_setting", "seed")},
             "defense": [[name, kept["defense"][name]] for name in self.training_defense().defenses],
             "device": device.type,
+            **self.rounding,
         }
 
 

@@ -39,8 +39,16 @@ KEEP_SECONDS = 120.0  # between two states of a training that are kept
 class Workbench:
     """Implements ``Bench``; shows a bar in a terminal, now and then a line elsewhere."""
 
-    def __init__(self, device: torch.device, store: Store, sign: str, heartbeat: Heartbeat | None = None):
+    def __init__(
+        self,
+        device: torch.device,
+        store: Store,
+        sign: str,
+        heartbeat: Heartbeat | None = None,
+        rounding: Mapping[str, Any] | None = None,
+    ):
         self.device = device
+        self.rounding = rounding or {}  # of products; numbers made with another are not shared
         self._tell = heartbeat.tell if heartbeat else lambda *_: None
         self.store = store
         self.partial = store.partial(sign)
@@ -120,6 +128,7 @@ class Workbench:
         return state
 
     def rows(self, key: Mapping[str, Any], n: int, size: int, make: Callable[[slice], Tensors]) -> Tensors:
+        key = {**key, **self.rounding}
         name = self.store.using("rows", key)
         self.sizes["rows"] = size
         with self.store.lock(f"rows-{name}", f"waiting for another process that makes rows {name}"):

@@ -28,7 +28,6 @@ _WITHOUT_EFFECT = frozenset(
         "device",
         "threads",
         "at_once",
-        "precision",
         "cuda_graphs",
         "force",
         "plan",

@@ -14,7 +14,8 @@ from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 
 GIVEN = [
-    ["scale=smoke", "seed=3", "attack.lr=0.25", "fl_setting.capture.batch_size=2", "defense=[gradient_pruning]"],
+    ["scale=smoke", "seed=3", "precision=tf32", "attack.lr=0.25", "fl_setting.capture.batch_size=2",
+     "defense=[gradient_pruning]"],
     ["scale=quick", "model=lenet", "model.fc=[32,16]", "attack=shadow_membership", "dataset.prior_size=500",
      "defense=[dp_sgd]", "defense.dp_sgd.epsilon=3.0", "defense.dp_sgd.noise_multiplier=null"],
 ]  # fmt: skip

@@ -159,6 +159,16 @@ def test_attacks_that_differ_in_their_judgement_share_what_they_prepare(tmp_path
     assert len(list((tmp_path / "prepared").glob("*.safetensors"))) == 2
 
 
+def test_what_is_rounded_to_ten_bits_is_shared_with_nobody(tmp_path: Path) -> None:
+    given = ["attack=lira_online", "dataset.prior_size=100", "fl_setting.candidates=20", "attack.shadows=2"]
+    for precision in ("tf32", "float32", "tf32"):
+        record = run(made(*given, "attack.epochs=1", f"precision={precision}", f"output_dir={tmp_path}"))
+        assert record["config"].get("precision", "float32") == precision
+    assert record["reused"]
+    for kind in ("runs", "systems", "prepared"):
+        assert len(list((tmp_path / kind).iterdir())) == 2
+
+
 def test_no_run_computes_in_reduced_precision(tmp_path: Path) -> None:
     torch.backends.cudnn.allow_tf32 = True
     run(made(f"output_dir={tmp_path}"))

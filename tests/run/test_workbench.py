@@ -106,6 +106,17 @@ def test_rows_are_kept_for_every_run_and_only_added_to(tmp_path: Path) -> None:
     assert torch.equal(Bench().rows({}, 5, 2, Maker())["w"], ROWS[:5])
 
 
+def test_rows_that_were_rounded_are_shared_with_their_like_alone(tmp_path: Path) -> None:
+    def rounded() -> Workbench:
+        return Workbench(torch.device("cpu"), Store(tmp_path), "abc", rounding={"precision": "tf32"})
+
+    bench(tmp_path).rows({"of": "shadows"}, 5, 5, Maker())
+    maker = Maker()
+    for _ in range(2):
+        rounded().rows({"of": "shadows"}, 5, 5, maker)
+    assert maker.made == [(0, 5)]
+
+
 def test_killed_rows_go_on_behind_their_last_slice(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path).rows({}, 10, 4, Maker(killed_at=8))
