@@ -89,15 +89,21 @@ def _train_part(group: Sequence[RunSpec], setting: TrainsTogether, data: Data, d
     first, device = group[0], group[0].session.resolve_device()
     store, keys = Store(first.session.output_dir), [spec.training_key(device) for spec in group]
     sign, title = signature({"together": keys}), _title(group)
-    say(f"training {title} at once")
-    with Heartbeat(store.root, sign, title) as heartbeat, launched(first.session.cuda_graphs):
-        bench = Workbench(device, store, sign, heartbeat, first.rounding)
-        with bench.phase("training"):
-            rngs = [Rng(spec.session.seed) for spec in group]
-            systems = setting.train_together(data, first.model, defenses, rngs, bench)
-    for key, system in zip(keys, systems, strict=True):
-        _file(store, key, device, system)
-    store.forget_parts(sign)
+    with store.lock(f"run-{sign}", f"waiting for another process that trains {title} at once"):
+        left = [k for k, key in enumerate(keys) if not store.trained(key)]
+        if len(left) == len(group):
+            say(f"training {title} at once")
+            with Heartbeat(store.root, sign, title) as heartbeat, launched(first.session.cuda_graphs):
+                bench = Workbench(device, store, sign, heartbeat, first.rounding)
+                with bench.phase("training"):
+                    rngs = [Rng(spec.session.seed) for spec in group]
+                    systems = setting.train_together(data, first.model, defenses, rngs, bench)
+            for key, system in zip(keys, systems, strict=True):
+                _file(store, key, device, system)
+            left = []
+        store.forget_parts(sign)
+    if len(left) > 1:
+        _train_part([group[k] for k in left], setting, data, [defenses[k] for k in left])
 
 
 def _parts(group: Sequence[RunSpec]) -> list[Sequence[RunSpec]]:

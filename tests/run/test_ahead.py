@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Store
 
 EPOCHS = 3
+CPU = torch.device("cpu")
 CENTRAL = (
     *(o for o in TINY if not o.startswith("dataset")), "fl_setting=central", f"fl_setting.epochs={EPOCHS}",
     "fl_setting.batch_size=128", "fl_setting.optimizer=sgd", "fl_setting.lr=0.05", "attack=blind",
@@ -119,6 +123,35 @@ def test_where_they_fail_together_the_runs_go_on_alone(
     monkeypatch.setattr(Central, "train_together", full)
     train_ahead(specs(tmp_path, (0, 1)))
     assert "2 systems at once do not fit the memory; they are trained one after the other" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("pays")
+@pytest.mark.parametrize("filed", [0, 1, 2, 3])
+def test_two_processes_at_once_share_the_work(
+    filed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """``filed``: how many systems the first one has filed when it is killed."""
+    real, rounds, counts = Central.train_together, iter(range(9)), []
+    store, waiting = Store(tmp_path), threading.Thread(target=lambda: train_ahead(specs(tmp_path, (0, 1, 2))))
+
+    def train(setting: Central, data: Data, model: Any, defenses: Any, rngs: Sequence[Rng], bench: Any) -> Any:
+        counts.append(len(rngs))
+        made = real(setting, data, model, defenses, rngs, bench)
+        if next(rounds) == 0:
+            waiting.start()
+            while "waiting for another process that trains" not in capfd.readouterr().err:
+                time.sleep(0.01)
+            for spec, system in list(zip(specs(tmp_path, (0, 1, 2)), made, strict=True))[:filed]:
+                store.system(spec.training_key(CPU), CPU, lambda system=system: system)
+            raise KilledError
+        return made
+
+    monkeypatch.setattr(Central, "train_together", train)
+    train_ahead(specs(tmp_path, (0, 1, 2)))
+    waiting.join()
+    assert counts == [3, *([3 - filed] if filed < 2 else [])]
+    assert len([*tmp_path.glob("systems/*")]) == max(filed, 3 if filed < 2 else 0)
+    assert not [*tmp_path.glob("partial/*")]
 
 
 class KilledError(Exception):
