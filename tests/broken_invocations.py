@@ -92,6 +92,9 @@ TYPED = {
     "model.width=1000000000": "more parameters than can be counted",
     "model.width=300000": "take smaller widths",
     "defense=[precode] defense.precode.k=1000000000": "parameters",
+    "attack=none model=resnet18 model.width=2 dataset.train_size=195": "65 images make a batch of 1",
+    "attack=none model=resnet18 model.width=2 dataset.train_size=65 fl_setting=central": "take another batch size, or",
+    "attack=none model=resnet18 model.width=2 fl_setting=fedsgd fl_setting.batch_size=1": "fl_setting.batch_size=1: ",
     # folders
     "output_dir=file": "output_dir=file: cannot be written",
     f"output_dir={LONG}": "(300 characters): must name a folder",

@@ -90,6 +90,10 @@ def batch_fault(net: nn.Module, domain: Domain | TextDomain, batch_size: int) ->
         net(domain.blank(batch_size))
     except ValueError as error:  # batch normalisation of a single value
         return f"the model cannot be trained on so few images of this size ({error})"
+    except RuntimeError as error:
+        if "meta" not in str(error).lower():
+            raise
+        return None  # a layer that goes by values, of which there are none on that device
     return None
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.exposure.black_box import BlackBoxView
+from privsweep.exposure.federation import batch_fault
 from privsweep.exposure.updates import Capture, UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.component import ExposureOnly, component
@@ -121,11 +122,25 @@ class TrainingSetting(Assembling, ABC):
         return None
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
-        """Raises UserError for checkpoints after the end, and where the clients cannot have the data."""
+        """Raises UserError for checkpoints after the end, where the clients cannot have the data, and where the model
+        cannot be trained on one of their batches."""
         images_to_train_on(data)
         if max(self.checkpoints, default=0) > self.length():
             raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
-        self.shards(data, rng)
+        shards = self.shards(data, rng)
+        sizes = [(size, len(shard)) for shard in shards for size in self.local_schedule().sizes(len(shard))]
+        if self.length() and "sample" not in defense.acts_at():
+            self._check_batch(*min(sizes), data, model, rng)
+
+    def _check_batch(self, size: int, images: int, data: Data, model: Architecture, rng: Rng) -> None:
+        """Of the smallest batch, which so many images make: a model that takes it takes larger ones."""
+        with torch.device("meta"):
+            net = self.plain(data.domain, model, rng.child("init")).train()
+            if fault := batch_fault(net, data.domain, size):
+                raise UserError(
+                    f"fl_setting.batch_size={self.batch_size}: {images} images make a batch of {size}, and {fault}; "
+                    "take another batch size, or model.norm=group"
+                )
 
     def local_weights(
         self, done: int, weights: Tensors, client: int, steps: int, data: Data, model: Architecture, defense: Defense,

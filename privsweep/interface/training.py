@@ -77,6 +77,12 @@ class LocalSchedule:
         whole = self.epochs * -(-examples // self.batch_size)
         return whole if self.steps is None else self.steps
 
+    def sizes(self, examples: int) -> list[int]:
+        """How large its batches are on that many examples, each size once."""
+        steps, epoch = self.length(examples), -(-examples // self.batch_size)
+        last = [examples - (epoch - 1) * self.batch_size] if steps >= epoch else []
+        return list(dict.fromkeys([min(self.batch_size, examples), *last])) if steps else []
+
     def batches(self, examples: int, rng: Rng, device: torch.device | str = "cpu") -> Iterator[Tensor]:
         """Positions, batch after batch; every epoch in a new order; the last batch may be smaller.
 

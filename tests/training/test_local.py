@@ -21,6 +21,13 @@ def test_a_plan_counts_steps_over_epochs() -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("examples", [3, 8, 9, 12])
+@pytest.mark.parametrize("steps", [None, 0, 1, 2, 3, 7])
+def test_its_sizes_are_those_of_its_batches(examples: int, steps: int | None) -> None:
+    plan = LocalSchedule(Optimizer("sgd", 0.1, 0.0), 2, steps, 4)
+    assert sorted(plan.sizes(examples)) == sorted({len(b) for b in plan.batches(examples, Rng(0))})
+
+
 def test_a_step_without_examples_moves_nothing_and_counts_for_no_loss(data: Data, lenet: ConvNet) -> None:
     class Sparing(Defense):
         def sample(self, examples: int, batch_size: int, rng: Rng) -> torch.Tensor:
