@@ -150,8 +150,8 @@ class SplitFed(Federated):
             for values, value in zip(heard, step, strict=True):
                 if value is not None:
                     values.append(value)
-        # an empty batch has no loss
-        return heads, torch.stack([torch.stack(values).nanmean() for values in heard]).nan_to_num()
+        none = torch.zeros(1, device=owns[0].labels.device)  # whose batches were all empty
+        return heads, torch.stack([(torch.stack(values) if values else none).mean() for values in heard])
 
     def _steps(
         self,
@@ -163,8 +163,8 @@ class SplitFed(Federated):
         loss: Loss,
         defense: Defense,
         rng: Rng,
-    ) -> Iterator[Tensor]:
-        """One client's steps of a round; yields their losses, NaN for an empty batch.
+    ) -> Iterator[Tensor | None]:
+        """One client's steps of a round; yields their losses, None for an empty batch.
 
         The gradient at the cut that the server returns is a link of the chain rule, so that a step may be computed
         through both parts at once.
@@ -182,4 +182,4 @@ class SplitFed(Federated):
                 parameter.grad = grads[name]
             client.step()
             server.step()
-            yield value if len(at) else value * torch.nan
+            yield value if len(at) else None

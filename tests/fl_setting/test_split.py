@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,31 @@ def test_training_learns(data: Data, lenet: ConvNet) -> None:
     system = trained(split(rounds=4, local_epochs=15, lr=0.03, checkpoints=[2]), data, lenet)
     assert sorted(system.snapshots) == [0, 2, 4]
     assert system.utility["train_accuracy"] > 0.8
+
+
+def test_a_training_that_diverged_has_no_loss(data: Data, lenet: ConvNet) -> None:
+    given = {"clients": 1, "optimizer": "sgd", "lr": 1e38, "momentum": 0.0, "rounds": 1}
+    for setting in (split(**given), fedavg(**given)):
+        assert math.isnan(trained(setting, data, lenet).curve[-1]["loss"])
+
+
+class Drawing(Defense):
+    """Batches of the first ``size`` examples in every other step, and of none in the others."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
+        return torch.arange(self.size if int(rng.path[-2]) % 2 else 0)
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_batches_without_examples_count_for_no_loss(size: int, data: Data, lenet: ConvNet) -> None:
+    given = {"clients": 1, "rounds": 1, "batch_size": 8}
+    alike = [trained(setting, data, lenet, Drawing(size)) for setting in (split(**given), fedavg(**given))]
+    losses = [system.curve[-1]["loss"] for system in alike]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert (losses[0] == 0) == (size == 0)
 
 
 def test_what_is_exposed_changes_no_training(data: Data, lenet: ConvNet) -> None:
