@@ -32,6 +32,10 @@ ExposureOnly = Annotated[T, Mark("training")]
 JudgementOnly = Annotated[T, Mark("preparation")]
 
 
+# The same in a plain dataclass, ``field(metadata={COUNTS_AS: value})``: checksums take every value for this one.
+COUNTS_AS = "counts as"
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
     """A frozen pydantic dataclass with keyword arguments only; an unknown key, a value out of bounds and an infinite

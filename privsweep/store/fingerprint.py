@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from privsweep.interface.component import COUNTS_AS
 from privsweep.interface.data import Contents
 
 
@@ -18,7 +19,7 @@ def checksum_of(value: Any) -> str:
     """Twelve hexadecimal digits of tensors, modules (layers, mode, weights), dataclasses, files and plain values.
 
     Mappings and objects of other classes count by what they hold. Raises TypeError for a function: what it computes
-    cannot be told from it.
+    cannot be told from it. A field with ``COUNTS_AS`` in its metadata counts as what stands there.
     """
     digest = hashlib.sha256()
     _feed(digest, value)
@@ -40,7 +41,7 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(type(value).__qualname__.encode())
         for field in dataclasses.fields(value):
             digest.update(field.name.encode())
-            _feed(digest, getattr(value, field.name))
+            _feed(digest, field.metadata.get(COUNTS_AS, getattr(value, field.name)))
     elif isinstance(value, Mapping):
         for name, part in value.items():
             digest.update(repr(name).encode())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from privsweep.interface.component import COUNTS_AS
 from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
@@ -41,7 +42,7 @@ class ReleaseTraining:
     rule: Optimizer
     epochs: int
     start: Tensors | None  # of every model, parameters and buffers by name; None: drawn from ``rngs[k]``
-    memory: float  # GiB for the models that one call trains
+    memory: float = field(metadata={COUNTS_AS: 1.0})  # GiB for the models that one call trains
     checkpoints: tuple[int, ...] = ()  # epochs after which ``course`` has the weights, besides the last
     last: int | None = None  # epochs after which a model is handed out; None: all
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Bench
+from tiny import FITTING, Bench
 
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
@@ -157,6 +157,13 @@ def test_attacks_that_differ_in_their_judgement_share_what_they_prepare(tmp_path
     for name, more in [*made_, ("lira_online", ["attack.lr=0.5"])]:
         run(made(f"attack={name}", *given, *more, f"output_dir={tmp_path}"))
     assert len(list((tmp_path / "prepared").glob("*.safetensors"))) == 2
+
+
+def test_whoever_gives_shadows_less_memory_takes_over_those_that_are_stored(tmp_path: Path) -> None:
+    given = [*FITTING["informed_reconstruction"], "fl_setting.victims=2", "attack.epochs=1", f"output_dir={tmp_path}"]
+    for own in (["fl_setting.memory=1"], ["fl_setting.memory=0.5", "attack.lr=0.1"]):
+        assert not run(made("attack=informed_reconstruction", *given, *own)).get("reused")
+    assert len(list((tmp_path / "rows").iterdir())) == 1
 
 
 def test_what_is_rounded_to_ten_bits_is_shared_with_nobody(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_an_algorithm_has_a_checksum_of_all_it_does() -> None:
     made = algorithm(mlp())
     others = [replace(made, epochs=6), replace(made, fixed=records(FIXED, 7)), replace(made, defense=dp(1.0, 0.0))]
     assert len({checksum_of(one) for one in [made, *others]}) == 4
-    assert checksum_of(made) == checksum_of(algorithm(mlp()))
+    assert checksum_of(made) == checksum_of(algorithm(mlp())) == checksum_of(algorithm(mlp(), memory=1.0))
 
 
 def test_as_many_models_train_together_as_memory_holds() -> None:
