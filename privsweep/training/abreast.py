@@ -31,9 +31,9 @@ class Abreast:
         self.replayed = Replayed(self._step, self.device)
         self.training: tuple[int, ...] = ()  # those that are not done
 
-    def at(self, done: float) -> None:
-        for one in self.each:
-            one.at(done)
+    def at(self, done: Sequence[float]) -> None:
+        for one, own in zip(self.each, done, strict=True):
+            one.at([own])
 
     def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
         self.training = tuple(k for k, batch in enumerate(batches) if batch is not None)

@@ -39,8 +39,8 @@ class Alone:
         self.stepper = Stepper(training.schedule.optimizer, self.leaves)
         self.replayed = Replayed(self.move, self.data.index[0].device)
 
-    def at(self, done: float) -> None:
-        self.stepper.at(done)
+    def at(self, done: Sequence[float]) -> None:
+        self.stepper.at(done[0])
 
     def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
         [batch] = batches

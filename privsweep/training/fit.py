@@ -28,8 +28,8 @@ _NONE = Defense()
 class Replicas(Protocol):
     """Those that are trained together, on a leading axis ``r``."""
 
-    def at(self, done: float) -> None:
-        """The learning rate becomes what it is when that share of all steps is done."""
+    def at(self, done: Sequence[float]) -> None:
+        """Learning rates become what they are when each replica has done that share of its steps."""
         ...
 
     def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
@@ -105,7 +105,7 @@ def fit(
     size = together(training, defenses, parallel, memory, rounds)
     groups = list(_groups(training, size))
     often = 1 if rounds is None else rounds
-    steps = [often * max(training.schedule.length(len(index)) for index in group.data.index) for group in groups]
+    steps = [often * max(_lengths(group)) for group in groups]
     fitted = []
     for n, group in enumerate(groups):
         before, total = sum(steps[:n]), sum(steps)
@@ -143,8 +143,8 @@ def _fit(
 ) -> Fitted:
     """Of one group, whose replicas train together if there are several."""
     replicas = _replicas(training, defenses, parallel)
-    each = max(training.schedule.length(len(own)) for own in training.data.index)
-    steps = (1 if rounds is None else rounds) * each
+    lengths, often = _lengths(training), 1 if rounds is None else rounds
+    each = max(lengths)
     means = torch.zeros(len(training.rngs), device=training.data.index[0].device)
     first = 0
     if halfway is not None:
@@ -158,7 +158,7 @@ def _fit(
             for index, defense, rng in zip(training.data.index, defenses, rngs, strict=True)
         ]
         for count, batches in enumerate(zip_longest(*own)):
-            replicas.at(done / steps)
+            replicas.at([(n * length + min(count, length)) / (often * length) for length in lengths])
             losses = replicas.step(batches, [rng.child("step", count) for rng in rngs])
             total += losses
             counted = [c + bool(b and len(b[0])) for c, b in zip(counted, batches, strict=True)]
@@ -168,6 +168,11 @@ def _fit(
         if after is not None:
             after(n + 1, replicas.weights(), means, replicas.state)
     return Fitted(replicas.weights(), means)
+
+
+def _lengths(training: Training) -> list[int]:
+    """Every replica's steps in a round."""
+    return [training.schedule.length(len(own)) for own in training.data.index]
 
 
 def _streams(training: Training, rounds: int | None) -> Iterator[Sequence[Rng]]:
@@ -195,8 +200,9 @@ def together(
 def _most(training: Training, defense: Defense, parallel: Parallel, memory: float | None, rounds: int | None) -> int:
     sizes = [len(index) for index in training.data.index]
     uneven = len(set(sizes)) > 1
-    # A stack's optimiser cannot pause, and padding is no example.
-    unstackable = uneven and (rounds is not None or mixes_examples(training.net))
+    # A stack's optimiser cannot pause, its rate is one for all, and padding is no example.
+    decays = training.schedule.optimizer.decay != "constant" and len(set(_lengths(training))) > 1
+    unstackable = decays or (uneven and (rounds is not None or mixes_examples(training.net)))
     if len(sizes) == 1 or (unstackable and _way(training, parallel) == "stacked"):
         return 1
     x, _ = training.data.read(training.data.index[0][:1])

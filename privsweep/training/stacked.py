@@ -60,8 +60,8 @@ class Stacked:
         self.counts: tuple[int, ...] = ()
         self.weigh = self.sizes = torch.empty(0)
 
-    def at(self, done: float) -> None:
-        self.stepper.at(done)
+    def at(self, done: Sequence[float]) -> None:
+        self.stepper.at(done[0])  # where the rate changes, replicas have equally many steps
 
     def step(self, batches: Sequence[tuple[Tensor, int] | None], rngs: Sequence[Rng]) -> Tensor:
         device = self.index.device

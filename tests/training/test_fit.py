@@ -12,7 +12,7 @@ from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.interface.data import Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Training, alike, labelled, some
+from privsweep.interface.training import Decay, Examples, LocalSchedule, Optimizer, Training, alike, labelled, some
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.training.augmentation import crop_flip
@@ -140,6 +140,17 @@ def test_the_learning_rate_follows_its_course(data: Data) -> None:
     net = MLP_2.build(data.domain, Rng(0)).double()
     constant, decayed = (fit(training(data, net, rule), rounds=1) for rule in (Optimizer("sgd", 0.5, 0.0), cosine))
     assert not close(constant, decayed)
+
+
+@pytest.mark.parametrize("decay", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("rounds", [None, 2])
+@pytest.mark.parametrize("parallel", ["stacked", "abreast"])
+def test_a_rate_falls_by_a_replicas_own_steps(decay: Decay, rounds: int | None, parallel: Parallel, data: Data) -> None:
+    """However unequal those are that train beside it."""
+    rule = Optimizer("sgd", 0.5, 0.0, decay=decay)
+    given = training(data, MLP_2.build(data.domain, Rng(0)).double(), rule)
+    turn, beside = (fit(given, parallel=p, rounds=rounds) for p in ("sequential", parallel))
+    assert all(torch.equal(w, beside.weights[n]) for n, w in turn.weights.items())
 
 
 def test_images_are_shifted_and_mirrored_each_by_itself_and_again_alike(data: Data) -> None:
