@@ -100,7 +100,7 @@ def _build(composed: Composition, fetch: bool, known: Made) -> RunSpec:
         defense=Stack(defenses),
         scoring=scoring,
         session=session,
-        config=identity_of(config, parts, fetch),
+        config=identity_of(config, {**parts, "defense": defenses, "metrics": scoring, "seed": session.seed}, fetch),
         choices={**{k: v for k, v in composed.choices.items() if k != "tracker"}, "defense": list(defenses)},
         tracker=tracker,
         brought=composed.brought,

@@ -16,7 +16,10 @@ from privsweep.store.store import Store, signature
 
 
 def identity_of(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
-    """The identity; a stored result is found without its data, any other run gets its data first with ``fetch``."""
+    """The identity of a run whose configuration was built into ``parts``, by its keys.
+
+    A stored result is found without its data, any other run gets its data first with ``fetch``.
+    """
     try:
         known = _identity(config, parts, fetch=False)
         stored = Store(Path(config["output_dir"])).complete(signature(less(known, parts, "signature")))
@@ -30,7 +33,9 @@ def identity_of(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool
 
 def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
     """The configuration less what cannot change a result; files count by content, not by place."""
-    kept: dict[str, Any] = {key: config.get(key) for key in (*GROUPS, "defense", "metrics", "seed")}
+    kept: dict[str, Any] = {
+        key: _declared(config.get(key), parts.get(key)) for key in (*GROUPS, "defense", "metrics", "seed")
+    }
     kept["defense"] = dict(kept["defense"] or {})
     if config["precision"] != "float32":  # which no record states
         kept["precision"] = config["precision"]
@@ -47,6 +52,18 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
     # A dictionary is unordered once it is JSON with sorted keys, and the order of defences matters.
     kept["defense_order"] = list(kept["defense"])
     return kept
+
+
+def _declared(node: Any, made: Any) -> Any:
+    """Numbers as ``made`` has them, which was built from ``node``: of a field, 1 and 1.0 are one value."""
+    if isinstance(made, FromCheckpoint):
+        return _declared(node, made.architecture)
+    if isinstance(node, Mapping):
+        own = made if isinstance(made, Mapping) else vars(made) if hasattr(made, "__dict__") else {}
+        return {key: _declared(value, own.get(key)) for key, value in node.items()}
+    if isinstance(node, list) and isinstance(made, list | tuple) and len(node) == len(made):
+        return [_declared(value, built) for value, built in zip(node, made, strict=True)]
+    return made if {type(node), type(made)} == {int, float} and node == made else node
 
 
 def _checksum(checksums: Checksums, key: str, source: Contents, fetch: bool) -> str:

@@ -29,6 +29,24 @@ def test_it_is_the_one_that_was_stored(overrides: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("fl_setting.lr=1", "fl_setting.lr=1.0"),
+        ("fl_setting.momentum=0", "fl_setting.momentum=0.0"),
+        ("fl_setting.rounds=2", "fl_setting.rounds=2.0"),
+        ("fl_setting.capture.client=1", "fl_setting.capture.client=1.0"),
+        ("model.fc=[32]", "model.fc=[32.0]"),
+        ("seed=1", "seed=1.0"),
+        ("metrics.asr_threshold=1", "metrics.asr_threshold=1.0"),
+        ("defense=[noisy_gradients] defense.noisy_gradients.sigma=1",
+         "defense=[noisy_gradients] defense.noisy_gradients.sigma=1.0"),
+    ],
+)  # fmt: skip
+def test_a_number_counts_however_it_is_written(one: str, other: str, tmp_path: Path) -> None:
+    assert signed(f"attack=dlg {one}", tmp_path) == signed(f"attack=dlg {other}", tmp_path)
+
+
+@pytest.mark.parametrize(
     "resource",
     ["attack.memory=0.5", "fl_setting.parallel=stacked", "threads=1", "device=cpu", "force=true", "verbose=true"],
 )
