@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from privsweep.interface.errors import UserError
 from privsweep.store.atomic import read_json
+from privsweep.store.locks import BusyError, locked
 from privsweep.store.sealed import unsealed
 from privsweep.store.spoilt import SpoiltError
 from privsweep.store.store import Record
@@ -122,9 +122,9 @@ def under_way(root: Path) -> list[str]:
     found = []
     for path in sorted((root / "locks").glob("run-*.lock")):
         try:
-            with FileLock(path, timeout=0):
+            with locked(path, wait=None):
                 pass
-        except Timeout:
+        except BusyError:
             found.append(path.stem.removeprefix("run-"))
     return found
 
@@ -135,9 +135,9 @@ def remove(root: Path, entry: Entry) -> bool:
     if prefix is None:
         return _removed(entry)
     try:
-        with FileLock(root / "locks" / f"{prefix}-{entry.name}.lock", timeout=0):
+        with locked(root / "locks" / f"{prefix}-{entry.name}.lock", wait=None):
             return _removed(entry)
-    except Timeout:
+    except BusyError:
         return False
 
 

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from privsweep.store.atomic import read_json, whole_folder, write_json
+from privsweep.store.locks import BusyError, locked
 from privsweep.store.sealed import sealed, unsealed
 from privsweep.store.spoilt import ABSENT, SpoiltError, say, set_aside, unreadable
 
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 SCHEMA = 2  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
 _FILES = "files"  # of a record: checksums of those beside it
-
-
-class BusyError(Exception):
-    """Another process works on it."""
 
 
 def signature(config: Mapping[str, Any]) -> str:
@@ -129,23 +124,9 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, wait: str | None = "") -> Iterator[None]:
-        """One process at a time works on ``name``, on this machine and on a shared disk that knows locks.
-
-        wait: a line to say before waiting for another process; None: BusyError is raised instead.
-        """
-        lock = self._lock(name)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            if wait is None:
-                raise BusyError(name) from None
-            if wait:
-                say(wait)
-            lock.acquire()
-        try:
+        """One process at a time works on ``name``; see ``locked``."""
+        with locked(self._lock(name), wait):
             yield
-        finally:
-            lock.release()
 
     def in_work(self, sign: str) -> bool:
         """Whether a process is at that run."""
@@ -155,7 +136,7 @@ class Store:
         except BusyError:
             return True
 
-    def _lock(self, name: str) -> FileLock:
+    def _lock(self, name: str) -> Path:
         folder = self.root / "locks"
         path = folder / f"{name}.lock"
         if os.path.lexists(folder) and not folder.is_dir():
@@ -163,7 +144,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
             set_aside(path, "not a file")
-        return FileLock(path)
+        return path
 
     def trained(self, key: Mapping[str, Any]) -> bool:
         """Whether there is a file of the system trained from ``key``."""

@@ -7,8 +7,9 @@ import shutil
 import time
 from contextlib import suppress
 
+from privsweep.store.locks import BusyError
 from privsweep.store.spoilt import remove, set_aside
-from privsweep.store.store import BusyError, Store
+from privsweep.store.store import Store
 
 _KINDS = ("runs", "failed", "systems", "prepared", "rows", "partial")  # folders
 _SIGN = "[0-9a-f]" * 12

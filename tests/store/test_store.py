@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -110,6 +112,19 @@ def test_sigkill_in_the_middle_of_writing_leaves_no_record(tmp_path: Path) -> No
     for folder in folders:
         assert len(json.loads((folder / "record.json").read_text())["n"]) == 20_000
         assert (folder / "victims.csv").stat().st_size == 100_000
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_told_in_one_line(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(UserError) as caught:
+        Store(tmp_path).system({"k": 1}, CPU, pytest.fail)
+    [line] = str(caught.value).splitlines()
+    assert os.strerror(code) in line
+    assert "choose an output_dir on another disk" in line
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

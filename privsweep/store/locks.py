@@ -1,0 +1,50 @@
+"""Locks between processes, on this machine and on a shared disk that knows them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from privsweep.interface.errors import UserError
+from privsweep.store.spoilt import say
+
+_UNKNOWN = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a disk without locks answers
+
+
+class BusyError(Exception):
+    """Another process works on it."""
+
+
+@contextmanager
+def locked(path: Path, wait: str | None = "") -> Iterator[None]:
+    """One process at a time holds the lock at ``path``.
+
+    wait: a line to say before waiting for another process; None: BusyError is raised instead.
+
+    Raises UserError where the disk knows no locks.
+    """
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if wait is None:
+                raise BusyError(path.stem) from None
+            if wait:
+                say(wait)
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+        raise UserError(
+            f"{path}: the disk gives no locks ({error.strerror}), without which two processes would spoil each other's "
+            "results; choose an output_dir on another disk, or have this one mounted with locks"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
