@@ -128,8 +128,8 @@ def _file(store: Store, key: Mapping[str, Any], device: torch.device, system: Sy
 
 
 def _same(one: Data, other: Data) -> bool:
-    """Whether they train and are measured on the same images: subsets are drawn by the seed."""
+    """Whether they train and are measured on the same examples: subsets are drawn by the seed."""
     splits = ((one.train, other.train), (one.test, other.test))
     return one.domain == other.domain and all(
-        len(a) == len(b) and torch.equal(a.labels, b.labels) and torch.equal(a.images, b.images) for a, b in splits
+        type(a) is type(b) and all(torch.equal(t, vars(b)[name]) for name, t in vars(a).items()) for a, b in splits
     )

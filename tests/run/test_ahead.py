@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import TINY, Bench
+from translation_world import write_pairs
 
 from privsweep.fl_setting.central import Central
 from privsweep.interface.data import Data
@@ -90,6 +91,15 @@ def test_they_come_out_as_each_by_itself_and_their_runs_take_them(
         run(spec)
     for one, other in zip(systems(together), systems(apart), strict=True):
         alike(one, other)
+
+
+@pytest.mark.usefixtures("pays")
+def test_systems_of_sentences_are_trained_together_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = ["dataset=multi30k", f"data_dir={write_pairs(tmp_path)}", "model=translation_transformer", "attack=none"]
+    made = specs(tmp_path, (0, 1), *text, "model.width=16", "dataset.min_frequency=1")
+    train_ahead(made)
+    assert "failed" not in capsys.readouterr().err
+    systems(made)
 
 
 @pytest.mark.usefixtures("pays")
