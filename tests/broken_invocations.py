@@ -233,6 +233,7 @@ FILES = {
     "--config-dir conf experiment=good table=3": "table=3",
     "--config-dir conf experiment=good -m fl_setting.clients=2,3": "a table is a sweep already",
     "dataset=npz dataset.path=claims_909_tib.npz": "cannot be read as .npz (train_images.npy claims",
+    "dataset=npz dataset.path=one_class.npz": "dataset=npz: has one class, which any model tells right; bring two",
     "dataset=npz dataset.path=pipe.npz": "no such file",
     "dataset=npz dataset.path=dangling.npz": "no such file",
     f"dataset=npz dataset.path={LONG}": "File name too long",

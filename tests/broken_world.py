@@ -74,6 +74,7 @@ def broken_world(root: Path) -> Path:
     os.mkfifo(root / "pipe.npz")
     (root / "dangling.npz").symlink_to("nowhere")
     (root / "empty.npz").write_bytes(b"")
+    np.savez(root / "one_class.npz", **make_members(train=60, test=20, classes=1, size=(8, 8)))  # type: ignore[arg-type]
     for name, make in ARCHIVES.items():
         make(root / f"{name}.npz")
     for name, spoil in FOLDERS.items():

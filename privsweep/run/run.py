@@ -214,6 +214,11 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
             f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
             "classifier; it can only be an adversary's prior: dataset@prior=..."
         )
+    if data.domain.classes < 2:
+        raise UserError(
+            f"dataset={spec.choices.get('dataset')}: has one class, which any model tells right; bring two or more, or "
+            "take it as an adversary's prior: dataset@prior=..."
+        )
     defended = _assembled(spec, data, rng)
     spec.fl_setting.check(data, spec.model, spec.defense, rng)
     spec.defense.bind(spec.fl_setting.schedule(data, rng))  # raises where it has nothing to do in such a training
