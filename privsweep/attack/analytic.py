@@ -69,6 +69,8 @@ class Analytic(AttackBase):
         if examples == 1:
             return ((bias @ weight) / bias.square().sum().clamp_min(_TINY))[None]
         alive = bias.abs() > bias.abs().max() * 1e-6
+        if not alive.any():  # no unit tells anything: zeros, and no number where the errors are none
+            return weight.new_zeros(examples, weight.shape[1]) * bias.sum()
         inputs, weights = weight[alive] / bias[alive, None], bias[alive].abs()
         scale = inputs.square().sum(1).sqrt()
         near = torch.cdist(inputs, inputs) <= self.agreement * torch.minimum(scale[:, None], scale)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
+from privsweep.interface.finite import finite
 from privsweep.interface.randomness import Rng
 from privsweep.model.first_layer import first_linear
 from privsweep.training.local import gradient
 
 
-def update_norm(delta: Tensors) -> float:
-    """The L2 norm of what was sent, ``[V, ...]`` by name: the mean over victims."""
-    norms = torch.stack([torch.linalg.vector_norm(d.flatten(1), dim=1) for d in delta.values()])
-    return float(torch.linalg.vector_norm(norms.double(), dim=0).mean())
+def update_norm(delta: Tensors) -> float | None:
+    """The L2 norm of what was sent, ``[V, ...]`` by name: the mean over victims. None where one is not finite."""
+    norms = torch.stack([torch.linalg.vector_norm(d.flatten(1), dim=1, dtype=torch.float64) for d in delta.values()])
+    return finite(float(torch.linalg.vector_norm(norms, dim=0).mean()))
 
 
 def noise_floor(net: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: float, rng: Rng) -> float | None:
@@ -41,5 +40,4 @@ def noise_floor(net: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: float, 
         own = slice(victim, victim + 1)
         grad, _ = gradient(net, loss, x[own], y[own], Defense(), rng.child(victim))
         floors.append(noise**2 / float(grad[f"{first}.bias"].double().square().sum().clamp_min(1e-300)))
-    mean = sum(floors) / len(floors)
-    return mean if math.isfinite(mean) else None
+    return finite(sum(floors) / len(floors))

@@ -25,7 +25,7 @@ def read_labels(
     label's entry is negative (iDLG: Zhao et al., 2020, section 3). For more, class c occurs
     ``N * (mean softmax_c - gradient_c)`` times; the mean softmax is estimated on Gaussian inputs, and the counts
     are rounded to add up to N by largest remainders. The result is exact if the network's outputs hardly depend on
-    its inputs, as those of an untrained one.
+    its inputs, as those of an untrained one. Of a gradient that tells nothing, or is not finite, classes are even.
 
     Raises UserError if the model does not end in a linear layer with a bias.
     """
@@ -34,8 +34,9 @@ def read_labels(
     if examples == 1:
         return observed.argmin(1, keepdim=True)
     expected = _mean_softmax(model, weights, domain, rng).to(observed)
-    counts = (examples * (expected - observed)).clamp_min(0)
-    counts = counts * examples / counts.sum(1, keepdim=True).clamp_min(1e-12)
+    counts = (examples * (expected - observed)).double().nan_to_num(0, 0, 0).clamp_min(0)
+    total = counts.sum(1, keepdim=True)
+    counts = torch.where(total > 0, counts * examples / total, examples / domain.classes)
     whole = counts.floor().long()
     rank = (counts - whole).argsort(1, descending=True).argsort(1)
     whole += rank < (examples - whole.sum(1, keepdim=True))
@@ -47,7 +48,7 @@ def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: 
     """Which label belongs to which image, for accurately known images ``[V, N, C, H, W]``; int64 ``[V, N]``.
 
     The gradient of the last weight is ``errors^T features``; with the features of the images known, least squares
-    gives every image's own error, whose smallest entry is the label's.
+    gives every image's own error, whose smallest entry is the label's. What is not finite counts as zero.
     """
     output = last_bias(model).removesuffix(".bias")
     seen: list[Tensor] = []
@@ -59,8 +60,9 @@ def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: 
         handle.remove()
     weight = gradient[f"{output}.weight"]
     features = seen[0].view(*images.shape[:2], -1)[..., : weight.shape[2]]
+    known, observed = (t.nan_to_num(0, 0, 0).mT.double().cpu() for t in (features, weight))
     # On the CPU, for the only solver of a GPU needs features of full rank.
-    errors = torch.linalg.lstsq(features.mT.double().cpu(), weight.mT.double().cpu(), driver="gelsd").solution
+    errors = torch.linalg.lstsq(known, observed, driver="gelsd").solution
     return errors.argmin(2).to(weight.device)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from privsweep.interface.data import Domain
+from privsweep.interface.finite import finite
 from privsweep.interface.records import Images, Reconstruction
 from privsweep.metric.assignment import match, reorder
 from privsweep.metric.images import asr, mse, ssim
@@ -47,7 +47,7 @@ def score_reconstruction(
     Raises UserError for an unknown ``paper_scale``, ValueError for shapes that differ.
     """
     images = guess.images.detach().cpu()
-    finite = images.isfinite().flatten(1).all(1)
+    whole = images.isfinite().flatten(1).all(1)
     pixels = domain.pixels(images).nan_to_num(0.5, 1.0, 0.0).clamp(0, 1)
     original = truth.pixels.detach().cpu()
     order = match(pixels, original)
@@ -58,7 +58,7 @@ def score_reconstruction(
     columns = _measures(pixels, original, domain, paper_scale, asr_threshold)
     if truth.others is not None:
         columns |= _control(pixels, truth.others.detach().cpu(), asr_threshold)
-    columns["diverged"] = guess.diverged.cpu() | ~finite
+    columns["diverged"] = guess.diverged.cpu() | ~whole
     if labels is not None and truth.labels is not None:
         columns["label_accuracy"] = (labels == truth.labels.cpu()).double().mean(1)
     if truth.nearest is not None:
@@ -149,5 +149,4 @@ def _median(values: Tensor) -> float | None:
 
 
 def _plain(value: Tensor | np.floating) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return finite(float(value))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from privsweep.interface.data import Data, TextDomain
+from privsweep.interface.finite import finite
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import (
     Answers,
@@ -72,7 +73,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         scoring = spec.scoring
         domain, threshold = outcome.data.domain, scoring.asr_threshold
         metrics, rows, guess, answers = score(guess, exposure.truth, domain, scoring.paper_scale, threshold)
-        metrics = {**metrics, **exposure.measures}
+        metrics |= exposure.measures
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
     seconds |= dict(exposure.seconds) if exposure is not None else {}
@@ -80,10 +81,10 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
     record = {
         **header_of(spec, sign),
         "status": "complete",
-        "metrics": metrics,
+        "metrics": {name: finite(value) for name, value in metrics.items()},  # diverged systems have others
         **several,
         "sizes": {**_sizes(spec, outcome.data), **outcome.seen.judged},
-        "utility": dict(outcome.seen.utility),
+        "utility": {name: finite(value) for name, value in outcome.seen.utility.items()},
         "privacy": dict(outcome.privacy),
         "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
