@@ -13,7 +13,8 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import LinearBesideLossTerm, draw, forward
 
-PROBES = 256  # random inputs to estimate a network's average output from
+PROBES = 256  # random inputs to estimate a network's average output and features from
+_AGAINST = -0.9  # a cosine below: rows and bias point apart, as they do exactly where the features do
 
 
 def read_labels(
@@ -21,8 +22,10 @@ def read_labels(
 ) -> Tensor:
     """The labels behind every captured gradient, int64 ``[V, N]``, sorted.
 
-    The gradient of the last bias is the mean over the batch of softmax minus one-hot. For one example only the
-    label's entry is negative (iDLG: Zhao et al., 2020, section 3). For more, class c occurs
+    The gradient of the last bias is the mean over the batch of softmax minus one-hot, of which for one example only
+    the label's entry is negative, and row c of the last weight's is that entry times the features, so that the label's
+    row is told by its sign (iDLG: Zhao et al., 2020, section 3). Rows have more entries than noise can drown: they are
+    projected on features that the adversary expects, and the bias is added. For more examples, class c occurs
     ``N * (mean softmax_c - gradient_c)`` times; the mean softmax is estimated on Gaussian inputs, and the counts
     are rounded to add up to N by largest remainders. The result is exact if the network's outputs hardly depend on
     its inputs, as those of an untrained one. Of a gradient that tells nothing, or is not finite, classes are even.
@@ -32,7 +35,7 @@ def read_labels(
     bias = last_bias(model)
     observed = gradient[bias][:, : domain.classes]
     if examples == 1:
-        return observed.argmin(1, keepdim=True)
+        return (observed + _projected_rows(model, weights, gradient, domain, rng)).argmin(1, keepdim=True)
     expected = _mean_softmax(model, weights, domain, rng).to(observed)
     counts = (examples * (expected - observed)).double().nan_to_num(0, 0, 0).clamp_min(0)
     total = counts.sum(1, keepdim=True)
@@ -51,15 +54,9 @@ def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: 
     gives every image's own error, whose smallest entry is the label's. What is not finite counts as zero.
     """
     output = last_bias(model).removesuffix(".bias")
-    seen: list[Tensor] = []
-    handle = model.get_submodule(output).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        with torch.no_grad():
-            functional_call(model, dict(weights), (images.flatten(0, 1),))
-    finally:
-        handle.remove()
     weight = gradient[f"{output}.weight"]
-    features = seen[0].view(*images.shape[:2], -1)[..., : weight.shape[2]]
+    [seen] = _inputs_of(output, model, weights, images.flatten(0, 1))
+    features = seen.view(*images.shape[:2], -1)[..., : weight.shape[2]]
     known, observed = (t.nan_to_num(0, 0, 0).mT.double().cpu() for t in (features, weight))
     # On the CPU, for the only solver of a GPU needs features of full rank.
     errors = torch.linalg.lstsq(known, observed, driver="gelsd").solution
@@ -79,6 +76,41 @@ def last_bias(model: nn.Module) -> str:
 def not_sent(model: nn.Module, names: Iterable[str]) -> list[str]:
     """Which of these parameters the update does not hold, for they are frozen in the model."""
     return [name for name in names if not model.get_parameter(name).requires_grad]
+
+
+def _projected_rows(model: nn.Module, weights: Tensors, gradient: Tensors, domain: Domain, rng: Rng) -> Tensor | float:
+    """The last weight's gradient times the mean features of uniform pixels, ``[V, K]``: ``<f, mean f> * error``.
+
+    Features that may be negative can make the product so: where rows and bias disagree the sign is turned, so that
+    their sum has the error's. Zero where the weight is not sent, or the layer never called.
+    """
+    bias = last_bias(model)
+    output = bias.removesuffix(".bias")
+    if (rows := gradient.get(f"{output}.weight")) is None:
+        return 0.0
+    device = next(iter(weights.values())).device
+    # Pixels, not the normal numbers of _mean_softmax: their features are as large as an image's, and point its way.
+    pixels = torch.rand(PROBES, *domain.shape, generator=rng.child("pixels").generator())
+    noise = draw(model, PROBES, rng.child("noise"), device)
+    seen = _inputs_of(output, model, {**weights, **noise}, domain.inputs(pixels).to(device))
+    if not seen:
+        return 0.0
+    mean = seen[-1].flatten(0, -2).mean(0)[: rows.shape[2]]
+    projected = rows[:, : domain.classes] @ mean.to(rows)
+    cosine = torch.cosine_similarity(projected, gradient[bias][:, : domain.classes])
+    return torch.where(cosine[:, None] < _AGAINST, -projected, projected)
+
+
+def _inputs_of(layer: str, model: nn.Module, values: Tensors, x: Tensor) -> list[Tensor]:
+    """What ``layer`` is given, each time it is called, while the network with these ``values`` takes ``x``."""
+    seen: list[Tensor] = []
+    handle = model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.no_grad():  # copies, for batch normalisation moves its statistics
+            functional_call(model, {name: value.clone() for name, value in values.items()}, (x,))
+    finally:
+        handle.remove()
+    return seen
 
 
 def _mean_softmax(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:

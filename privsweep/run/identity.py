@@ -10,9 +10,9 @@ from privsweep.interface.data import Contents
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.printable import shown
 from privsweep.model.checkpoint import FromCheckpoint
-from privsweep.run.run_spec import GROUPS, less
+from privsweep.run.run_spec import GROUPS, signed
 from privsweep.store.checksums import Checksums
-from privsweep.store.store import Store, signature
+from privsweep.store.store import Store
 
 
 def identity_of(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def identity_of(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool
     """
     try:
         known = _identity(config, parts, fetch=False)
-        stored = Store(Path(config["output_dir"])).complete(signature(less(known, parts, "signature")))
+        stored = Store(Path(config["output_dir"])).complete(signed(known, parts))
         if not fetch or (stored and not config["force"]):
             return known
     except AbsentError:

@@ -96,12 +96,12 @@ class RunSpec:
 
     @cached_property
     def signature(self) -> str:
-        return signature(less(self.config, self.parts, "signature"))
+        return signed(self.config, self.parts)
 
     @cached_property
     def view(self) -> View | None:
         """What the attack looks at; None where it attacks nothing, or the setting has no such view."""
-        return next((v for v in self.fl_setting.views() if v.observation is self.attack.observes), None)
+        return view_of(self.fl_setting, self.attack)
 
     @property
     def has_prior(self) -> bool:
@@ -154,6 +154,23 @@ class RunSpec:
             "device": device.type,
             **self.rounding,
         }
+
+
+def signed(config: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
+    """The signature of a run: of its configuration, and of the versions of its attack and of what that looks at.
+
+    An attack or a view whose results for a configuration have changed since they were first stored says so by an
+    integer ``version``; where there is none, or 0, it has no part in the signature.
+    """
+    sources = {"attack": parts["attack"], "view": view_of(parts["fl_setting"], parts["attack"])}
+    versions = {name: v for name, made in sources.items() if (v := getattr(made, "version", 0))}
+    kept = less(config, parts, "signature")
+    return signature({**kept, "versions": versions} if versions else kept)
+
+
+def view_of(setting: Setting, attack: Attack) -> View | None:
+    """What the attack looks at; None where it attacks nothing, or the setting has no such view."""
+    return next((v for v in setting.views() if v.observation is attack.observes), None)
 
 
 def less(config: Mapping[str, Any], parts: Mapping[str, Any], *outside: Outside) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from privsweep.interface.errors import UserError
-from privsweep.run.run_spec import GROUPS, less
+from privsweep.run.run_spec import GROUPS, signed
 from privsweep.run.trust import check_component, class_of, trusted
 from privsweep.store.inventory import SHARED, Entry, record_in, under_way
 from privsweep.store.store import Record, signature
@@ -86,7 +86,7 @@ class Judge:
             return None
         try:
             return self._fault(record, nodes)
-        except (TypeError, ValueError) as error:  # no plain data
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # no plain data, or parts in wrong places
             return f"its configuration cannot be read: {error}"
 
     def _fault(self, record: Record, nodes: Mapping[str, Any]) -> str | None:
@@ -94,7 +94,7 @@ class Judge:
         fault = next((fault for _, fault in made.values() if fault), None)
         if fault:
             return f"the code has changed: {fault}"
-        sign = signature(less(record["config"], {key: part for key, (part, _) in made.items()}, "signature"))
+        sign = signed(record["config"], {key: part for key, (part, _) in made.items()})
         return None if sign == record.get("signature") else "the code has changed: it files this configuration anew"
 
     def _component(self, key: str, node: Any) -> tuple[Any, str | None]:

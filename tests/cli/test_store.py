@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tiny import TINY
 
+from privsweep.attack.blind import Blind
 from privsweep.cli import main as cli
 from privsweep.cli import store
 from privsweep.store.sealed import sealed, write_sealed
@@ -120,6 +121,14 @@ def test_a_run_that_no_command_finds_any_more_is_superseded(
         reason is not None or isinstance(record["config"]["attack"], list)
     )
     assert (reason or "") in shown
+
+
+def test_a_run_of_an_attack_that_answers_otherwise_now_is_superseded(
+    filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blind, "version", 1, raising=False)
+    assert store.main(["prune"]) == 0
+    assert "files this configuration anew" in capsys.readouterr().out
 
 
 def test_nothing_that_is_in_use_goes(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.label_inference import label_images, read_labels
-from privsweep.interface.data import Data
+from privsweep.interface.data import Data, Tensors
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38, -3e38, 0.0])
@@ -30,3 +36,71 @@ def test_where_the_sum_is_nothing_classes_are_even(data: Data, lenet: ConvNet) -
     gradient = {name: torch.full((1, *p.shape), float("nan")) for name, p in net.named_parameters()}
     labels = read_labels(net, net.state_dict(), gradient, data.domain, 40, Rng(0))
     assert labels[0].bincount().tolist() == [4] * data.domain.classes
+
+
+def gradients(net: nn.Module, data: Data, count: int, noise: float = 0.0) -> tuple[Tensors, Tensor]:
+    """Of single images, by name ``[V, ...]``, and their labels ``[V, 1]``."""
+    x, y = data.domain.inputs_of(data.train, slice(count)), data.train.labels[:count]
+    own = list(net.parameters())
+    each = [torch.autograd.grad(cross_entropy(net(x[v, None]), y[v, None]), own) for v in range(count)]
+    names = [name for name, _ in net.named_parameters()]
+    sent = {name: torch.stack(parts) for name, parts in zip(names, zip(*each, strict=True), strict=True)}
+    return {name: g + noise * Rng(1).child(name).normal(*g.shape) for name, g in sent.items()}, y[:, None]
+
+
+def read(net: nn.Module, data: Data, sent: Tensors) -> Tensor:
+    return read_labels(net, net.state_dict(), sent, data.domain, 1, Rng(0))
+
+
+@pytest.mark.parametrize("init", ["default", "uniform"])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu", "elu", "selu"])
+def test_a_label_without_noise_is_read_exactly(data: Data, lenet: ConvNet, activation: str, init: str) -> None:
+    """As by the bias alone; an untrained network with wide weights may be as sure of an image as float32 can say."""
+    mlp = MLP(width=20, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
+    for model in (replace(lenet, activation=activation, init=init), replace(mlp, activation=activation, init=init)):
+        net = model.build(data.domain, Rng(0))
+        sent, labels = gradients(net, data, 40)
+        told = sent["output.bias"].amin(1) < 0
+        assert told.sum() > 30
+        assert torch.equal(read(net, data, sent)[told], labels[told])
+
+
+@pytest.mark.parametrize("shift", [-3.0, -1.0, -0.2])
+def test_a_label_is_read_where_features_point_away_from_those_that_are_expected(data: Data, shift: float) -> None:
+    """Features of bright images are negative, those of darker ones positive, and the product with the mean is too."""
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.output = nn.Linear(8, data.domain.classes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.output((0.3 - x.flatten(1).mean(1, keepdim=True)).expand(-1, 8) * 10 * shift)
+
+    net = Shifted()
+    sent, labels = gradients(net, data, 40)
+    assert torch.equal(read(net, data, sent), labels)
+
+
+def test_rows_tell_a_label_that_noise_hides_in_the_bias(data: Data, lenet: ConvNet) -> None:
+    net = replace(lenet, width=12).build(data.domain, Rng(0))
+    sent, labels = gradients(net, data, 60, noise=1.0)
+    by_bias = sent["output.bias"].argmin(1, keepdim=True)
+    assert (by_bias == labels).double().mean() < 0.6
+    assert (read(net, data, sent) == labels).double().mean() > 0.9
+    alone = {"output.bias": sent["output.bias"]}  # the rows are not sent
+    assert torch.equal(read(net, data, alone), by_bias)
+
+
+def test_reading_labels_leaves_the_networks_statistics_as_they_were(data: Data, lenet: ConvNet) -> None:
+    net = replace(lenet, norm="batch").build(data.domain, Rng(0)).train()
+    sent = {name: torch.ones(2, *p.shape) for name, p in net.named_parameters()}
+    weights = {name: w.clone() for name, w in net.state_dict().items()}
+    read_labels(net, weights, sent, data.domain, 1, Rng(0))
+    assert all(torch.equal(w, weights[name]) for name, w in net.state_dict().items())
+
+
+def test_without_an_output_bias_labels_are_not_read(data: Data) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, data.domain.classes, bias=False))
+    with pytest.raises(UserError, match=r"attack\.labels=analytic.*take labels=optimised"):
+        read(net, data, {})

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from privsweep.attack.gradient_matching import GradientMatching
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 
 # digits ship with scikit-learn, so these do not depend on a file
 GOLDEN = {
     "attack=dlg": "8917cca8ca4e",
+    "attack=idlg": "6d70c7db9292",
     "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "88183164232e",
     "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "5438d0b3a0d5",
     "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "8f14369e62fa",
@@ -26,6 +28,16 @@ def signed(overrides: str, tmp_path: Path) -> str:
 @pytest.mark.parametrize("overrides", GOLDEN)
 def test_it_is_the_one_that_was_stored(overrides: str, tmp_path: Path) -> None:
     assert signed(overrides, tmp_path) == GOLDEN[overrides]
+
+
+@pytest.mark.parametrize("labels", ["analytic", "known", "optimised"])
+def test_a_version_counts_where_it_changes_results(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = f"attack=iga attack.labels={labels} fl_setting.labels_known=true"
+    now = signed(given, tmp_path)
+    monkeypatch.setattr(GradientMatching, "version", 0)
+    assert (signed(given, tmp_path) != now) == (labels == "analytic")
 
 
 @pytest.mark.parametrize(
