@@ -35,6 +35,10 @@ class Federation(Protocol):
         """Positions of every client's examples in the training split."""
         ...
 
+    def fraction_of_clients(self) -> float:
+        """Of all clients, that take part in a round."""
+        ...
+
     def participants(self, clients: int) -> int:
         """How many of that many clients take part in a round."""
         ...

@@ -68,8 +68,9 @@ class UpdateView:
     """One captured update for each victim, as the server or another client gets it. Zen, section 4.1: train time.
 
     The server sees the victim client's update; where a defence leaves it sums only, the mean of a round's, as far as
-    they get through, and all these clients' images are behind it. Another client sees the aggregate of all and takes
-    off its own update: with two clients the victim's alone is left, with more the mean of the others'.
+    they get through, and all these clients' images are behind it. Another client sees the aggregate of all that take
+    part in the round and takes off its own update: with two the victim's alone is left, with more the mean of the
+    others'. Victim and listener always take part, whatever the fraction of clients.
     Victims are drawn without replacement from the client's examples, so no image is attacked twice.
     Clients weigh alike, for they hold batches of one size.
     """
@@ -92,6 +93,11 @@ class UpdateView:
         points = {"model", "loss", "example_gradients", "gradient", "update", "server_view"}
         trains = self.capture.what == "difference" or self.capture.step > 0
         return frozenset(points | ({"sample"} if trains else set()) | ({"aggregate"} if self._listens else set()))
+
+    @property
+    def version(self) -> int:
+        """1: a client listens to those that take part in a round, where that is not all."""
+        return int(self._listens and self.federation.fraction_of_clients() < 1)
 
     @property
     def _listens(self) -> bool:
@@ -178,23 +184,29 @@ class UpdateView:
 
         Raises UserError where clients or their examples do not suffice.
         """
-        summed = self.federation.participants(len(shards)) if defense.sums_only else 1
-        clients = choose_participants(len(shards), self.capture.client, self.position, summed)
+        together = self._listens or defense.sums_only
+        count = self.federation.participants(len(shards)) if together else 1
+        clients = choose_participants(len(shards), self.capture.client, self.position, count)
         for client in clients:
             self.victims.check(client, shards, self.capture.batch_size)
         return clients
 
 
-def choose_participants(clients: int, victim: int, position: str, summed: int) -> list[int]:
-    """The clients whose images are behind an update, the victim first; last the one that listens, if one does."""
+def choose_participants(clients: int, victim: int, position: str, count: int) -> list[int]:
+    """The clients that ``count`` updates are of, the victim first; last the one that listens, if one does.
+
+    ``count`` is from 1 to ``clients``; where one listens there are two at least. Raises UserError for a ``victim``
+    that is none of the clients, and where nobody is left to listen.
+    """
     if victim >= clients:
         raise UserError(f"fl_setting.capture.client={victim}: clients are numbered 0 to {clients - 1}")
     if position == "server":
-        return [victim, *(c for c in range(clients) if c != victim)][:summed]
+        return [victim, *(c for c in range(clients) if c != victim)][:count]
     if clients < 2:
         raise UserError("fl_setting.position=client: a lone client sees only itself; take fl_setting.clients=2 or more")
     listener = (victim + 1) % clients
-    return [victim, *(c for c in range(clients) if c not in (victim, listener)), listener]
+    others = [c for c in range(clients) if c not in (victim, listener)]
+    return [victim, *others[: max(count, 2) - 2], listener]
 
 
 def _captured(updates: Sequence[Tensors], listening: bool, defense: Defense, rng: Rng) -> tuple[Tensors, list[int]]:

@@ -78,6 +78,28 @@ def test_with_more_clients_the_listener_gets_the_mean_of_the_others(data: Data, 
         assert torch.allclose(out.seen.delta[name][0], g, atol=1e-6)
 
 
+@pytest.mark.parametrize(("participation", "behind"), [(1.0, 3), (0.75, 2), (0.5, 1), (0.1, 1)])
+def test_a_listener_hears_those_that_take_part_in_the_round(
+    data: Data, lenet: ConvNet, participation: float, behind: int
+) -> None:
+    setting = {"clients": 4, "rounds": 0, "victims": 2, "capture": capture(client=1)}
+    out = exposed(data, lenet, **setting, position="client", participation=participation)
+    assert (out.seen.contributors, out.seen.examples, out.truth.index.shape) == (behind, behind, (2, behind))
+    if behind == 1:
+        server = exposed(data, lenet, **setting)
+        assert torch.equal(out.truth.index, server.truth.index)
+        for name, g in server.seen.delta.items():
+            assert torch.allclose(out.seen.delta[name], g, atol=1e-6)
+
+
+def test_a_listeners_share_of_the_clients_changes_no_other_results_version() -> None:
+    def version(**changes: object) -> int:
+        return fedavg(**changes).views()[0].version
+
+    assert version(position="client", participation=0.5) == 1
+    assert version(position="client") == version(participation=0.5) == version() == 0
+
+
 def test_a_later_step_is_captured_at_the_clients_local_weights(data: Data, lenet: ConvNet) -> None:
     """One client that takes three steps in the round ends where a capture after three steps begins."""
     one = {"clients": 1, "rounds": 1, "local_steps": 3, "checkpoints": []}
