@@ -86,8 +86,8 @@ class RunSpec:
 
     @property
     def parts(self) -> Mapping[str, Any]:
-        """The components by their key in ``config``."""
-        return {key: getattr(self, key) for key in GROUPS}
+        """The components by their key in ``config``; of the defence, by their names."""
+        return {**{key: getattr(self, key) for key in GROUPS}, "defense": self.defense.defenses}
 
     @property
     def contents(self) -> list[Contents]:
@@ -148,24 +148,30 @@ class RunSpec:
     def training_key(self, device: torch.device) -> dict[str, Any]:
         """Whatever determines the trained system."""
         kept = less(self.config, self.parts, "signature", "training")
+        made = {"dataset": self.dataset, "model": self.model, "defense": self.training_defense().defenses}
         return {
             **{key: kept[key] for key in ("dataset", "model", "fl_setting", "seed")},
             "defense": [[name, kept["defense"][name]] for name in self.training_defense().defenses],
             "device": device.type,
             **self.rounding,
+            **versions(made),
         }
 
 
 def signed(config: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
-    """The signature of a run: of its configuration, and of the versions of its attack and of what that looks at.
+    """The signature of a run: of its configuration, and of the versions of its parts and of what its attack sees."""
+    view = view_of(parts["fl_setting"], parts["attack"])
+    return signature({**less(config, parts, "signature"), **versions({**parts, "view": view})})
 
-    An attack or a view whose results for a configuration have changed since they were first stored says so by an
-    integer ``version``; where there is none, or 0, it has no part in the signature.
+
+def versions(parts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """For a hash: under ``versions`` those of ``parts`` whose results have changed since they were first stored.
+
+    A component says so by an integer ``version``, for its own configuration; where there is none, or 0, it is left out.
     """
-    sources = {"attack": parts["attack"], "view": view_of(parts["fl_setting"], parts["attack"])}
-    versions = {name: v for name, made in sources.items() if (v := getattr(made, "version", 0))}
-    kept = less(config, parts, "signature")
-    return signature({**kept, "versions": versions} if versions else kept)
+    plain = {**parts, **{f"defense.{name}": one for name, one in (parts.get("defense") or {}).items()}}
+    found = {key: v for key, made in plain.items() if (v := getattr(made, "version", 0))}
+    return {"versions": found} if found else {}
 
 
 def view_of(setting: Setting, attack: Attack) -> View | None:

@@ -94,7 +94,9 @@ class Judge:
         fault = next((fault for _, fault in made.values() if fault), None)
         if fault:
             return f"the code has changed: {fault}"
-        sign = signed(record["config"], {key: part for key, (part, _) in made.items()})
+        parts = {key: part for key, (part, _) in made.items()}
+        defenses = {key.removeprefix("defense."): part for key, part in parts.items() if key.startswith("defense.")}
+        sign = signed(record["config"], {**parts, "defense": defenses})
         return None if sign == record.get("signature") else "the code has changed: it files this configuration anew"
 
     def _component(self, key: str, node: Any) -> tuple[Any, str | None]:
