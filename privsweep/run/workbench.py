@@ -163,7 +163,7 @@ class Workbench:
         save_tensors(path, result, self._key(path), seconds=round(seconds, 3), **notes)
 
     def _key(self, path: Path) -> dict[str, str]:
-        return {"run": self.partial.name, "part": path.stem}
+        return {"run": self.partial.name, "part": path.stem, "device": self.device.type}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -95,6 +95,21 @@ def test_a_killed_run_of_chunks_takes_over_those_that_are_finished(tmp_path: Pat
     assert again.made == [(4, 8), (8, 10)]
 
 
+def test_what_was_begun_on_another_kind_of_device_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or else a system begun on a GPU would be filed as one of the CPU."""
+    begun = Workbench(torch.device("meta"), Store(tmp_path), "abc")
+    begun.keep("training", lambda: ({"w": ROWS}, {}))
+    with pytest.raises(KeyboardInterrupt):
+        begun.chunks("rows", "w", 10, 4, Maker(killed_at=4))
+    maker = Maker()
+    assert bench(tmp_path).kept("training") is None
+    assert torch.equal(bench(tmp_path).chunks("rows", "w", 10, 4, maker)["w"], ROWS)
+    assert maker.made == [(0, 4), (4, 8), (8, 10)]
+    assert capsys.readouterr().err.count("of something else; set aside") == 2
+
+
 def test_rows_are_kept_for_every_run_and_only_added_to(tmp_path: Path) -> None:
     first = Maker()
     assert torch.equal(bench(tmp_path).rows({"of": "shadows"}, 5, 2, first)["w"], ROWS[:5])
