@@ -61,9 +61,9 @@ class CentralDp(Defense):
             sigma = noise_for(_KEY, self.accountant, self.epsilon, self.releases(schedule), self.delta)
         return replace(self, epsilon=None, noise_multiplier=sigma)  # type: ignore[type-var]
 
-    def releases(self, schedule: Schedule) -> Releases:
+    def releases(self, schedule: Schedule) -> list[Releases]:
         rate = participants(schedule.clients, schedule.participation) / schedule.clients
-        return Releases(rate if self.amplification else 1.0, schedule.rounds)
+        return [Releases(rate if self.amplification else 1.0, schedule.rounds)]
 
     def spent(self, schedule: Schedule) -> dict[str, float]:
         """Of ``bind``'s result: epsilon, delta, the Renyi order (of rdp), and what they follow from."""

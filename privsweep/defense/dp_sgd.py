@@ -27,8 +27,10 @@ class DpSgd(Defense):
 
     Abadi et al., "Deep Learning with Differential Privacy" (2016), algorithm 1; Zen, sections 3 and 5.1. The noise
     on the sum has the standard deviation ``noise_multiplier * max_grad_norm``. Whoever sees all that a client sends
-    in all rounds learns of one example in it no more than (epsilon, delta) allows; the figures are those of the
-    client with the fewest examples, for whom they are worst, and take no credit for rounds that it sits out.
+    in all rounds learns of one example in it no more than (epsilon, delta) allows. The figures hold for every client,
+    and are those of the one for whom they are worst: the fewer examples, the more often each is drawn, but one more
+    than a whole number of batches is one more step in every pass. They take no credit for rounds that a client sits
+    out. Where ``delta`` is null it is one over the examples of the smallest client.
 
     ``poisson``: every step draws each example with probability batch size / examples, which is what the accountants
     amplify by. Without it the batches are the setting's own; then every pass over the data counts as one step on all
@@ -45,6 +47,7 @@ class DpSgd(Defense):
     poisson: bool
 
     bounded: ClassVar[tuple[str, str]] = ("example_gradients", "gradient")
+    version: ClassVar[int] = 1  # the epsilon is that of the client who pays most, no longer of the smallest
 
     def __post_init__(self) -> None:
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_grad_norm", self.max_grad_norm)
@@ -57,11 +60,15 @@ class DpSgd(Defense):
             sigma = noise_for(_KEY, self.accountant, self.epsilon, self.releases(schedule), delta)
         return replace(self, epsilon=None, noise_multiplier=sigma, delta=delta)  # type: ignore[type-var]
 
-    def releases(self, schedule: Schedule) -> Releases:
+    def releases(self, schedule: Schedule) -> list[Releases]:
+        """What a client of every size releases in all rounds."""
+        return [self._releases(schedule, examples, steps) for examples, steps in schedule.uses]
+
+    def _releases(self, schedule: Schedule, examples: int, steps: int) -> Releases:
         if self.poisson:
-            return Releases(min(1.0, schedule.batch_size / schedule.examples), schedule.steps)
-        pass_ = -(-schedule.examples // schedule.batch_size)  # steps of one
-        return Releases(1.0, schedule.rounds and schedule.rounds * -(-schedule.steps // (schedule.rounds * pass_)))
+            return Releases(min(1.0, schedule.batch_size / examples), steps)
+        pass_ = -(-examples // schedule.batch_size)  # steps of one
+        return Releases(1.0, schedule.rounds and schedule.rounds * -(-steps // (schedule.rounds * pass_)))
 
     def spent(self, schedule: Schedule) -> dict[str, float]:
         """Of ``bind``'s result: epsilon, delta, the Renyi order (of rdp), and what they follow from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -45,7 +45,8 @@ def check_noise(
         )
 
 
-def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float) -> dict[str, float]:
+@cache
+def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float) -> Mapping[str, float]:
     """What those releases cost: ``epsilon``, ``delta``, and of ``rdp`` the ``renyi_order`` that gives that epsilon.
 
     Nothing where there is no noise, so no guarantee, or nothing is trained. The order is on Opacus's grid: 1.1 to
@@ -66,19 +67,53 @@ def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, 
 
 
 def report(
-    accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float, clip: str, bound: float | None
+    accountant: Accountant,
+    noise_multiplier: float,
+    each: Iterable[Releases],
+    delta: float,
+    clip: str,
+    bound: float | None,
 ) -> dict[str, float]:
-    """``budget``, and what it follows from, with the norm ``bound`` under the name ``clip``; nothing without noise."""
-    cost = budget(accountant, noise_multiplier, releases, delta)
+    """``budget`` of who pays most, and what it follows from; nothing without noise.
+
+    ``each``: what the clients release, one or more. The norm ``bound`` stands under the name ``clip``.
+    """
+    costs = [(budget(accountant, noise_multiplier, one, delta), one) for one in undominated(each)]
+    cost, worst = max(costs, key=lambda pair: pair[0].get("epsilon", 0.0))
     if not cost:
         return {}
     told = {"noise_multiplier": noise_multiplier, clip: bound or 0.0}
-    return {**cost, **told, "sample_rate": releases.sample_rate, "steps": float(releases.steps)}
+    return {**cost, **told, "sample_rate": worst.sample_rate, "steps": float(worst.steps)}
+
+
+def undominated(each: Iterable[Releases]) -> list[Releases]:
+    """Those of which none is as frequent and as long as another, the costliest to be expected first.
+
+    An epsilon grows with the sampling rate and with the steps, so that the rest cannot cost more. Of clients of many
+    sizes that leaves one for each number of steps at most.
+    """
+    found: list[Releases] = []
+    for one in sorted(set(each), key=lambda one: (one.sample_rate, one.steps), reverse=True):
+        if not found or one.steps > found[-1].steps:
+            found.append(one)
+    return sorted(found, key=lambda one: one.sample_rate**2 * one.steps, reverse=True)
+
+
+def noise_for(key: str, accountant: Accountant, epsilon: float, each: Iterable[Releases], delta: float) -> float:
+    """The least noise multiplier, to rounding, that keeps to ``epsilon`` for every client.
+
+    ``each``: what the clients release, one or more. Raises UserError where no noise does.
+    """
+    noise = 0.0
+    for one in undominated(each):
+        if not noise or _epsilon(accountant, noise, one, delta) > epsilon:
+            noise = max(noise, _noise_for(key, accountant, epsilon, one, delta))
+    return noise
 
 
 @cache
-def noise_for(key: str, accountant: Accountant, epsilon: float, releases: Releases, delta: float) -> float:
-    """The least noise multiplier, to rounding, that keeps to ``epsilon``. Raises UserError where there is none.
+def _noise_for(key: str, accountant: Accountant, epsilon: float, releases: Releases, delta: float) -> float:
+    """Of one client.
 
     As Opacus's ``get_noise_multiplier``, which starts from noise so small that ``prv`` takes minutes and ``gdp`` fails.
     """
@@ -88,12 +123,8 @@ def noise_for(key: str, accountant: Accountant, epsilon: float, releases: Releas
             f"{key}.noise_multiplier instead, or train"
         )
 
-    @cache
     def cost(noise: float) -> float:
-        try:
-            return budget(accountant, noise, releases, delta)["epsilon"]
-        except ValueError:  # beyond the largest epsilon that gdp looks at
-            return float("inf")
+        return _epsilon(accountant, noise, releases, delta)
 
     high = 1.0
     while cost(high) > epsilon:
@@ -113,6 +144,13 @@ def noise_for(key: str, accountant: Accountant, epsilon: float, releases: Releas
         halve = not halve and below
         low, high = (low, middle) if below else (middle, high)
     return high
+
+
+def _epsilon(accountant: Accountant, noise: float, releases: Releases, delta: float) -> float:
+    try:
+        return budget(accountant, noise, releases, delta)["epsilon"]
+    except ValueError:  # beyond the largest epsilon that gdp looks at
+        return math.inf
 
 
 def _between(low: float, high: float, most: float, least: float, wanted: float) -> float:

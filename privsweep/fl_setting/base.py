@@ -94,10 +94,11 @@ class TrainingSetting(Assembling, ABC):
         return Optimizer(self.optimizer, self.lr, self.momentum)
 
     def schedule(self, data: Data, rng: Rng) -> Schedule:
-        shards = self.shards(data, rng)
-        fewest = min(len(s) for s in shards)
-        steps = self.length() * self.local_schedule().length(fewest)
-        return Schedule(fewest, self.batch_size, steps, self.length(), len(shards), self.fraction_of_clients())
+        shards, local = self.shards(data, rng), self.local_schedule()
+        sizes = sorted({len(shard) for shard in shards})
+        (fewest, steps), *larger = ((size, self.length() * local.length(size)) for size in sizes)
+        share = self.fraction_of_clients()
+        return Schedule(fewest, self.batch_size, steps, self.length(), len(shards), share, tuple(larger))
 
     def recipe(self, data: Data, rng: Rng) -> Recipe:
         """How one client trains, from the first round to the last."""

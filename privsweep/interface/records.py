@@ -229,14 +229,20 @@ class ThreatModel:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often one client's examples are used in a whole training."""
+    """How often the clients' examples are used in a whole training."""
 
     examples: int  # of the client that holds the fewest
     batch_size: int
-    steps: int  # optimiser steps of one client over all rounds
+    steps: int  # optimiser steps of that client over all rounds
     rounds: int
     clients: int
     participation: float  # fraction of the clients in a round
+    larger: tuple[tuple[int, int], ...] = ()  # examples and steps of the others, a pair for each further size
+
+    @property
+    def uses(self) -> tuple[tuple[int, int], ...]:
+        """Examples and steps of a client of every size, the smallest first."""
+        return (self.examples, self.steps), *self.larger
 
 
 @dataclass(frozen=True)

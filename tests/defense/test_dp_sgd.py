@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.stack import Stack
+from privsweep.differential_privacy.accounting import undominated
 from privsweep.fl_setting.fedsgd import FedSGD
 from privsweep.interface.data import Data, Tensors
 from privsweep.interface.errors import UserError
@@ -72,6 +73,47 @@ def test_zens_budget_takes_the_noise_that_opacus_finds() -> None:
     direct = RDPAccountant()
     direct.history = [(spent["noise_multiplier"], 64 / 20000, 15650)]
     assert (spent["epsilon"], spent["renyi_order"]) == direct.get_privacy_spent(delta=1 / 60000)
+
+
+def cost(noise: float, examples: int, batch: int, epochs: int, delta: float) -> float:
+    direct = RDPAccountant()
+    direct.history = [(noise, min(1.0, batch / examples), epochs * -(-examples // batch))]
+    return direct.get_epsilon(delta)
+
+
+def unequal(sizes: list[int], batch: int, epochs: int) -> Schedule:
+    (fewest, steps), *larger = [(n, epochs * -(-n // batch)) for n in sizes]
+    return Schedule(fewest, batch, steps, epochs, len(sizes), 1.0, tuple(larger))
+
+
+@pytest.mark.filterwarnings("ignore:Optimal order")
+@pytest.mark.parametrize("sizes", [[64, 65], [40, 100], [60, 120], [128, 130, 700], list(range(30, 500, 60))])
+def test_the_budget_holds_for_every_client_and_is_exact_for_one(sizes: list[int]) -> None:
+    """Of 64 examples each is in all of 30 batches of 64; of 65 each is in 60 batches with probability 64/65."""
+    schedule, delta = unequal(sizes, 64, 30), 1 / sizes[0]
+    spent = dp().bind(schedule).spent(schedule)
+    assert spent["delta"] == delta
+    assert spent["epsilon"] == pytest.approx(max(cost(1.0, n, 64, 30, delta) for n in sizes), rel=1e-9)
+    planned = dp(epsilon=6.0, noise_multiplier=None).bind(schedule)
+    assert planned.noise_multiplier is not None
+    each = [cost(planned.noise_multiplier, n, 64, 30, delta) for n in sizes]
+    assert 5.99 < max(each) <= 6.0
+    assert planned.spent(schedule)["epsilon"] == max(each)
+
+
+def test_clients_of_many_sizes_are_planned_without_asking_for_each() -> None:
+    """What is sampled less often, and not for longer, costs less."""
+    schedule = unequal(list(range(50, 2000)), 64, 3)
+    left = undominated(dp().releases(schedule))
+    assert len(left) == 2000 // 64 + 1
+    assert undominated(reversed(left)) == left
+
+
+def test_a_setting_tells_the_sizes_of_all_clients(data: Data) -> None:
+    setting = fedavg(clients=3, batch_size=7, local_epochs=2, rounds=2)
+    schedule = setting.schedule(data, Rng(0))
+    sizes = sorted({len(shard) for shard in setting.shards(data, Rng(0))})
+    assert schedule.uses == tuple((n, 2 * 2 * -(-n // 7)) for n in sizes)
 
 
 def test_an_asymptotic_accountant_is_a_choice() -> None:

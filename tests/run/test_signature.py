@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from privsweep.attack.gradient_matching import GradientMatching
+from privsweep.defense.dp_sgd import DpSgd
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
+from privsweep.run.superseded import Judge
 
 # digits ship with scikit-learn, so these do not depend on a file
 GOLDEN = {
@@ -16,7 +20,7 @@ GOLDEN = {
     "attack=idlg": "6d70c7db9292",
     "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "88183164232e",
     "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "5438d0b3a0d5",
-    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "8f14369e62fa",
+    "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "998556dbd599",
 }
 
 
@@ -65,3 +69,22 @@ def test_a_number_counts_however_it_is_written(one: str, other: str, tmp_path: P
 def test_resources_have_no_part_in_it(resource: str, tmp_path: Path) -> None:
     """Whoever ran out of memory and takes less runs nothing again that is stored."""
     assert signed(f"attack=dlg {resource}", tmp_path) == signed("attack=dlg", tmp_path)
+
+
+
+def test_a_component_whose_results_have_changed_is_filed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that was trained under the defence as it was is not taken for one of today's, nor a run's record."""
+
+    def made(version: int) -> tuple[str, dict[str, Any], str | None]:
+        monkeypatch.setattr(DpSgd, "version", version)
+        with searching(None):
+            spec = build(compose(["attack=none", "defense=[dp_sgd]", f"output_dir={tmp_path}"]))
+        told = Judge()({"signature": before, "config": spec.config})
+        return spec.signature, spec.training_key(torch.device("cpu")), told
+
+    before = ""
+    before, key, _ = made(0)
+    sign, trained, told = made(2)
+    assert (sign != before, trained != key) == (True, True)
+    assert told == "the code has changed: it files this configuration anew"
+    assert made(0) == (before, key, None)
