@@ -34,7 +34,8 @@ class DpSgd(Defense):
 
     ``poisson``: every step draws each example with probability batch size / examples, which is what the accountants
     amplify by. Without it the batches are the setting's own; then every pass over the data counts as one step on all
-    of them, without amplification, and neighbours differ in one example that is blanked.
+    of them, without amplification, and neighbours differ in one example that is blanked: sums are divided by one
+    and the same number with it and without (``fl_setting=release`` trains such pairs).
 
     A clip and noise of zero, ``max_grad_norm: null`` and ``noise_multiplier: 0``, is plain training.
     """
@@ -47,7 +48,8 @@ class DpSgd(Defense):
     poisson: bool
 
     bounded: ClassVar[tuple[str, str]] = ("example_gradients", "gradient")
-    version: ClassVar[int] = 1  # the epsilon is that of the client who pays most, no longer of the smallest
+    # 1: the epsilon is that of the client who pays most, not of the smallest. 2: released models have one divisor.
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_grad_norm", self.max_grad_norm)

@@ -24,7 +24,7 @@ from privsweep.interface.roles import Bench, View
 from privsweep.run.chunks import in_chunks
 from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
-from privsweep.run.run_spec import RunSpec, less
+from privsweep.run.run_spec import RunSpec, less, versions
 from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
@@ -185,6 +185,7 @@ def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rn
         "device": bench.device.type,
         **spec.rounding,
         "from": {name: checksum_of(getattr(given, name)) for name in sorted(attack.prepares_from)},
+        **versions({"defense": spec.defense.defenses if "algorithm" in attack.prepares_from else {}}),
     }
     return store.prepared(key, bench.device, lambda: attack.prepare(given, bench, rng.child("attack")))
 

@@ -31,8 +31,9 @@ class ReleaseTraining:
 
     Balle, Cherubin and Hayes, "Reconstructing training data with informed adversaries" (2022), table IV.
 
-    The defence acts at ``model``, ``loss``, ``example_gradients`` and ``gradient``, where model ``k`` divides by the
-    number of its records and draws from ``rngs[k].child("step", t)`` in step ``t``. Batches are never drawn.
+    The defence acts at ``model``, ``loss``, ``example_gradients`` and ``gradient``, where model ``k`` draws from
+    ``rngs[k].child("step", t)`` in step ``t``. A model divides by the number of its records; where the defence changes
+    single records' gradients, by the number with its own one, there or not. Batches are never drawn.
     """
 
     architecture: Architecture

@@ -59,8 +59,8 @@ class Convolutional(ABC):
             x, y = (t[None, first : first + self.size] for t in (task.x, task.y))
             more = self.sum(weights, x, y.expand(len(task.own_y[models]), -1), None)
             total = {name: so_far + more[name] for name, so_far in total.items()}
-        counts = task.counts[models].to(task.x)
-        return [total[name] / counts.view(-1, *[1] * (leaf.dim() - 1)) for name, leaf in weights.items()]
+        divisors = task.divisors[models].to(task.x)
+        return [total[name] / divisors.view(-1, *[1] * (leaf.dim() - 1)) for name, leaf in weights.items()]
 
     @abstractmethod
     def sum(self, weights: Tensors, x: Tensor, y: Tensor, present: Tensor | None) -> dict[str, Tensor]:

@@ -70,7 +70,7 @@ class Dense:
         self.own_length = self.own.square().sum(1) + 1
         self.own_target = one_hot(task.own_y, classes)[..., None].to(x.dtype)
         self.present = task.present.to(x.dtype)[:, None, None]
-        self.counts = task.counts.to(x.dtype)
+        self.divisors = task.divisors.to(x.dtype)
 
     @torch.no_grad()
     def gradients(self, rngs: Sequence[Rng]) -> list[Tensor]:
@@ -91,7 +91,7 @@ class Dense:
                 if n:
                     grads[2 * n].baddbmm_(delta, inputs[n - 1].mT)
                 grads[2 * n + 1] += delta.sum(2)
-        return [g.div_(self.counts.view(-1, *[1] * (g.dim() - 1))) for g in grads]
+        return [g.div_(self.divisors.view(-1, *[1] * (g.dim() - 1))) for g in grads]
 
     def _deltas(self, z: Tensor, target: Tensor, length: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Gradients ``[K, H, c]`` of the clipped losses by all layers' outputs; and the inputs of all but the first.

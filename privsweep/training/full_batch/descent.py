@@ -5,6 +5,7 @@ Axes: ``K`` models, ``n`` fixed records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,6 +39,17 @@ class Task:
         """How many records every model is trained on, int64 ``[K]``."""
         return len(self.x) + self.present.long()
 
+    @property
+    def divisors(self) -> Tensor:
+        """What sums of gradients, and the noise on them, are divided by, int64 ``[K]``: the models' ``counts``.
+
+        One for all where a defence changes what an example adds to a sum. Neighbours differ in an example that is
+        blanked then, and if the divisor did too, the noise's scale alone would tell whether it is there.
+        """
+        if self.defense.example_bound() != math.inf:
+            return torch.full_like(self.counts, len(self.x) + 1)
+        return self.counts
+
 
 class Models(Protocol):
     """The models of a task in training. Their leaves need not be laid out as the network's parameters are."""
@@ -48,7 +60,7 @@ class Models(Protocol):
         ...
 
     def gradients(self, rngs: Sequence[Rng]) -> list[Tensor]:
-        """Of every leaf, the mean over a model's records, each as ``example_gradients`` lets it pass.
+        """Of every leaf, the sum over a model's records, each as ``example_gradients`` lets it pass, by its divisor.
 
         ``rngs`` are the models' streams for this step.
         """
@@ -84,7 +96,7 @@ def descend(
     kept: dict[int, dict[str, Tensor]] = {}
     stops = [epochs] if stops is None else stops
     stepper = Stepper(rule, models.leaves)
-    counts = task.counts.tolist()
+    divisors = task.divisors.tolist()
 
     def weights() -> dict[str, Tensor]:
         now = {**models.named(stepper.leaves), **models.buffers()}
@@ -94,7 +106,7 @@ def descend(
         own = [rng.child("step", step) for rng in rngs]
         grads = models.gradients(own)
         if "gradient" in task.defense.acts_at():
-            grads = models.packed(_defended(models.named(grads), task.defense, counts, own))
+            grads = models.packed(_defended(models.named(grads), task.defense, divisors, own))
         stepper.at(step / epochs)
         stepper.step(grads)
         watch(step + 1, max(stops))
@@ -105,10 +117,10 @@ def descend(
     return kept
 
 
-def _defended(grads: Tensors, defense: Defense, counts: Sequence[int], rngs: Sequence[Rng]) -> dict[str, Tensor]:
+def _defended(grads: Tensors, defense: Defense, divisors: Sequence[int], rngs: Sequence[Rng]) -> dict[str, Tensor]:
     """Every model's gradient as the defence lets it pass."""
     apart = [
-        defense.gradient({name: g[k] for name, g in grads.items()}, count, rng)
-        for k, (count, rng) in enumerate(zip(counts, rngs, strict=True))
+        defense.gradient({name: g[k] for name, g in grads.items()}, divisor, rng)
+        for k, (divisor, rng) in enumerate(zip(divisors, rngs, strict=True))
     ]
     return {name: torch.stack([one[name] for one in apart]) for name in grads}

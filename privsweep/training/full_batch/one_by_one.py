@@ -29,7 +29,7 @@ class OneByOne:
         self.state = {name: w.contiguous().clone() for name, w in task.start.items()}
         self.leaves = [self.state[name] for name in self.names]
         self.x, self.y = (torch.cat((t, torch.zeros_like(t[:1]))) for t in (task.x, task.y))  # the last place is own
-        self.counts = task.counts.tolist()
+        self.counts, self.divisors = task.counts.tolist(), task.divisors.tolist()
         self.size = len(self.x)  # records at once; all where they are normalised together
         bound = task.defense.example_bound()
         self.bound = math.inf if bound is None else bound
@@ -59,7 +59,7 @@ class OneByOne:
         for name, buffer in self.net.named_buffers():
             if name in self.state:
                 self.state[name][k] = buffer
-        return {name: g / len(x) for name, g in total.items()}
+        return {name: g / self.divisors[k] for name, g in total.items()}
 
     def _sum(self, x: Tensor, y: Tensor, noise: Tensors) -> dict[str, Tensor]:
         """Of the records' gradients, some at a time."""
