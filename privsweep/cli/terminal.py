@@ -95,8 +95,8 @@ def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = No
         shown = {k: v for k, v in record["utility"].items() if not k.endswith(("_low", "_high"))}
         out.print("utility: " + ", ".join(f"{_name(k)} {_share(k, v)}" for k, v in shown.items()))
     for name, budget in record["privacy"].items():
-        spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items())
-        out.print(f"privacy of {plain(name)}: {spent}")
+        spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items() if k != "covers")
+        out.print(f"privacy of {plain(name)}: {spent}; covers {plain(spec.covers(name))}")
     if metrics and spec.session.verbose:
         out.print(_metrics(metrics))
     elif metrics:

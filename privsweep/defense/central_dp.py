@@ -28,7 +28,7 @@ class CentralDp(Defense):
     McMahan et al., "Learning Differentially Private Recurrent Language Models" (2018); Zen, section 5.1. The noise
     on the mean of n updates has the standard deviation ``noise_multiplier * max_update_norm / n``. Whoever sees the
     models, but no single update, learns of one whole client no more than (epsilon, delta) allows. The server does see
-    the updates, clipped and without noise.
+    the updates, clipped and without noise, which are not covered.
 
     ``amplification`` counts a participation below 1 as Poisson sampling of clients at that rate, as is customary;
     rounds draw a fixed number, for which that is an approximation. Without it every round counts in full, a bound.

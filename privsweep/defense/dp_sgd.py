@@ -26,8 +26,10 @@ class DpSgd(Defense):
     """Clips every example's gradient and adds Gaussian noise to their sum, in every local step and in a captured one.
 
     Abadi et al., "Deep Learning with Differential Privacy" (2016), algorithm 1; Zen, sections 3 and 5.1. The noise
-    on the sum has the standard deviation ``noise_multiplier * max_grad_norm``. Whoever sees all that a client sends
-    in all rounds learns of one example in it no more than (epsilon, delta) allows. The figures hold for every client,
+    on the sum has the standard deviation ``noise_multiplier * max_grad_norm``. Whoever sees all gradients, updates and
+    models that come of these steps, in all rounds, learns of one example no more than (epsilon, delta) allows. Other
+    messages are not covered: the activations that a client of split learning or of collaborative inference sends, and
+    the labels with them, go out as they are. The figures hold for every client,
     and are those of the one for whom they are worst: the fewer examples, the more often each is drawn, but one more
     than a whole number of batches is one more step in every pass. They take no credit for rounds that a client sits
     out. Where ``delta`` is null it is one over the examples of the smallest client.

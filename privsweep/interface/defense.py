@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor, nn
@@ -69,6 +69,14 @@ class Defense:
     def spent(self, schedule: Schedule) -> Mapping[str, float]:
         """What a whole training costs of a privacy budget, by name; nothing where there is no guarantee."""
         return {}
+
+    def covers(self, calls: Set[str]) -> bool:
+        """Whether what ``spent`` tells holds for one who sees training messages, beside the released model.
+
+        ``calls``: the points that messages have passed. The noise is that of the second point of ``bounded``; whatever
+        has not passed it is not covered, such as the activations of split learning under noise on gradients.
+        """
+        return self.bounded is not None and self.bounded[1] in calls
 
     @point
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:

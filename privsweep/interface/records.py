@@ -70,6 +70,7 @@ class Trials:
 
 
 Observation = Update | Activations | Predictions | Release | Trials
+OF_RELEASED_MODELS: frozenset[type[Observation]] = frozenset({Predictions, Release, Trials})  # follow from them alone
 
 
 @dataclass(frozen=True)

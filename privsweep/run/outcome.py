@@ -85,7 +85,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         **several,
         "sizes": {**_sizes(spec, outcome.data), **outcome.seen.judged},
         "utility": {name: finite(value) for name, value in outcome.seen.utility.items()},
-        "privacy": dict(outcome.privacy),
+        "privacy": {name: {**budget, "covers": spec.covers(name)} for name, budget in outcome.privacy.items()},
         "uses": store.used,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
         "environment": {

@@ -15,6 +15,7 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.component import Outside, component, marked, without
 from privsweep.interface.data import Architecture, Contents, Dataset
 from privsweep.interface.errors import UserError
+from privsweep.interface.records import OF_RELEASED_MODELS
 from privsweep.interface.roles import Attack, Setting, View
 from privsweep.interface.tracker import Tracker
 from privsweep.store.store import signature
@@ -137,6 +138,15 @@ class RunSpec:
     def rounding(self) -> dict[str, Any]:
         """How products are rounded, for the keys of whatever is computed; nothing where they are not."""
         return {key: self.config[key] for key in ("precision",) if key in self.config}
+
+    def covers(self, defense: str) -> str:
+        """Whom a defence's privacy budget covers: the adversary with what it sees, or who has the released model alone.
+
+        Where nothing is attacked, the adversary is the usual one.
+        """
+        view = self.view or self.fl_setting.views()[0]
+        covered = view.observation in OF_RELEASED_MODELS or self.defense.defenses[defense].covers(view.calls)
+        return "what the adversary sees" if covered else "released model"
 
     def training_setting(self) -> Setting:
         """The setting as training sees it: without the fields that only steer the exposure."""

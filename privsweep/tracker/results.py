@@ -36,7 +36,12 @@ def results_of(record: Mapping[str, Any], folder: Path) -> Results:
         for name, value in record[part].items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
-    spent = {f"privacy.{name}.{k}": float(v) for name, budget in record["privacy"].items() for k, v in budget.items()}
+    spent = {
+        f"privacy.{name}.{k}": float(v)
+        for name, budget in record["privacy"].items()
+        for k, v in budget.items()
+        if k != "covers"
+    }
     return Results(
         name=" ".join([*(word for word in words if word), sign]),
         signature=sign,

@@ -42,7 +42,8 @@ def test_a_record_is_shown_as_it_is(shown: io.StringIO, tmp_path: Path) -> None:
         "privacy": {HOSTILE: {HOSTILE: 1.0}}, "metrics": {HOSTILE: 0.5}, "seconds": {HOSTILE: 1.0}, "config": {},
     }  # fmt: skip
     (tmp_path / "runs" / record["signature"]).mkdir(parents=True)
-    spec: Any = SimpleNamespace(session=SimpleNamespace(output_dir=tmp_path, verbose=True, force=False))
+    session = SimpleNamespace(output_dir=tmp_path, verbose=True, force=False)
+    spec: Any = SimpleNamespace(session=session, covers=lambda name: name)
     terminal.finish(spec, record, (HOSTILE, HOSTILE))
     lines = [line for line in shown.getvalue().splitlines() if "owned" in line]
     assert len(lines) == 7

@@ -1,6 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from privsweep.cli.terminal import finish
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.header import title_of
+from privsweep.run.run import run
 
 
 def test_a_title_names_the_network_behind_a_choice_that_stands_for_many() -> None:
@@ -9,3 +15,44 @@ def test_a_title_names_the_network_behind_a_choice_that_stands_for_many() -> Non
             compose(["model=torchvision", "model.name=resnet50", "attack=iga", "fl_setting.labels_known=true"])
         )
     assert title_of(spec) == "iga on digits, resnet50, fedavg, no defence"
+
+
+ALL, MODEL = "what the adversary sees", "released model"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "covered"),
+    [
+        ("defense=[dp_sgd] attack=dlg", ALL),
+        ("defense=[dp_sgd] attack=loss_threshold", ALL),
+        ("defense=[dp_sgd] attack=none", ALL),
+        ("defense=[dp_sgd] attack=informed_reconstruction fl_setting=release defense.dp_sgd.poisson=false", ALL),
+        ("defense=[dp_sgd] attack=likelihood_inversion fl_setting=split model=lenet fl_setting.cut=pool1", MODEL),
+        ("defense=[dp_sgd] attack=none fl_setting=split model=lenet", MODEL),
+        ("defense=[dp_sgd] attack=loss_threshold fl_setting=split model=lenet", ALL),
+        ("defense=[central_dp] attack=dlg", MODEL),
+        ("defense=[central_dp] attack=dlg fl_setting.position=client", ALL),
+        ("defense=[central_dp] attack=loss_threshold", ALL),
+        ("defense=[central_dp,dp_sgd] attack=dlg", f"{MODEL}, {ALL}"),
+    ],
+)
+def test_a_budget_says_whether_it_covers_what_the_adversary_sees(overrides: str, covered: str) -> None:
+    with searching(None):
+        spec = build(compose(overrides.split()))
+    assert ", ".join(spec.covers(name) for name in spec.defense.defenses) == covered
+
+
+def test_record_and_terminal_say_what_a_budget_covers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images are read off the activations of split learning, whatever noise is on the gradients."""
+    overrides = [
+        "model=lenet", "fl_setting=split", "fl_setting.cut=pool1", "attack=likelihood_inversion", "defense=[dp_sgd]",
+        "defense.dp_sgd.epsilon=0.5", "scale=smoke", f"output_dir={tmp_path}",
+    ]  # fmt: skip
+    with searching(None):
+        spec = build(compose(overrides))
+    record = run(spec)
+    budget = record["privacy"]["dp_sgd"]
+    assert budget["epsilon"] <= 0.5
+    assert budget["covers"] == MODEL
+    finish(spec, record)
+    assert "; covers released model" in " ".join(capsys.readouterr().out.split())

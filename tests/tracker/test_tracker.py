@@ -120,7 +120,8 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "curve.csv").write_text("iteration,victim,distance\n0,0,1\n0,1,3\n5,0,inf\n5,1,1\n")
     record = {
         "signature": "0", "choices": {"attack": "dlg", "defense": []}, "scale": "quick", "config": {"seed": 0},
-        "metrics": {"mse": None, "psnr": 3}, "utility": {}, "seconds": {}, "privacy": {"dp_sgd": {"epsilon": 2.0}},
+        "metrics": {"mse": None, "psnr": 3}, "utility": {}, "seconds": {},
+        "privacy": {"dp_sgd": {"epsilon": 2.0, "covers": "released model"}},
     }  # fmt: skip
     found = results.results_of(record, tmp_path)
     assert found.numbers == {"metrics.psnr": 3.0, "privacy.dp_sgd.epsilon": 2.0}

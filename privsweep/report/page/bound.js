@@ -10,11 +10,13 @@ const BOUNDS = {
   balanced_accuracy: balanced, attack_accuracy: balanced, // half of the candidates are members
 };
 
-// ε -> the greatest value of a metric of these runs, and its name; null where there is no such bound.
+// ε -> the greatest value of a metric of these runs, and its name; null where there is no such bound, or where an
+// attack saw more than the budget covers.
 function bound(metric, some) {
   const deltas = some.map((run) => spent(run)?.delta);
   const membership = some.every((run) => typeof number(run, "metrics", "auc") === "number"); // others share names
-  if (!own(BOUNDS, metric) || !some.length || !membership || deltas.some((delta) => typeof delta !== "number")) return null;
+  const covered = some.every((run) => spent(run)?.seen);
+  if (!own(BOUNDS, metric) || !some.length || !membership || !covered || deltas.some((delta) => typeof delta !== "number")) return null;
   const delta = Math.max(...deltas);
   const same = deltas.every((one) => one === delta);
   return {

@@ -163,6 +163,19 @@ def test_what_differential_privacy_allows_is_drawn(
     assert not page.complaints()
 
 
+@pytest.mark.parametrize(("covers", "drawn"), [("what the adversary sees", 1), ("released model", 0)])
+def test_no_bound_is_drawn_for_what_the_budget_does_not_cover(
+    page: Page, tmp_path: Path, covers: str, drawn: int
+) -> None:
+    privacy = {"dp_sgd": {"epsilon": 1.0, "delta": 0.001, "covers": covers}}
+    measured = {"auc": 0.7, "balanced_accuracy": 0.6}
+    page.open(html(tmp_path, record(0, 0.1, metrics=measured, privacy=privacy, utility={})))
+    page.click("[role=tab]", 2)
+    page.choose("leakage", "balanced_accuracy")
+    assert page.run("return document.querySelectorAll('.limit').length") == drawn
+    assert not page.complaints()
+
+
 def test_strings_stay_strings(page: Page, tmp_path: Path) -> None:
     """All of the corpus at once, every part unfolded."""
     records = []
