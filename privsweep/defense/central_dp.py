@@ -45,6 +45,7 @@ class CentralDp(Defense):
 
     uniform: ClassVar[bool] = True
     bounded: ClassVar[tuple[str, str]] = ("update", "aggregate")
+    version: ClassVar[int] = 1  # Renyi orders above 63
 
     def __post_init__(self) -> None:
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_update_norm", self.max_update_norm)

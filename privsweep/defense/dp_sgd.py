@@ -51,7 +51,8 @@ class DpSgd(Defense):
 
     bounded: ClassVar[tuple[str, str]] = ("example_gradients", "gradient")
     # 1: the epsilon is that of the client who pays most, not of the smallest. 2: released models have one divisor.
-    version: ClassVar[int] = 2
+    # 3: Renyi orders above 63.
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_grad_norm", self.max_grad_norm)

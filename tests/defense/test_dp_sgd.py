@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -150,6 +151,23 @@ def test_where_nothing_is_promised_or_spent() -> None:
 def test_noise_is_given_in_one_way(changes: dict[str, Any], names: str) -> None:
     with pytest.raises(UserError, match=names):
         dp(**changes)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "batch", "steps"), [(0.1, 600, 300), (0.01, 600, 300), (0.1, 30, 300)], ids=["whole", "tiny", "sampled"]
+)
+def test_a_small_budget_is_met_and_not_far_from_what_is_needed(epsilon: float, batch: int, steps: int) -> None:
+    """Opacus' own orders end at 63, whose epsilon is 0.103 at least for this delta, whatever the noise."""
+    schedule = Schedule(600, batch, steps, steps, 1, 1.0)
+    spent = dp(epsilon=epsilon, noise_multiplier=None, delta=1e-5).bind(schedule).spent(schedule)
+    assert 0.998 * epsilon < spent["epsilon"] <= epsilon
+    assert spent["renyi_order"] > 63
+    if batch == 600:  # of Gaussian noise alone, the bound at every order (Mironov, 2017; Balle et al., 2020)
+        orders = torch.logspace(1, 5, 100_000, dtype=torch.float64)
+        divergence = steps * orders / (2 * spent["noise_multiplier"] ** 2)
+        bound = divergence - (orders.log() + math.log(1e-5)) / (orders - 1) + ((orders - 1) / orders).log()
+        assert spent["epsilon"] == pytest.approx(bound.min().item(), rel=1e-3)
+        assert spent["epsilon"] >= bound.min().item() - 1e-9
 
 
 def test_a_budget_that_no_noise_meets_is_refused() -> None:
