@@ -68,9 +68,7 @@ def train_decoders(
     examples = Examples(
         lambda rows: (own(rows), own.pixels(rows)), [own.of(k) for k in range(len(rngs))], waits=own.kept is None
     )
-    fixed = {name for name, p in decoders[0].named_parameters() if not p.requires_grad}
-    trainable = (lambda name: name not in fixed) if fixed else None
-    training = Training(decoders[0], start, trainable, mse_loss, examples, schedule, rngs)
+    training = Training(decoders[0], start, None, mse_loss, examples, schedule, rngs)
     fitted = fit(training, parallel=parallel, memory=memory, watch=watch)
     return {**{_WEIGHT + name: w for name, w in fitted.weights.items()}, "loss": losses}
 

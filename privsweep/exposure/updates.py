@@ -23,6 +23,7 @@ from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Sys
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
 from privsweep.training.aggregation import server_mean
 from privsweep.training.fit import fit
+from privsweep.training.frozen import unfrozen
 from privsweep.training.local import gradient
 
 
@@ -59,7 +60,7 @@ class ClientContext:
         else:
             local = Training(self.model, alike(weights, 1), None, self.loss, own, self.schedule, [rng])
             after = replica(fit(local, self.defense).weights, 0)
-            delta = {name: after[name] - weights[name] for name, _ in self.model.named_parameters()}
+            delta = {name: after[name] - weights[name] for name in unfrozen(self.model)}
         return dict(self.defense.update(delta, rng.child("update")))
 
 

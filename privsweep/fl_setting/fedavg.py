@@ -44,7 +44,6 @@ class FedAvg(Federated):
         in_turn = self.parallel == "auto" and data.train.labels.device.type == "cpu"
         parallel: Parallel = "sequential" if in_turn else self.parallel
         weights: Tensors = weights_of(net)
-        names = [name for name, _ in net.named_parameters()]
         log = Log(data, net, self.rounds, self.checkpoints, bench, self.evaluate_every)
         log.add(0, weights)
         kept = log.go_on(0)
@@ -58,7 +57,7 @@ class FedAvg(Federated):
             local = Training(net, alike(weights, len(owns)), None, loss, examples, schedule, rngs)
             fitted = fit(local, defense, parallel=parallel)
             after = [replica(fitted.weights, k) for k in range(len(owns))]
-            weights = averaged(names, weights, after, [len(own) for own in owns], defense, rngs, here)
+            weights = averaged(net, weights, after, [len(own) for own in owns], defense, rngs, here)
             log.add(done + 1, weights, fitted.losses.mean().item())
             log.keep(0, done + 1, 0, lambda: log.latest)
         return log.system()

@@ -14,6 +14,7 @@ from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule
 from privsweep.training.aggregation import server_mean
+from privsweep.training.frozen import train_mode, unfrozen
 from privsweep.training.local import gradient, weights_of
 from privsweep.training.log import Log
 from privsweep.training.stepper import Stepper
@@ -37,7 +38,8 @@ class FedSGD(Federated):
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
         loss, drawn = defense.loss(data.domain.loss), "sample" in defense.acts_at()
-        stepper = Stepper(self.rule(), list(net.parameters()))
+        names = unfrozen(net)
+        stepper = Stepper(self.rule(), [net.get_parameter(name) for name in names])
         splits = self.splits(data, self.shards(data, rng))
         log = Log(data, net, self.rounds, self.checkpoints, bench, self.evaluate_every)
         log.add(0, weights_of(net))
@@ -46,7 +48,7 @@ class FedSGD(Federated):
         stepper.remember(kept.state)
         device = data.train.labels.device
         for done in range(kept.done, self.rounds):
-            net.train()
+            train_mode(net, set(names))
             here = rng.child("round", done)
             updates, sizes, losses = [], [], []
             for client in self.sampled(done, rng):
@@ -63,7 +65,7 @@ class FedSGD(Federated):
                 losses.append(value)
             summed, surviving = server_mean(updates, sizes, defense, here)
             mean = defense.aggregate(summed, len(surviving), here.child("aggregate"))
-            stepper.step([mean[name] for name, _ in net.named_parameters()])
+            stepper.step([mean[name] for name in names])
             log.add(done + 1, weights_of(net), torch.stack(losses).mean().item())
             log.keep(0, done + 1, 0, stepper.state)
         return log.system()

@@ -23,8 +23,10 @@ from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import LocalSchedule
 from privsweep.model.split_at import cut
 from privsweep.training.aggregation import averaged
+from privsweep.training.frozen import train_mode, unfrozen
 from privsweep.training.local import batches_of, gradient, weights_of
 from privsweep.training.log import Log
+from privsweep.training.stepper import Stepper
 
 
 class Sent(nn.Module):
@@ -119,8 +121,7 @@ class SplitFed(Federated):
             owns = [splits[c] for c in chosen]
             heads, losses = self._turns(head, tail, owns, data, defense, rngs)
             after, sizes = [weights_of(own) for own in heads], [len(own) for own in owns]
-            names = [name for name, _ in head.named_parameters()]
-            head.load_state_dict(averaged(names, weights_of(head), after, sizes, defense, rngs, here))
+            head.load_state_dict(averaged(head, weights_of(head), after, sizes, defense, rngs, here))
             log.add(done + 1, weights_of(net), losses.mean().item())
             log.keep(0, done + 1, 0, lambda: log.latest)
         return log.system()
@@ -139,7 +140,7 @@ class SplitFed(Federated):
         ``tail`` is trained in place.
         """
         heads = [deepcopy(head) for _ in owns]
-        server = self.rule().make(list(tail.parameters()))
+        server = self._stepper(tail)
         loss = defense.loss(data.domain.loss)
         clients = [
             self._steps(own_head, tail, server, own, data, loss, defense, rng)
@@ -153,11 +154,16 @@ class SplitFed(Federated):
         none = torch.zeros(1, device=owns[0].labels.device)  # whose batches were all empty
         return heads, torch.stack([(torch.stack(values) if values else none).mean() for values in heard])
 
+    def _stepper(self, part: nn.Module) -> Stepper | None:
+        """What moves a part; None where all of it is frozen."""
+        moved = [part.get_parameter(name) for name in unfrozen(part)]
+        return Stepper(self.rule(), moved) if moved else None
+
     def _steps(
         self,
         head: nn.Sequential,
         tail: nn.Sequential,
-        server: torch.optim.Optimizer,
+        server: Stepper | None,
         own: ImageSet,
         data: Data,
         loss: Loss,
@@ -169,17 +175,16 @@ class SplitFed(Federated):
         The gradient at the cut that the server returns is a link of the chain rule, so that a step may be computed
         through both parts at once.
         """
-        client = self.rule().make(list(head.parameters()))
-        head.train()
-        tail.train()
+        client = self._stepper(head)
+        for part in (head, tail):
+            train_mode(part, set(unfrozen(part)))
         device = own.labels.device
         for count, (at, expected) in enumerate(batches_of(self.local_schedule(), len(own), defense, rng, device)):
             here = rng.child("step", count)
             net = joined(head, tail, defense, here.child("activations"))
             x, y = data.domain.inputs_of(own, at), own.labels[at]
             grads, value = gradient(net, loss, x, y, defense, here, expected)
-            for name, parameter in net.named_parameters():
-                parameter.grad = grads[name]
-            client.step()
-            server.step()
+            for part, stepper in ((head, client), (tail, server)):
+                if stepper is not None:
+                    stepper.step([grads[name] for name in unfrozen(part)])
             yield value if len(at) else None

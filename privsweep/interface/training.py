@@ -17,7 +17,8 @@ from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.rmsprop import RMSProp
 
-# Parameters that move: names of them or of layers that hold them, or a predicate of their names; None: all.
+# Parameters that move, of those that are not frozen (``requires_grad=False``): names of them or of layers that hold
+# them, or a predicate of their names; None: all.
 Trainable = Collection[str] | Callable[[str], bool] | None
 
 

@@ -233,7 +233,10 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
 
 
 def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
-    """The defended model without its values. Raises UserError where the machine cannot hold its parameters."""
+    """The defended model without its values.
+
+    Raises UserError where the machine cannot hold its parameters, or none of them can be trained.
+    """
     what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
     try:
         with torch.device("meta"):
@@ -242,6 +245,8 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
         if "overflow" not in str(error):
             raise
         raise UserError(f"{what}: has more parameters than can be counted; {remedy}") from error
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError(f"{what}: all its parameters are frozen, so that nothing can be trained; let one layer move")
     parameters = sum(p.numel() for p in model.parameters())
     check_memory(4 * parameters, f"{what}: holding its {parameters:,} parameters", remedy)
     return model

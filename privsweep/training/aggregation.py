@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from itertools import count
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
+from privsweep.training.frozen import unfrozen
 
 
 def participants(clients: int, fraction: float) -> int:
@@ -38,7 +39,7 @@ def server_mean(
 
 
 def averaged(
-    names: Sequence[str],
+    net: nn.Module,
     before: Tensors,
     after: Sequence[Tensors],
     sizes: Sequence[int],
@@ -48,9 +49,13 @@ def averaged(
 ) -> dict[str, Tensor]:
     """The weights that a round ends with: ``before`` and the mean of what the clients send of their change.
 
-    ``names`` are those of the parameters; of all else, running statistics, the plain weighted mean is taken.
-    ``rngs`` are the clients' streams, ``rng`` the round's.
+    Parameters of ``net`` that are frozen are not sent, and stay; of all else that is no parameter, running statistics,
+    the plain weighted mean is taken. ``rngs`` are the clients' streams, ``rng`` the round's.
     """
+    names = unfrozen(net)
+    frozen = {name: before[name] for name, p in net.named_parameters() if not p.requires_grad}
+    if not names:
+        return {**weighted_mean(after, sizes), **frozen}
     updates = [
         defense.update({name: own[name] - before[name] for name in names}, own_rng.child("update"))
         for own, own_rng in zip(after, rngs, strict=True)
@@ -58,7 +63,7 @@ def averaged(
     mean, surviving = server_mean(updates, sizes, defense, rng)
     change = defense.aggregate(mean, len(surviving), rng.child("aggregate"))
     means = weighted_mean([after[n] for n in surviving], [sizes[n] for n in surviving])
-    return {**means, **{name: before[name] + d for name, d in change.items()}}
+    return {**means, **frozen, **{name: before[name] + d for name, d in change.items()}}
 
 
 def weighted_mean(items: Sequence[Tensors], weights: Sequence[int]) -> dict[str, Tensor]:

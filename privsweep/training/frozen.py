@@ -11,15 +11,20 @@ from privsweep.interface.training import Trainable
 from privsweep.model.stochastic import Stochastic
 
 
+def unfrozen(net: nn.Module) -> list[str]:
+    """The names of the parameters that require a gradient, in the network's order: its builder may freeze others."""
+    return [name for name, p in net.named_parameters() if p.requires_grad]
+
+
 def moving(net: nn.Module, trainable: Trainable) -> list[str]:
-    """The names of the parameters that move, in the network's order.
+    """The names of the parameters that move, in the network's order: of the ``trainable`` ones those not frozen.
 
     Raises ValueError where there are none, or a name is that of no parameter and of no layer that has any.
     """
     names = [name for name, _ in net.named_parameters()]
     if trainable is None:
-        return names
-    if callable(trainable):
+        chosen = set(names)
+    elif callable(trainable):
         chosen = {name for name in names if trainable(name)}
     else:
         found = {given: {n for n in names if n == given or n.startswith(f"{given}.")} for given in trainable}
@@ -27,9 +32,10 @@ def moving(net: nn.Module, trainable: Trainable) -> list[str]:
         if strange:
             raise ValueError(f"trainable: the network has no parameters {', '.join(strange)}, but {', '.join(names)}")
         chosen = set().union(*found.values())
-    if not chosen:
+    left = [name for name in unfrozen(net) if name in chosen]
+    if not left:
         raise ValueError("trainable: no parameter is left to train")
-    return [name for name in names if name in chosen]
+    return left
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
+from privsweep.training.frozen import unfrozen
 
 _NORMAL = NormalDist().inv_cdf(0.975)
 
@@ -27,7 +28,7 @@ class ZeroShares:
 
     def __call__(self, epoch: int, weights: Tensors) -> None:
         """``weights`` ``[K, ...]`` after ``epoch`` epochs, from 1."""
-        learnt = {name for name, _ in self.net.named_parameters()}
+        learnt = set(unfrozen(self.net))
         moving = {name: w for name, w in weights.items() if name in learnt}
         rest = {name: w for name, w in weights.items() if name not in learnt}
 

@@ -14,6 +14,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Optimizer
 from privsweep.model.stochastic import Stochastic
+from privsweep.training.frozen import train_mode, unfrozen
 from privsweep.training.full_batch import convolutional, dense, grouped
 from privsweep.training.full_batch.descent import Models, Task, descend
 from privsweep.training.full_batch.one_by_one import OneByOne
@@ -118,7 +119,8 @@ class ReleaseTraining:
     def task(self, records: ImageSet, present: Tensor, rngs: Sequence[Rng]) -> Task:
         """What a call computes."""
         device = self.fixed.labels.device
-        net = self.network(Rng(0)).to(device).train()
+        net = self.network(Rng(0)).to(device)
+        train_mode(net, set(unfrozen(net)))
         records = records.to(device)
         return Task(
             net,

@@ -27,11 +27,17 @@ _FEWEST = 256  # records at once: products of fewer are slower
 
 
 def fits(net: nn.Module, loss: Loss, defense: Defense, y: Tensor) -> bool:
-    """Whether this is a multilayer perceptron, trained by cross-entropy on classes ``y``, and clipped at most."""
+    """Whether this is a multilayer perceptron, trained by cross-entropy on classes ``y``, and clipped at most.
+
+    None of its parameters is frozen.
+    """
     if not is_sequence(net) or loss is not cross_entropy or defense.example_bound() is None:
         return False
     layers = [layer for layer in net if not isinstance(layer, nn.Flatten)]
-    dense = [isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers]
+    dense = [
+        isinstance(layer, nn.Linear) and layer.bias is not None and all(p.requires_grad for p in layer.parameters())
+        for layer in layers
+    ]
     # No two activations in a row: each overwrites what it is given.
     return y.dim() == 1 and all(
         here or (isinstance(layer, ACTIVATION_LAYERS) and before)

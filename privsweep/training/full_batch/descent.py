@@ -24,7 +24,7 @@ from privsweep.training.stepper import Stepper
 class Task:
     """What ``K`` models are trained on, and from where."""
 
-    net: nn.Module  # scratch, on the device and in train mode: its weights are overwritten
+    net: nn.Module  # scratch, on the device and as it trains: its weights are overwritten
     loss: Loss
     defense: Defense  # bound; acts at ``example_gradients`` and ``gradient``
     x: Tensor  # [n, ...] what a network is fed of the fixed records
@@ -67,7 +67,7 @@ class Models(Protocol):
         ...
 
     def named(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Leaves, or their gradients, as the network's parameters ``[K, ...]``."""
+        """Leaves, or their gradients, as the network's parameters ``[K, ...]`` that are not frozen."""
         ...
 
     def packed(self, parameters: Tensors) -> list[Tensor]:
@@ -75,7 +75,7 @@ class Models(Protocol):
         ...
 
     def buffers(self) -> Tensors:
-        """What of the weights is no parameter, ``[K, ...]``."""
+        """What of the weights is no parameter that moves, ``[K, ...]``."""
         ...
 
 

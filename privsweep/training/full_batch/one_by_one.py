@@ -12,6 +12,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import draw, forward
 from privsweep.training.clipped_sum import clipped_sum, layers_with_parameters, numbers_held
+from privsweep.training.frozen import unfrozen
 from privsweep.training.full_batch.descent import Task
 from privsweep.training.per_example import defended_sum
 from privsweep.training.stacked import mixes_examples, numbers_of
@@ -25,7 +26,8 @@ class OneByOne:
 
     def __init__(self, task: Task):
         self.task, self.net = task, task.net
-        self.names = [name for name, _ in self.net.named_parameters()]
+        self.names = unfrozen(self.net)
+        self.moved = [self.net.get_parameter(name) for name in self.names]
         self.state = {name: w.contiguous().clone() for name, w in task.start.items()}
         self.leaves = [self.state[name] for name in self.names]
         self.x, self.y = (torch.cat((t, torch.zeros_like(t[:1]))) for t in (task.x, task.y))  # the last place is own
@@ -63,7 +65,7 @@ class OneByOne:
 
     def _sum(self, x: Tensor, y: Tensor, noise: Tensors) -> dict[str, Tensor]:
         """Of the records' gradients, some at a time."""
-        total = {name: torch.zeros_like(p) for name, p in self.net.named_parameters()}
+        total = {name: torch.zeros_like(p) for name, p in zip(self.names, self.moved, strict=True)}
         for first in range(0, len(x), self.size):
             part = slice(first, first + self.size)
             for name, g in self._part(x[part], y[part], {name: z[part] for name, z in noise.items()}).items():
@@ -74,7 +76,7 @@ class OneByOne:
         if self.clipped is not None:
             return clipped_sum(self.clipped, self.net, self.task.loss, x, y, noise, self.bound)[0]
         value = self.task.loss(forward(self.net, noise, x), y) * len(x)
-        return dict(zip(self.names, torch.autograd.grad(value, list(self.net.parameters())), strict=True))
+        return dict(zip(self.names, torch.autograd.grad(value, self.moved), strict=True))
 
     def named(self, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
         return dict(zip(self.names, leaves, strict=True))
