@@ -13,7 +13,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
-from privsweep.membership_inference.shadow_attack import ShadowAttack
+from privsweep.membership_inference.shadow_attack import ShadowAttack, augmentation
 from privsweep.training.shadows import answers, train_shadows
 
 
@@ -45,6 +45,7 @@ class ShadowMembership(ShadowAttack):
             rng,
             bench,
             self.memory,
+            augmentation(known),
         )
         net = architecture.build(known.domain, rng)
         replies = [

@@ -104,7 +104,9 @@ class TrainingSetting(Assembling, ABC):
         """How one client trains, from the first round to the last."""
         schedule = self.schedule(data, rng)
         epochs = schedule.steps / -(-schedule.examples // self.batch_size)
-        return Recipe(self.optimizer, self.lr, self.momentum, schedule.steps, self.batch_size, epochs, len(data.train))
+        rule, examples = self.rule(), len(data.train)
+        told = (rule.name, rule.lr, rule.momentum, schedule.steps, self.batch_size, epochs, examples)
+        return Recipe(*told, weight_decay=rule.weight_decay, decay=rule.decay)
 
     def fraction_of_clients(self) -> float:
         """Of all clients, that take part in a round."""

@@ -16,11 +16,11 @@ from privsweep.interface.component import ExposureOnly, ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Domain, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import System
+from privsweep.interface.records import Recipe, System
 from privsweep.interface.roles import Bench, View
-from privsweep.interface.training import Decay, Optimizer
+from privsweep.interface.training import Augmentation, Decay, Optimizer
 from privsweep.model.split_network import Point, SplitArchitecture
-from privsweep.training.augmentation import Augmentation, crop_flip
+from privsweep.training.augmentation import changes
 from privsweep.training.central import train_centrally
 from privsweep.training.log import Log
 from privsweep.training.stacked import Parallel
@@ -48,6 +48,9 @@ class CollaborativeInference(SingleParty):
 
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay, self.decay)
+
+    def recipe(self, data: Data, rng: Rng) -> Recipe:
+        return replace(super().recipe(data, rng), augment=self.augment)
 
     def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
         return self._cut(model).build(domain, rng)
@@ -77,6 +80,6 @@ class CollaborativeInference(SingleParty):
 
         train_centrally(
             [net], fresh, data, defense.loss(data.domain.loss), schedule, [defense], [rng], [log],
-            augment=crop_flip if self.augment == "crop_flip" else None, parallel=self.parallel,
+            augment=changes(self.augment), parallel=self.parallel,
         )  # fmt: skip
         return log.system()

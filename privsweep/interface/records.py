@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from privsweep.interface.asked import Algorithm, Imitation, Query
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
+from privsweep.interface.training import Augmentation, Decay
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class Recipe:
     batch_size: int
     epochs: float | None = None  # how often a client uses each of its examples; None: not told
     examples: int | None = None  # of all clients together; None: not told
+    weight_decay: float = 0.0  # the penalty's factor, in the gradient
+    decay: Decay = "constant"  # of the learning rate
+    augment: Augmentation = "none"  # of the images
 
 
 class NotGrantedError(AttributeError):

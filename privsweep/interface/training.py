@@ -23,6 +23,7 @@ Trainable = Collection[str] | Callable[[str], bool] | None
 
 
 Decay = Literal["constant", "cosine", "one_cycle"]
+Augmentation = Literal["none", "crop_flip"]
 _RISE = 0.2  # share of the steps over which the rate of one cycle rises
 
 

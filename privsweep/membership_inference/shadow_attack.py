@@ -16,7 +16,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Observation, Predictions, Recipe, ThreatModel
 from privsweep.interface.roles import Bench, View
-from privsweep.interface.training import LocalSchedule, Optimizer
+from privsweep.interface.training import Augmentation, LocalSchedule, Optimizer
 from privsweep.membership_inference.auxiliary_data import unfit
 from privsweep.training.shadows import answers, train_shadows
 
@@ -43,6 +43,11 @@ class ShadowAttack:
     def __post_init__(self) -> None:
         if self.shadow != "target" and not hasattr(self.shadow, "build"):
             raise UserError(f"attack.shadow={self.shadow}: is no architecture; take attack.shadow=target")
+
+    @property
+    def version(self) -> int:
+        """1: the recipe that shadows follow tells of weight decay, decay of the rate and augmentation."""
+        return int("recipe" in self.prepares_from)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -75,11 +80,15 @@ class ShadowAttack:
         return chosen
 
     def schedule(self, known: Knowledge) -> LocalSchedule:
-        """How a shadow trains: whole epochs, as often as a client of the target uses each of its examples."""
+        """How a shadow trains: whole epochs, as often as a client of the target uses each of its examples.
+
+        The weight decay, and how the rate changes, are the target's, unless all is given that has a key of its own.
+        """
         told = told_recipe(known) or Recipe("", 0.0, 0.0, 0, 0, 0.0)
         epochs = self.epochs or max(1, round(told.epochs or 0))
         momentum = told.momentum if self.momentum is None else self.momentum
-        rule = Optimizer(self.optimizer or told.optimizer, self.lr or told.lr, momentum)  # type: ignore[arg-type]
+        name, lr = self.optimizer or told.optimizer, self.lr or told.lr
+        rule = Optimizer(name, lr, momentum, told.weight_decay, told.decay)  # type: ignore[arg-type]
         return LocalSchedule(rule, epochs, None, self.batch_size or told.batch_size)
 
 
@@ -124,6 +133,7 @@ class InOutAttack(ShadowAttack):
             rng,
             bench,
             self.memory,
+            augmentation(known),
         )
         return {"inside": inside.to(bench.device), **{_WEIGHT + name: w for name, w in weights.items()}}
 
@@ -161,6 +171,12 @@ class InOutAttack(ShadowAttack):
 def told_recipe(known: Knowledge) -> Recipe | None:
     """How the target's clients train, where that is granted."""
     return known.recipe if "recipe" in known.granted() else None
+
+
+def augmentation(known: Knowledge) -> Augmentation:
+    """What the target's training does to its images, where that is granted."""
+    told = told_recipe(known)
+    return "none" if told is None else told.augment
 
 
 def weights_in(prepared: Tensors) -> Mapping[str, Tensor]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from privsweep.interface.randomness import Rng
+from privsweep.interface.training import Augmentation
 
-Augmentation = Literal["none", "crop_flip"]
 _MARGIN = 4  # pixels by which a crop may be shifted, as is usual for CIFAR-10 (He et al., 2016, section 4.2)
+
+
+def changes(augment: Augmentation) -> Callable[[Tensor, Rng], Tensor] | None:
+    """What a training does to its inputs ``[n, C, H, W]`` in every step; None for nothing."""
+    return crop_flip if augment == "crop_flip" else None
 
 
 def crop_flip(x: Tensor, rng: Rng) -> Tensor:

@@ -11,7 +11,8 @@ from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.roles import Bench
-from privsweep.interface.training import Examples, LocalSchedule, Training
+from privsweep.interface.training import Augmentation, Examples, LocalSchedule, Training
+from privsweep.training.augmentation import changes
 from privsweep.training.fit import fit
 from privsweep.training.stacked import most_together
 
@@ -28,10 +29,11 @@ def train_shadows(
     rng: Rng,
     bench: Bench,
     memory: float,
+    augment: Augmentation = "none",
 ) -> Tensors:
     """Weights ``[K, ...]``, parameters and buffers by name, of shadows trained on ``pool`` at ``index`` ``[K, n]``.
 
-    Shadow ``k`` draws its initial weights, the order of its batches and its layers' noise from
+    Shadow ``k`` draws its initial weights, the order of its batches, its augmentation and its layers' noise from
     ``rng.child("shadow", k)``. As many are trained at once as ``memory`` GiB hold and as the device is fastest with.
     """
     count = len(index)
@@ -51,7 +53,8 @@ def train_shadows(
         own = [rng.child("shadow", k) for k in range(part.start, part.stop)]
         states = [architecture.build(domain, r.child("init")).to(bench.device).state_dict() for r in own]
         start = {name: torch.stack([s[name] for s in states]) for name in states[0]}
-        training = Training(net, start, None, cross_entropy, Examples(read, list(index[part])), schedule, own)
+        examples = Examples(read, list(index[part]), changes(augment))
+        training = Training(net, start, None, cross_entropy, examples, schedule, own)
 
         def watch(done: int, total: int, losses: Tensor) -> None:
             if done % _TICKS == 0 or done == total:

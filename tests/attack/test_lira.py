@@ -10,11 +10,15 @@ from tiny import Bench
 
 from privsweep.attack.lira import LiRA
 from privsweep.attack.rmia import RMIA
+from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Recipe
 from privsweep.interface.training import Optimizer
 from privsweep.membership_inference.scores import confidence
+from privsweep.membership_inference.shadow_attack import augmentation
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
 
 
 def lira(online: bool, **changes: Any) -> LiRA:
@@ -78,6 +82,20 @@ def test_shadows_train_as_often_as_a_client_uses_its_examples() -> None:
     assert (schedule.epochs, schedule.batch_size) == (30, 8)
     assert lira(False, momentum=0.5).schedule(target).optimizer.momentum == 0.5
     assert lira(False, epochs=7, lr=0.5).schedule(target).epochs == 7
+
+
+def test_shadows_of_collaborative_inference_train_as_its_network_does(data: Data) -> None:
+    """Else they fit their records more closely than the target, and their answers stand for no target's."""
+    with searching(None):
+        given = ["fl_setting=collaborative_inference", "fl_setting.augment=crop_flip", "dataset.prior_size=100"]
+        spec = build(compose([*given, "attack=lira_offline"]))
+    target = Knowledge(recipe=spec.fl_setting.recipe(data, Rng(0)))  # type: ignore[attr-defined]
+    chosen = ("weight_decay", "decay", "augment")
+    assert tuple(getattr(target.recipe, name) for name in chosen) == (5e-4, "one_cycle", "crop_flip")
+    rule = lira(False, momentum=None).schedule(target).optimizer
+    assert rule == spec.fl_setting.rule()  # type: ignore[attr-defined]
+    assert augmentation(target) == "crop_flip"
+    assert augmentation(Knowledge()) == "none"
 
 
 @pytest.mark.parametrize("shadows", [1, 3])

@@ -13,6 +13,7 @@ from privsweep.interface.training import LocalSchedule, Optimizer, Training, ali
 from privsweep.model.convnet import ConvNet
 from privsweep.model.dropout import Dropout
 from privsweep.model.mlp import MLP
+from privsweep.training.augmentation import crop_flip
 from privsweep.training.fit import fit
 from privsweep.training.shadows import answers, train_shadows
 
@@ -84,6 +85,18 @@ def test_a_shadow_does_not_depend_on_the_others(data: Data, architecture: Archit
     assert not torch.equal(first[0], first[1])
     if isinstance(architecture, ConvNet):
         assert together["norm1.num_batches_tracked"].tolist() == [6, 6, 6]
+
+
+def test_shadows_are_augmented_where_the_target_is(data: Data) -> None:
+    rows, rngs = index(2, 60, 20), [Rng(0).child("shadow", k) for k in range(2)]
+    given = (mlp(), data.train, rows, data.domain, PLAN, Rng(0), Bench(), 1.0)
+    states = [mlp().build(data.domain, r.child("init")).state_dict() for r in rngs]
+    start = {name: torch.stack([s[name] for s in states]) for name in states[0]}
+    for augment, change in (("none", None), ("crop_flip", crop_flip)):
+        examples = labelled(data.train, data.domain, list(rows), change)
+        training = Training(mlp().build(data.domain, Rng(0)), start, None, cross_entropy, examples, PLAN, rngs)
+        shadows = train_shadows(*given, augment)  # type: ignore[arg-type]
+        assert all(torch.allclose(w, shadows[name], atol=1e-6) for name, w in fit(training).weights.items())
 
 
 def test_answers_are_those_of_every_shadow_in_evaluation(data: Data) -> None:
