@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field
 from torch import nn
 
-from privsweep.differential_privacy.accounting import Accountant, Releases, check_noise, noise_for, report
+from privsweep.differential_privacy.accounting import Accountant, Releases, check_noise, loose, noise_for, report
 from privsweep.differential_privacy.clipping import clip, noised, refuse_batch_normalisation
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
@@ -73,6 +73,10 @@ class CentralDp(Defense):
         return report(
             self.accountant, self.noise_multiplier, releases, self.delta, "max_update_norm", self.max_update_norm
         )
+
+    def warnings(self, schedule: Schedule) -> list[str]:
+        """Where the server may publish what it has of a client."""
+        return loose(_KEY, self.delta, schedule.clients, "clients' updates")
 
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         refuse_batch_normalisation("central_dp", model)

@@ -68,6 +68,9 @@ class Stack(Defense):
         spent = {name: dict(d.spent(schedule)) for name, d in self.defenses.items()}
         return {name: budget for name, budget in spent.items() if budget}
 
+    def warnings(self, schedule: Schedule) -> list[str]:
+        return [line for d in self.defenses.values() for line in d.warnings(schedule)]
+
     def acts_at(self) -> frozenset[str]:
         return frozenset().union(*(d.acts_at() for d in self.defenses.values()))
 

@@ -48,6 +48,17 @@ def check_noise(
         )
 
 
+def loose(key: str, delta: float | None, holders: int, what: str) -> list[str]:
+    """A warning where ``delta`` is above one over what is protected: whoever publishes one of it at random keeps to it.
+
+    Dwork and Roth, "The algorithmic foundations of differential privacy" (2014), section 2.3. ``what``: of which there
+    are so many ``holders``; ``delta`` None follows from their number.
+    """
+    if delta is None or delta <= 1 / holders:
+        return []
+    return [f"{key}.delta={delta:g}: is kept to by publishing one of {holders} {what}; take {1 / holders:.3g} or less"]
+
+
 @cache
 def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float) -> Mapping[str, float]:
     """What those releases cost: ``epsilon``, ``delta``, and of ``rdp`` the ``renyi_order`` that gives that epsilon.

@@ -70,6 +70,10 @@ class Defense:
         """What a whole training costs of a privacy budget, by name; nothing where there is no guarantee."""
         return {}
 
+    def warnings(self, schedule: Schedule) -> Sequence[str]:
+        """What is allowed, but guarantees next to nothing in such a training; a line each, with key and remedy."""
+        return ()
+
     def covers(self, calls: Set[str]) -> bool:
         """Whether what ``spent`` tells holds for one who sees training messages, beside the released model.
 

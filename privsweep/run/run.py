@@ -30,6 +30,7 @@ from privsweep.run.tracking import track
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
 from privsweep.store.peak_memory import PeakMemory
+from privsweep.store.spoilt import say
 from privsweep.store.store import Record, Store
 from privsweep.store.sweeps import Stamps, stamps
 from privsweep.store.writable import check_writable
@@ -135,6 +136,8 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
     data, prior, clock = loaded.data, loaded.prior, Clock()
     clock.seconds["load"] = loaded.seconds
     schedule = setting.schedule(data, rng)
+    for line in spec.defense.warnings(schedule):
+        say(line)
     defense = spec.defense.bind(schedule)
     with stretch(clock, "train", bench, "training"):
         system, cached = store.system(spec.training_key(device), device, lambda: train(spec, data, rng, bench))

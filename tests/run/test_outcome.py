@@ -1,8 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
 from privsweep.cli.terminal import finish
+from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.header import title_of
@@ -40,6 +43,33 @@ def test_a_budget_says_whether_it_covers_what_the_adversary_sees(overrides: str,
     with searching(None):
         spec = build(compose(overrides.split()))
     assert ", ".join(spec.covers(name) for name in spec.defense.defenses) == covered
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("defense=[dp_sgd] defense.dp_sgd.delta=0.9", "defense.dp_sgd.delta=0.9: .* take 0.05 or less"),
+        ("defense=[dp_sgd] defense.dp_sgd.delta=0.05", None),
+        ("defense=[dp_sgd]", None),
+        ("defense=[central_dp] defense.central_dp.delta=0.9", "defense.central_dp.delta=0.9: .* take 0.333 or less"),
+    ],
+)
+def test_a_delta_that_allows_publishing_a_record_is_warned_of(
+    overrides: str, line: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 60 images each of three clients has 20."""
+    given = [*overrides.split(), *TINY, "attack=none", "fl_setting.local_epochs=1", f"output_dir={tmp_path}"]
+    with searching(None):
+        spec = build(compose(given))
+    run(spec)
+    told = capsys.readouterr().err
+    assert (re.search(line, told) is not None) if line else "delta" not in told
+
+
+@pytest.mark.parametrize("delta", ["0", "1", "-0.1"])
+def test_a_delta_that_is_no_probability_below_one_is_refused(delta: str) -> None:
+    with searching(None), pytest.raises(UserError, match=f"defense.dp_sgd.delta={delta}: input should be"):
+        build(compose(["defense=[dp_sgd]", f"defense.dp_sgd.delta={delta}"]))
 
 
 def test_record_and_terminal_say_what_a_budget_covers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
