@@ -16,7 +16,7 @@ from privsweep.metric.images import asr, mse, ssim
 from privsweep.metric.pixel_scale import canonical, paper
 from privsweep.metric.release import release_columns, release_metrics
 
-RECOVERED = 0.9  # SSIM above which a victim's images count as recovered
+RECOVERED = 0.9  # a victim counts as recovered where the mean SSIM of its images is above
 NEVER = "iterations_to_zero"  # the diagnostic that is infinite where it never happened
 _IMAGE_METRICS = ("mse", "psnr", "ssim")
 
@@ -41,8 +41,8 @@ def score_reconstruction(
     ``release_columns`` where the truth tells the nearest known images, and every diagnostic.
 
     Metrics: the means over victims under the same names, medians with ``_median``, ``recovered`` (share of
-    victims with SSIM above 0.9). ``iterations_to_zero`` is the median alone, never being infinity, beside
-    ``zero_share``. Those of ``release_metrics`` besides. What is not finite is None.
+    victims whose images have a mean SSIM above 0.9). ``iterations_to_zero`` is the median alone, never being infinity,
+    beside ``zero_share``. Those of ``release_metrics`` besides. What is not finite is None.
 
     Raises UserError for an unknown ``paper_scale``, ValueError for shapes that differ.
     """

@@ -59,9 +59,8 @@ def _images(metrics: Metrics, record: Record) -> str:
     recovered, diverged = (metrics.get(name) or 0.0 for name in (IMAGES, "diverged"))
     if diverged == 1:
         return f"every attack diverged ({_of(1.0, victims)} {what}): nothing was recovered"
-    words = f"{_of(recovered, victims)} {what} recovered (SSIM above 0.9)"
-    if several:
-        words += f" with all {capture['batch_size']} images"
+    measure = "mean SSIM of its images" if several else "SSIM"  # one of them may be lost where the others are clear
+    words = f"{_of(recovered, victims)} {what} recovered ({measure} above 0.9)"
     if recovered < 1 and metrics.get("ssim") is not None:
         words += f", mean SSIM {metrics['ssim']:.2f}"
     if metrics.get("below_oracle") is not None:

@@ -64,6 +64,18 @@ def test_recovered_and_asr_have_thresholds_of_their_own():
     assert run(dataclasses.replace(guess, images=spoilt), truth, threshold=0.95)[0]["asr"] == 0.5
 
 
+def test_a_victim_is_recovered_by_the_mean_of_its_images():
+    guess, truth = game(victims=2, images=3, noise=0)
+    spoilt = guess.images.clone()
+    spoilt[0, 0] = spoilt[0, 0] + 0.4 * Rng(3).normal(1, 8, 8)
+    spoilt[1, 0] = 0
+    metrics, victims = run(dataclasses.replace(guess, images=spoilt), truth)
+    least = ssim(DOMAIN.pixels(spoilt).clamp(0, 1), truth.pixels).amin(1)
+    assert least[0] < 0.9 < victims["ssim"][0]
+    assert victims["ssim"][1] < 0.9
+    assert metrics["recovered"] == 0.5
+
+
 def test_the_order_within_a_batch_does_not_matter():
     guess, truth = game(labels=torch.arange(15).remainder(4).reshape(5, 3))
     shuffle = torch.stack([Rng(v).permutation(3) for v in range(5)])

@@ -29,7 +29,7 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
         (record({**IMAGES, "recovered": 1.0}), "8 of 8 images recovered (SSIM above 0.9); test accuracy 94.2%"),
         (
             record({**IMAGES, "diverged": 0.25}, {}, batch=4),
-            "6 of 8 updates recovered (SSIM above 0.9) with all 4 images, mean SSIM 0.73, 2 of 8 updates diverged",
+            "6 of 8 updates recovered (mean SSIM of its images above 0.9), mean SSIM 0.73, 2 of 8 updates diverged",
         ),
         (
             record({**IMAGES, "recovered": 0.0, "diverged": 1.0, "ssim": None}),
