@@ -143,7 +143,7 @@ class GradientMatching(Minimisation, AttackBase):
         end = minimiser.minimise(objective, start, self.iterations, reporting(bench, self.iterations))
         if fresh is not None:  # how far the streams went depends on the other victims in the batch
             objective.fresh = NoiseStreams(shapes, [r.child("verdict") for r in rngs], start[:0])
-        return self._answer(end, objective, labels, sum(g[0].numel() for g in matched.values()))
+        return self._answer(end, objective, labels, sum(g[0].numel() for g in target.values()))
 
     def _labels(self, target: Tensors, seen: Update, known: Knowledge, rng: Rng) -> Tensor | None:
         """Int64 ``[V, N]``, or None where they are optimised."""
@@ -165,7 +165,9 @@ class GradientMatching(Minimisation, AttackBase):
         self, end: Minimum, objective: MatchingObjective, labels: Tensor | None, parameters: int
     ) -> Reconstruction:
         distance = objective(end.x, *objective.draw()).distance if self._penalised else end.value
-        rows, report = self.best_restarts(end, distance, parameters)
+        rows, report = self.best_restarts(end, distance)
+        if self.distance == "squared" and self.match == "all" and not self.only_nonzero:
+            report["gradient_mse"] = report["gradient_distance"] / parameters  # a mean, of all that was sent
         unknowns = objective.split(end.x[rows])
         found = unknowns.logits.argmax(2) if labels is None else labels
         shown = "objective" if self._penalised else "gradient_distance"

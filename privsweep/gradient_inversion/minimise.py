@@ -80,11 +80,11 @@ class Minimisation:
         filtered = objective.shape if self.optimizer == "adam_median" else None
         return BatchedAdam(self.lr, self.decay, signed, box, self.keep, self.patience, filtered)
 
-    def best_restarts(self, end: Minimum, distance: Tensor, parameters: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def best_restarts(self, end: Minimum, distance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Of every victim's restarts the one of least ``distance``; a diverged one only if all have diverged.
 
         ``end`` and ``distance`` are ``[V * restarts]``. Returns the rows of those ``[V]``, and what is reported of
-        them. ``parameters``: of the matched gradient.
+        them.
         """
         diverged = end.diverged.view(-1, self.restarts)
         eligible = ~diverged | diverged.all(1, keepdim=True)
@@ -98,7 +98,6 @@ class Minimisation:
             "diverged": end.diverged[rows],
             "curve": curve,
             "gradient_distance": distance,
-            "gradient_mse": distance / parameters,
             "iterations_to_zero": torch.where(converged.any(1), shown[converged.int().argmax(1)], torch.inf),
             "evaluations": end.evaluations.view_as(diverged).sum(1),
             "restart": restart,

@@ -111,3 +111,28 @@ def test_it_runs_or_is_refused_in_one_line(name: str, override: str) -> None:
     assert isinstance(guess, Reconstruction | Scores)
     made = guess.images if isinstance(guess, Reconstruction) else guess.decisions.double()
     assert torch.isfinite(made).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "has"),
+    [
+        ("dlg", True),
+        ("dlg attack.label_weight=1", True),
+        ("dlg attack.distance=cosine", False),
+        ("dlg attack.only_nonzero=true", False),
+        ("dlg attack.match=deterministic_layers defense=[precode] model=smlp", False),
+        ("iga", False),
+    ],
+)
+def test_squared_errors_have_a_mean_over_all_entries_alone(given: str, has: bool) -> None:
+    rng, bench = Rng(0), Bench()
+    spec = composed(*given.split(), "attack.iterations=1")
+    data = spec.dataset.load(rng.child("dataset"))
+    system = spec.training_setting().train(data, spec.model, spec.defense, rng, bench)
+    assert spec.view is not None
+    out = exposure_for(spec, spec.view, system, data, None, spec.defense, rng)
+    numbers = spec.attack(out.seen, out.known, {}, bench, rng).diagnostics
+    assert ("gradient_mse" in numbers) == has
+    if has:
+        entries = sum(g[0].numel() for g in out.seen.delta.values())
+        torch.testing.assert_close(numbers["gradient_mse"] * entries, numbers["gradient_distance"])
