@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from privsweep.interface.component import COUNTS_AS
 from privsweep.interface.data import Contents
 
+_PLAIN = (bool, int, float, str, bytes, type(None))
+
 
 def checksum_of(value: Any) -> str:
     """Twelve hexadecimal digits of tensors, modules (layers, mode, weights), dataclasses, files and plain values.
 
-    Mappings and objects of other classes count by what they hold. Raises TypeError for a function: what it computes
-    cannot be told from it. A field with ``COUNTS_AS`` in its metadata counts as what stands there.
+    Mappings, sequences and objects of other classes count by what they hold. Raises TypeError for a function: what it
+    computes cannot be told from it. A field with ``COUNTS_AS`` in its metadata counts as what stands there.
     """
     digest = hashlib.sha256()
     _feed(digest, value)
@@ -46,6 +48,10 @@ def _feed(digest: Any, value: Any) -> None:
         for name, part in value.items():
             digest.update(repr(name).encode())
             _feed(digest, part)
+    elif isinstance(value, list | tuple) and not _plain(value):  # whose print may leave something out
+        digest.update(f"{type(value).__qualname__} of {len(value)}".encode())
+        for part in value:
+            _feed(digest, part)
     elif isinstance(value, FunctionType | MethodType | partial):
         raise TypeError(f"{value!r}: a function has no checksum; hand over a frozen dataclass with __call__")
     elif type(value).__repr__ is object.__repr__:  # which shows an address
@@ -53,3 +59,8 @@ def _feed(digest: Any, value: Any) -> None:
         _feed(digest, vars(value))
     else:
         digest.update(repr(value).encode())
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is a number, a text or nothing, or a sequence of these: all of it is in its print."""
+    return all(map(_plain, value)) if isinstance(value, list | tuple) else isinstance(value, _PLAIN)

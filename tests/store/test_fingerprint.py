@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +36,28 @@ def test_a_query_is_told_apart_by_weights_defence_and_stream() -> None:
     assert checksum_of(query()) == checksum_of(query())
     others = [query(weights=1), query(sigma=0.2), query(seed=1)]
     assert len({checksum_of(q) for q in [query(), *others]}) == 4
+
+
+@dataclass(frozen=True)
+class Several:
+    parts: Sequence[object]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_what_stands_in_a_sequence_counts_with_all_of_it(kind: Callable[[Sequence[object]], Sequence[object]]) -> None:
+    """A print of large tensors is shortened, and that of some objects shows an address."""
+    one, other = torch.zeros(10_000), torch.zeros(10_000)
+    other[5_000] = 1
+    sums = [checksum_of(Several(kind([given]))) for given in (one, one.clone(), other, [other], [one, other])]
+    assert sums[0] == sums[1]
+    assert len(set(sums)) == 4
+    assert checksum_of(kind([query(), query(weights=1)])) == checksum_of(kind([query(), query(weights=1)]))
+    with pytest.raises(TypeError, match="frozen dataclass"):
+        checksum_of(kind([query().__call__]))
+
+
+def test_a_sequence_of_numbers_has_the_checksum_that_stored_preparations_have() -> None:
+    assert checksum_of(Several((1, 2.5, "a", None, (True,)))) == "b4d1c3d64426"
 
 
 @pytest.mark.parametrize("function", [torch.nn.functional.relu, partial(sum, ()), query().__call__])
