@@ -92,7 +92,7 @@ class ActivationView:
             model=part,
             loss=defense.loss(data.domain.loss),
             domain=data.domain,
-            recipe=self.federation.recipe(data, rng),
+            recipe=self.federation.recipe(data, rng, self.federation.length()),
             labels=data.train.labels[at] if self.labels_known else None,
         )
         return Exposure(seen, known, truth, done=done)

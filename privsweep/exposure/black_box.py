@@ -47,8 +47,10 @@ class BlackBox:
 class BlackBoxView:
     """Answers of the released model on the candidates: as many members as others, in a random order.
 
-    Members are drawn from all clients' training examples, the others from the test split; nothing in what
-    the adversary gets tells them apart. Zen, section 4.1: test time, off-path, black box.
+    Members are drawn from what the released model was trained on: of the training split, the examples in the batches
+    of clients that took part by then. The others are of the test split; nothing in what the adversary gets tells them
+    apart. Of a model that was not trained at all, the control, members are any training examples. The adversary is told
+    how the released model was trained, not what followed. Zen, section 4.1: test time, off-path, black box.
     """
 
     federation: Federation
@@ -59,30 +61,41 @@ class BlackBoxView:
     time: ClassVar[Literal["train", "test"]] = "test"
     position: ClassVar[Literal["client", "server", "off-path"]] = "off-path"
     grants: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "architecture", "recipe"})
-    calls: ClassVar[frozenset[str]] = frozenset({"model", "predictions"})
+    calls: ClassVar[frozenset[str]] = frozenset({"model", "predictions", "sample"})
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where the round's weights are not kept, or there are too few records."""
         image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "released", self.released)
-        self._half(data)
+        self._half(data, self._used(data, defense, rng))
 
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
-        candidates, truth = self._draw(data, rng.child("candidates"))
+        candidates, truth = self._draw(data, self._used(data, defense, rng), rng.child("candidates"))
         net = self.federation.network(data, model, defense, rng)
         done = finished(self.federation, self.released)
         net.load_state_dict(dict(system.snapshots[done]))
         ask = BlackBox(net, data.domain.classes, defense, rng.child("black box"))
         seen = Predictions(probabilities=ask(data.domain.inputs_of(candidates)), ask=ask)
-        recipe = self.federation.recipe(data, rng)
+        recipe = self.federation.recipe(data, rng, done)
         known = Knowledge(domain=data.domain, candidates=candidates, architecture=model, recipe=recipe)
         return Exposure(seen, known, truth, done=done)
 
-    def _draw(self, data: Data, rng: Rng) -> tuple[ImageSet, Membership]:
+    @property
+    def version(self) -> int:
+        """1 where members were once drawn from examples that may never have been used."""
+        done = finished(self.federation, self.released)
+        return int(done > 0 and not self.federation.uses_all(Defense(), done))
+
+    def _used(self, data: Data, defense: Defense, rng: Rng) -> Tensor:
+        """Positions of the training examples that can be members."""
+        done = finished(self.federation, self.released)
+        return self.federation.used(data, defense, rng, done) if done else torch.arange(len(data.train))
+
+    def _draw(self, data: Data, used: Tensor, rng: Rng) -> tuple[ImageSet, Membership]:
         """The candidates, which of them are members, and where they stand in their split."""
-        half = self._half(data)
+        half = self._half(data, used)
         device = data.train.labels.device
-        inside = rng.child("members").permutation(len(data.train))[:half]
+        inside = used[rng.child("members").permutation(len(used))[:half]]
         outside = rng.child("others").permutation(len(data.test))[:half]
         order = rng.child("order").permutation(2 * half)
         member = (torch.arange(2 * half) < half)[order]
@@ -90,13 +103,18 @@ class BlackBoxView:
         drawn = data.train.take(inside.to(device)).with_more(data.test.take(outside.to(device)))
         return drawn.take(order.to(device)), Membership(member=member, index=index)
 
-    def _half(self, data: Data) -> int:
+    def _half(self, data: Data, used: Tensor) -> int:
         """Members among the candidates. Raises UserError where there are too few records."""
-        most = min(len(data.train), len(data.test))
+        most = min(len(used), len(data.test))
+        if not most:
+            raise UserError(
+                f"fl_setting.released={self.released}: no image was trained on until then; take a later round"
+            )
         half = most if self.candidates is None else self.candidates // 2
         if half > most:
             raise UserError(
-                f"fl_setting.candidates={self.candidates}: half of them are training and half test images, of which "
-                f"there are {len(data.train)} and {len(data.test)}; take {2 * most} or fewer, or null for all"
+                f"fl_setting.candidates={self.candidates}: half of them are images that the released model was trained "
+                f"on and half test images, of which there are {len(used)} and {len(data.test)}; take {2 * most} or "
+                "fewer, or null for all"
             )
         return half

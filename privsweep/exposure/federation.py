@@ -47,8 +47,16 @@ class Federation(Protocol):
         """What a client does between two messages."""
         ...
 
-    def recipe(self, data: Data, rng: Rng) -> Recipe:
-        """How one client trains, from the first round to the last."""
+    def recipe(self, data: Data, rng: Rng, done: int) -> Recipe:
+        """How one client trains in the first ``done`` rounds, the mean over all clients."""
+        ...
+
+    def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:
+        """Positions in the training split, ascending, of what was trained on in the first ``done`` rounds."""
+        ...
+
+    def uses_all(self, defense: Defense, done: int) -> bool:
+        """Whether those are all positions, whatever is drawn; False: maybe not."""
         ...
 
     def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:

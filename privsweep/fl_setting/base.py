@@ -22,11 +22,14 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import LocalSchedule, Optimizer
-from privsweep.training.aggregation import participants
+from privsweep.training.aggregation import participants, survivors
 from privsweep.training.partition import Partition, partition
+from privsweep.training.usage import used_in, whole
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+_SURELY = 10  # epochs of batches that are drawn anew: one in 22,000 examples is in none of them
 
 
 class Assembling:
@@ -100,13 +103,29 @@ class TrainingSetting(Assembling, ABC):
         share = self.fraction_of_clients()
         return Schedule(fewest, self.batch_size, steps, self.length(), len(shards), share, tuple(larger))
 
-    def recipe(self, data: Data, rng: Rng) -> Recipe:
-        """How one client trains, from the first round to the last."""
-        schedule = self.schedule(data, rng)
-        epochs = schedule.steps / -(-schedule.examples // self.batch_size)
+    def recipe(self, data: Data, rng: Rng, done: int) -> Recipe:
+        """How one client trains in the first ``done`` rounds; the steps are those of the one with the fewest examples.
+
+        Epochs are the mean over all clients: ``done`` times the share of them that take part in a round, times the
+        epochs of one, or what its steps make of a client of mean size.
+        """
+        sizes, local = [len(s) for s in self.shards(data, rng)], self.local_schedule()
+        mean, share = sum(sizes) / len(sizes), self.participants(len(sizes)) / len(sizes)
+        each = local.epochs if local.steps is None else local.steps * min(self.batch_size, mean) / mean
+        steps, epochs = done * local.length(min(sizes)), done * share * each
         rule, examples = self.rule(), len(data.train)
-        told = (rule.name, rule.lr, rule.momentum, schedule.steps, self.batch_size, epochs, examples)
+        told = (rule.name, rule.lr, rule.momentum, steps, self.batch_size, epochs, examples)
         return Recipe(*told, weight_decay=rule.weight_decay, decay=rule.decay)
+
+    @abstractmethod
+    def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:
+        """Positions in the training split, ascending, of what was trained on in the first ``done`` rounds."""
+
+    def uses_all(self, defense: Defense, done: int) -> bool:
+        """Whether those are all positions, whatever is drawn; False: maybe not."""
+        local = self.local_schedule()
+        drawn = "sample" in defense.acts_at() and done * local.epochs >= _SURELY
+        return done > 0 and (whole(local, defense) or (drawn and local.steps is None))
 
     def fraction_of_clients(self) -> float:
         """Of all clients, that take part in a round."""
@@ -192,6 +211,14 @@ class SingleParty(TrainingSetting):
     def local_schedule(self) -> LocalSchedule:
         return LocalSchedule(self.rule(), 1, None, self.batch_size)
 
+    def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:
+        seen = torch.zeros(len(data.train), dtype=torch.bool)
+        for n in range(done):
+            if seen.all():
+                break
+            seen |= used_in(self.local_schedule(), len(seen), defense, rng.child("round", n))
+        return seen.nonzero().flatten()
+
 
 @component
 class Federated(UpdateSetting):
@@ -217,6 +244,30 @@ class Federated(UpdateSetting):
         """The clients that take part in a round, in order (McMahan et al., 2017, algorithm 1)."""
         count = participants(self.clients, self.participation)
         return sorted(rng.child("sampled", round_).permutation(self.clients)[:count].tolist())
+
+    def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:
+        shards = self.shards(data, rng)
+        seen = [torch.zeros(len(s), dtype=torch.bool) for s in shards]
+        for n in range(done):
+            if all(own.all() for own in seen):
+                break
+            here = rng.child("round", n)
+            for client in self.heard(self.sampled(n, rng), defense, here):
+                seen[client] |= self.used_by(len(shards[client]), defense, here.child("client", client))
+        return torch.cat([s[own] for s, own in zip(shards, seen, strict=True)]).sort().values
+
+    def uses_all(self, defense: Defense, done: int) -> bool:
+        everyone = list(range(self.clients))
+        all_heard = self.sampled(0, Rng(0)) == self.heard(everyone, defense, Rng(0)) == everyone
+        return all_heard and super().uses_all(defense, done)
+
+    def heard(self, chosen: Sequence[int], defense: Defense, rng: Rng) -> list[int]:
+        """Which of the clients that take part in a round move the model; ``rng`` is the round's stream."""
+        return [chosen[n] for n in survivors(len(chosen), defense, rng)]
+
+    def used_by(self, examples: int, defense: Defense, rng: Rng) -> Tensor:
+        """Which of a client's examples a round of its own uses, bool ``[examples]``; ``rng`` is its stream."""
+        return used_in(self.local_schedule(), examples, defense, rng)
 
     def splits(self, data: Data, shards: Sequence[Tensor]) -> list[ImageSet]:
         return [data.train.take(s.to(data.train.labels.device)) for s in shards]

@@ -49,8 +49,8 @@ class CollaborativeInference(SingleParty):
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay, self.decay)
 
-    def recipe(self, data: Data, rng: Rng) -> Recipe:
-        return replace(super().recipe(data, rng), augment=self.augment)
+    def recipe(self, data: Data, rng: Rng, done: int) -> Recipe:
+        return replace(super().recipe(data, rng, done), augment=self.augment)
 
     def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
         return self._cut(model).build(domain, rng)

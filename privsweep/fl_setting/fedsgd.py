@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from privsweep.fl_setting.base import Federated
 from privsweep.interface.component import component
@@ -37,8 +38,7 @@ class FedSGD(Federated):
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
-        loss, drawn = defense.loss(data.domain.loss), "sample" in defense.acts_at()
-        names = unfrozen(net)
+        loss, names = defense.loss(data.domain.loss), unfrozen(net)
         stepper = Stepper(self.rule(), [net.get_parameter(name) for name in names])
         splits = self.splits(data, self.shards(data, rng))
         log = Log(data, net, self.rounds, self.checkpoints, bench, self.evaluate_every)
@@ -54,10 +54,7 @@ class FedSGD(Federated):
             for client in self.sampled(done, rng):
                 own, own_rng = splits[client], here.child("client", client)
                 expected = min(self.batch_size, len(own))
-                if drawn:
-                    batch = defense.sample(len(own), self.batch_size, own_rng.child("sample")).to(device)
-                else:
-                    batch = own_rng.permutation(len(own))[:expected].to(device)
+                batch = self._batch(len(own), defense, own_rng).to(device)
                 x, y = data.domain.inputs_of(own, batch), own.labels[batch]
                 grads, value = gradient(net, loss, x, y, defense, own_rng, expected)
                 updates.append(defense.update(grads, own_rng.child("update")))
@@ -69,3 +66,12 @@ class FedSGD(Federated):
             log.add(done + 1, weights_of(net), torch.stack(losses).mean().item())
             log.keep(0, done + 1, 0, stepper.state)
         return log.system()
+
+    def _batch(self, examples: int, defense: Defense, rng: Rng) -> Tensor:
+        """Positions of a client's batch, of one round."""
+        if "sample" in defense.acts_at():
+            return defense.sample(examples, self.batch_size, rng.child("sample"))
+        return rng.permutation(examples)[: self.batch_size]
+
+    def used_by(self, examples: int, defense: Defense, rng: Rng) -> Tensor:
+        return torch.zeros(examples, dtype=torch.bool).index_fill(0, self._batch(examples, defense, rng), True)

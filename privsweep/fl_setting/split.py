@@ -105,6 +105,10 @@ class SplitFed(Federated):
                     f"choose one of {', '.join(learns)}"
                 )
 
+    def heard(self, chosen: Sequence[int], defense: Defense, rng: Rng) -> list[int]:
+        """All of them: the server's part has learnt from a client before its own gets lost."""
+        return list(chosen)
+
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)
         head, tail = cut(net, self.cut)

@@ -46,7 +46,7 @@ class ShadowAttack:
 
     @property
     def version(self) -> int:
-        """1: the recipe that shadows follow tells of weight decay, decay of the rate and augmentation."""
+        """1: the recipe that shadows follow is that of the released model, with weight decay and augmentation."""
         return int("recipe" in self.prepares_from)
 
     @property

@@ -19,6 +19,11 @@ def participants(clients: int, fraction: float) -> int:
     return max(1, round(fraction * clients))
 
 
+def survivors(clients: int, defense: Defense, rng: Rng) -> list[int]:
+    """Which of a round's ``clients`` the server hears of; ``rng`` is the round's stream."""
+    return defense.surviving_clients(clients, rng.child("server view", 0))
+
+
 def server_mean(
     updates: Sequence[Tensors], sizes: Sequence[int], defense: Defense, rng: Rng, present: int | None = None
 ) -> tuple[dict[str, Tensor], list[int]]:

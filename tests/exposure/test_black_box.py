@@ -52,6 +52,64 @@ def test_a_defence_of_predictions_stands_before_every_answer(data: Data, lenet: 
     assert set(out.seen.probabilities.unique().tolist()) <= {0.0, 1.0}
 
 
+def test_members_are_records_that_the_released_model_was_trained_on(data: Data, lenet: ConvNet) -> None:
+    """One client of ten took part: 6 of the 60 training images are members, and with any 6 test images candidates."""
+    few = {"clients": 10, "participation": 0.1}
+    out = exposed(data, lenet, **few)
+    setting = fedavg(rounds=1, **few)
+    [client] = setting.sampled(0, Rng(0))
+    assert isinstance(out.truth, Membership)
+    own = setting.shards(data, Rng(0))[client]
+    assert out.truth.index[out.truth.member].sort().values.tolist() == own.tolist()
+    assert int((~out.truth.member).sum()) == len(own) == 6
+    with pytest.raises(UserError, match=r"fl_setting\.candidates=20: .*there are 6 and 20; take 12 or fewer"):
+        fedavg(rounds=1, candidates=20, **few).views()[1].check(data, lenet, Stack({}), Rng(0))
+
+
+def test_members_of_an_earlier_model_are_those_that_it_had_seen(data: Data, lenet: ConvNet) -> None:
+    later = {"clients": 10, "participation": 0.1, "rounds": 3, "checkpoints": [1]}
+    found = []
+    for released in (1, "last", 0):
+        out = exposed(data, lenet, **later, released=released)
+        assert isinstance(out.truth, Membership)
+        found.append(set(out.truth.index[out.truth.member].tolist()))
+    early, late, control = found
+    assert len(early) == 6
+    assert early < late
+    assert len(control) == 20  # of a model that was not trained, any
+
+
+def test_who_is_asked_about_stays_where_everything_was_used(data: Data, lenet: ConvNet) -> None:
+    out = exposed(data, lenet, candidates=20)
+    assert isinstance(out.truth, Membership)
+    drawn = Rng(0).child("candidates", "members").permutation(60)[:10]
+    assert set(out.truth.index[out.truth.member].tolist()) == set(drawn.tolist())
+
+
+def test_the_recipe_is_that_of_the_released_model(data: Data, lenet: ConvNet) -> None:
+    """Not of what followed, and of the clients that took part: the adversary trains shadows as the target was."""
+
+    def epochs(released: int | str, **changes: object) -> float | None:
+        own = {"rounds": 10, "local_epochs": 3, "checkpoints": [0, 4], "released": released, **changes}
+        return exposed(data, lenet, **own).known.recipe.epochs
+
+    assert epochs("last") == 30
+    assert epochs(4) == 12
+    assert epochs(0) == 0
+    assert epochs(4, clients=10, participation=0.2) == pytest.approx(2.4)
+    # five steps of eight, of clients with 30 examples each
+    assert epochs("last", local_steps=5) == pytest.approx(10 * 5 * 8 / 30)
+
+
+def test_a_model_that_has_used_nothing_yet_has_no_members(data: Data, lenet: ConvNet) -> None:
+    class Nobody(Defense):
+        def sample(self, examples: int, batch_size: int, rng: Rng) -> torch.Tensor:
+            return torch.empty(0, dtype=torch.int64)
+
+    with pytest.raises(UserError, match=r"fl_setting\.released=last: no image .* take a later round"):
+        fedavg().views()[1].check(data, lenet, Stack({"own": Nobody()}), Rng(0))
+
+
 def test_too_many_candidates_are_refused(data: Data, lenet: ConvNet) -> None:
     with pytest.raises(UserError, match=r"fl_setting\.candidates=9998: .* take \d+ or fewer"):
         exposed(data, lenet, candidates=9998)
