@@ -22,7 +22,7 @@ SMALL = MLP(width=32, depth=2, activation="relu", dropout=0.2, init="default", i
 # How attacks train their shadows, unless a test says otherwise: as the target.
 SHADOWS: dict[str, Any] = {
     "shadow": "target", "shadows": 8, "shadow_size": None, "epochs": None, "optimizer": None, "lr": None,
-    "momentum": 0.0, "batch_size": None, "memory": 1.0,
+    "momentum": 0.0, "batch_size": None, "shadows_defended": True, "memory": 1.0,
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class LiRA(InOutAttack):
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         labels = known.candidates.labels
-        replies, inside = self.on_candidates(known, prepared)
+        replies, inside = self.on_candidates(known, prepared, rng)
         target, shadows = confidence(seen.probabilities, labels), confidence(replies, labels)
         out, spread = self.gaussian(shadows, ~inside)
         z = (target - out) / spread
@@ -40,7 +40,7 @@ class LiRA(InOutAttack):
             ratio = z.square() / 2 + spread.log() - ((target - into) / width).square() / 2 - width.log()
             return Scores(ratio, ratio > 0, found)
         answer = seen.ask(known.domain.inputs_of(known.prior))
-        replies, inside = self.on_prior(known, prepared)
+        replies, inside = self.on_prior(known, prepared, rng)
         mean, spread = self.gaussian(confidence(replies, known.prior.labels), ~inside)
         reference = (confidence(answer, known.prior.labels) - mean) / spread
         return Scores(z, stand_out(z, reference[reference.isfinite()]), found)

@@ -34,7 +34,8 @@ class RMIA(InOutAttack):
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         labels, z_labels = known.candidates.labels, known.prior.labels
-        (ours, inside), (theirs, z_inside) = self.on_candidates(known, prepared), self.on_prior(known, prepared)
+        (ours, inside) = self.on_candidates(known, prepared, rng)
+        (theirs, z_inside) = self.on_prior(known, prepared, rng)
         shadows = torch.cat([of_label(ours, labels), of_label(theirs, z_labels)], 1).double()
         usual = self.usual(shadows, torch.cat([inside, z_inside], 1))
         answer = seen.ask(known.domain.inputs_of(known.prior))

@@ -35,9 +35,9 @@ class ShadowMembership(ShadowAttack):
         size = self.shadow_size or len(prior) // 2
         chosen = [rng.child("shadow", k, "records").permutation(len(prior))[: 2 * size] for k in range(self.shadows)]
         asked = torch.stack(chosen).to(prior.labels.device)
-        architecture = self.architecture(known)
+        model = self.model(known)
         weights = train_shadows(
-            architecture,
+            model,
             prior,
             asked[:, :size],
             known.domain,
@@ -47,11 +47,10 @@ class ShadowMembership(ShadowAttack):
             self.memory,
             augmentation(known),
         )
-        net = architecture.build(known.domain, rng)
-        replies = [
-            answers(net, {n: w[k : k + 1] for n, w in weights.items()}, prior.take(rows), known.domain)
-            for k, rows in enumerate(asked)
-        ]
+        replies = []
+        for k, rows in enumerate(asked):
+            own = {name: w[k : k + 1] for name, w in weights.items()}
+            replies.append(answers(model, own, prior.take(rows), known.domain, rng.child("asked", k)))
         return {"probabilities": torch.cat(replies), "labels": prior.labels[asked]}
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:

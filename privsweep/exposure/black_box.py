@@ -14,7 +14,7 @@ from privsweep.interface.data import Architecture, Data, ImageSet, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Knowledge, Membership, Predictions, System
+from privsweep.interface.records import Defended, Exposure, Knowledge, Membership, Predictions, System
 from privsweep.model.stochastic import draw, forward
 
 _BATCH = 1000  # records answered at once
@@ -60,7 +60,7 @@ class BlackBoxView:
     observation: ClassVar[type[Predictions]] = Predictions
     time: ClassVar[Literal["train", "test"]] = "test"
     position: ClassVar[Literal["client", "server", "off-path"]] = "off-path"
-    grants: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "architecture", "recipe"})
+    grants: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "architecture", "recipe", "defense"})
     calls: ClassVar[frozenset[str]] = frozenset({"model", "predictions", "sample"})
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
@@ -77,7 +77,13 @@ class BlackBoxView:
         ask = BlackBox(net, data.domain.classes, defense, rng.child("black box"))
         seen = Predictions(probabilities=ask(data.domain.inputs_of(candidates)), ask=ask)
         recipe = self.federation.recipe(data, rng, done)
-        known = Knowledge(domain=data.domain, candidates=candidates, architecture=model, recipe=recipe)
+        known = Knowledge(
+            domain=data.domain,
+            candidates=candidates,
+            architecture=model,
+            recipe=recipe,
+            defense=Defended(defense, self.federation.architecture(model)) if defense.acts_at() else None,
+        )
         return Exposure(seen, known, truth, done=done)
 
     @property

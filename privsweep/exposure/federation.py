@@ -59,6 +59,10 @@ class Federation(Protocol):
         """Whether those are all positions, whatever is drawn; False: maybe not."""
         ...
 
+    def architecture(self, model: Architecture) -> Architecture:
+        """The model as a defence finds it: cut, where the setting cuts it."""
+        ...
+
     def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
         """The freshly initialised model with the defence's layers, on the device in force."""
         ...

@@ -35,9 +35,13 @@ _SURELY = 10  # epochs of batches that are drawn anew: one in 22,000 examples is
 class Assembling:
     """How a setting makes the model that it trains."""
 
+    def architecture(self, model: Architecture) -> Architecture:
+        """The model as a defence finds it."""
+        return model
+
     def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
-        """The freshly initialised model as a defence finds it."""
-        return model.build(domain, rng)
+        """The same, freshly initialised."""
+        return self.architecture(model).build(domain, rng)
 
     def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
         """The freshly initialised model with the defence's layers, on the device in force."""

@@ -13,7 +13,7 @@ from torch import nn
 from privsweep.exposure.queries import Access, QueryView
 from privsweep.fl_setting.base import SingleParty
 from privsweep.interface.component import ExposureOnly, ResourceOnly, component
-from privsweep.interface.data import Architecture, Data, Domain, image_shape
+from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, System
@@ -52,10 +52,7 @@ class CollaborativeInference(SingleParty):
     def recipe(self, data: Data, rng: Rng, done: int) -> Recipe:
         return replace(super().recipe(data, rng, done), augment=self.augment)
 
-    def plain(self, domain: Domain, model: Architecture, rng: Rng) -> nn.Module:
-        return self._cut(model).build(domain, rng)
-
-    def _cut(self, model: Architecture) -> SplitArchitecture:
+    def architecture(self, model: Architecture) -> SplitArchitecture:
         return SplitArchitecture(model, self.first_split, self.second_split)
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
@@ -67,8 +64,8 @@ class CollaborativeInference(SingleParty):
             self.plain(data.domain, model, rng.child("init"))
 
     def views(self) -> Sequence[View]:
-        known = QueryView(self, self._cut, self._victims(), self.access, self.training_data_known, self.selector_known)
-        return known, self._black_box()
+        told = self.access, self.training_data_known, self.selector_known
+        return QueryView(self, self.architecture, self._victims(), *told), self._black_box()
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:
         net = self.network(data, model, defense, rng)

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 T = TypeVar("T")
-Outside = Literal["signature", "training", "preparation"]
+Outside = Literal["signature", "training", "preparation", "undefended"]
 
 
 @plain_dataclass(frozen=True)
@@ -30,6 +30,8 @@ ResourceOnly = Annotated[T, Mark("signature")]
 ExposureOnly = Annotated[T, Mark("training")]
 # How an attack judges with the decoders or shadow models that it prepared, whatever it does with them.
 JudgementOnly = Annotated[T, Mark("preparation")]
+# What says something only beside a defence: where there is none it enters no hash.
+BesideDefense = Annotated[T, Mark("undefended")]
 
 
 # The same in a plain dataclass, ``field(metadata={COUNTS_AS: value})``: checksums take every value for this one.

@@ -16,6 +16,9 @@ from privsweep.interface.asked import Algorithm, Imitation, Query
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
 from privsweep.interface.training import Augmentation, Decay
 
+if TYPE_CHECKING:
+    from privsweep.interface.defense import Defense
+
 
 @dataclass(frozen=True)
 class Update:
@@ -90,6 +93,14 @@ class Recipe:
     augment: Augmentation = "none"  # of the images
 
 
+@dataclass(frozen=True)
+class Defended:
+    """Under what defence the target was trained; not what it drew."""
+
+    defense: Defense  # bound to the target's schedule
+    architecture: Architecture  # of the target before the defence adds its layers: cut, where the setting cuts it
+
+
 class NotGrantedError(AttributeError):
     """An attack read what it did not name among its needs, or what the view does not grant."""
 
@@ -113,6 +124,7 @@ class Knowledge:
     prior: ImageSet  # the adversary's own data: of another dataset, held out from this one, or known to train it
     query: Query
     algorithm: Algorithm
+    defense: Defended  # where there is one
 
     def __init__(self, **granted: Any) -> None:
         """None counts as not granted. Raises TypeError for a name that is no field."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,22 +9,28 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.interface.component import ResourceOnly, component
-from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
+from privsweep.interface.component import BesideDefense, ResourceOnly, component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Observation, Predictions, Recipe, ThreatModel
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Augmentation, LocalSchedule, Optimizer
 from privsweep.membership_inference.auxiliary_data import unfit
-from privsweep.training.shadows import answers, train_shadows
+from privsweep.training.shadows import ShadowModel, answers, train_shadows
 
 _WEIGHT = "weight:"  # names of shadows' weights in what is prepared
 
 
 @component
 class ShadowAttack:
-    """A black-box attack that trains shadow models on data of its own, the way the target was trained or another."""
+    """A black-box attack that trains shadow models on data of its own, the way the target was trained or another.
+
+    Shadows are trained under the target's defence, for the papers train them as the target was (Shokri et al., 2017,
+    section V.C; Carlini et al., 2022, section IV.B): an attack that knows nothing of a defence makes it look better
+    than it is (Carlini et al., section VIII). An architecture of the attack's own gets none of the defence's layers.
+    """
 
     shadow: Any  # "target" (the target's architecture), or an architecture
     shadows: Annotated[int, Field(ge=1)]
@@ -35,10 +40,10 @@ class ShadowAttack:
     lr: Annotated[float, Field(gt=0)] | None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None  # of sgd
     batch_size: Annotated[int, Field(ge=1)] | None
+    shadows_defended: BesideDefense[bool]  # trained under the target's defence; False: as if it had none
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for the shadows trained at once
 
     observes: ClassVar[type] = Predictions
-    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "black-box")
 
     def __post_init__(self) -> None:
         if self.shadow != "target" and not hasattr(self.shadow, "build"):
@@ -48,6 +53,10 @@ class ShadowAttack:
     def version(self) -> int:
         """1: the recipe that shadows follow is that of the released model, with weight decay and augmentation."""
         return int("recipe" in self.prepares_from)
+
+    @property
+    def threat(self) -> ThreatModel:
+        return ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "black-box", adaptive=self.shadows_defended)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -60,6 +69,8 @@ class ShadowAttack:
             own.add("architecture")
         if None in (self.epochs, self.optimizer, self.lr, self.momentum, self.batch_size):
             own.add("recipe")
+        if self.shadows_defended:
+            own.add("defense")
         return frozenset(own)
 
     def refuses(self, view: View) -> str | None:
@@ -75,9 +86,12 @@ class ShadowAttack:
         remedy = f"attack.shadow_size={half} or " if self.shadow_size and half else ""
         return unfit(prior, domain, 2 * (self.shadow_size or 1), f"attack.shadow_size={self.shadow_size}", remedy)
 
-    def architecture(self, known: Knowledge) -> Architecture:
-        chosen: Architecture = known.architecture if self.shadow == "target" else self.shadow
-        return chosen
+    def model(self, known: Knowledge) -> ShadowModel:
+        """What the shadows are: the target's architecture or the attack's own, under the defence where it is told."""
+        told = known.defense if "defense" in known.granted() else None
+        if self.shadow != "target":
+            return ShadowModel(self.shadow, told.defense if told else Defense(), whole=False)
+        return ShadowModel(told.architecture, told.defense) if told else ShadowModel(known.architecture)
 
     def schedule(self, known: Knowledge) -> LocalSchedule:
         """How a shadow trains: whole epochs, as often as a client of the target uses each of its examples.
@@ -125,7 +139,7 @@ class InOutAttack(ShadowAttack):
         index = self.assigned(len(known.prior), asked, told_recipe(known), rng)
         inside = torch.zeros(self.shadows, len(pool), dtype=torch.bool).scatter_(1, index, True)
         weights = train_shadows(
-            self.architecture(known),
+            self.model(known),
             pool,
             index,
             known.domain,
@@ -150,22 +164,18 @@ class InOutAttack(ShadowAttack):
             rows.append(torch.cat([own, prior + halves[k % 2]]) if asked else own)
         return torch.stack(rows)
 
-    def on_candidates(self, known: Knowledge, prepared: Tensors) -> tuple[Tensor, Tensor]:
+    def on_candidates(self, known: Knowledge, prepared: Tensors, rng: Rng) -> tuple[Tensor, Tensor]:
         """The shadows' probabilities ``[K, M, classes]``, and which of them trained on a candidate, bool ``[K, M]``."""
         records = known.candidates
         inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.labels.device)
         if self.online:
             inside[:, by_content(records)] = prepared["inside"][:, len(known.prior) :]
-        return self._answers(known, prepared, records), inside
+        return answers(self.model(known), weights_in(prepared), records, known.domain, rng.child("candidates")), inside
 
-    def on_prior(self, known: Knowledge, prepared: Tensors) -> tuple[Tensor, Tensor]:
+    def on_prior(self, known: Knowledge, prepared: Tensors, rng: Rng) -> tuple[Tensor, Tensor]:
         """The same for the public records: ``[K, P, classes]`` and ``[K, P]``."""
-        return self._answers(known, prepared, known.prior), prepared["inside"][:, : len(known.prior)]
-
-    def _answers(self, known: Knowledge, prepared: Tensors, records: ImageSet) -> Tensor:
-        return answers(
-            self.architecture(known).build(known.domain, Rng(0)), weights_in(prepared), records, known.domain
-        )
+        replies = answers(self.model(known), weights_in(prepared), known.prior, known.domain, rng.child("prior"))
+        return replies, prepared["inside"][:, : len(known.prior)]
 
 
 def told_recipe(known: Knowledge) -> Recipe | None:
@@ -179,7 +189,7 @@ def augmentation(known: Knowledge) -> Augmentation:
     return "none" if told is None else told.augment
 
 
-def weights_in(prepared: Tensors) -> Mapping[str, Tensor]:
+def weights_in(prepared: Tensors) -> Tensors:
     """The shadows' weights, by their own names."""
     return {name.removeprefix(_WEIGHT): w for name, w in prepared.items() if name.startswith(_WEIGHT)}
 

@@ -31,7 +31,7 @@ def header_of(spec: RunSpec, sign: str) -> Record:
             "position": spec.position,
             "access": threat.access,
             "security": threat.security,
-            **({"adaptive": True} if threat.adaptive else {}),
+            **({"adaptive": True} if threat.adaptive and spec.defense.defenses else {}),
         },
         **({"adversary_data": spec.adversary_data} if "prior" in spec.attack.needs else {}),
         "config": dict(spec.config),

@@ -187,8 +187,8 @@ def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rn
         "seed": rng.seed,
         "device": bench.device.type,
         **spec.rounding,
-        "from": {name: checksum_of(getattr(given, name)) for name in sorted(attack.prepares_from)},
-        **versions({"defense": spec.defense.defenses if "algorithm" in attack.prepares_from else {}}),
+        "from": {name: checksum_of(getattr(given, name)) for name in sorted(given.granted())},
+        **versions({"defense": spec.defense.defenses if {"algorithm", "defense"} & given.granted() else {}}),
     }
     return store.prepared(key, bench.device, lambda: attack.prepare(given, bench, rng.child("attack")))
 

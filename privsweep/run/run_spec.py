@@ -191,6 +191,8 @@ def view_of(setting: Setting, attack: Attack) -> View | None:
 
 def less(config: Mapping[str, Any], parts: Mapping[str, Any], *outside: Outside) -> dict[str, Any]:
     """``config`` without the fields of its components that are left out of these hashes."""
+    if not config.get("defense"):
+        outside = (*outside, "undefended")
     return {key: _less(value, parts.get(key), outside) for key, value in config.items()}
 
 

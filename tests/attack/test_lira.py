@@ -49,7 +49,7 @@ def test_scores_do_not_depend_on_the_order_of_candidates(attack: LiRA, overfitte
 
 def test_every_candidate_is_in_half_of_the_online_shadows(overfitted: Exposure) -> None:
     known, attack = overfitted.known, lira(True, epochs=1)
-    given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
+    given = known.only(attack.prepares_from)
     inside = attack.prepare(given, Bench(), Rng(0))["inside"]
     asked = inside[:, len(known.prior) :]
     assert asked.shape == (8, len(known.candidates))
@@ -119,10 +119,10 @@ def test_gaussians_are_those_of_the_chosen_shadows(variance: str) -> None:
 def test_the_online_score_is_the_ratio_of_two_gaussians(overfitted: Exposure) -> None:
     attack = lira(True, epochs=2)
     known = overfitted.known
-    given = Knowledge(**{name: getattr(known, name) for name in attack.prepares_from})
+    given = known.only(attack.prepares_from)
     prepared = attack.prepare(given, Bench(), Rng(0))
     found = attack(overfitted.seen, known, prepared, Bench(), Rng(0))  # type: ignore[arg-type]
-    ours, inside = attack.on_candidates(known, prepared)
+    ours, inside = attack.on_candidates(known, prepared, Rng(0))
     shadows = confidence(ours, known.candidates.labels)
     (m1, s1), (m0, s0) = (attack.gaussian(shadows, which) for which in (inside, ~inside))
     x = found.diagnostics["confidence"]

@@ -51,8 +51,10 @@ def test_scores_do_not_depend_on_the_order_of_candidates(attack: ShadowMembershi
 
 
 def test_shadows_need_the_targets_architecture_only_where_they_have_none() -> None:
-    assert shokri().prepares_from == {"prior", "domain", "architecture", "recipe"}
-    assert shokri(**ZEN).prepares_from == {"prior", "domain"}
+    plain = {"shadows_defended": False}
+    assert shokri(**plain).prepares_from == {"prior", "domain", "architecture", "recipe"}
+    assert shokri(**ZEN, **plain).prepares_from == {"prior", "domain"}
+    assert shokri(**ZEN).prepares_from == {"prior", "domain", "defense"}
     with pytest.raises(UserError, match=r"attack\.shadow=lenet: is no architecture"):
         shokri(shadow="lenet")
 

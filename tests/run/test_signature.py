@@ -71,7 +71,6 @@ def test_resources_have_no_part_in_it(resource: str, tmp_path: Path) -> None:
     assert signed(f"attack=dlg {resource}", tmp_path) == signed("attack=dlg", tmp_path)
 
 
-
 def test_a_component_whose_results_have_changed_is_filed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that was trained under the defence as it was is not taken for one of today's, nor a run's record."""
 

@@ -15,7 +15,7 @@ from privsweep.model.dropout import Dropout
 from privsweep.model.mlp import MLP
 from privsweep.training.augmentation import crop_flip
 from privsweep.training.fit import fit
-from privsweep.training.shadows import answers, train_shadows
+from privsweep.training.shadows import ShadowModel, answers, train_shadows
 
 ADAM, SGD = Optimizer("adam", 0.01, 0.0), Optimizer("sgd", 0.1, 0.9)
 PLAN = LocalSchedule(ADAM, epochs=2, steps=None, batch_size=8)
@@ -77,7 +77,7 @@ def test_a_shadow_does_not_depend_on_the_others(data: Data, architecture: Archit
     rows = index(3, 60, 20)
 
     def trained(memory: float) -> dict[str, Tensor]:
-        return train_shadows(precise, data.train, rows, precise, PLAN, Rng(0), Bench(), memory)  # type: ignore[arg-type]
+        return train_shadows(ShadowModel(precise), data.train, rows, precise, PLAN, Rng(0), Bench(), memory)  # type: ignore[arg-type]
 
     together, alone = trained(1.0), trained(1e-9)
     assert all(torch.allclose(together[n].double(), alone[n].double(), rtol=1e-9, atol=1e-10) for n in alone)
@@ -102,7 +102,7 @@ def test_shadows_are_augmented_where_the_target_is(data: Data) -> None:
 def test_answers_are_those_of_every_shadow_in_evaluation(data: Data) -> None:
     nets = [mlp().build(data.domain, Rng(k)) for k in range(2)]
     weights = {n: torch.stack([net.state_dict()[n] for net in nets]) for n in nets[0].state_dict()}
-    given = answers(nets[0].train(), weights, data.test, data.domain)
+    given = answers(ShadowModel(mlp()), weights, data.test, data.domain, Rng(0))
     for net, own in zip(nets, given, strict=True):
         assert torch.allclose(own, net.eval()(data.domain.inputs(data.test.pixels())).softmax(1), atol=1e-6)
 
