@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 from scipy.stats import binomtest, norm, rankdata
 from sklearn.metrics import roc_curve
 
@@ -15,6 +16,8 @@ from privsweep.interface.records import Membership, Scores
 
 RATES = {"tpr_at_1_fpr": 0.01, "tpr_at_01_fpr": 0.001}  # false positive rates of 1% and 0.1% (Carlini et al., 2022)
 CONFIDENCE = 0.95
+_TINY = 1e-12
+_DEVIATIONS = norm.ppf((1 + CONFIDENCE) / 2)
 
 
 def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float | None], pd.DataFrame]:
@@ -23,8 +26,10 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     Metrics, shares from 0 to 1: ``attack_accuracy`` of the attack's own decisions, ``balanced_accuracy`` (mean of
     both classes' accuracies), ``auc`` of the scores, ``tpr_at_1_fpr`` and ``tpr_at_01_fpr`` (members found while at
     most 1% and 0.1% of the others are taken for members). Each with the ends of its 95% interval under ``_low``
-    and ``_high``: Clopper and Pearson's for shares, DeLong's for the AUC. The interval of a rate at fixed false
-    positives holds for that threshold. Scores that are not finite count as the lowest.
+    and ``_high``: Clopper and Pearson's for shares, Newcombe's for the balanced accuracy, DeLong's for the AUC or,
+    where that has no width, Newcombe's; None for these two where there is one member or one other record alone. The
+    interval of a rate at fixed false positives holds for that threshold. A score that is NaN counts as the lowest,
+    infinite ones as the lowest and the highest.
 
     Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
     answers about one record, pooled over records; zero where all are the same.
@@ -32,19 +37,20 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     Table: ``candidate``, ``index`` (in its split), ``member``, ``score``, ``decision`` and every diagnostic.
     """
     member = truth.member.cpu().numpy()
-    scores = guess.scores.detach().cpu().double().numpy()
-    scores = np.where(np.isfinite(scores), scores, -np.finfo(float).max)
+    scores = _ordered(guess)
     decisions = guess.decisions.cpu().numpy()
     hits = decisions == member
     metrics: dict[str, float | None] = {}
     share(metrics, "attack_accuracy", int(hits.sum()), len(hits))
     sides = [hits[member], hits[~member]]
+    several = min(map(len, sides)) > 1
     balanced = float(np.mean([side.mean() for side in sides]))
-    spread = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(sum(s.var() / len(s) for s in sides)) / 2
-    _interval(metrics, "balanced_accuracy", balanced, balanced - spread, balanced + spread)
+    ends = mean_share_ends(*((int(side.sum()), len(side)) for side in sides)) if several else None
+    _interval(metrics, "balanced_accuracy", balanced, ends)
     area, error = delong(scores[member], scores[~member])
-    spread = norm.ppf((1 + CONFIDENCE) / 2) * error
-    _interval(metrics, "auc", area, area - spread, area + spread)
+    spread = _DEVIATIONS * error
+    ends = (area - spread, area + spread) if error else area_ends(area, *map(len, sides))
+    _interval(metrics, "auc", area, ends if several else None)
     false, true = roc(guess, truth)
     for name, rate in RATES.items():
         reached = float(true[false <= rate].max())
@@ -67,9 +73,14 @@ def _spread(record: pd.Series, values: pd.Series) -> float | None:
 
 def roc(guess: Scores, truth: Membership) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates over all thresholds, from (0, 0) to (1, 1)."""
-    scores = guess.scores.detach().cpu().double().nan_to_num(neginf=-np.finfo(float).max, nan=-np.finfo(float).max)
-    false, true, _ = roc_curve(truth.member.cpu().numpy(), scores.numpy(), drop_intermediate=False)
+    false, true, _ = roc_curve(truth.member.cpu().numpy(), _ordered(guess), drop_intermediate=False)
     return false, true
+
+
+def _ordered(guess: Scores) -> np.ndarray:
+    """Finite scores, float64: NaN is the lowest."""
+    most = np.finfo(float).max
+    return guess.scores.detach().cpu().double().nan_to_num(nan=-most, posinf=most, neginf=-most).numpy()
 
 
 def delong(members: np.ndarray, others: np.ndarray) -> tuple[float, float]:
@@ -83,12 +94,44 @@ def delong(members: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     return area, float(np.sqrt(variance))
 
 
+def area_ends(area: float, members: int, others: int) -> tuple[float, float]:
+    """The 95% interval of an area under the ROC curve, of some width also at 0 and at 1.
+
+    It holds the areas whose own standard error, Hanley and McNeil's with both sides taken for of their mean size, lets
+    ``area`` be within it (Newcombe, Statistics in Medicine 25, 2006, 559-573, method 5).
+    """
+    more = (members + others) / 2 - 1
+
+    def beyond(true: float) -> float:
+        """Above zero where ``area`` is too far from ``true``."""
+        scale = 1 + more * ((1 - true) / (2 - true) + true / (1 + true))
+        return (area - true) ** 2 - _DEVIATIONS**2 * true * (1 - true) * scale / (members * others)
+
+    # Of 0 and 1 themselves the error is zero, which is no end of the interval.
+    low = brentq(beyond, 0.0, min(area, 1 - _TINY)) if area > 0 else 0.0
+    high = brentq(beyond, max(area, _TINY), 1.0) if area < 1 else 1.0
+    return float(low), float(high)
+
+
+def mean_share_ends(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
+    """The 95% interval of the mean of two shares, each hits of so many.
+
+    From Wilson's of either (Newcombe, Statistics in Medicine 17, 1998, 873-890, method 10).
+    """
+    shares = [hits / of for hits, of in (one, other)]
+    each = [binomtest(hits, of).proportion_ci(CONFIDENCE, method="wilson") for hits, of in (one, other)]
+    middle = sum(shares) / 2
+    below = np.hypot(*(p - ends.low for p, ends in zip(shares, each, strict=True))) / 2
+    above = np.hypot(*(ends.high - p for p, ends in zip(shares, each, strict=True))) / 2
+    return float(middle - below), float(middle + above)
+
+
 def share(metrics: dict[str, float | None], name: str, hits: int, of: int) -> None:
     """Adds ``name``, the share of ``hits``, and with ``_low`` and ``_high`` the ends of its 95% interval."""
     ends = binomtest(hits, of).proportion_ci(CONFIDENCE)
-    _interval(metrics, name, hits / of, ends.low, ends.high)
+    _interval(metrics, name, hits / of, (ends.low, ends.high))
 
 
-def _interval(metrics: dict[str, float | None], name: str, value: float, low: float, high: float) -> None:
-    metrics[name] = value
-    metrics[f"{name}_low"], metrics[f"{name}_high"] = max(0.0, float(low)), min(1.0, float(high))
+def _interval(metrics: dict[str, float | None], name: str, value: float, ends: tuple[float, float] | None) -> None:
+    low, high = (None, None) if ends is None else (max(0.0, float(ends[0])), min(1.0, float(ends[1])))
+    metrics |= {name: value, f"{name}_low": low, f"{name}_high": high}

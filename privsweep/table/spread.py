@@ -125,7 +125,7 @@ class Spread:
         folder = self.folders[row, column, self.table.seeds[0]]
         if not part and name in _DECIDED and (each := _decisions(folder)):
             return each[0], unit * each[1]
-        if f"{rest}_low" in numbers_of:
+        if numbers_of.get(f"{rest}_low") is not None:
             return (), unit * float(numbers_of[f"{rest}_high"] - numbers_of[f"{rest}_low"]) / _INTERVAL
         if part:
             return None

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from privsweep.interface.records import Membership, Scores
-from privsweep.metric.membership import delong, roc, score_membership
+from privsweep.metric.membership import area_ends, delong, mean_share_ends, roc, score_membership
 
 
 def truth(members: int, others: int) -> Membership:
@@ -71,8 +72,57 @@ def test_the_interval_of_the_area_covers_chance_as_often_as_it_promises() -> Non
     assert 0.92 <= covered / 400 <= 0.98
 
 
-def test_scores_that_are_not_finite_count_as_the_lowest() -> None:
-    scores = torch.tensor([float("nan"), float("inf"), 0.0, 1.0])
+def test_infinite_scores_are_the_highest_and_the_lowest_and_nan_is_none() -> None:
+    scores = torch.tensor([float("inf"), float("nan"), 0.0, float("-inf")])
     metrics, rows = score_membership(guess(scores), truth(2, 2))
     assert rows["score"].map(np.isfinite).all()
-    assert metrics["auc"] is not None
+    assert metrics["auc"] == 0.625  # one above both, one below 0 and level with the lowest
+    sure = torch.cat([torch.full((50,), float("inf")), torch.rand(50)])
+    metrics, _ = score_membership(guess(sure), truth(50, 50))
+    assert metrics["auc"] == metrics["tpr_at_1_fpr"] == 1
+
+
+@pytest.mark.parametrize("records", [2, 5, 50, 1000])
+def test_no_interval_collapses(records: int) -> None:
+    """Two records on either side, told apart without fail, prove next to nothing."""
+    perfect = torch.cat([torch.ones(records), -torch.ones(records)])
+    for scores, right in ((perfect, 1.0), (-perfect, 0.0), (torch.zeros(2 * records), 0.5)):
+        metrics, _ = score_membership(guess(scores), truth(records, records))
+        for name in ("auc", "balanced_accuracy"):
+            low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+            assert low is not None
+            assert high is not None
+            assert low <= right <= high
+            assert high - low > 0.5 / records
+    metrics, _ = score_membership(guess(perfect), truth(records, records))
+    assert (metrics["auc_low"] < 0.6) == (records == 2)  # type: ignore[operator]
+
+
+def test_one_record_on_a_side_has_no_interval() -> None:
+    metrics, _ = score_membership(guess(torch.tensor([1.0, 0.0, 0.0])), truth(1, 2))
+    assert metrics["auc"] == 1
+    ends = [f"{name}_{end}" for name in ("auc", "balanced_accuracy") for end in ("low", "high")]
+    assert [metrics[end] for end in ends] == [None] * 4
+
+
+def test_an_interval_at_the_end_covers_an_attack_that_is_nearly_perfect() -> None:
+    """Fifteen records a side, of which an AUC of 0.98 often leaves none in the wrong order."""
+    rng, true = np.random.default_rng(0), norm.cdf(2.9 / np.sqrt(2))
+    covered, ends = [], 0
+    for _ in range(400):
+        area, error = delong(rng.normal(2.9, size=15), rng.normal(size=15))
+        if error == 0:
+            ends += 1
+            low, high = area_ends(area, 15, 15)
+            covered.append(low <= true <= high)
+    assert ends > 20
+    assert np.mean(covered) > 0.9
+
+
+def test_the_interval_of_a_balanced_accuracy_covers_it_as_often_as_it_promises() -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(1000):
+        low, high = mean_share_ends((rng.binomial(30, 0.95), 30), (rng.binomial(60, 0.7), 60))
+        covered.append(low <= (0.95 + 0.7) / 2 <= high)
+    assert 0.93 <= np.mean(covered) <= 0.98
