@@ -13,6 +13,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
+from privsweep.membership_inference.scores import finite
 from privsweep.membership_inference.shadow_attack import ShadowAttack, augmentation
 from privsweep.training.shadows import answers, train_shadows
 
@@ -24,7 +25,8 @@ class ShadowMembership(ShadowAttack):
     Each shadow trains on ``shadow_size`` public records, half of them by default, and is asked for these and for as
     many others. A candidate's score is the probability of being a member that the classifier of its label gives to
     the target's answer; from 0.5 it is taken for one. Classes that no shadow was trained on, or was always trained on,
-    share one classifier of all classes.
+    share one classifier of all classes. An answer that is not finite, of a model that diverged, counts as one that
+    tells all classes alike.
     """
 
     classifier: JudgementOnly[Literal["mlp", "logistic"]]
@@ -55,10 +57,10 @@ class ShadowMembership(ShadowAttack):
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         size = prepared["labels"].shape[1] // 2
-        x = prepared["probabilities"].flatten(0, 1).cpu().double().numpy()
+        x = finite(prepared["probabilities"].flatten(0, 1)).cpu().double().numpy()
         labels = prepared["labels"].flatten().cpu().numpy()
         member = np.tile(np.arange(2 * size) < size, len(prepared["labels"]))
-        asked, asked_labels = seen.probabilities.cpu().double().numpy(), known.candidates.labels.cpu().numpy()
+        asked, asked_labels = finite(seen.probabilities).cpu().double().numpy(), known.candidates.labels.cpu().numpy()
         scores, common = np.empty(len(asked)), None
         for label in np.unique(asked_labels):
             rows, own = asked_labels == label, labels == label

@@ -8,6 +8,12 @@ from torch import Tensor
 _TINY = torch.finfo(torch.float32).tiny  # answers below it, or rounded to zero, count as it
 
 
+def finite(probabilities: Tensor) -> Tensor:
+    """Answers ``[..., classes]``; one that is not finite, of a diverged model, tells all classes alike."""
+    told = probabilities.isfinite().all(-1, keepdim=True)
+    return torch.where(told, probabilities, 1 / probabilities.shape[-1])
+
+
 def of_label(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Probabilities ``[..., n]`` of the true labels ``[n]``, from those of all classes ``[..., n, classes]``."""
     return probabilities.gather(-1, labels.expand(probabilities.shape[:-1])[..., None])[..., 0]

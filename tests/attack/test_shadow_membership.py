@@ -13,7 +13,7 @@ from privsweep.attack.shadow_membership import ShadowMembership
 from privsweep.interface.data import ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure
+from privsweep.interface.records import Exposure, Predictions
 from privsweep.membership_inference.scores import confidence, stand_out
 
 
@@ -86,6 +86,19 @@ def test_a_class_that_no_shadow_knows_both_ways_borrows_from_all(overfitted: Exp
     threes = ImageSet(prior.images, torch.full_like(prior.labels, 3))
     out = replace(overfitted, known=overfitted.known.having(prior=threes))
     assert guess(shokri(epochs=1), out).scores.isfinite().all()
+
+
+@pytest.mark.parametrize("classifier", ["mlp", "logistic"])
+def test_a_target_that_diverged_is_scored_at_chance(classifier: str, overfitted: Exposure) -> None:
+    """And a shadow that diverged is no reason to stop."""
+    assert isinstance(overfitted.seen, Predictions)
+    nothing = torch.full_like(overfitted.seen.probabilities, float("nan"))
+    seen = replace(overfitted.seen, probabilities=nothing)
+    out, attack = replace(overfitted, seen=seen), shokri(epochs=1, classifier=classifier)
+    found = measured(attack, out)
+    assert found["auc_low"] <= 0.5 <= found["auc_high"]
+    diverging = shokri(epochs=2, classifier=classifier, optimizer="sgd", lr=1e30)
+    assert guess(diverging, overfitted).scores.isfinite().all()
 
 
 def test_confidence_does_not_cancel_where_the_model_is_sure() -> None:
