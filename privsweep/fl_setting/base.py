@@ -66,7 +66,7 @@ class TrainingSetting(Assembling, ABC):
     victim_choice: ExposureOnly[VictimChoice]
     victim_seed: ExposureOnly[Annotated[int, Field(ge=0)] | None]  # in place of the run's
     released: ExposureOnly[Annotated[int, Field(ge=0)] | Literal["last"]]  # rounds of the model that answers
-    candidates: ExposureOnly[Annotated[int, Field(ge=2)] | None]  # whose membership is asked; None: all
+    candidates: ExposureOnly[Annotated[int, Field(ge=2, multiple_of=2)] | None]  # whose membership is asked; None: all
 
     training_calls: ClassVar[frozenset[str]] = frozenset(
         {"model", "loss", "sample", "example_gradients", "gradient", "update", "server_view", "aggregate"}

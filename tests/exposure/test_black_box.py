@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny import Bench, fedavg
 
 from privsweep.defense.stack import Stack
@@ -119,3 +120,8 @@ def test_equal_content_has_equal_checksums(lenet: ConvNet) -> None:
     a, b = torch.arange(6.0), torch.arange(6.0)
     assert checksum_of(a) == checksum_of(b) != checksum_of(a.view(2, 3))
     assert checksum_of(lenet) != checksum_of(dataclasses.replace(lenet, width=7))
+
+
+def test_an_odd_number_of_candidates_has_no_halves() -> None:
+    with pytest.raises(ValidationError, match=r"multiple of 2"):
+        fedavg(candidates=3)
