@@ -8,12 +8,14 @@ from torch import Tensor
 
 from privsweep.interface.component import JudgementOnly, component
 from privsweep.interface.data import Tensors
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.scores import confidence, stand_out
 from privsweep.membership_inference.shadow_attack import InOutAttack
 
+_FEWEST = 6  # confidences to take a variance from; with four, online, the AUC falls below that of a pooled one
 _LEAST = 1e-6  # variance of a confidence, in squared logits: of shadows that agree
 
 
@@ -27,6 +29,16 @@ class LiRA(InOutAttack):
     """
 
     variance: JudgementOnly[Literal["global", "record"]]  # pooled over all records, or every record's own
+
+    def __post_init__(self) -> None:
+        """Raises UserError too for a variance from a handful of confidences, which rules the score by its error."""
+        super().__post_init__()
+        sides = 2 if self.online else 1
+        if self.variance == "record" and self.shadows < _FEWEST * sides:
+            raise UserError(
+                f"attack.shadows={self.shadows}: too few for every record's own variance; take "
+                f"attack.variance=global, or attack.shadows={_FEWEST * sides} or more"
+            )
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         labels = known.candidates.labels
