@@ -41,7 +41,7 @@ def test_a_forced_run_waits_for_another_and_takes_what_that_has_made(
     assert privsweep("attack=blind") == 0
     [record] = tmp_path.glob("outputs/runs/*/record.json")
     locked, said = threading.Event(), []
-    monkeypatch.setattr("privsweep.store.store.say", said.append)
+    monkeypatch.setattr("privsweep.store.locks.say", said.append)
 
     def other() -> None:
         with Store(Path("outputs")).lock(f"run-{record.parent.name}"):

@@ -162,7 +162,7 @@ def test_a_table_that_another_process_is_at_is_begun_at_the_other_end(
     shutil.rmtree(runs / second)
     record = (runs / first / "record.json").rename(tmp_path / "first.json")
     locked, said = threading.Event(), []
-    monkeypatch.setattr("privsweep.store.store.say", lambda line: said.append((line, list(begun))))
+    monkeypatch.setattr("privsweep.store.locks.say", lambda line: said.append((line, list(begun))))
 
     def other() -> None:
         with Store(Path("outputs")).lock(f"run-{first}"):
