@@ -28,8 +28,8 @@ class ShadowAttack:
     """A black-box attack that trains shadow models on data of its own, the way the target was trained or another.
 
     Shadows are trained under the target's defence, for the papers train them as the target was (Shokri et al., 2017,
-    section V.C; Carlini et al., 2022, section IV.B): an attack that knows nothing of a defence makes it look better
-    than it is (Carlini et al., section VIII). An architecture of the attack's own gets none of the defence's layers.
+    section V.B; Carlini et al., 2022, algorithm 1): an attack that knows nothing of a defence makes it look better than
+    it is. An architecture of the attack's own gets none of the defence's layers.
     """
 
     shadow: Any  # "target" (the target's architecture), or an architecture
