@@ -92,10 +92,18 @@ class GradientMatching(Minimisation, AttackBase):
     def refuses(self, view: View) -> str | None:
         return refuses_difference(view)
 
+    def without_effect(self, points: frozenset[str]) -> str | None:
+        if self.loss == "victim" and "loss" not in points:
+            given = "attack.loss=victim: no defence changes the loss"
+            return f"{given}; take attack.loss=cross_entropy, or defense=[precode]"
+        return None
+
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        if self.noise_samples > 1 and not noise_layers(model):
-            given = f"attack.noise_samples={self.noise_samples}"
-            return f"{given}: the model draws no noise; take attack.noise_samples=1, or defense=[precode]"
+        if not noise_layers(model):
+            for name, value, neutral in (("noise_samples", self.noise_samples, 1), ("noise", self.noise, "fresh")):
+                if value != neutral:
+                    given = f"attack.{name}={value}: the model draws no noise"
+                    return f"{given}; take attack.{name}={neutral}, or defense=[precode]"
         try:
             if self.match == "deterministic_layers":
                 own = {name: p for name, p in model.named_parameters() if p.requires_grad}

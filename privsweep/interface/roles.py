@@ -190,3 +190,12 @@ class Attack(Protocol):
         ...
 
     def __call__(self, seen: Observation, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Guess: ...
+
+
+@runtime_checkable
+class WorksAround(Protocol):
+    """An attack with settings that answer to a defence."""
+
+    def without_effect(self, points: frozenset[str]) -> str | None:
+        """Which of them would change nothing where defences act at these points, and what to take, or None."""
+        ...

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from privsweep.interface.records import Activations, Observation, Release, Trials, Update
+from privsweep.interface.roles import WorksAround
 from privsweep.run.run_spec import RunSpec
 
 
@@ -53,6 +54,8 @@ def refuse(spec: RunSpec) -> list[str]:
         )
     if reason := attack.refuses(view):
         complaints.append(f"{label}: {reason}")
+    if isinstance(attack, WorksAround) and (reason := attack.without_effect(spec.defense.acts_at())):
+        complaints.append(reason)
     return complaints
 
 

@@ -229,6 +229,7 @@ class TestAdaptive:
         for remedy, changes in {
             "match=all": {"match": "deterministic_layers"},
             "noise_samples=1": {"noise_samples": 2},
+            "noise=optimised: the model draws no noise; take attack.noise=fresh": {"noise": "optimised"},
         }.items():
             assert remedy in (preset("iga", **changes).fits(model, data.domain, None) or "")
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from broken_invocations import ARRAYS, FILES, IMAGES, LOGGING, PLACES, TYPED, VALUES
 from broken_world import broken_world
+from conftest import Privsweep
 
 from privsweep.cli import main as cli
 from privsweep.dataset.folder import Folder
@@ -116,3 +117,17 @@ def test_a_folder_with_something_strange_is_told_in_one_line(name: str, world: P
 
 def test_the_table_has_at_least_two_hundred_rows() -> None:
     assert sum(map(len, (TYPED, FILES, PLACES, ARRAYS, IMAGES, LOGGING, *VALUES))) >= 200
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [("attack.noise=optimised", "attack.noise=fresh"), ("attack.loss=victim", "attack.loss=cross_entropy")],
+)
+def test_an_adaptation_to_nothing_is_refused_before_any_work(
+    privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, remedy: str
+) -> None:
+    assert privsweep("attack=iga", given) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert given in said
+    assert f"take {remedy}, or defense=[precode]" in said
+    assert not list(tmp_path.glob("outputs/*"))

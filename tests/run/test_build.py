@@ -107,6 +107,8 @@ def test_the_scale_counts_by_the_amounts_it_sets() -> None:
         (["scale=huge"], ["scale=huge", "quick"]),
         (["device=tpu"], ["device=tpu", "cuda"]),
         (["seed=-1"], ["seed=-1"]),
+        (["attack=dlg", "attack.loss=victim"], ["attack.loss=victim", "take attack.loss=cross_entropy"]),
+        (["attack=dlg", "attack.loss=victim", "defense=[dp_sgd]"], ["attack.loss=victim", "defense=[precode]"]),
         (["defense.noisy_gradients.sigma=1"], ["defense.noisy_gradients"]),
         (["defense=[noisy_gradients]", "defense.noisy_gradients.sigma=-1"], ["defense.noisy_gradients.sigma=-1"]),
     ],
@@ -118,6 +120,10 @@ def test_bad_input_is_one_line_with_key_and_remedy(overrides: list[str], words: 
     assert len(str(caught.value).splitlines()) == 1
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_victims_loss_is_matched_where_a_defence_adds_to_it() -> None:
+    assert made("attack=dlg", "attack.loss=victim", "defense=[noisy_gradients,precode]").attack.threat.adaptive
 
 
 def test_all_complaints_come_at_once() -> None:
