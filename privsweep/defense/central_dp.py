@@ -33,6 +33,8 @@ class CentralDp(Defense):
     ``amplification`` counts a participation below 1 as Poisson sampling of clients at that rate, as is customary;
     rounds draw a fixed number, for which that is an approximation. Without it every round counts in full, a bound.
 
+    A squared distance (``attack=dlg``) hardly matches a clipped update, a cosine (``attack=iga``) does: take that.
+
     ``max_update_norm: null`` and ``noise_multiplier: 0`` leave no more than equal weights.
     """
 

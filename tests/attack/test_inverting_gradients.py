@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from privsweep.attack.gradient_matching import GradientMatching
+from privsweep.defense.central_dp import CentralDp
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.precode import Precode
 from privsweep.defense.stack import Stack
@@ -281,6 +282,17 @@ class TestAdaptive:
         out = exposed(data, SMLP, PRECODE)
         found = attacked(preset("iga", iterations=3, loss="victim"), out)
         assert found.images.isfinite().all()
+
+
+def test_what_clipping_hides_from_squares_it_does_not_hide_from_a_cosine(data: Data) -> None:
+    clipped = Stack({"central_dp": CentralDp(
+        max_update_norm=0.1, epsilon=None, noise_multiplier=0.0, delta=1e-5, accountant="rdp", amplification=True,
+    )})  # fmt: skip
+    out = exposed(data, SMLP, clipped)
+    for attack, recovered in ((preset("idlg", iterations=60), 0), (preset("iga", iterations=1500), 1)):
+        plain, hidden = (attacked(attack, seen) for seen in (exposed(data, SMLP), out))
+        assert score(plain, out.truth, data.domain, None, 0.6).metrics["recovered"] == 1
+        assert score(hidden, out.truth, data.domain, None, 0.6).metrics["recovered"] == recovered
 
 
 def test_labels_are_granted_as_copies(data: Data) -> None:
