@@ -26,7 +26,7 @@ from pathlib import Path
 from privsweep.cli import sweep
 from privsweep.cli.plan import duration
 from privsweep.cli.report import tables_in
-from privsweep.interface.errors import UserError
+from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.printable import printable
 from privsweep.report.write import name_at, path_of, write
 from privsweep.run.compose import CONF
@@ -167,7 +167,7 @@ def _all(tables: Sequence[str], overrides: Sequence[str], config_dir: str | None
         try:
             todo = looked_up(name, overrides, config_dir)
         except UserError as error:
-            tell(Done(name, True, f"left out: {str(error).splitlines()[0]}"))
+            tell(Done(name, isinstance(error, AbsentError), f"left out: {str(error).splitlines()[0]}"))
             continue
         absent |= dict.fromkeys(todo.absent)
         if not todo.runs:

@@ -79,6 +79,8 @@ def test_it_goes_on_from_what_is_stored_and_says_what_it_leaves_out(
     assert "mine/none: left out: " in shown
     assert "  mine/whole: RuntimeError: out of memory" in shown
     assert launched == ["mine/part", "mine/whole"]
+    assert script.main([*asked, "scale=huge"], launch) == 1
+    assert "mine/part: left out: scale=huge" in capsys.readouterr().out
     broken.clear()
     assert script.main(asked, launch) == 0
     shown = capsys.readouterr().out

@@ -30,6 +30,8 @@ from privsweep.run.run_spec import RunSpec, Session
 from privsweep.store import sweeps
 
 BASIC = f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"  # by which Hydra knows it
+# What every run imports sooner or later, most of it when its first optimiser is made: each would take seconds for it.
+_LOADED_ONCE = ("torch._dynamo", "privsweep.run.outcome", "sklearn.datasets", "torchmetrics")
 _BESIDE = 2.0  # GiB that a run is taken to need besides its attack
 
 
@@ -104,7 +106,7 @@ class AtOnce(BasicLauncher):  # type: ignore[misc]
             f"the other, with all {processors()} processors"
         )
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload([__name__, *_LOADED_ONCE])
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         with Bars(noted, len(todo)) as bars:
             here = Surroundings(dict(os.environ), os.getcwd(), bars.live)

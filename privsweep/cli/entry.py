@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 from privsweep.cli.interrupts import INTERRUPTED
+
+CLOSED = 141  # as a shell tells of a command that SIGPIPE has ended
 
 
 def privsweep() -> int:
@@ -40,3 +43,6 @@ def _enter(module: str, program: str = "") -> int:
     except KeyboardInterrupt:
         print(f"{program or f'privsweep-{module}'}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read it has seen enough; what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED

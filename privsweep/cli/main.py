@@ -96,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             stopped(planned)
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except BrokenPipeError:
+        raise
     except Exception as error:  # no refusal, and no run that failed: a full disk, or a fault of the program
         from privsweep.cli.terminal import complain, no_room
 

@@ -36,6 +36,8 @@ def values_of(override: Override) -> list[str]:
     key = override.get_key_element()
     if override.is_interval_sweep():
         ends: Any = override.value()
+        if ends.start >= ends.end:
+            raise UserError(f"{override.input_line}: ends where it begins, or before; give the smaller number first")
         return [f"{key}={ends.start}", f"{key}={ends.end}"]
     if override.is_sweep_override():
         try:

@@ -44,7 +44,7 @@ def class_of(key: str, target: str, roots: Sequence[str]) -> type:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the module is the user's own, and so are its faults
         raise UserError(
             f"{key}._target_={target}: cannot be imported ({error}); correct the name, or put its folder on PYTHONPATH"
         ) from error

@@ -1,5 +1,7 @@
 """The commands as they are installed: Ctrl-C ends each of them in one line."""
 
+import os
+import subprocess
 import sys
 import tomllib
 from importlib import import_module
@@ -50,3 +52,15 @@ def test_ctrl_c_while_pytorch_loads_is_told_without_it(
     monkeypatch.setattr(main, "one_line", interrupt)
     assert main.main([]) == 130
     assert capsys.readouterr().err == "privsweep: interrupted before anything ran\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    """``privsweep --help | true``: the code that a shell knows of a closed pipe, and nothing is told."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import sys; from privsweep.cli.entry import privsweep; sys.argv[1:] = ['--help']; sys.exit(privsweep())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (entry.CLOSED, b"")

@@ -82,6 +82,7 @@ def test_the_ends_of_a_search_are_checked_before_it_starts(
         ("experiment=zen/table1", "a table is a sweep already"),
         ("hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.direction"),
         ("objective=ssim", "objective=ssim"),
+        ("fl_setting.lr=interval(1,0.01)", "the smaller number first"),
         ("hydra.sweeper.max_failure_rate=0.5", "fail_fast=true ends a search"),
     ):
         assert (
