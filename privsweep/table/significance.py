@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-
-from scipy.special import ndtr, stdtrit
+from functools import cache
 
 from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.strict import Id, Strict
@@ -31,8 +30,14 @@ def error_over_seeds(numbers: Sequence[float]) -> float:
 
     The usual standard error times Student's quantile at that level over two; 7.0, 2.3, 1.7, 1.4 for 2 to 5 numbers.
     """
-    widened = -stdtrit(len(numbers) - 1, ndtr(-MOST_BY_CHANCE)) / MOST_BY_CHANCE
-    return float(widened) * statistics.stdev(numbers) / math.sqrt(len(numbers))
+    return _widened(len(numbers)) * statistics.stdev(numbers) / math.sqrt(len(numbers))
+
+
+@cache
+def _widened(count: int) -> float:
+    from scipy.special import ndtr, stdtrit  # here: commands that judge nothing do without
+
+    return float(-stdtrit(count - 1, ndtr(-MOST_BY_CHANCE)) / MOST_BY_CHANCE)
 
 
 def weakens(

@@ -91,7 +91,7 @@ def test_shadows_of_collaborative_inference_train_as_its_network_does(data: Data
     with searching(None):
         given = ["fl_setting=collaborative_inference", "fl_setting.augment=crop_flip", "dataset.prior_size=100"]
         spec = build(compose([*given, "attack=lira_offline"]))
-    target = Knowledge(recipe=spec.fl_setting.recipe(data, Rng(0)))  # type: ignore[attr-defined]
+    target = Knowledge(recipe=spec.fl_setting.recipe(data, Rng(0), spec.fl_setting.length()))  # type: ignore[attr-defined]
     chosen = ("weight_decay", "decay", "augment")
     assert tuple(getattr(target.recipe, name) for name in chosen) == (5e-4, "one_cycle", "crop_flip")
     rule = lira(False, momentum=None).schedule(target).optimizer

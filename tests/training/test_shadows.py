@@ -89,7 +89,7 @@ def test_a_shadow_does_not_depend_on_the_others(data: Data, architecture: Archit
 
 def test_shadows_are_augmented_where_the_target_is(data: Data) -> None:
     rows, rngs = index(2, 60, 20), [Rng(0).child("shadow", k) for k in range(2)]
-    given = (mlp(), data.train, rows, data.domain, PLAN, Rng(0), Bench(), 1.0)
+    given = (ShadowModel(mlp()), data.train, rows, data.domain, PLAN, Rng(0), Bench(), 1.0)
     states = [mlp().build(data.domain, r.child("init")).state_dict() for r in rngs]
     start = {name: torch.stack([s[name] for s in states]) for name in states[0]}
     for augment, change in (("none", None), ("crop_flip", crop_flip)):
