@@ -66,6 +66,7 @@ TYPED = {
     "-m 'seed=range(0,0)'": "has no value to sweep over",
     "-m 'seed=range(0,10,0)'": "cannot be swept",
     "-m 'seed=range(0,1000000000)'": "more than 10,000 values",
+    "-m seed=0,1,0": "seed=0 is given 2 times",
     "-m 'seed=interval(0,1)'": "an interval is for a search",
     "-m 'attack=glob(nosuch*)'": "has no value to sweep over",
     "-m seed=0,1 seed=2,3": "swept twice",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -47,6 +48,9 @@ def values_of(override: Override) -> list[str]:
         if not 0 < len(values) <= MOST:
             fault = "has no value to sweep over" if not values else f"has more than {MOST:,} values"
             raise UserError(f"{override.input_line}: {fault}; list some: a,b,c")
+        [(value, times)] = Counter(values).most_common(1)
+        if times > 1:
+            raise UserError(f"{override.input_line}: {value} is given {times} times, for one run; keep one")
         return values
     return [str(override.input_line)]
 
