@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
-
 from privsweep.dataset.npz_format import reason, validated, write
 from privsweep.dataset.sources import BY_HAND, OFFICIAL
 from privsweep.interface.errors import AbsentError
+from privsweep.store.locks import locked
 
 ANSWER = 5.0  # seconds that a publisher has to answer
 STALL = 30.0  # seconds without a byte after which a download is given up
@@ -76,7 +75,7 @@ def _alone(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     try:
-        with FileLock(lock):
+        with locked(lock):
             try:
                 yield
             finally:

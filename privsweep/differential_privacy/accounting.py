@@ -14,9 +14,8 @@ from privsweep.interface.errors import UserError
 
 Accountant = Literal["rdp", "prv", "gdp"]
 _TOLERANCE = 1e-3  # how far below its target an epsilon may stay
-_RATIO = (
-    1.03  # of neighbouring orders beyond Opacus' own: an epsilon is at most a hundredth of a percent above the best
-)
+# Of neighbouring orders beyond Opacus' own: an epsilon is at most a hundredth of a percent above the best.
+_RATIO = 1.03
 _MOST = 1e6  # noise multiplier, as in Opacus
 
 

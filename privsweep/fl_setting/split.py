@@ -180,15 +180,16 @@ class SplitFed(Federated):
         through both parts at once.
         """
         client = self._stepper(head)
-        for part in (head, tail):
-            train_mode(part, set(unfrozen(part)))
+        moved = [(stepper, unfrozen(part)) for part, stepper in ((head, client), (tail, server))]
+        for part, (_, names) in zip((head, tail), moved, strict=True):
+            train_mode(part, set(names))
         device = own.labels.device
         for count, (at, expected) in enumerate(batches_of(self.local_schedule(), len(own), defense, rng, device)):
             here = rng.child("step", count)
             net = joined(head, tail, defense, here.child("activations"))
             x, y = data.domain.inputs_of(own, at), own.labels[at]
             grads, value = gradient(net, loss, x, y, defense, here, expected)
-            for part, stepper in ((head, client), (tail, server)):
+            for stepper, names in moved:
                 if stepper is not None:
-                    stepper.step([grads[name] for name in unfrozen(part)])
+                    stepper.step([grads[name] for name in names])
             yield value if len(at) else None

@@ -153,6 +153,12 @@ def _least_variance(numbers: np.ndarray, unit: float) -> float:
     return unit**2 * p * (1 - p) / (n + 4)
 
 
+def _victims_in(folder: Path) -> pd.DataFrame:
+    """The table of a run's victims or candidates; empty where there is none."""
+    path = folder / "victims.csv"
+    return _frame(path, path.stat().st_mtime_ns) if path.is_file() else pd.DataFrame()
+
+
 @cache
 def _frame(path: Path, changed: int) -> pd.DataFrame:
     return pd.read_csv(path)
@@ -160,22 +166,15 @@ def _frame(path: Path, changed: int) -> pd.DataFrame:
 
 def _column(folder: Path, name: str) -> tuple[tuple[Any, ...], np.ndarray] | None:
     """Victims' indices and their numbers; None where a run has none of that name."""
-    path = folder / "victims.csv"
-    if not path.is_file():
-        return None
-    frame = _frame(path, path.stat().st_mtime_ns)
-    name = name.removesuffix("_median")
-    if name not in frame or "index" not in frame or frame[name].isna().any():
+    frame, name = _victims_in(folder), name.removesuffix("_median")
+    if not {"index", name} <= set(frame) or frame[name].isna().any():
         return None
     return tuple(frame["index"]), frame[name].to_numpy(dtype=float)
 
 
 def _decisions(folder: Path) -> tuple[tuple[Any, ...], np.ndarray] | None:
     """Candidates, and whether an attack decided rightly on each; None where a run has no candidates."""
-    path = folder / "victims.csv"
-    if not path.is_file():
-        return None
-    frame = _frame(path, path.stat().st_mtime_ns)
+    frame = _victims_in(folder)
     if not {"index", "member", "decision"} <= set(frame):
         return None
     who = tuple(zip(frame["index"], frame["member"], strict=True))
