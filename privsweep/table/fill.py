@@ -135,7 +135,7 @@ def fill_table(
         scale=scale,
         overrides=tuple(o for o in overrides if matters(o)),
         cells=cells,
-        verdicts=tuple(judged(table, finding, numbers, spread.error) for finding in table.findings),
+        verdicts=tuple(judged(table, finding, numbers, spread) for finding in table.findings),
         problems=tuple(dict.fromkeys(problems)),
         amounts=amounts(table, behind),
         changes=changes(table, behind, paper or {}),

@@ -15,7 +15,7 @@ import pandas as pd
 from privsweep.interface.utility import FINAL
 from privsweep.table.significance import error_over_seeds
 from privsweep.table.spec import Table
-from privsweep.table.uncertain import Place
+from privsweep.table.uncertain import Log, Place, Term
 
 MEDIAN = math.sqrt(math.pi / 2)  # a median's standard error, in that of the mean (normally distributed)
 _INTERVAL = 2 * statistics.NormalDist().inv_cdf(0.975)  # standard errors between the ends of a 95% interval
@@ -42,25 +42,37 @@ class Spread:
         self.victims = cache(self._victims)
         self.first = cache(self._first)
 
-    def error(self, slopes: Mapping[Place, float], strict: bool = False) -> float | None:
+    def error(self, slopes: Mapping[Term, float], strict: bool = False) -> float | None:
         """Of the sum of ``slopes`` times cells, differences taken seed by seed, or victim by victim; None: not known.
 
         ``strict``: what is asked is whether it is above, or below, another; then nothing, or everything, out of few
         victims is not exact. Cells that compare two others (``weakened``) are decided already and count as exact. Those
         that read the same number of the same runs vary as one.
         """
-        own: dict[Place, float] = {}
-        for (row, column), slope in slopes.items():
+        own: dict[Term, float] = {}
+        for term, slope in slopes.items():
+            row, column = term.cell if isinstance(term, Log) else term
             if self.table.rows[row].weakened:
                 continue
-            place = self.first(row, column)
-            own[place] = own.get(place, 0.0) + slope
+            first = self.first(row, column)
+            taken: Term = Log(first) if isinstance(term, Log) else first
+            own[taken] = own.get(taken, 0.0) + slope
             if other := self.table.less(row, column):
+                if isinstance(term, Log):
+                    return None
                 place = self.first(*other)
                 own[place] = own.get(place, 0.0) - slope
         if not any(own.values()):
             return 0.0
         return self._over_seeds(own) if len(self.table.seeds) > 1 else self._of_one_seed(own, strict)
+
+    def log(self, cell: Place) -> float | None:
+        """Of the numbers of all seeds, the mean or median of their common logarithms; None where one has none."""
+        logs = [self._number(Log(cell), seed) for seed in self.table.seeds]
+        known = [value for value in logs if value is not None]
+        if len(known) < len(logs):
+            return None
+        return statistics.median(known) if self.table.source(*cell).aggregate == "median" else statistics.fmean(known)
 
     def _first(self, row: str, column: str) -> Place:
         """Of all cells that read the same number of the same runs the first."""
@@ -73,18 +85,34 @@ class Spread:
         source = self.table.source(row, column)
         return () if None in runs else (runs, self.table.metric(row, column), source.learning, source.format)
 
-    def _over_seeds(self, slopes: Mapping[Place, float]) -> float | None:
+    def _number(self, term: Term, seed: int) -> float | None:
+        if not isinstance(term, Log):
+            return self.values.get(term, {}).get(seed)
+        value = self.values.get(term.cell, {}).get(seed)
+        return None if value is None or value <= 0 else math.log10(value)
+
+    def _over_seeds(self, slopes: Mapping[Term, float]) -> float | None:
         sums = []
         for seed in self.table.seeds:
-            numbers = [(slope, self.values.get(place, {}).get(seed)) for place, slope in slopes.items()]
+            numbers = [(slope, self._number(term, seed)) for term, slope in slopes.items()]
             if any(number is None for _, number in numbers):
                 return None
             sums.append(sum(slope * number for slope, number in numbers if number is not None))
-        median = any(self.table.source(*place).aggregate == "median" for place in slopes)
+        cells = [term.cell if isinstance(term, Log) else term for term in slopes]
+        median = any(self.table.source(*cell).aggregate == "median" for cell in cells)
         return (MEDIAN if median else 1.0) * error_over_seeds(sums)
 
-    def _of_one_seed(self, slopes: Mapping[Place, float], strict: bool) -> float | None:
+    def _of_one_seed(self, terms: Mapping[Term, float], strict: bool) -> float | None:
         """Cells that attack the same victims are compared victim by victim, the others as independent."""
+        slopes: dict[Place, float] = {}
+        for term, slope in terms.items():
+            cell = term.cell if isinstance(term, Log) else term
+            if isinstance(term, Log):  # to first order
+                value = self.values.get(cell, {}).get(self.table.seeds[0])
+                if not value:
+                    return None
+                slope /= value * math.log(10)
+            slopes[cell] = slopes.get(cell, 0.0) + slope
         variance, paired = 0.0, dict[tuple[Any, ...], np.ndarray]()
         floors = dict[tuple[Any, ...], float]()
         for place, slope in slopes.items():

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from privsweep.table.number_format import UNKNOWN
-from privsweep.table.uncertain import ordered
+from privsweep.table.uncertain import Uncertain, ordered
 
 
 class RefusedError(Exception):
@@ -94,6 +94,15 @@ def _monotone(order: Callable[[Any, Any], bool]) -> Callable[[Any], Any]:
     return monotone
 
 
+def _log10(x: Any) -> Any:
+    if float(x) <= 0:
+        return UNKNOWN
+    try:
+        return x.log10() if isinstance(x, Uncertain) else math.log10(x)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "none": lambda x: x is None,
     "inc": _monotone(operator.lt),  # strictly
@@ -105,5 +114,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "all": lambda values: every(listed(values)),
     "any": lambda values: some(listed(values)),
     "abs": lambda x: numeric(abs, x),
+    "log10": lambda x: numeric(_log10, x),
     "len": lambda values: float(len(listed(values))),
 }

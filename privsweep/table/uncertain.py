@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from privsweep.table.number_format import UNKNOWN, Unknown
 
@@ -14,14 +14,32 @@ NOT_KNOWN = -0.5  # standard errors that lie between numbers whose error nobody 
 ROUNDING = 1e-12  # of what is compared; an error below it is none
 
 Place = tuple[str, str]  # row and column
-Error = Callable[[Mapping[Place, float], bool], float | None]
+
+
+class Log(NamedTuple):
+    """The common logarithm of a cell: the mean, or the median, over seeds of each one's."""
+
+    cell: Place
+
+
+Term = Place | Log
+
+
+class Errors(Protocol):
+    """How uncertain the cells of a table are."""
+
+    def error(self, slopes: Mapping[Term, float], strict: bool) -> float | None:
+        """Standard error of a sum of terms, each with its factor, for a strict comparison; None: not known."""
+
+    def log(self, cell: Place) -> float | None:
+        """The cell's logarithm; None where a seed's number has none."""
 
 
 @dataclass(frozen=True)
 class Noise:
     """What all numbers of one judgement share."""
 
-    error: Error  # standard error of a sum of cells, each with its factor, for a strict comparison; None: not known
+    errors: Errors
     threshold: float  # standard errors that a difference must exceed to count; below zero: any counts
     met: list[float] = field(default_factory=list)  # of every comparison, how many standard errors lie between
 
@@ -31,7 +49,7 @@ class Uncertain:
     """A number and, to first order, how it follows from the cells that it is computed of."""
 
     value: float
-    slopes: Mapping[Place, float]
+    slopes: Mapping[Term, float]
     noise: Noise
 
     def __float__(self) -> float:
@@ -65,6 +83,14 @@ class Uncertain:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def log10(self) -> Uncertain | Unknown:
+        """Raises ValueError for anything but a cell as it stands."""
+        cell = next(iter(self.slopes), None)
+        if len(self.slopes) != 1 or not cell or isinstance(cell, Log) or self.slopes[cell] != 1:
+            raise ValueError("log10 takes one cell as it stands; compare sums of logarithms")
+        value = self.noise.errors.log(cell)
+        return UNKNOWN if value is None else Uncertain(value, {Log(cell): 1.0}, self.noise)
+
     def _of(self, value: float, other: Any, mine: float, its: float) -> Uncertain:
         slopes = {place: mine * slope for place, slope in self.slopes.items()}
         for place, slope in other.slopes.items() if isinstance(other, Uncertain) else ():
@@ -76,8 +102,8 @@ def ordered(order: Callable[[float, float], bool], a: Any, b: Any) -> bool | Unk
     """How two numbers compare; UNKNOWN where what is between them may be noise."""
     apart = a - b
     if isinstance(apart, Uncertain):
-        slopes = {place: slope for place, slope in apart.slopes.items() if slope}
-        error = apart.noise.error(slopes, order in (operator.lt, operator.gt))
+        slopes = {term: slope for term, slope in apart.slopes.items() if slope}
+        error = apart.noise.errors.error(slopes, order in (operator.lt, operator.gt))
         rounding = ROUNDING * (abs(float(a)) + abs(float(b)))
         errors = NOT_KNOWN if error is None else abs(apart.value) / error if error > rounding else math.inf
         apart.noise.met.append(errors)

@@ -11,7 +11,7 @@ from privsweep.table.number_format import Number
 from privsweep.table.parts import Finding
 from privsweep.table.significance import BY_STUDENT, MOST_BY_CHANCE
 from privsweep.table.spec import Table
-from privsweep.table.uncertain import Error, Noise, Place
+from privsweep.table.uncertain import Errors, Noise, Place
 
 RULE = (
     "A claim is decided where what it compares differs by more than twice the standard error: over the seeds, where "
@@ -53,12 +53,12 @@ class Verdict:
         return f"{margin:.{3 if near else 1}f}"
 
 
-def judged(table: Table, finding: Finding, cells: Mapping[Place, Number], error: Error) -> Verdict:
+def judged(table: Table, finding: Finding, cells: Mapping[Place, Number], errors: Errors) -> Verdict:
     """A claim over cells (row, column) in the printed unit."""
     in_print, one_run = table.in_print(finding), len(table.seeds) == 1
-    leaning, margin = _margin(table, finding.check, finding.id, cells, error)
+    leaning, margin = _margin(table, finding.check, finding.id, cells, errors)
     if leaning is not None and finding.presupposes is not None:
-        given, by = _margin(table, finding.presupposes, finding.id, cells, error)
+        given, by = _margin(table, finding.presupposes, finding.id, cells, errors)
         if not given or not _enough(by):
             return Verdict(finding, None, in_print, leaning, margin, one_run, unmet=True)
     return Verdict(finding, leaning if _enough(margin) else None, in_print, leaning, margin, one_run)
@@ -69,14 +69,14 @@ def _enough(margin: float | None) -> bool:
 
 
 def _margin(
-    table: Table, check: str, name: str, cells: Mapping[Place, Number], error: Error
+    table: Table, check: str, name: str, cells: Mapping[Place, Number], errors: Errors
 ) -> tuple[bool | None, float | None]:
     """What the numbers say as they are, and how many standard errors may be taken for noise until they do not."""
-    raw = Noise(error, -1.0)
+    raw = Noise(errors, -1.0)
     leaning = table.holds(name, check, cells, raw)
     if leaning is None:
         return None, None
     steps = sorted({*raw.met, math.inf})
     # The more is taken for noise, the less is decided.
-    first = bisect_left(steps, True, key=lambda step: table.holds(name, check, cells, Noise(error, step)) is None)
+    first = bisect_left(steps, True, key=lambda step: table.holds(name, check, cells, Noise(errors, step)) is None)
     return leaning, steps[first] if first < len(steps) else math.inf

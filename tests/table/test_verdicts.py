@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,33 @@ def test_over_seeds_a_difference_counts_beyond_twice_its_standard_error(tmp_path
 )
 def test_what_is_computed_of_cells_varies_as_they_do(check: str, holds: bool | None, tmp_path: Path) -> None:
     assert judged(check, FAR, tmp_path).holds is holds
+
+
+DECADES = {"a": [[3e14], [9e14], [5e14]], "b": [[20.0], [160.0], [40.0]], "zero": [[0.0], [1.0], [2.0]]}
+
+
+def test_numbers_over_decades_are_compared_by_their_logarithms_seed_by_seed(tmp_path: Path) -> None:
+    assert judged("v('ssim', 'a') > 1000 * v('ssim', 'b')", DECADES, tmp_path).holds is None
+    by = judged("log10(v('ssim', 'a')) - log10(v('ssim', 'b')) > 3", DECADES, tmp_path)
+    apart = [math.log10(a[0] / b[0]) - 3 for a, b in zip(DECADES["a"], DECADES["b"], strict=True)]
+    usual = statistics.fmean(apart) / (statistics.stdev(apart) / math.sqrt(3))
+    assert (by.holds, by.margin) == (True, pytest.approx(usual / (-t.ppf(norm.cdf(-2), 2) / 2)))
+    assert judged("inc([log10(v('ssim', c)) for c in ('b', 'a')])", DECADES, tmp_path).holds is True
+    assert judged("log10(v('ssim', 'zero')) < log10(v('ssim', 'a'))", DECADES, tmp_path).holds is None
+    assert judged("log10(1000) == 3", DECADES, tmp_path).holds is True
+
+
+def test_with_one_seed_a_logarithm_varies_as_its_victims_do(tmp_path: Path) -> None:
+    plain = judged("v('ssim', 'a') > 0.75", ONE, tmp_path).margin
+    assert plain is not None
+    in_logs = math.log(0.8 / 0.75) / ((0.8 - 0.75) / 0.8) * plain
+    assert judged(f"log10(v('ssim', 'a')) > {math.log10(0.75)}", ONE, tmp_path).margin == pytest.approx(in_logs)
+
+
+def test_a_logarithm_is_of_a_cell_as_it_stands(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="log10 takes one cell as it stands"):
+        judged("log10(v('ssim', 'a') + v('ssim', 'b')) > 0", FAR, tmp_path)
+    assert judged("log10(v('change', 'a')) > -1", FAR, tmp_path).holds is None
 
 
 ONE = {"a": [[0.7, 0.8, 0.9, 0.8]], "b": [[0.5, 0.6, 0.7, 0.6]], "c": [[0.4, 0.9, 0.3, 0.9]]}
