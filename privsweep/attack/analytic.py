@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.label_inference import label_images, last_bias, not_sent
+from privsweep.gradient_inversion.rank_one import Network, input_behind, nearest_rank_one
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
@@ -27,8 +28,9 @@ class Analytic(AttackBase):
     """Exact inversion of a linear first layer: weight gradient over bias gradient (Phong et al., 2017, section 3).
 
     A unit's weight gradient is the sum over examples of its error times the input, its bias gradient the sum of
-    the errors. For one example every unit with a non-zero bias gradient gives the input; all units are combined by
-    least squares, so that noise averages out. For more, a unit that only one example activates gives that
+    the errors. For one example the weight gradient is of rank one: its leading singular vector is the input, of which
+    the bias gradient tells the norm, so that noise on the gradient averages out over all units and all pixels
+    (``gradient_inversion.rank_one``). For more, a unit that only one example activates gives that
     example's input exactly, and such units agree with one another: the largest groups of agreeing units are
     taken, which needs ReLU and more units than examples. What no group explains is answered by the unit that
     weighs most among those left over.
@@ -36,6 +38,7 @@ class Analytic(AttackBase):
 
     agreement: Annotated[float, Field(gt=0)]  # largest relative distance between inputs that count as one
 
+    version: ClassVar[int] = 1  # one example by its singular vector
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box")
@@ -58,16 +61,18 @@ class Analytic(AttackBase):
             raise UserError(str(self.fits(known.model, known.domain, None)))
         gradient = captured_gradient(seen, known)
         weight, bias = gradient[f"{first}.weight"], gradient[f"{first}.bias"]
-        found = [self._inputs(w, b, seen.examples) for w, b in zip(weight, bias, strict=True)]
-        images = torch.stack(found).view(len(found), seen.examples, *known.domain.shape)
+        if seen.examples == 1:
+            network = Network(known.model, first, seen.weights, known.domain)
+            found = input_behind(nearest_rank_one(weight, bias), bias, gradient, network)
+        else:
+            found = torch.stack([self._inputs(w, b, seen.examples) for w, b in zip(weight, bias, strict=True)])
+        images = found.view(len(found), seen.examples, *known.domain.shape)
         labels = label_images(known.model, seen.weights, gradient, images.nan_to_num(0))
         diverged = ~images.isfinite().flatten(1).all(1)
         return Reconstruction(images=images.nan_to_num(0), diverged=diverged, labels=labels)
 
     def _inputs(self, weight: Tensor, bias: Tensor, examples: int) -> Tensor:
         """``[N, D]`` from a weight gradient ``[H, D]`` and a bias gradient ``[H]``."""
-        if examples == 1:
-            return ((bias @ weight) / bias.square().sum().clamp_min(_TINY))[None]
         alive = bias.abs() > bias.abs().max() * 1e-6
         if not alive.any():  # no unit tells anything: zeros, and no number where the errors are none
             return weight.new_zeros(examples, weight.shape[1]) * bias.sum()

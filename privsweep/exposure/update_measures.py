@@ -7,37 +7,35 @@ from torch import Tensor, nn
 
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
-from privsweep.interface.finite import finite
 from privsweep.interface.randomness import Rng
 from privsweep.model.first_layer import first_linear
 from privsweep.training.local import gradient
 
 
-def update_norm(delta: Tensors) -> float | None:
-    """The L2 norm of what was sent, ``[V, ...]`` by name: the mean over victims. None where one is not finite."""
+def update_norms(delta: Tensors) -> list[float]:
+    """The L2 norm of what was sent for every victim, ``[V, ...]`` by name."""
     norms = torch.stack([torch.linalg.vector_norm(d.flatten(1), dim=1, dtype=torch.float64) for d in delta.values()])
-    return finite(float(torch.linalg.vector_norm(norms, dim=0).mean()))
+    return torch.linalg.vector_norm(norms, dim=0).tolist()
 
 
-def noise_floor(net: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: float, rng: Rng) -> float | None:
-    """The mean squared error of an input, on the scale of model inputs, that noise on a gradient must leave.
+def noise_floors(net: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: float, rng: Rng) -> list[float] | None:
+    """The mean squared error of every input, on the scale of model inputs, that noise on a gradient must leave.
 
     A linear first layer sends ``d x^T``, where ``d`` is the error of its units. Who knows ``d`` finds every entry of
     ``x`` by least squares with variance ``(noise / |d|)^2``, and no unbiased estimate from this layer does better.
     ``d`` is read off the bias of the gradient without noise.
 
     ``x`` ``[V, C, H, W]`` and ``y`` ``[V]`` are the victims' inputs and labels, ``noise`` the standard deviation of
-    what is added to an entry; the result is the mean over victims. None where the first layer is not linear or has no
-    bias.
+    what is added to an entry. None where the first layer is not linear or has no bias.
     """
     first = first_linear(net)
     if first is None:
         return None
     if noise == 0:
-        return 0.0
+        return [0.0] * len(x)
     floors = []
     for victim in range(len(x)):
         own = slice(victim, victim + 1)
         grad, _ = gradient(net, loss, x[own], y[own], Defense(), rng.child(victim))
         floors.append(noise**2 / float(grad[f"{first}.bias"].double().square().sum().clamp_min(1e-300)))
-    return finite(sum(floors) / len(floors))
+    return floors

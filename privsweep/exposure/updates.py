@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.exposure.federation import Federation, check_batch, check_kept, finished
-from privsweep.exposure.update_measures import noise_floor, update_norm
+from privsweep.exposure.update_measures import noise_floors, update_norms
 from privsweep.exposure.victims import Victims, others
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data, Loss, Tensors, image_shape
@@ -156,11 +156,13 @@ class UpdateView:
         )
         labels = data.train.labels[flat] if self.labels_known else None
         knowledge = Knowledge(model=known, loss=loss, domain=data.domain, recipe=recipe, labels=labels)
-        measures: dict[str, float | None] = {"update_norm": update_norm(seen.delta), "noise_floor_mse": None}
+        measures: dict[str, Sequence[float] | None] = {
+            "update_norm": update_norms(seen.delta), "noise_floor_mse": None,
+        }  # fmt: skip
         if capture.what == "gradient" and index.shape[1] == 1:
             x, y = data.domain.inputs_of(data.train, flat[:, 0]), data.train.labels[flat[:, 0]]
             own = rng.child("exposure", done, "floor")
-            measures["noise_floor_mse"] = noise_floor(net, loss, x, y, defense.gradient_noise(), own)
+            measures["noise_floor_mse"] = noise_floors(net, loss, x, y, defense.gradient_noise(), own)
         return Exposure(seen, knowledge, truth, measures, done=done)
 
     def _updates(

@@ -188,7 +188,8 @@ class Exposure:
     seen: Observation
     known: Knowledge
     truth: Truth | None  # None: nobody here has it
-    measures: Mapping[str, float | None] = field(default_factory=dict)  # of what is seen, beside the metrics
+    # Of what is seen, beside the metrics: a number, or one for each victim, of which the record has the mean.
+    measures: Mapping[str, float | Sequence[float] | None] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)  # that the system takes, by what it does
     done: int | None = None  # rounds after which the system was seen; None: the last
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,10 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
         scoring = spec.scoring
         domain, threshold = outcome.data.domain, scoring.asr_threshold
         metrics, rows, guess, answers = score(guess, exposure.truth, domain, scoring.paper_scale, threshold)
-        metrics |= exposure.measures
+        for name, value in exposure.measures.items():
+            metrics[name] = float(np.mean(value)) if isinstance(value, Sequence) else value
+            if isinstance(value, Sequence) and len(value) == len(rows):
+                rows[name] = value
         seconds["per_victim"] = seconds["attack"] / len(rows)
     seconds["total"] = sum(v for k, v in seconds.items() if k != "per_victim")
     seconds |= dict(exposure.seconds) if exposure is not None else {}

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import pytest
+import torch
 from tiny import Bench, capture, fedavg
 from torch import nn
 
@@ -6,7 +9,7 @@ from privsweep.attack.analytic import Analytic
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure
+from privsweep.interface.records import Exposure, Images, Update
 from privsweep.metric.score import score
 from privsweep.model.mlp import MLP
 
@@ -46,3 +49,59 @@ def test_a_convolution_first_is_said_to_be_out_of_reach() -> None:
     assert reason is not None
     assert "model=smlp" in reason
     assert ATTACK.fits(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), DOMAIN, None) is None
+
+
+def noisy(clean: Exposure, relative: float) -> tuple[Exposure, torch.Tensor]:
+    """The same with noise on every gradient, and the least mean squared error that it leaves of each input.
+
+    ``relative``: the noise's deviation, in norms of the first layer's bias gradient.
+    """
+    sent = clean.seen
+    assert isinstance(sent, Update)
+    norms = sent.delta["fc1.bias"].norm(dim=1)
+    sigma, draw = relative * float(norms.mean()), torch.Generator().manual_seed(1)
+    delta = {name: d + sigma * torch.randn(d.shape, generator=draw) for name, d in sent.delta.items()}
+    return replace(clean, seen=replace(sent, delta=delta)), (sigma / norms).square()
+
+
+def squared_errors(out: Exposure) -> torch.Tensor:
+    assert isinstance(out.truth, Images)
+    guess = ATTACK(out.seen, out.known, {}, Bench(), Rng(0))
+    return (guess.images - DOMAIN.inputs(out.truth.pixels)).square().flatten(1).mean(1)
+
+
+@pytest.mark.parametrize(("relative", "times"), [(0.01, 2.0), (0.05, 2.0), (0.1, 2.5)])
+def test_noise_is_averaged_out_over_units_and_pixels(data: Data, relative: float, times: float) -> None:
+    out, least = noisy(exposed(data, victims=16), relative)
+    # Who knows the units' errors is left with ``least``; the norm of an input, from the bias, adds at most as much
+    # again. Dividing by the noisy bias gradients would leave most of the image: 128 units square their noise.
+    assert squared_errors(out).mean() < times * least.mean()
+
+
+def test_where_noise_hides_the_sign_the_network_tells_it(data: Data) -> None:
+    clean = exposed(data, victims=16)
+    assert isinstance(clean.seen, Update)
+    turned = dict(clean.seen.delta) | {"fc1.bias": torch.zeros_like(clean.seen.delta["fc1.bias"])}
+    out = replace(clean, seen=replace(clean.seen, delta=turned))
+    spoilt, _ = noisy(clean, 0.05)
+    assert isinstance(spoilt.seen, Update)
+    spoilt = replace(spoilt, seen=replace(spoilt.seen, delta={**spoilt.seen.delta, "fc1.bias": turned["fc1.bias"]}))
+    assert isinstance(out.truth, Images)
+    guess = ATTACK(spoilt.seen, out.known, {}, Bench(), Rng(0)).images.flatten(1)
+    truth = DOMAIN.inputs(out.truth.pixels).flatten(1)
+    assert (torch.cosine_similarity(guess, truth) > 0.9).all()  # without a bias gradient there is only the network
+
+
+def test_under_noise_a_victims_answer_does_not_depend_on_the_others(data: Data) -> None:
+    out, _ = noisy(exposed(data), 0.2)
+    assert isinstance(out.seen, Update)
+    alone = ATTACK(out.seen.take(slice(2, 3)), out.known, {}, Bench(), Rng(0)).images
+    torch.testing.assert_close(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images[2:3], alone)
+
+
+def test_a_gradient_of_zeros_is_answered_by_zeros(data: Data) -> None:
+    out = exposed(data)
+    assert isinstance(out.seen, Update)
+    none = {name: torch.zeros_like(d) for name, d in out.seen.delta.items()}
+    guess = ATTACK(replace(out.seen, delta=none), out.known, {}, Bench(), Rng(0))
+    assert not guess.images.any()
