@@ -238,7 +238,7 @@ FILES = {
     "dataset=npz dataset.path=pipe.npz": "no such file",
     "dataset=npz dataset.path=dangling.npz": "no such file",
     f"dataset=npz dataset.path={LONG}": "File name too long",
-    "dataset=npz": "dataset.path: Missing mandatory value",
+    "dataset=npz": "dataset.path: has no value, and npz needs one; set dataset.path=",
     f"dataset=mnist dataset.name={'x' * 5000}": "(5,000 characters): string should have at most 100 characters",
     "dataset=mnist dataset.name=../x": "dataset.name=../x",
     f"dataset=mnist data_dir={LONG}": "data_dir=",

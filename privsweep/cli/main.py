@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from privsweep.cli.interrupts import INTERRUPTED, TERMINATED, Terminated, terminable
 from privsweep.cli.one_line import noted, one_line
 from privsweep.interface.errors import UserError
-from privsweep.run.compose import explain, searching
+from privsweep.run.compose import searching
+from privsweep.run.explain import explain
 
 if TYPE_CHECKING:
     from privsweep.cli.sweep import SweepPlan

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from privsweep.interface.printable import printable
 from privsweep.run.again import Again
 from privsweep.run.compose import CONF, SCALES, parse, searching
 from privsweep.run.heartbeat import beats
+from privsweep.run.overrides import other
 from privsweep.store import sweeps
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
@@ -103,9 +103,7 @@ def _check_names(asked: Request) -> None:
     folders = _folders(asked.config_dir)
     for name in asked.tables:
         if not any((folder / "experiment" / f"{name}.yaml").is_file() for folder in folders):
-            near = get_close_matches(name, tables_in(*folders), 1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "name one as in zen/table1"
-            raise UserError(f"{name}: no such table; {hint}")
+            raise UserError(f"{name}: no such table; {other(name, tables_in(*folders))}")
 
 
 def _folders(config_dir: str | None) -> list[Path]:

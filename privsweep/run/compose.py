@@ -1,4 +1,4 @@
-"""Composes configurations with Hydra, and explains what is wrong with one in one line."""
+"""Composes configurations with Hydra."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from omegaconf.errors import OmegaConfBaseException
 from privsweep.interface.errors import UserError
 from privsweep.run.checked_loader import CheckedLoader, without_environment
 from privsweep.run.companions import as_overrides
-from privsweep.run.overrides import nearest, no_choice, parsed
+from privsweep.run.explain import explain
+from privsweep.run.overrides import parsed
 from privsweep.run.shape import check_shape
 from privsweep.run.trust import walk
 
@@ -169,58 +170,3 @@ def _choice(value: Any) -> Any:
 def _is_name(text: str) -> bool:
     """Whether it names a file below its group's folder, such as zen/table1."""
     return all(re.fullmatch(r"\w[\w.+-]*", part) for part in text.split("/"))
-
-
-def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's words in one line that names the key, the value and the remedy."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    brought = [line for e in chain for line in getattr(e, "__notes__", [])]
-    return "; ".join([_explained(chain, overrides), *brought])
-
-
-def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
-    own = next((e for e in chain if isinstance(e, UserError)), None)
-    if own:
-        return str(own)
-    text = "\n".join(str(e) for e in chain).partition("Config search path")[0]
-    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
-    if missing:
-        group, choice = missing.groups()
-        offered = re.findall(r"\n\t([\w.-]+)", text)
-        if choice == "submitit_slurm":
-            return f"{group}={choice}: the SLURM launcher is not installed; run: pip install 'privsweep[slurm]'"
-        if f"{group}={choice}" == "hydra/sweeper=optuna":
-            return f"{group}={choice}: Optuna's sweeper is not installed; run: pip install 'privsweep[optuna]'"
-        return str(no_choice(group, choice, offered))
-    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
-    if key and ("struct" in text or "not in" in text):
-        return f"{key[1]}: no such key; {_nearest(key[1])}"
-    merged = re.match(r"Error merging override (.*)", text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if merged:
-        return f"{merged[1]}: {lines[1] if len(lines) > 1 else 'does not fit'}; see privsweep --cfg all"
-    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    named = f"{key[1]}: " if key and key[1] not in said else ""
-    return f"{named}{said}; see privsweep --help and privsweep --cfg job"
-
-
-def _nearest(key: str) -> str:
-    try:
-        cfg = hydra.compose("config")
-        keys = list(_keys(OmegaConf.to_container(cfg, resolve=False), ""))
-    except (HydraException, OmegaConfBaseException):
-        keys = []
-    if key == "model.weights":  # what every choice may have, and one's own need not name
-        return "add weights: null to your model's YAML, or write +model.weights=..."
-    if key in keys:
-        return f"other choices of {key.partition('.')[0]} have it, this one has not; privsweep --cfg job lists its keys"
-    return nearest(key, keys)
-
-
-def _keys(node: Any, path: str) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            yield f"{path}{name}"
-            yield from _keys(value, f"{path}{name}.")

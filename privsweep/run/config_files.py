@@ -43,6 +43,13 @@ class ConfigFiles(ConfigRepository):
             raise _fault(config_path, file, "sets hydra.searchpath; choices of your own come with --config-dir")
         return found
 
+    def comment(self, config_path: str, key: str) -> str | None:
+        """What a file says beside one of its keys; None where it says nothing."""
+        file = self._file(config_path)
+        text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
+        found = re.search(rf"^{re.escape(key)}:[^#\n]*#\s*(.*)", text, re.MULTILINE)
+        return found and found[1]
+
     def _file(self, config_path: str) -> Path | None:
         """The file behind a name, such as attack/dlg; None for what comes from elsewhere."""
         source = self._find_object_source(config_path, ObjectType.CONFIG)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -71,19 +72,20 @@ def check_overrides(
                     f"privsweep -m '{line}'; a list is written '{key}=[a,b]'"
                 )
         elif group:
-            _check_choice(override, files.get_group_options(key))
+            _check_choice(override, files)
         elif override.is_add() and override.package is None:
             top = key.partition(".")[0]
             if top not in {*keys, *FURTHER} and not files.group_exists(top):
                 raise UserError(f"{line}: {top} is no key of privsweep; {nearest(top, keys)}")
 
 
-def _check_choice(override: Override, offered: Sequence[str]) -> None:
+def _check_choice(override: Override, files: IConfigRepository) -> None:
     """Raises UserError where a group is given something else than a name, or several names where it takes one."""
     group, value = str(override.get_key_element()).lstrip("+"), override.value()
+    offered = partial(choices_in, files, override.key_or_group)
     if value is None:
         remedy = f"~{group} takes it away, or leave it out" if override.package else "leave it out"
-        raise UserError(f"{group}=null: is no choice; {remedy}, or choose one of: {', '.join(offered)}")
+        raise UserError(f"{group}=null: is no choice; {remedy}, or {other('', offered())}")
     if isinstance(value, dict):
         raise UserError(f"{group}={shown(value)}: takes the name of a choice; set single values as {group}.key=value")
     several = override.key_or_group == SEVERAL
@@ -92,17 +94,35 @@ def _check_choice(override: Override, offered: Sequence[str]) -> None:
     names: list[Any] = value if isinstance(value, list) else [value]
     for name in names:
         if not isinstance(name, str) or not name:
-            raise no_choice(group, shown(name), offered)
+            raise no_choice(group, shown(name), offered())
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"{group}={_listed(names)}: names {twice[0]} twice; name it once")
 
 
+def choices_in(files: IConfigRepository, group: str) -> list[str]:
+    """The choices of a group, those in its folders as zen/table1."""
+    folders = files.get_group_options(group, ObjectType.GROUP)
+    inner = [f"{folder}/{name}" for folder in folders for name in choices_in(files, f"{group}/{folder}")]
+    return [*files.get_group_options(group), *inner]
+
+
 def no_choice(group: str, choice: str, offered: Sequence[str]) -> UserError:
     """That a group has no such choice, and which it has."""
-    hint = get_close_matches(choice, offered, 1)
-    remedy = f"did you mean {hint[0]}? choices: " if hint else "choose one of: "
-    return UserError(f"{group}={choice}: no such choice; {remedy}{', '.join(offered)}")
+    return UserError(f"{group}={choice}: no such choice; {other(choice, offered)}")
+
+
+def other(choice: str, offered: Sequence[str]) -> str:
+    """What may have been meant by a choice that there is not, and what there is; of many folders, in the same one."""
+    within = [name for name in offered if name.startswith(f"{choice}/")]
+    if within:
+        return f"choose one of: {', '.join(within)}"
+    near = [name for name in offered if name.endswith(f"/{choice}")] or get_close_matches(choice, offered, 1)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    beside = [name for name in offered if name.rpartition("/")[0] == choice.rpartition("/")[0]]
+    if not beside and any("/" in name for name in offered):
+        return f"{hint}see privsweep --help for the choices"
+    return f"{hint}{'choices' if hint else 'choose one of'}: {', '.join(beside or offered)}"
 
 
 def nearest(key: str, keys: Collection[str]) -> str:

@@ -94,7 +94,7 @@ def test_the_scale_counts_by_the_amounts_it_sets() -> None:
     [
         (["modle.width=3"], ["modle.width", "no such key"]),
         (["model.widht=3"], ["model.widht", "model.width"]),
-        (["model=torchvision", "model.width=3"], ["other choices of model have it, this one has not"]),
+        (["model=torchvision", "model.width=3"], ["model=alexnet, ", "have it, model=torchvision has not"]),
         (["model=lenett"], ["model=lenett", "did you mean lenet"]),
         (["model.width=none"], ["model.width=none", "integer"]),
         (["model.width=0"], ["model.width=0", "greater than"]),
