@@ -29,7 +29,7 @@ from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
 from privsweep.run.ahead import train_ahead
 from privsweep.run.build import build
-from privsweep.run.compose import compose, searching
+from privsweep.run.compose import compose, searching, typed_for
 from privsweep.run.hydra_settings import inside
 from privsweep.run.run import Loaded, run
 from privsweep.store import sweeps
@@ -127,7 +127,7 @@ def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfi
     noted = sweeps.place(Path(cfg.output_dir), own.sweep.dir)
     if sweeps.stopped(noted):
         return Failure("left out after a failure (fail_fast=true)")
-    name, overrides = str(cfg.cell), own.overrides.task
+    name, overrides = str(cfg.cell), typed_for(own)
     try:
         spec = build(compose(cells.get(name, overrides)), fetch=True)
         terminal.start(spec)

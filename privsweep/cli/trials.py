@@ -15,7 +15,7 @@ from privsweep.cli.cells import key_of
 from privsweep.cli.failure import Failure
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
-from privsweep.run.compose import compose, parse
+from privsweep.run.compose import compose, parse, typed_for
 from privsweep.run.objective import objective_of
 from privsweep.run.run import run
 from privsweep.store import sweeps
@@ -65,7 +65,7 @@ class Trials:
         own = HydraConfig.get()
         if sweeps.stopped(noted := sweeps.place(Path(cfg.output_dir), own.sweep.dir)):
             return Failure("left out after a failure (fail_fast=true)")
-        typed = list(own.overrides.task)
+        typed = typed_for(own)
         sign, value, reason = None, None, None
         try:
             spec = build(compose(typed), fetch=True)

@@ -167,9 +167,13 @@ def settle(cfg: DictConfig, overrides: Sequence[Override], output_dir: str) -> N
         raise UserError("hydra: is an interpolation; write the values themselves")
     typed = {key for o in overrides if not o.is_sweep_override() for key in dotted(o.key_or_group, o.value())}
     own = cfg.hydra
-    for kind, given in (("hydra", own.overrides.hydra), ("task", own.overrides.task)):
-        if list(given) != [o.input_line for o in overrides if o.is_hydra_override() == (kind == "hydra")]:
+    noted: Any = OmegaConf.to_container(own.overrides, resolve=False)
+    for kind, given in noted.items():
+        if given != [o.input_line for o in overrides if o.is_hydra_override() == (kind == "hydra")]:
             raise UserError(f"hydra.overrides.{kind}: is Hydra's own note; remove it")
+    for override in overrides:
+        if "${" in str(override.input_line) and not override.is_hydra_override():
+            OmegaConf.select(cfg, override.key_or_group)  # raises in the name of the key, not of what Hydra notes of it
     output_dir = _output_dir(cfg, typed, output_dir)
     with open_dict(own):
         own.job.num, own.job.id, own.runtime.output_dir = NUMBER, ID, FOLDER
@@ -177,6 +181,7 @@ def settle(cfg: DictConfig, overrides: Sequence[Override], output_dir: str) -> N
         own.job.num, own.job.id, own.runtime.output_dir = "???", "???", "???"
         check_hydra(resolved, typed, output_dir, FOLDER)
         _freeze(own, resolved)
+        own.overrides.update(noted)  # as typed: a job composes from it, where a reference may mean something else
 
 
 def _output_dir(cfg: DictConfig, typed: set[str], default: str) -> str:

@@ -17,6 +17,7 @@ import hydra
 from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
@@ -114,6 +115,12 @@ def compose(overrides: Sequence[str]) -> Composition:
         return composition(cfg, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, overrides)) from error
+
+
+def typed_for(own: HydraConf) -> list[str]:
+    """The overrides of a job, by Hydra's own part of its configuration: as typed, references among them."""
+    found: Any = OmegaConf.to_container(own.overrides.task, resolve=False)  # type: ignore[arg-type]
+    return list(found)
 
 
 def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:

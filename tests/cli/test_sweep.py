@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from conftest import Privsweep
 
+import privsweep as library
 from privsweep.cli import sweep
 from privsweep.interface.errors import UserError
 
@@ -82,3 +84,17 @@ def test_a_table_is_laid_out_without_the_columns_whose_dataset_is_not_there(tmp_
     assert "plain-s0" not in names
     with pytest.raises(UserError, match="medical_mnist"):
         sweep.plan(["experiment=small", *given], str(tmp_path), multirun=False)
+
+
+def test_a_reference_that_is_typed_is_to_what_each_run_has(
+    privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["attack.iterations=2", "fl_setting.rounds=0", "attack.lr=${fl_setting.lr}"]
+    assert privsweep("-m", *typed, "fl_setting.lr=0.25,0.5") == 0
+    stored = library.records(config=["attack.lr", "fl_setting.lr"])
+    assert sorted(stored["attack.lr"]) == sorted(stored["fl_setting.lr"]) == [0.25, 0.5]
+    capsys.readouterr()
+    assert privsweep(*typed[:2], "attack.lr=0.5", "fl_setting.lr=0.5") == 0
+    assert "stored on" in capsys.readouterr().out  # it is the run with that value
+    assert privsweep("attack.lr=${nosuch}") == 2
+    assert "attack.lr: Interpolation key 'nosuch' not found" in capsys.readouterr().err
