@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = matrix(given.config_dir)
         show(found)
         for word in given.words:
-            write(found, Path(word.partition("=")[2]))
+            write(found, Path(word.partition("=")[2]).expanduser())
     except UserError as error:
         for line in str(error).splitlines():
             print(printable(line), file=sys.stderr)

@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
         overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
         output_dir = Path(next((o.partition("=")[2] for o in overrides if o.startswith("output_dir=")), "outputs"))
+        output_dir = output_dir.expanduser()
         if not output_dir.is_dir():
             raise UserError(f"output_dir={output_dir}: no such folder; name the one that the sweep writes to")
         further = [o for o in overrides if not o.startswith("output_dir=")]

@@ -11,7 +11,9 @@ from hydra.core.override_parser.types import Override
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.search_space import MOST, ends, searches, values_of
 from privsweep.interface.errors import AbsentError, UserError
+from privsweep.interface.keys import without_effect
 from privsweep.run.compose import Composition, compose, parse, searching
+from privsweep.run.overrides import in_quotes
 from privsweep.run.variants import Variants
 from privsweep.store.checksums import postponed
 from privsweep.store.store import Record, Store, signature
@@ -145,6 +147,17 @@ def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
     return product
 
 
+def _check_swept(typed: Sequence[Override]) -> None:
+    """Raises UserError for several values of what holds for a whole command: one run would count as several."""
+    for override in typed:
+        key = key_of(override)
+        if override.is_sweep_override() and without_effect(key):
+            remedy = "give it one value"
+            if key.endswith("dir"):
+                remedy += f", and one with a comma in quotes: {in_quotes(key, str(override.input_line))}"
+            raise UserError(f"{override.input_line}: {key} holds for all runs of a command; {remedy}")
+
+
 def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> SweepPlan:
     """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit.
 
@@ -155,6 +168,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         typed = tuple(parse(overrides))
         if any(key_of(o) == "cell" for o in typed):
             raise UserError("cell: is set by privsweep itself; to run some columns of a table, type 'only=[a,b]'")
+        _check_swept(typed)
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
         first = compose(without_parameters(plain))
         search = multirun and searches(first.hydra)

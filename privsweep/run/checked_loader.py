@@ -61,11 +61,12 @@ class CheckedLoader(ConfigLoaderImpl):
         """
         typed = parsed(overrides, self)
         check_overrides(typed, self.repository, self.keys, several=run_mode == RunMode.MULTIRUN)
-        given, brought = list(overrides), Brought()
+        plain = [str(override.input_line) for override in typed]
+        given, brought = list(plain), Brought()
         if config_name:  # --hydra-help composes no more than Hydra's own
             if run_mode == RunMode.MULTIRUN:  # a sweep's first run stands for all
                 given = [_first(override) for override in typed]
-            brought = companions(typed if given == overrides else parsed(given, self), self.stated)
+            brought = companions(typed if given == plain else parsed(given, self), self.stated)
             given += [override for values in brought.values() for override in as_overrides(values)]
         with without_environment():
             try:
@@ -79,7 +80,7 @@ class CheckedLoader(ConfigLoaderImpl):
             except (AttributeError, TypeError, ValueError, RecursionError) as error:  # of Hydra, for odd values
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise UserError(f"{' '.join(overrides)}: cannot be composed ({reason}); correct the values") from error
-            if given != list(overrides):
+            if given != plain:
                 cfg.hydra.overrides.task = [o.input_line for o in typed if not o.is_hydra_override()]
             settle(cfg, typed, self.output_dir if config_name else os.curdir)
             _note(cfg, brought)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from functools import lru_cache, partial
+from shlex import quote
 from typing import Any
 
 from hydra._internal.config_repository import IConfigRepository
@@ -34,16 +37,42 @@ def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list
             key = text.partition("=")[0].strip() or "key"
             raise UserError(
                 f"{text or repr(text)}: cannot be read; write {key}=value without blanks around =, and in quotes a "
-                f"value with blanks, brackets, commas or quotes: '{key}=\"a value\"'"
+                f"value with brackets, commas or quotes that are a part of it: {in_quotes(key, text)}"
             ) from error
     return made
+
+
+def in_quotes(key: str, text: str) -> str:
+    """How an override is typed whose value is to be taken as it stands."""
+    value = text.partition("=")[2].strip() or "a value"
+    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + (found[2] and '\\"'), value)
+    return quote(f'{key}="{escaped}"')
 
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> Sequence[Override]:
     """Kept: planning asks for the same ones for every cell, and nobody changes them."""
-    parsed: Sequence[Override] = OverridesParser.create().parse_overrides([text])
+    parser = OverridesParser.create()
+    try:
+        parsed: Sequence[Override] = parser.parse_overrides([text])
+    except HydraException:
+        if (quoted := _quoted(text)) is None:
+            raise
+        parsed = parser.parse_overrides([quoted])
     return parsed
+
+
+def _quoted(text: str) -> str | None:
+    """An override as Hydra reads it that has other characters than its grammar knows, such as those of a path.
+
+    None where it is no single text: what opens, closes, separates or quotes is the user's to quote. An unquoted ~ is
+    the home, as in a shell.
+    """
+    found = re.fullmatch(r"([\w@./+~-]+)=([^\s,\[\]{}()'\"\\]+(?: +[^\s,\[\]{}()'\"\\]+)*)", text)
+    if found is None:
+        return None
+    key, value = found.groups()
+    return f'{key}="{os.path.expanduser(value) if value.split("/")[0] == "~" else value}"'
 
 
 def check_overrides(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from privsweep.interface.keys import without_effect
 from privsweep.interface.utility import with_finals
 from privsweep.table.cells import Cell, cell_of_verdict, cell_over_seeds
 from privsweep.table.conditions import Behind, amounts, changes
@@ -20,22 +21,6 @@ from privsweep.table.uncertain import Place
 from privsweep.table.verdicts import Verdict, judged
 
 Record = Mapping[str, Any]
-# Keys that say where and how to compute: they change no number.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "output_dir",
-        "data_dir",
-        "device",
-        "threads",
-        "at_once",
-        "cuda_graphs",
-        "force",
-        "plan",
-        "only",
-        "wait",
-        "fail_fast",
-    }
-)
 _SHOWN_ELSEWHERE = frozenset({"experiment", "scale", "cell"})
 _OF_ONE_RUN = frozenset({"trained_from_cache"})
 
@@ -205,7 +190,7 @@ def _environment(records: Sequence[Record]) -> dict[str, str]:
 def matters(override: str) -> bool:
     """Whether it can change a number of a table."""
     key = override.partition("=")[0].lstrip("+~")
-    return key not in _WITHOUT_EFFECT | _SHOWN_ELSEWHERE and not key.startswith("hydra")
+    return key not in _SHOWN_ELSEWHERE and not without_effect(key)
 
 
 def _reason(record: Record) -> str:

@@ -98,3 +98,28 @@ def test_a_reference_that_is_typed_is_to_what_each_run_has(
     assert "stored on" in capsys.readouterr().out  # it is the run with that value
     assert privsweep("attack.lr=${nosuch}") == 2
     assert "attack.lr: Interpolation key 'nosuch' not found" in capsys.readouterr().err
+
+
+def test_results_go_where_the_shell_says_whatever_its_name(
+    privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    typed = ["attack=blind", "fl_setting.rounds=0", "output_dir=~/größe=1"]
+    assert privsweep("-m", *typed, "seed=0,1") == 0
+    assert privsweep(*typed, "seed=2") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["größe=1"]
+    assert len(library.records(tmp_path / "größe=1")) == 3
+
+
+@pytest.mark.parametrize(
+    "swept", ["output_dir=a,b", "data_dir=a,b", "device=cpu,auto", "force=true,false", "tracker=mlflow,wandb"]
+)
+def test_what_holds_for_a_whole_command_is_not_swept(
+    swept: str, privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["-m", swept], [swept]):
+        assert privsweep(*arguments) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert f"{swept}: {swept.partition('=')[0]} holds for all runs of a command; give it one value" in line
+        assert ("in quotes: '" in line) == ("_dir" in swept)
+    assert not list(tmp_path.iterdir())

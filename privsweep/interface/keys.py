@@ -1,0 +1,30 @@
+"""Keys of a configuration that say where and how to compute."""
+
+from __future__ import annotations
+
+import re
+
+_WITHOUT_EFFECT = frozenset(
+    {
+        "output_dir",
+        "data_dir",
+        "device",
+        "threads",
+        "at_once",
+        "cuda_graphs",
+        "force",
+        "plan",
+        "verbose",
+        "only",
+        "wait",
+        "fail_fast",
+        "objective",
+        "tracker",
+        "hydra",
+    }
+)
+
+
+def without_effect(key: str) -> bool:
+    """Whether a key such as output_dir or hydra/launcher changes no number of a run, whatever its value."""
+    return re.split(r"[./]", key)[0] in _WITHOUT_EFFECT
