@@ -35,9 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.raiseExceptions = False  # a log that a full disk does not take is not worth a traceback
     planned: SweepPlan | None = None
     try:
-        parser = one_line(get_args_parser(), "privsweep")
+        parser = one_line(_parser(), "privsweep")
         args = parser.parse_intermixed_args(arguments)  # flags may stand among the overrides
         with terminable():
+            if args.version:
+                from privsweep.store.environment import in_words
+
+                print(in_words())
+                return 0
             if any((args.help, args.hydra_help, args.shell_completion, args.cfg, args.info)):
                 return _show(args, parser)
             # Everywhere as late as can be: help need not wait for planning, nor a refusal or a stored run for more.
@@ -105,6 +110,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         full = planned and isinstance(error, OSError) and no_room(planned.runs[0].spec.session.output_dir, error)
         complain(full or noted(error))
         return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Hydra's flags, but for its version."""
+    hydras = get_args_parser()
+    parser = argparse.ArgumentParser(
+        add_help=False, description=hydras.description, parents=[hydras], conflict_handler="resolve"
+    )
+    parser.add_argument("--version", action="store_true", help="Show the versions of privsweep and of what it uses")
+    return parser
 
 
 def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

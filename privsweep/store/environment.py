@@ -29,10 +29,23 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": "tf32" if torch.backends.cudnn.allow_tf32 and device.type == "cuda" else "float32",
         **({"kernels": launching.in_words()} if device.type == "cuda" else {}),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions(),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that results may depend on; None where one is not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def in_words() -> str:
+    """The versions, and the source's commit where it is known."""
+    others = versions()
+    own, commit = others.pop("privsweep") or "(not installed)", _commit()
+    source = f", commit {commit}" if commit else ""
+    return f"privsweep {own}{source}; {', '.join(f'{name} {one}' for name, one in others.items())}"
 
 
 def _version(package: str) -> str | None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,11 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (entry.CLOSED, b"")
+
+
+def test_the_version_is_that_of_privsweep(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--version"]) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"privsweep {version('privsweep')}")
+    assert f"torch {version('torch')}" in line
+    assert f"hydra-core {version('hydra-core')}" in line

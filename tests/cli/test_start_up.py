@@ -29,6 +29,7 @@ def test_no_command_loads_what_it_does_not_use(tmp_path: Path) -> None:
     """Help, tab completion, what cannot be composed, and last what only components can refuse: with PyTorch alone."""
     typed = [
         ["--help"],
+        ["--version"],
         ["-sc", "query=bash"],
         ["nokey=1"],
         ["model=nothing"],
@@ -41,7 +42,7 @@ def test_no_command_loads_what_it_does_not_use(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=completed, check=True
     )
     lines = told.stderr.splitlines()
-    assert [line for line in lines if line.startswith("[")] == ["[]"] * 4 + ["['torch']"] * 2
+    assert [line for line in lines if line.startswith("[")] == ["[]"] * 5 + ["['torch']"] * 2
     refused = [line for line in lines if line.startswith("privsweep:")]
     assert [line.partition(": ")[2].partition(":")[0] for line in refused] == [
         "nokey", "model=nothing", "attack.iterations=-1", "attack.shadows=-1"
