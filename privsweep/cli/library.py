@@ -77,15 +77,15 @@ def _made(one: PlannedRun) -> Record:
     return {"signature": spec.signature, "status": "failed", "error": reason, **told}
 
 
-def records(output_dir: str | Path = "outputs", config: Iterable[str] | None = None) -> pd.DataFrame:
+def records(output_dir: str | Path = "outputs", config: str | Iterable[str] | None = None) -> pd.DataFrame:
     """All complete records below ``output_dir``, a row each.
 
     Columns: signature, choices, seed, scale, then configuration values by their dotted names (``attack.lr``), then
-    metrics and utility, that of the final model under ``final_``. ``config`` names the values; None takes those that
-    differ between records which have them.
-    A list of values is its text, so that rows can be grouped by it.
+    metrics and utility, that of the final model under ``final_``. ``config`` names the values, or the one; None takes
+    those that differ between records which have them. A list of values is its text, so that rows can be grouped by it.
     """
-    return _frame(Store(Path(output_dir)).records(), None if config is None else list(config))
+    named = [config] if isinstance(config, str) else config
+    return _frame(Store(Path(output_dir)).records(), None if named is None else list(named))
 
 
 def _frame(found: Sequence[Record], config: Sequence[str] | None) -> pd.DataFrame:

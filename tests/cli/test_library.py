@@ -43,6 +43,7 @@ def test_configuration_values_stand_beside_metrics() -> None:
     named = privsweep.records(config=["defense.noisy_gradients.sigma"])
     assert named["defense.noisy_gradients.sigma"].notna().sum() == 1
     assert not {name for name in privsweep.records(config=[]) if "." in name}
+    pd.testing.assert_frame_equal(privsweep.records(config="attack.lr"), privsweep.records(config=["attack.lr"]))
 
 
 def test_a_run_that_fails_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
