@@ -124,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Hydra's own flags: help, what is configured, tab completion."""
-    with searching(args.config_dir) as hydra:
+    from privsweep.cli.completion import folder_of, plugins
+
+    with searching(folder_of(args) if args.shell_completion else args.config_dir) as hydra:
         try:
             if args.help:
                 hydra.app_help("config", parser, args)
@@ -134,6 +136,7 @@ def _show(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 with redirect_stderr(StringIO()):  # Hydra's own words for a package that is not there
                     hydra.show_cfg("config", args.overrides, args.cfg, args.package, args.resolve)
             elif args.shell_completion:
+                hydra.get_shell_to_plugin_map = plugins  # type: ignore[method-assign, assignment]
                 hydra.shell_completion("config", args.overrides)
             else:
                 hydra.show_info(args.info, "config", args.overrides)
