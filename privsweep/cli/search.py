@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from privsweep.cli import jobs, terminal
+from privsweep.cli.search_space import numeric
 from privsweep.cli.sweep import SweepPlan
 from privsweep.cli.trials import Trial, Trials, every
 from privsweep.interface.errors import UserError
@@ -39,13 +40,15 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
         noted = jobs.note(planned, config_dir)  # its launcher adds the trials as they come
     with searching(config_dir) as hydra:
         try:
-            hydra.multirun("config", Trials(planned.swept, session.objective), planned.for_hydra(()))
+            hydra.multirun(
+                "config", Trials(planned.swept, session.objective, numeric(planned.typed)), planned.for_hydra(())
+            )
         except (Exception, SystemExit) as error:
             if isinstance(error, UserError) and not any(every(folder)):
                 if in_slurm:
                     noted.unlink(missing_ok=True)
                 raise
-            log.info("the search gave up", exc_info=error)
+            log.debug("the search gave up", exc_info=error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
     found = list(every(folder))
     if reason and not any(one.error for one in found):  # of failed trials each says why

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from privsweep.interface.errors import UserError
+from privsweep.store.store import Record
+
+if TYPE_CHECKING:
+    from privsweep.run.run_spec import RunSpec
 
 MOST = 10_000  # runs of a sweep
 
@@ -55,6 +59,16 @@ def values_of(override: Override) -> list[str]:
     return [str(override.input_line)]
 
 
+def numeric(typed: Sequence[Override]) -> bool:
+    """Whether trials differ in numbers alone: then the record of each has what that of another has."""
+    for override in typed:
+        value: Any = override.value()
+        values = value.list if override.is_choice_sweep() else []
+        if any(isinstance(one, bool) or not isinstance(one, int | float) for one in values):
+            return False
+    return True
+
+
 def ends(typed: Sequence[Override]) -> list[tuple[str, ...]]:
     """Every choice, and both ends of every range, in turn, with the first values of the rest.
 
@@ -69,3 +83,20 @@ def ends(typed: Sequence[Override]) -> list[tuple[str, ...]]:
         for value in values[1:] if override.is_choice_sweep() else values[1:][-1:]:
             found.append((*first[:place], value, *first[place + 1 :]))
     return found
+
+
+def check_objectives(ends: Sequence[tuple[RunSpec, Record | None]], typed: Sequence[Override]) -> None:
+    """Raises UserError where it is known that no trial has the number that the search goes by.
+
+    ``ends`` are runs and what is stored of them.
+    """
+    from privsweep.run.objective import NoNumberError, check_objective
+
+    lacking = []
+    for spec, record in ends:
+        try:
+            check_objective(spec, record)
+        except NoNumberError as error:
+            lacking.append(error)
+    if len(lacking) == len(ends) or (lacking and numeric(typed)):
+        raise lacking[0]

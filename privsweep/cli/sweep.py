@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
-from privsweep.cli.search_space import MOST, ends, searches, values_of
+from privsweep.cli.search_space import MOST, check_objectives, ends, searches, values_of
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.keys import without_effect
 from privsweep.run.compose import Composition, compose, parse, searching
@@ -184,6 +184,8 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         made: Made = {}
         rest = (variants.compose(combination) for combination in combinations[1:])
         runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
+        if search:
+            check_objectives([(one.spec, one.record) for one in runs], typed)
     return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
 
 

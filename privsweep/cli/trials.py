@@ -16,7 +16,7 @@ from privsweep.cli.failure import Failure
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, parse, typed_for
-from privsweep.run.objective import objective_of
+from privsweep.run.objective import NoNumberError, objective_of
 from privsweep.run.run import run
 from privsweep.store import sweeps
 from privsweep.store.atomic import read_json, write_json
@@ -59,14 +59,15 @@ class Trials:
 
     swept: Sequence[str]  # the keys that are searched over
     objective: str
+    numeric: bool  # they differ in numbers alone
 
     def __call__(self, cfg: DictConfig) -> float | Failure:
         """One trial, in this process or on a node of a cluster; the number that the sweeper goes by."""
         own = HydraConfig.get()
         if sweeps.stopped(noted := sweeps.place(Path(cfg.output_dir), own.sweep.dir)):
-            return Failure("left out after a failure (fail_fast=true)")
+            return Failure("left out after a failure")
         typed = typed_for(own)
-        sign, value, reason = None, None, None
+        sign, value, reason, hopeless = None, None, None, False
         try:
             spec = build(compose(typed), fetch=True)
             sign = spec.signature
@@ -74,11 +75,12 @@ class Trials:
         except UserError as error:
             log.error("%s", error)
             reason = str(error)
+            hopeless = self.numeric and isinstance(error, NoNumberError)
         except Exception as error:
             log.exception("the trial failed")
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
         self.tell(Trial(own.job.num, self.chosen(typed), sign, value, reason), Path(own.runtime.output_dir))
-        if value is None and cfg.fail_fast:
+        if value is None and (cfg.fail_fast or hopeless):
             sweeps.stop(noted)
         return Failure(reason or "") if value is None else value
 

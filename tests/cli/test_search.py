@@ -47,7 +47,7 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     assert {path.name for path in (tmp_path / "outputs" / "runs").iterdir()} == stored
     with searching(None):
         stored_one, refused, to_do = (
-            Trials(["attack.guess"], "metrics.mse").settled([*TINY, *asked[:2], *own], 7)
+            Trials(["attack.guess"], "metrics.mse", False).settled([*TINY, *asked[:2], *own], 7)
             for own in (["attack.guess=grey"], ["attack.guess=pink"], ["attack.guess=grey", "seed=9"])
         )
     assert isinstance(stored_one, Trial)
@@ -60,15 +60,36 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     assert "attack.guess=noise" in capsys.readouterr().out.split("best of")[1]
 
 
-def test_an_interval_is_searched_and_a_trial_without_the_number_fails_alone(
-    optuna: Optuna, capsys: pytest.CaptureFixture[str]
+def test_a_number_that_no_trial_has_ends_the_search_after_the_first_and_then_before_it(
+    optuna: Optuna, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lr = "fl_setting.lr=tag(log,interval(0.001,0.1))"
-    assert optuna("objective=metrics.nothing", "attack=blind", lr, "fail_fast=true") == 1
+    asked = ("objective=metrics.mes", "attack=blind", "fl_setting.lr=tag(log,interval(0.001,0.1))")
+    assert optuna(*asked) == 1
     shown, said = capsys.readouterr()
-    assert shown.count("metrics.nothing failed") == 1  # of three trials
-    assert "the run has no such number; of metrics there are mse" in said
-    assert "Traceback" not in said
+    assert shown.count("metrics.mes failed") == 1  # of three trials
+    assert "the run has no such number; did you mean metrics.mse? of metrics there are mse" in said
+    assert "Traceback" not in shown + said
+    assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 1
+    known = ("objective=metrics.mes", "attack=blind", "attack.guess=grey,noise", "hydra.sweeper.n_trials=2")
+    assert optuna(*known) == 1
+    assert capsys.readouterr().out.count("metrics.mes failed") == 2  # other values could have had it
+    assert optuna(*known) == 2  # of both there is a record now
+    assert "did you mean metrics.mse?" in capsys.readouterr().err
+
+
+def test_a_trial_without_the_number_fails_alone(
+    optuna: Optuna, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert optuna("objective=metrics.mse", "attack=none,blind", "fl_setting.rounds=0") == 1
+    shown, said = capsys.readouterr()
+    assert "best of" in shown
+    assert "attack=blind  metrics.mse" in shown
+    assert "attack=none: objective=metrics.mse: the run has no such number" in said
+    assert optuna("objective=metrics.mse", "attack=none,blind", "fl_setting.rounds=0", "fail_fast=true") == 1
+    assert "best of 1 trial: attack=blind" in capsys.readouterr().out  # none after the one that failed
+    for objective in ("metrics.mse", "attack"):
+        assert optuna(f"objective={objective}", "attack=none", "fl_setting.lr=interval(0.001,0.1)") == 2
+        assert f"objective={objective}: attack=none attacks nothing; choose an attack" in capsys.readouterr().err
 
 
 def test_the_ends_of_a_search_are_checked_before_it_starts(
