@@ -29,7 +29,7 @@ def report(name: str, overrides: Sequence[str], config_dir: str | None, console:
         return 1
     for path in write(filled, output_dir):
         console.print(printable(f"wrote {path}"))
-    return 0 if filled.complete == filled.jobs else 1
+    return 0 if filled.complete == filled.jobs and not filled.misnamed else 1
 
 
 def lay_out(

@@ -25,7 +25,7 @@ def table(planned: SweepPlan) -> int:
     terminal.out.print(table_terminal(filled, terminal.out.width))
     if filled.complete:
         _written(write(filled, session.output_dir))
-    return 1 if planned.missing else 0
+    return 1 if planned.missing or filled.misnamed else 0
 
 
 def summarise(planned: SweepPlan) -> int:

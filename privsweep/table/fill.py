@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from privsweep.interface.keys import without_effect
-from privsweep.interface.utility import with_finals
 from privsweep.table.cells import Cell, cell_of_verdict, cell_over_seeds
 from privsweep.table.conditions import Behind, amounts, changes
-from privsweep.table.learning_curve import curve_number
-from privsweep.table.number_format import UNKNOWN, Number, in_printed_unit
+from privsweep.table.number_format import UNKNOWN, Number
+from privsweep.table.readings import read_cells
 from privsweep.table.spec import Table
 from privsweep.table.spread import Spread
 from privsweep.table.uncertain import Place
@@ -34,7 +32,8 @@ class FilledTable:
     overrides: tuple[str, ...]  # from the command line, for every cell; those that change numbers
     cells: Mapping[tuple[str, str], Cell]
     verdicts: tuple[Verdict, ...]
-    problems: tuple[str, ...]  # runs that failed or lack a metric, one line each
+    problems: tuple[str, ...]  # runs that failed or lack a metric, and keys that are misnamed, one line each
+    misnamed: tuple[str, ...]  # those on keys that ask for a number that no run has
     amounts: Sequence[tuple[str, str]]  # of work, examples, victims: name and value
     changes: Sequence[tuple[str, str]]  # what else is not as at the paper's scale
     environment: Mapping[str, str]  # every value that occurs among the runs
@@ -63,9 +62,6 @@ def fill_table(
     cell and seed -> the configuration at the paper's scale, where that is another.
     A cell with a seed missing or failed has no mean: its seeds are shown and counted, never averaged.
     """
-    numbers_of: dict[tuple[str, str], dict[int, float | None]] = {}
-    failed: dict[tuple[str, str], set[int]] = {}
-    problems: list[str] = []
     jobs = table.jobs()
     folders = {
         cell: folder(str(record.get("signature")))
@@ -73,34 +69,11 @@ def fill_table(
         if (record := records.get(job.id)) is not None and record["status"] == "complete"
         for cell in job.cells
     }
-    for job in jobs:
-        record = records.get(job.id)
-        if record is not None and record["status"] != "complete":
-            problems.append(f"{job.id}: {record['status']}{_reason(record)}")
-        for row, column, seed in job.cells:
-            if record is None:
-                continue
-            if record["status"] != "complete":
-                failed.setdefault((row, column), set()).add(seed)
-                continue
-            source = table.source(row, column)
-            if source.learning is None:
-                name = table.metric(row, column)
-                value = _look_up(record, name)
-            else:
-                baseline = folders.get((row, str(table.columns[column].baseline), seed))
-                value = curve_number(source.learning, folders[row, column, seed], baseline)
-                name = f"curve of {source.label}"
-            if value is UNKNOWN:
-                lacking = f"{name}{_elsewhere(record, name)}"
-                problems.append(f"{job.id}: the record {record.get('signature', '')} has no {lacking}")
-            else:
-                number = None if value is None else in_printed_unit(value, source.format)
-                numbers_of.setdefault((row, column), {})[seed] = number
-    read = numbers_of
+    found = read_cells(table, records, folders)
+    read = found.values
     numbers_of = {cell: _less(read, cell, table.less(*cell)) for cell in read}
     cells = {
-        (r, c): cell_over_seeds(table, r, c, numbers_of.get((r, c), {}), failed.get((r, c), set()))
+        (r, c): cell_over_seeds(table, r, c, numbers_of.get((r, c), {}), found.failed.get((r, c), set()))
         for r, row in table.rows.items()
         for c in table.columns
         if not row.weakened
@@ -121,7 +94,8 @@ def fill_table(
         overrides=tuple(o for o in overrides if matters(o)),
         cells=cells,
         verdicts=tuple(judged(table, finding, numbers, spread) for finding in table.findings),
-        problems=tuple(dict.fromkeys(problems)),
+        problems=(*found.misnamed, *found.problems),
+        misnamed=found.misnamed,
         amounts=amounts(table, behind),
         changes=changes(table, behind, paper or {}),
         environment=_environment(present),
@@ -153,26 +127,6 @@ def _less(
     }
 
 
-def _look_up(record: Record, metric: str) -> Number:
-    """A number of a record; None for N/A (or NaN); UNKNOWN where the record has no such thing."""
-    node: Any = record if "." in metric else record.get("metrics", {})
-    if metric.startswith("utility."):
-        node = {"utility": with_finals(record.get("utility", {}))}
-    for part in metric.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None if metric.startswith("privacy.") else UNKNOWN  # without a guarantee there is no epsilon
-        node = node[part]
-    if node is None or (isinstance(node, float) and math.isnan(node)):
-        return None
-    return float(node) if isinstance(node, int | float) else UNKNOWN
-
-
-def _elsewhere(record: Record, name: str) -> str:
-    """Where else the record has a number of that name, as a hint."""
-    found = next((part for part in ("utility", "seconds", "sizes") if name in record.get(part, {})), None)
-    return f"; write {found}.{name}" if found else ""
-
-
 def _environment(records: Sequence[Record]) -> dict[str, str]:
     """Every value that occurs in the environments of several runs, once; dates and memory as a range."""
     seen: dict[str, list[str]] = {}
@@ -191,8 +145,3 @@ def matters(override: str) -> bool:
     """Whether it can change a number of a table."""
     key = override.partition("=")[0].lstrip("+~")
     return key not in _SHOWN_ELSEWHERE and not without_effect(key)
-
-
-def _reason(record: Record) -> str:
-    error = record.get("error")
-    return f", {' '.join(str(error).split())[:200]}" if error else ""

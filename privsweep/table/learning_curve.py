@@ -48,6 +48,15 @@ def curve(folder: Path, value: str) -> pd.Series | None:
     return frame.set_index("round")[value].dropna() if value in frame else None
 
 
+def columns_of(folder: Path) -> list[str]:
+    """The columns of the file; none where there is no file."""
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        return lines.readline().strip().split(",")
+
+
 def curve_number(asked: CurveNumber, own: Path, baseline: Path | None) -> Number:
     """The number asked for; None where it is never reached, UNKNOWN where a file is missing or has no such column."""
     values = curve(own, asked.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from privsweep.table.learning_curve import CurveNumber
 from privsweep.table.number_format import FORMAT
@@ -14,7 +14,17 @@ from privsweep.table.strict import Id, Strict
 
 FindingId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]+$")]
 Override = Annotated[str, StringConstraints(pattern=r"^[^=\s][^=\n]*=[^\n]*$")]
-Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$")]
+RECORD = ("metrics", "utility", "sizes", "privacy", "seconds")  # the parts of a record that hold numbers
+
+
+def _of_a_record(metric: str) -> str:
+    part, dot, _ = metric.partition(".")
+    if dot and part not in RECORD:
+        raise ValueError(f"a record has no part {part}; there are {', '.join(RECORD)}")
+    return metric
+
+
+Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$"), AfterValidator(_of_a_record)]
 
 
 class RowOrColumn(Strict):

@@ -12,6 +12,8 @@ from conftest import Privsweep
 from PIL import Image
 from tiny import TINY, small_table
 
+from privsweep.cli import report
+
 TABLE = """\
 # @package _global_
 defaults:
@@ -172,6 +174,26 @@ def test_a_failed_cell_is_shown_and_the_others_are_kept(
     monkeypatch.setattr(Blind, "__call__", original)
     assert privsweep(*table) == 0
     assert len(records(tmp_path)) == 6
+
+
+def test_a_misspelt_metric_of_a_table_is_told_by_its_key_and_mending_it_runs_nothing_again(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = TABLE.replace("metric: mse}", "metric: mes}")
+    typed = small_table(tmp_path, wrong)
+    file = tmp_path / "conf" / "experiment" / "small.yaml"
+    file.write_text(wrong.replace("metric: mes", "metric: metric.mse"))
+    assert privsweep(*typed) == 2
+    assert "table.rows.mse.metric: a record has no part metric; there are metrics, " in capsys.readouterr().err
+    file.write_text(wrong)
+    said = "table.rows.mse.metric=mes: none of its runs has such a number; did you mean mse?"
+    assert privsweep(*typed) == 1
+    assert capsys.readouterr().out.count(said) == 1
+    assert report.main(["small", "scale=smoke", *TINY, *typed[1:]]) == 1
+    assert said in capsys.readouterr().out
+    file.write_text(TABLE)
+    monkeypatch.setattr("privsweep.attack.blind.Blind.__call__", lambda *_: pytest.fail("run again"))
+    assert privsweep(*typed) == 0
 
 
 def test_a_refused_single_run_says_why_in_one_line(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:

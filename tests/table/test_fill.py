@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from table_world import config, lay, record
 
+from privsweep.interface.errors import UserError
 from privsweep.table.cells import aggregate
 from privsweep.table.fill import fill_table
 from privsweep.table.number_format import UNKNOWN
@@ -49,12 +51,40 @@ def test_no_mean_over_survivors() -> None:
     assert lay([None] * 3, [None] * 3).cells["time", "lenet"].text == "missing"
 
 
-def test_a_metric_that_the_record_lacks_is_reported() -> None:
-    filled = lay([record(1, metrics={})] * 3, [None] * 3)
-    assert filled.cells["iterations", "lenet"].state == "missing"
-    assert filled.problems[0] == "lenet-s0: the record 0123456789ab has no iterations_to_zero"
-    filled = lay([record(1, metrics={}, utility={"iterations_to_zero": 1.0})] * 3, [None] * 3)
+def test_a_metric_that_one_record_lacks_is_reported() -> None:
+    filled = lay([record(1), record(1, metrics={}), record(2)], [None] * 3)
+    assert filled.cells["iterations", "lenet"].state == "partial"
+    assert filled.problems == ("lenet-s1: the record 0123456789ab has no iterations_to_zero",)
+    filled = lay([record(1), record(1, metrics={}, utility={"iterations_to_zero": 1.0})], [None], seeds=[0, 1])
     assert filled.problems[0].endswith("has no iterations_to_zero; write utility.iterations_to_zero")
+    assert filled.misnamed == ()
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("iterations_to_zer", "did you mean iterations_to_zero?"),
+        ("per_victim", "did you mean seconds.per_victim?"),
+        ("utility.acuracy", "did you mean utility.accuracy?"),
+        ("privacy.dp_sgd.epsilom", "did you mean privacy.dp_sgd.epsilon?"),
+        ("zzz", "there are iterations_to_zero, utility.final_accuracy, utility.accuracy, "),
+    ],
+)
+def test_a_metric_that_no_record_has_is_misnamed(metric: str, said: str) -> None:
+    rows = {"a": {"label": "A", "metric": metric}, "time": {"label": "Time", "metric": "seconds.per_victim"}}
+    other = record(1, utility={"accuracy": 0.5})
+    made = record(1, utility={"accuracy": 0.5}, privacy={"dp_sgd": {"epsilon": 2.0, "covers": "all"}})
+    filled = lay([made] * 3, [other] * 3, rows=rows, printed={}, findings=[])
+    [line] = filled.misnamed
+    assert line.startswith(f"table.rows.a.metric={metric}: none of its runs has such a number; ")
+    assert said in line
+    assert filled.problems == (line,)
+    assert filled.cells["time", "lenet"].state == "complete"
+
+
+def test_a_metric_of_no_part_of_a_record_is_refused() -> None:
+    with pytest.raises(UserError, match=r"table\.rows\.a\.metric: a record has no part utilty; there are metrics"):
+        Table.from_config(config(rows={"a": {"label": "A", "metric": "utilty.test_accuracy"}}, printed={}, findings=[]))
 
 
 def test_not_a_number_is_not_available() -> None:

@@ -64,6 +64,16 @@ def test_a_row_measures_every_column_against_its_baseline(tmp_path: Path) -> Non
     assert any("has no curve of Epochs" in problem for problem in filled.problems)
 
 
+def test_a_column_that_no_curve_has_is_misnamed(tmp_path: Path) -> None:
+    for name in ("plain", "noisy"):
+        run(tmp_path / name, 0.5, 0.9)
+    records = {f"{c}-s0": {"signature": c, "status": "complete"} for c in ("plain", "noisy")}
+    wrong = table(value="train_acuracy", reach=0.5)
+    [line] = fill_table(wrong, records, "paper", folder=lambda sign: tmp_path / sign).misnamed
+    assert line.startswith("table.rows.soon.learning.value=train_acuracy: none of its runs has such a number")
+    assert line.endswith("did you mean train_accuracy?")
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="give one of reach, reach_share and spread_of_last"):
         table(reach=0.5, spread_of_last=3)
