@@ -28,7 +28,7 @@ def record(seed: int, ssim: float | None, **changes: Any) -> dict[str, Any]:
 
 # Notes of every sort: the table's, a row's (in table()), a finding's and the rule of a comparison.
 NOTED: dict[str, Any] = {
-    "notes": ["The weights are untrained."],
+    "notes": ["The weights are untrained.", {"quick": "Little is learnt."}],
     "rows": {
         "ssim": {"label": "SSIM", "metric": "ssim", "better": "higher", "note": "of pixels"},
         "again": {"label": "SSIM again", "metric": "ssim", "better": "higher"},

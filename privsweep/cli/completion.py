@@ -15,8 +15,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.completion_plugin import CompletionPlugin
 
 from privsweep.interface.errors import UserError
+from privsweep.interface.keys import SCALES
 from privsweep.run.checked_loader import CheckedLoader
-from privsweep.run.compose import SCALES
 from privsweep.run.overrides import SEVERAL, choices_in
 
 _KEYS = ("experiment=", "dataset@prior=")  # which Hydra spells otherwise, or does not know

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
+from privsweep.interface.keys import SCALES
 from privsweep.interface.printable import printable
 from privsweep.run.again import Again
-from privsweep.run.compose import CONF, SCALES, parse, searching
+from privsweep.run.compose import CONF, parse, searching
 from privsweep.run.heartbeat import beats
 from privsweep.run.overrides import other
 from privsweep.store import sweeps

@@ -1,9 +1,10 @@
-"""Keys of a configuration that say where and how to compute."""
+"""Words of a configuration that several packages know."""
 
 from __future__ import annotations
 
 import re
 
+SCALES = ("paper", "half", "quick", "smoke")  # values of scale
 _WITHOUT_EFFECT = frozenset(
     {
         "output_dir",

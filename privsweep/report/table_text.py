@@ -170,4 +170,4 @@ def _notes(filled: FilledTable) -> list[str]:
     both = [*filled.table.rows.values(), *filled.table.columns.values()]
     rules = [CLAIMS] if filled.table.findings else []
     rules += [RULE] if any(row.weakened for row in filled.table.rows.values()) else []
-    return [*rules, *filled.table.notes, *(f"{one.label}: {one.note}" for one in both if one.note)]
+    return [*rules, *filled.table.notes_at(filled.scale), *(f"{one.label}: {one.note}" for one in both if one.note)]

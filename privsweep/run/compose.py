@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.interface.errors import UserError
+from privsweep.interface.keys import SCALES
 from privsweep.run.checked_loader import CheckedLoader, without_environment
 from privsweep.run.companions import as_overrides
 from privsweep.run.explain import explain
@@ -37,7 +38,6 @@ from privsweep.run.trust import walk
 _PACKAGE = Path(__file__).parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 _TURN = RLock()
-SCALES = ("paper", "half", "quick", "smoke")
 
 
 def _at_scale(*amounts: Any, _root_: Any) -> Any:

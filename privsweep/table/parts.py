@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, PlainValidator, StringConstraints
 
+from privsweep.interface.keys import SCALES
 from privsweep.table.learning_curve import CurveNumber
 from privsweep.table.number_format import FORMAT
 from privsweep.table.significance import Weakened
@@ -25,6 +27,18 @@ def _of_a_record(metric: str) -> str:
 
 
 Metric = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$"), AfterValidator(_of_a_record)]
+
+
+def _note(given: Any) -> str | dict[str, str]:
+    by_scale = {"paper": given} if isinstance(given, str) else given
+    if not isinstance(by_scale, Mapping) or not by_scale or not {*by_scale} <= {*SCALES}:
+        raise ValueError(f"a note is a text, or has one for the scales that it speaks of, of {', '.join(SCALES)}")
+    if not all(isinstance(text, str) for text in by_scale.values()):
+        raise ValueError("is no text")
+    return given if isinstance(given, str) else {str(scale): str(text) for scale, text in by_scale.items()}
+
+
+Note = Annotated[str | dict[str, str], PlainValidator(_note)]
 
 
 class RowOrColumn(Strict):

@@ -13,7 +13,7 @@ from privsweep.interface.errors import UserError
 from privsweep.table.claims import holds
 from privsweep.table.figure_spec import Figure
 from privsweep.table.number_format import UNKNOWN, Number, parse
-from privsweep.table.parts import Finding, Job, Override, RowOrColumn
+from privsweep.table.parts import Finding, Job, Note, Override, RowOrColumn
 from privsweep.table.strict import Id, Strict
 from privsweep.table.uncertain import Noise, Place, Uncertain
 
@@ -31,7 +31,7 @@ class Table(Strict):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     printed: dict[Id, dict[Id, str]] = Field(default_factory=dict)
     findings: list[Finding] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
     figure: Figure | None = None  # drawn from the same runs
     experiment: str = "table"  # its name on the command line, such as zen/table1
 
@@ -127,6 +127,11 @@ class Table(Strict):
         """The name under which a record has the cell's number."""
         name, answer = str(self.source(row, column).metric), self.answer(row, column)
         return name if answer is None or "." in name else f"{name}_{answer}"
+
+    def notes_at(self, scale: str) -> list[str]:
+        """The notes, without those that speak of other scales."""
+        by_scale = [{scale: note} if isinstance(note, str) else note for note in self.notes]
+        return [texts[scale] for texts in by_scale if scale in texts]
 
     def overrides(self, row: str, column: str) -> list[str]:
         """What a cell overrides; a row with ``attack=none`` ignores the attack that its column names."""

@@ -31,3 +31,8 @@ def test_a_wide_table_stands_in_bands_that_leave_no_column_out() -> None:
 def test_every_note_is_there() -> None:
     text = markdown(lay(**NOTED))
     assert all(note in text for note in NOTES)
+
+
+def test_a_note_of_one_scale_stands_below_the_table_at_that_scale() -> None:
+    assert "Little is learnt." in markdown(lay("quick", **NOTED))
+    assert "Little is learnt." not in markdown(lay("smoke", **NOTED))

@@ -111,7 +111,14 @@ AMOUNT = re.compile(
 def test_a_note_states_no_amount_of_a_run(name: str) -> None:
     """They are computed below the table, so that a note cannot contradict them."""
     notes = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())["table"].get("notes", [])
-    assert [note for note in notes if AMOUNT.search(str(note))] == []
+    texts = [text for note in notes for text in ([note] if isinstance(note, str) else note.values())]
+    assert [text for text in texts if AMOUNT.search(text)] == []
+
+
+@pytest.mark.parametrize("name", tables_in(CONF))
+def test_a_note_of_one_scale_is_not_shown_at_another(name: str) -> None:
+    notes = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())["table"].get("notes", [])
+    assert [note for note in notes if isinstance(note, str) and note.startswith("At scale=")] == []
 
 
 def test_the_page_warns_of_a_subset_and_of_uncommitted_changes() -> None:

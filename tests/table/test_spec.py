@@ -18,6 +18,23 @@ EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 
 
 @pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        (3, "a note is a text, or has one for the scales"),
+        ({"quik": "a"}, "a note is a text"),
+        ({"half": 3}, "is no text"),
+    ],
+)
+def test_a_note_is_a_text_or_one_for_each_scale_that_it_speaks_of(note: object, said: str) -> None:
+    made = Table.from_config(config(notes=["always", {"quick": "of little work", "paper": "of all"}]))
+    assert made.notes_at("quick") == ["always", "of little work"]
+    assert made.notes_at("paper") == ["always", "of all"]
+    assert made.notes_at("smoke") == ["always"]
+    with pytest.raises(UserError, match=rf"table\.notes\.0: {said}"):
+        Table.from_config(config(notes=[note]))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"rowz": {}}, r"table\.rowz: no such key; did you mean rows\?"),
