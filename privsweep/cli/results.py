@@ -8,6 +8,7 @@ from pathlib import Path
 from privsweep.cli import terminal
 from privsweep.cli.sweep import PlannedRun, SweepPlan
 from privsweep.report.summary import summary
+from privsweep.report.summary_terminal import summary_terminal
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
 from privsweep.store.atomic import whole_file
@@ -32,7 +33,7 @@ def summarise(planned: SweepPlan) -> int:
     """The summary of an ad hoc sweep, mean and standard deviation over seeds; the exit code."""
     session = planned.runs[0].spec.session
     made = summary([run.record or _absent(run) for run in planned.runs], planned.swept)
-    terminal.out.print(made.terminal())
+    terminal.out.print(summary_terminal(made, terminal.out.width))
     stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
     for path, text in zip(paths, (made.markdown(), made.csv()), strict=True):

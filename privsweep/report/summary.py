@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.table import Table as RichTable
-from rich.text import Text
 
-from privsweep.interface.printable import printable
 from privsweep.interface.utility import with_finals
 from privsweep.report.in_words import sweep_in_words
 from privsweep.report.markdown import pipe_table
@@ -32,6 +28,7 @@ class Summary:
     """Text for people (``head``, ``rows``) and numbers for programs (``frame``)."""
 
     head: list[str]
+    keys: int  # of the head, how many were varied; they come first
     rows: list[list[str]]
     frame: pd.DataFrame  # a column for what was varied; <name>, <name>_std; runs, complete
     words: str  # in a sentence
@@ -42,14 +39,6 @@ class Summary:
     def csv(self) -> str:
         safe = self.frame.map(lambda value: plain_cell(value) if isinstance(value, str) else value)
         return safe.rename(columns=plain_cell).to_csv(index=False)
-
-    def terminal(self) -> RichTable:
-        table = RichTable(box=box.SIMPLE_HEAD)
-        for name in self.head:
-            table.add_column(Text(printable(name)), overflow="fold")
-        for row in self.rows:
-            table.add_row(*(Text(printable(text)) for text in row))
-        return table
 
 
 def summary(records: Sequence[Record], varied: Sequence[str]) -> Summary:
@@ -82,7 +71,7 @@ def summary(records: Sequence[Record], varied: Sequence[str]) -> Summary:
         by_key = dict(zip(keys, values, strict=True))
         frame.append({**by_key, **numbers, "runs": len(members), "complete": len(done)})
     words = sweep_in_words(frame, keys)
-    return Summary([*keys, *names, *utility, "runs"], rows, pd.DataFrame(frame), words)
+    return Summary([*keys, *names, *utility, "runs"], len(keys), rows, pd.DataFrame(frame), words)
 
 
 def _over(values: Sequence[float | None], wanted: int) -> tuple[str, float | None, float | None]:

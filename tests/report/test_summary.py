@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-
 from report_world import record
-from rich.console import Console
 
 from privsweep.report.summary import summary
 
@@ -18,7 +15,6 @@ def test_a_summary_has_a_line_for_each_combination() -> None:
     assert made.frame["ssim"].tolist() == [0.5, 0.9]
     assert made.markdown().startswith("| model.width |")
     assert made.csv().startswith("model.width,mse,mse_std")
-    Console(file=io.StringIO()).print(made.terminal())
 
 
 def test_a_summary_averages_no_survivors() -> None:
