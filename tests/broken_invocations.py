@@ -58,6 +58,13 @@ TYPED = {
     "metrics=null": "metrics=null: must be keys with values",
     "+table=3": "table=3: must be keys with values",
     "only=3": "only=3",
+    "summary=[ssim]": "summary=[ssim]: is what the summary of a sweep shows; add -m",
+    "-m seed=0,1 summary=ssim,psnr": "one at least; write 'summary=[ssim,psnr]'",
+    "-m seed=0,1 summary=[ssim],[psnr]": "write 'summary=[a,b]'",
+    "-m seed=0,1 summary=[]": "summary=[]: must be a list",
+    "-m seed=0,1 summary=[a-b]": "summary=['a-b']: must be a list of names",
+    "-m seed=0,1 summary=[ssim,psnr,ssim]": "summary=[ssim,psnr,ssim]: names ssim twice",
+    "experiment=zen/table1 summary=[ssim]": "summary=[ssim]: is what the summary of a sweep shows",
     "cell=a": "cell: is set by privsweep itself",
     "hydra.searchpath=[pkg://evil]": "--config-dir",
     # sweeps

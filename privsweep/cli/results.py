@@ -32,7 +32,7 @@ def table(planned: SweepPlan) -> int:
 def summarise(planned: SweepPlan) -> int:
     """The summary of an ad hoc sweep, mean and standard deviation over seeds; the exit code."""
     session = planned.runs[0].spec.session
-    made = summary([run.record or _absent(run) for run in planned.runs], planned.swept)
+    made = summary([run.record or _absent(run) for run in planned.runs], planned.swept, session.summary)
     terminal.out.print(summary_terminal(made, terminal.out.width))
     stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
@@ -40,6 +40,8 @@ def summarise(planned: SweepPlan) -> int:
         with whole_file(path) as draft:
             draft.write_text(text)
     _written(paths)
+    for problem in made.problems:
+        terminal.complain(problem)
     terminal.out.print(f"[bold]{terminal.plain(made.words)}[/]", soft_wrap=True)
     return 0 if all(run.complete for run in planned.runs) else 1
 

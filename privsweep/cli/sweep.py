@@ -106,7 +106,7 @@ class SweepPlan:
     @property
     def said(self) -> list[str]:
         """What was typed of what is run, but for the experiment; what is typed for Hydra alone may hold secrets."""
-        left_out = ("experiment", "cell", "force", "wait", "fail_fast", "at_once", "output_dir")
+        left_out = ("experiment", "cell", "force", "wait", "fail_fast", "at_once", "output_dir", "summary")
         return [str(o.input_line) for o in self.typed if key_of(o) not in left_out and not o.is_hydra_override()]
 
     def records(self) -> dict[str, Record | None]:
@@ -173,6 +173,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         first = compose(without_parameters(plain))
         search = multirun and searches(first.hydra)
         combinations = [plain] if not multirun else ends(typed) if search else expand(typed)
+        _check_summary(typed, multirun and not search and not first.config.get("table"))
         running = running and first.config["plan"] is not True
         if first.config.get("table"):
             if len(combinations) > 1 or search:
@@ -187,6 +188,14 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         if search:
             check_objectives([(one.spec, one.record) for one in runs], typed)
     return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
+
+
+def _check_summary(typed: Sequence[Override], summarised: bool) -> None:
+    """Raises UserError where it would show nothing, or be taken for values to sweep over."""
+    for override in typed:
+        if key_of(override) == "summary" and (not summarised or override.is_sweep_override()):
+            remedy = "write 'summary=[a,b]'" if summarised else "add -m key=a,b, or leave it out"
+            raise UserError(f"{override.input_line}: is what the summary of a sweep shows; {remedy}")
 
 
 def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -> SweepPlan:

@@ -49,6 +49,7 @@ class Session:
     plan: bool
     objective: Annotated[str, Field(pattern=r"^(attack|(metrics|utility|seconds)\.\w+)$")]  # what a search goes by
     verbose: bool  # show every metric
+    summary: list[str] | None  # numbers that the summary of a sweep shows, in this order
     wait: bool
     fail_fast: bool
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ OPTIONAL = ("prior", "tracker")
 MAPPINGS = (*COMPONENTS, *OPTIONAL, "defense", "metrics", "table", "figure")
 MOST = 1_000_000_000
 LONGEST = 255  # of a name, on the usual file systems
+_NUMBER = re.compile(r"\w+(\.\w+)*")  # of a record
 SMALLEST, GREATEST = 1e-37, 1e38
 
 
@@ -50,8 +52,18 @@ def check_shape(config: Mapping[str, Any], keys: Collection[str], groups: Collec
         wrong.append(f"only={shown(only)}: chooses columns of a table; add experiment=..., or leave it out")
     elif only is not None and not (isinstance(only, list) and only and all(isinstance(c, str) for c in only)):
         wrong.append(f"only={shown(only)}: must be a list of columns with one at least; write 'only=[a,b]'")
+    wrong += _summary(config.get("summary"))
     if wrong:
         raise UserError(*wrong)
+
+
+def _summary(names: Any) -> Iterator[str]:
+    if names is None:
+        return
+    if not (isinstance(names, list) and names and all(isinstance(n, str) and _NUMBER.fullmatch(n) for n in names)):
+        yield f"summary={shown(names)}: must be a list of names with one at least; write 'summary=[ssim,psnr]'"
+    elif twice := [name for name in names if names.count(name) > 1]:
+        yield f"summary=[{','.join(names)}]: names {twice[0]} twice; name it once"
 
 
 def _names_folder(value: Any) -> bool:

@@ -76,7 +76,7 @@ def _read(table: Table, record: Record, place: Behind, folders: Mapping[Behind, 
     axis = f"table.rows.{row}" if rows else f"table.columns.{column}"
     if source.learning is None:
         name = table.metric(row, column)
-        return _Reading(_look_up(record, name), f"{axis}.metric={source.metric}", name, _names(record))
+        return _Reading(look_up(record, name), f"{axis}.metric={source.metric}", name, _names(record))
     baseline = folders.get((row, str(table.columns[column].baseline), seed))
     value, asked = curve_number(source.learning, folders[place], baseline), source.learning.value
     there = columns_of(folders[place])
@@ -107,7 +107,7 @@ def _dotted(node: Any, path: str) -> list[str]:
     return [path] if node is None or isinstance(node, int | float) else []
 
 
-def _look_up(record: Record, metric: str) -> Number:
+def look_up(record: Record, metric: str) -> Number:
     """A number of a record; None for N/A (or NaN); UNKNOWN where the record has no such thing."""
     node: Any = record if "." in metric else record.get("metrics", {})
     if metric.startswith("utility."):

@@ -1,6 +1,7 @@
 """The command as a user types it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,23 @@ def test_a_sweep_ends_in_a_summary_over_seeds(
     assert list(frame["attack.guess"]) == ["noise", "grey"]
     assert list(frame["runs"]) == [2, 2]
     assert "±" in capsys.readouterr().out
+
+
+def test_a_summary_shows_what_was_chosen_of_stored_runs_too(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("-m", "attack=blind", "attack.guess=noise,grey")
+    assert privsweep(*asked) == 0
+    shutil.rmtree(tmp_path / "outputs" / "summaries")
+    capsys.readouterr()
+    assert privsweep(*asked, "summary=[test_accuracy,psnr,ssmi]") == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines() == ["privsweep: summary=[ssmi]: no run has a number of that name; did you mean ssim?"]
+    assert said.out.index("test_accuracy") < said.out.index("psnr")
+    assert len(records(tmp_path)) == 2
+    [written] = (tmp_path / "outputs" / "summaries").glob("*.csv")
+    columns = ["attack.guess", "test_accuracy", "test_accuracy_std", "psnr", "psnr_std", "runs", "complete"]
+    assert list(pd.read_csv(written)) == columns
 
 
 def test_a_sweep_is_refused_whole_before_anything_runs(

@@ -22,3 +22,33 @@ def test_a_summary_averages_no_survivors() -> None:
     made = summary([record(0, 0.4), failed, record(2, None)], ["defense"])
     assert made.rows == [["[]", "", "", "", "2 of 3"]]
     assert summary([record(0, 0.4), record(1, None)], []).rows == [["0.25 ± 0", "N/A", "0.5 ± 0", "2"]]
+
+
+def test_a_summary_shows_what_was_chosen_in_the_order_that_was_typed() -> None:
+    both = [record(seed, 0.4, utility={"test_accuracy": 0.5}, seconds={"attack": 2.0}) for seed in (0, 1)]
+    chosen = ["seconds.attack", "test_accuracy", "final_test_accuracy", "ssim", "utility.test_accuracy"]
+    made = summary(both, ["attack", "seed"], chosen)
+    assert made.head == ["attack", *chosen, "runs"]
+    assert made.rows == [["dlg", "2 ± 0", "0.5 ± 0", "0.5 ± 0", "0.4 ± 0", "0.5 ± 0", "2"]]
+    assert list(made.frame)[:3] == ["attack", "seconds.attack", "seconds.attack_std"]
+    assert not made.problems
+
+
+def test_a_name_that_no_run_has_is_told_with_what_may_have_been_meant() -> None:
+    made = summary([record(0, 0.4)], ["attack"], ["sssim", "mse", "second.per_victim", "zzz"])
+    assert made.head == ["attack", "mse", "runs"]
+    assert made.problems == [
+        "summary=[sssim]: no run has a number of that name; did you mean ssim?",
+        "summary=[second.per_victim]: no run has a number of that name; did you mean seconds.per_victim?",
+        "summary=[zzz]: no run has a number of that name; there are ssim, mse, final_test_accuracy, test_accuracy",
+    ]
+    failed = record(0, None, status="failed", metrics={}, utility={})
+    assert not summary([failed], ["attack"], ["ssim"]).problems
+
+
+def test_the_sentence_tells_of_the_attack_whatever_is_shown() -> None:
+    records = [record(n, 0.4, metrics={"auc": 0.5 + n / 10}, choices={"attack": f"a{n}"}) for n in (0, 1)]
+    told = "2 of 2 runs done; members told best: attack=a1, AUC 0.60, worst: attack=a0, AUC 0.50"
+    assert summary(records, ["attack"], ["test_accuracy"]).words == told
+    read = [record(n, 0.4, metrics={"overlap": n / 10}, choices={"attack": f"a{n}"}) for n in (0, 1)]
+    assert "most words read: attack=a1, 10.0%" in summary(read, ["attack"]).words

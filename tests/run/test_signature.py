@@ -64,7 +64,15 @@ def test_a_number_counts_however_it_is_written(one: str, other: str, tmp_path: P
 
 @pytest.mark.parametrize(
     "resource",
-    ["attack.memory=0.5", "fl_setting.parallel=stacked", "threads=1", "device=cpu", "force=true", "verbose=true"],
+    [
+        "attack.memory=0.5",
+        "fl_setting.parallel=stacked",
+        "threads=1",
+        "device=cpu",
+        "force=true",
+        "verbose=true",
+        "summary=[ssim]",
+    ],
 )
 def test_resources_have_no_part_in_it(resource: str, tmp_path: Path) -> None:
     """Whoever ran out of memory and takes less runs nothing again that is stored."""
