@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +108,7 @@ class AtOnce(BasicLauncher):  # type: ignore[misc]
             f"{len(todo)} runs, {count} at once with {threads} thread{'s' * (threads > 1)} each; at_once=1: one after "
             f"the other, with all {processors()} processors"
         )
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, *_LOADED_ONCE])
+        context = helped([__name__, *_LOADED_ONCE])
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         with Bars(noted, len(todo)) as bars:
             here = Surroundings(dict(os.environ), os.getcwd(), bars.live)
@@ -117,6 +119,22 @@ class AtOnce(BasicLauncher):  # type: ignore[misc]
             )  # fmt: skip
         values = {n: a.value if isinstance(a, Answer) else a for (_, n), a in zip(todo, answers, strict=True)}
         return [returned(values.get(n)) for n in numbers]
+
+
+def helped(loaded: Sequence[str]) -> BaseContext:
+    """Processes that begin as forks of a helper, which loads these modules once, and which Ctrl-C does not reach.
+
+    It is for this process to end them. The helper would see to that itself, but not before everything is loaded.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*loaded])
+    resource_tracker.ensure_running()  # lets Ctrl-C through when it begins
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the helper inherits it
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
 
 
 def stored(config: DictConfig, noted: Path) -> set[int]:

@@ -148,3 +148,22 @@ def test_it_does_not_go_with_slurm(privsweep: Privsweep, capsys: pytest.CaptureF
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'privsweep[slurm]'")
     assert privsweep("-m", "seed=0,1", "hydra/launcher=slurm_cpu", "at_once=2") == 2
     assert "at_once=2: is for runs on this machine" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_helper_loads_is_for_the_command_alone(tmp_path: Path) -> None:
+    """As on a terminal, where it reaches all processes; the helper loads on, and prints nothing."""
+    (tmp_path / "slow.py").write_text(
+        "import os, time\nopen('loading', 'w').close()\ntime.sleep(0.5)\nos.mkdir('done')\n"
+    )
+    code = "import time\nfrom privsweep.cli.at_once import helped\nhelped(['slow'])\n"
+    code += "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(1)\n"
+    command = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    while not (tmp_path / "loading").exists():
+        assert command.poll() is None
+        time.sleep(0.01)
+    os.killpg(command.pid, signal.SIGINT)
+    assert command.communicate()[1] == ""
+    assert (tmp_path / "done").exists(), "it was not cut off"
