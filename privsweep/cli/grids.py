@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from textwrap import fill
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 from rich.text import Text
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
+from privsweep.report.bands import Column, bands
 from privsweep.report.markdown import escape, pipe_table
 from privsweep.run.companions import lines
 from privsweep.run.matrix import ADDED, RUNS, SENTENCES, Grid, Matrix
@@ -37,23 +38,38 @@ def show(found: Matrix) -> None:
     width = None if sys.stdout.isatty() else _WIDTH
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     for grid in found.grids:
-        table = Table(title=printable(grid.title), title_justify="left", box=None, padding=(0, 1), pad_edge=False)
-        table.add_column("")
-        for column in grid.columns:
-            table.add_column(Text("\n".join(printable(column).replace("_", " ").split())), justify="right")
-        for row in grid.rows:
-            table.add_row(Text(printable(row)), *(Text(grid.cells[row, column]) for column in grid.columns))
-        console.print(table)
-        console.print()
+        console.print(Text(printable(grid.title), "italic"))
+        console.print(_in_bands(grid, console.width))
     for line in legend(found):
         console.print(line)
+    within = console.width if console.is_terminal else sys.maxsize
     if found.brings:
         console.print(f"\n{ALONE}:")
     for line in lines(found.brings):
-        console.print(f"     {printable(line)}", soft_wrap=True)
+        _print(console, "", line, within)
     console.print()
     for number, reason in enumerate(found.reasons, 1):
-        console.print(f"{number:>3}  {printable(reason)}", soft_wrap=True)
+        _print(console, str(number), reason, within)
+
+
+def _in_bands(grid: Grid, width: int) -> Group:
+    rows = [printable(row) for row in grid.rows]
+    longest = max((len(word) for row in rows for word in row.split()), default=0)
+    names = Column([""], rows, most=max(longest, width // 3))
+    columns = [
+        Column(printable(column).replace("_", " ").split(), [grid.cells[row, column] for row in grid.rows], "right")
+        for column in grid.columns
+    ]
+    return bands([names], [names], columns, width)
+
+
+def _print(console: Console, number: str, text: str, width: int) -> None:
+    """What does not fit into a line goes on below its beginning."""
+    told = fill(
+        printable(text), width, initial_indent=f"{number:>3}  ", subsequent_indent=" " * 7, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    console.print(told, soft_wrap=True)
 
 
 def write(found: Matrix, path: Path) -> None:

@@ -108,3 +108,27 @@ def test_it_is_printed_and_written(
     assert command.main(["latex=m.tex"]) == 2
     assert command.main([f"markdown={tmp_path}"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 2
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_no_name_and_no_sign_is_cut_off_in_a_narrow_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["informed_reconstruction", "collaborative_inference: activations, nothing, predictions"]
+    columns = [f"translation_transformer_{n:02d}" for n in range(12)]
+    cells = {(row, column): f"{500 + 100 * r + c}" for r, row in enumerate(rows) for c, column in enumerate(columns)}
+    reason = " ".join(f"word{n}" for n in range(40))
+    monkeypatch.setattr(
+        "privsweep.run.matrix.matrix", lambda config_dir: Matrix([Grid("many", rows, columns, cells)], [reason])
+    )
+    monkeypatch.setattr("privsweep.cli.grids._WIDTH", width)
+    assert command.main([]) == 0
+    grid, _, told = capsys.readouterr().out.partition("●")
+    assert max(map(len, grid.splitlines())) <= width
+    words = grid.split()
+    assert all(words.count(sign) == 1 for sign in cells.values())
+    assert (
+        words.count("informed_reconstruction") == words.count("collaborative_inference:") == words.count("predictions")
+    )
+    assert all(words.count(f"{n:02d}") == 1 for n in range(12))
+    assert reason in told, "in one line, where another command may read it"
