@@ -37,6 +37,7 @@ def matrix() -> int:
 
 def _enter(module: str, program: str = "") -> int:
     """The exit code of the module's ``main``, given the arguments of the shell; 130 after Ctrl-C."""
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's shell names a backend that need not be installed here
     try:
         code: int = import_module(f"privsweep.cli.{module}").main()
         return code

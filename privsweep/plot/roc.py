@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from sklearn.metrics import RocCurveDisplay, auc
 
-from privsweep.plot.style import BLUE, GREY, INK, literal, plain_axes, save
+from privsweep.plot.style import BLUE, GREY, INK, literal, own_style, plain_axes, save
 
 
+@own_style()
 def draw_roc(path: Path, false: np.ndarray, true: np.ndarray, others: int, title: str) -> Path:
     """A PNG of true over false positive rates, both from 0 to 1.
 

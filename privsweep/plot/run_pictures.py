@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from privsweep.plot.style import BLUE, GREY, INK, RULE, literal, plain_axes, save
+from privsweep.plot.style import BLUE, GREY, INK, RULE, literal, own_style, plain_axes, save
 
 Array = np.ndarray[Any, Any]
 MOST = 16  # victims in one picture
 
 
+@own_style()
 def reconstructions(
     path: Path, originals: Array | None, guesses: Array, captions: Sequence[str] = (), title: str = ""
 ) -> Path:
@@ -71,6 +72,7 @@ def show_image(axes: Any, image: Array) -> None:
         spine.set_linewidth(0.5)
 
 
+@own_style()
 def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None = None) -> Path:
     """A PNG of ``value`` against the iteration: a thin line per victim, and the median over victims.
 

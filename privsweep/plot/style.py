@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -14,6 +17,13 @@ from privsweep.store.atomic import whole_file
 
 INK, GREY, RULE, BLUE, AMBER = "#1c1c1c", "#777777", "#b5b5b5", "#1f5fa8", "#9a6b00"
 HUES = (BLUE, "#d1691c", "#2f8f5b", "#8a5fb3", "#b99411", "#c23b78", "#4aa5c9", "#6b6b6b")  # of series, in order
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Around whatever draws a picture, up to where it is saved: nothing of a user's matplotlibrc is in it."""
+    with style.context("default"):
+        yield
 
 
 def literal(text: str, columns: int | None = None) -> str:
@@ -35,7 +45,7 @@ def plain_axes(axes: Any) -> None:
 
 def save(path: Path, figure: Figure) -> Path:
     """A PNG, whole or not at all."""
-    FigureCanvasAgg(figure)  # this backend draws without a display, whatever the user's settings
+    FigureCanvasAgg(figure)  # draws without a display
     with whole_file(path) as draft:
         figure.savefig(draft, format="png")
     return path

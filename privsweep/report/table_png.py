@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from privsweep.plot.style import AMBER, GREY, INK, save
+from privsweep.plot.style import AMBER, GREY, INK, own_style, save
 from privsweep.report.table_text import Band, TableText, table_text
 from privsweep.table.fill import FilledTable
 
@@ -19,6 +19,7 @@ _STEP = 0.235  # inches between the lines of a table
 _COLOURS = {True: "#1b7a3d", False: "#b3261e", None: AMBER}
 
 
+@own_style()
 def table_png(path: Path, filled: FilledTable) -> Path:
     """A PNG of a table: ours in black, printed numbers and differences below in grey, then findings and notes."""
     shown = table_text(filled)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
 from privsweep.cli import entry, main
 
@@ -73,3 +74,20 @@ def test_the_version_is_that_of_privsweep(capsys: pytest.CaptureFixture[str]) ->
     assert line.startswith(f"privsweep {version('privsweep')}")
     assert f"torch {version('torch')}" in line
     assert f"hydra-core {version('hydra-core')}" in line
+
+
+def test_a_notebooks_backend_for_pictures_is_not_asked_for(tmp_path: Path) -> None:
+    """It need not be installed where the command is, and matplotlib then refuses to be imported."""
+    code = "import sys; from privsweep.cli.entry import privsweep; sys.exit(privsweep())"
+    surroundings = {
+        **os.environ, "MPLBACKEND": "module://nowhere.backend_inline", "PYTHONPATH": os.pathsep.join(sys.path)
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, "attack=blind", *TINY],
+        cwd=tmp_path,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.glob("outputs/runs/*/reconstructions.png"))

@@ -18,6 +18,7 @@ from rich.console import Console
 from privsweep.report.latex import latex
 from privsweep.report.markdown import markdown
 from privsweep.report.summary import summary
+from privsweep.report.summary_terminal import summary_terminal
 from privsweep.report.table_csv import table_csv
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
@@ -171,7 +172,7 @@ def test_numbers_stay_numbers_in_csv(number: str) -> None:
 
 def test_terminal(text: str) -> None:
     made = summary([a_record(text), a_record("x")], ["attack"])
-    for content in (table_terminal(hostile(text), 300), made.terminal()):
+    for content in (table_terminal(hostile(text), 300), summary_terminal(made, 300)):
         for terminal in (True, False):
             console = Console(file=io.StringIO(), width=300, force_terminal=terminal, color_system=None)
             console.print(content)

@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from privsweep.plot.style import save
+from privsweep.plot.style import own_style, save
 from privsweep.report.figure.bars import bars
 from privsweep.report.figure.boxes import boxes
 from privsweep.report.figure.curves import curves
@@ -33,6 +33,7 @@ KINDS: dict[str, Callable[[FilledTable, Any], Figure]] = {
 }
 
 
+@own_style()
 def write_figure(path: Path, filled: FilledTable) -> Path:
     """Draws the table's figure as a PNG; the table must have one."""
     return save(path, _draw(filled))
