@@ -17,8 +17,8 @@ from privsweep.store.store import Store
 from privsweep.table.fill import FilledTable, fill_table
 
 
-def report(name: str, overrides: Sequence[str], config_dir: str | None, console: Console) -> int:
-    """Shows and writes the table; the exit code. Raises UserError."""
+def report(name: str, overrides: Sequence[str], config_dir: str | None, to: Path | None, console: Console) -> int:
+    """Shows the table and writes it, below ``to`` or the output folder; the exit code. Raises UserError."""
     filled, output_dir, absent = lay_out(name, overrides, config_dir)
     console.print(table_terminal(filled, console.width))
     for line in absent:
@@ -27,7 +27,13 @@ def report(name: str, overrides: Sequence[str], config_dir: str | None, console:
         given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
         print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
         return 1
-    for path in write(filled, output_dir):
+    try:
+        paths = write(filled, to or output_dir)
+    except OSError as error:
+        reason = f"{error.strerror or error}); name another folder with --to=FOLDER"
+        print(printable(f"{to or output_dir}: the table cannot be written there ({reason}"), file=sys.stderr)
+        return 1
+    for path in paths:
         console.print(printable(f"wrote {path}"))
     return 0 if filled.complete == filled.jobs and not filled.misnamed else 1
 

@@ -32,7 +32,7 @@ _DESCRIPTION = """\
 Without a table, writes report.html: one self-contained page of everything in output_dir.
 With tables, lays them out again from stored runs:  privsweep-report zen/table1 scale=quick
 Overrides are those of privsweep; of a table any key, which selects the runs that are read; of the page output_dir=...
-and scale=..., which keeps the tables and runs of one scale."""
+and scale=..., which keeps the tables and runs of one scale. Files go below output_dir; with --to=FOLDER, below that."""
 _OF_THE_PAGE = ("output_dir", "scale")
 
 
@@ -43,6 +43,7 @@ class Request:
     tables: tuple[str, ...]  # none: the page
     overrides: tuple[str, ...]  # experiment=... not among them
     config_dir: str | None
+    to: Path | None  # where files go; None: below output_dir
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _check_names(asked)
             from privsweep.cli.lay_out import report  # here, for the page needs nothing of it
 
-            return max([report(name, asked.overrides, asked.config_dir, console) for name in asked.tables])
-        path = everything(asked.overrides, asked.config_dir)
+            return max([report(name, asked.overrides, asked.config_dir, asked.to, console) for name in asked.tables])
+        path = everything(asked.overrides, asked.config_dir, asked.to)
         console.print(printable(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)"))
     except UserError as error:
         for line in str(error).splitlines():
@@ -81,6 +82,7 @@ def request(arguments: Sequence[str] | None) -> Request:
     )
     parser.add_argument("arguments", nargs="*", metavar="table or key=value")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where files are written, instead of output_dir")
     given = one_line(parser, "privsweep-report").parse_intermixed_args(arguments)
     tables, overrides = [], []
     for argument in given.arguments:
@@ -96,7 +98,7 @@ def request(arguments: Sequence[str] | None) -> Request:
             tables += names
         else:
             overrides.append(argument)
-    return Request(tuple(dict.fromkeys(tables)), tuple(overrides), given.config_dir)
+    return Request(tuple(dict.fromkeys(tables)), tuple(overrides), given.config_dir, given.to)
 
 
 def _check_names(asked: Request) -> None:
@@ -113,8 +115,10 @@ def _folders(config_dir: str | None) -> list[Path]:
     return [CONF, *([Path(config_dir)] if config_dir is not None else [])]
 
 
-def everything(overrides: Sequence[str] = (), config_dir: str | None = None) -> Path:
-    """Writes ``<output_dir>/report.html``: every stored run, and every table that lies there; its path.
+def everything(overrides: Sequence[str] = (), config_dir: str | None = None, to: Path | None = None) -> Path:
+    """Writes ``report.html``, of every stored run and every table that lies in the output folder; its path.
+
+    It goes there, or to the folder ``to``.
 
     No experiment is composed: tables are shown as they were laid out. Raises UserError where there is nothing.
     """
@@ -123,31 +127,38 @@ def everything(overrides: Sequence[str] = (), config_dir: str | None = None) -> 
     if scale is not None and scale not in SCALES:
         raise UserError(f"scale={scale}: choose one of {', '.join(SCALES)}")
     try:
-        return _written(root, scale, config_dir)
+        path, content = _page(root, scale, config_dir, to)
     except OSError as error:
         raise UserError(
             f"output_dir={root}: cannot be used ({error.strerror or error}); name another folder"
         ) from error
+    try:
+        with whole_file(path) as draft:
+            draft.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); name another folder with --to=FOLDER"
+        ) from error
+    return path
 
 
-def _written(root: str, scale: str | None, config_dir: str | None) -> Path:
+def _page(root: str, scale: str | None, config_dir: str | None, to: Path | None) -> tuple[Path, str]:
+    """Where the page goes, and what it is."""
     from privsweep.report.page.page import Contents, page  # here, for help and a refusal need none of it
     from privsweep.report.page.published import published_in
 
     store = Store(Path(root))
+    path = (to or store.root) / "report.html"
     found = [*store.records(), *store.failures()]
     records = [record for record in found if scale in (None, record.get("scale"))]
-    tables = [table for table in published_in(store.root) if scale in (None, table.scale)]
+    tables = [table for table in published_in(store.root, path.parent) if scale in (None, table.scale)]
     running = _running(store.root)
     if not records and not tables and not running:
         of_scale = f" of scale={scale}" if scale else ""
         raise UserError(f"output_dir={root}: no runs{of_scale} are stored there; run privsweep, or name another folder")
     experiments = tables_in(*_folders(config_dir))
-    path = store.root / "report.html"
     contents = Contents(records, tables, running, experiments, root)
-    with whole_file(path) as draft:
-        draft.write_text(page(contents, store.folder, Again(config_dir)), encoding="utf-8")
-    return path
+    return path, page(contents, store.folder, Again(config_dir))
 
 
 def _running(root: Path) -> list[UnderWay]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from privsweep.cli import terminal
 from privsweep.cli.sweep import PlannedRun, SweepPlan
-from privsweep.report.summary import summary
+from privsweep.report.summary import Summary, summary
 from privsweep.report.summary_terminal import summary_terminal
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
 from privsweep.store.atomic import whole_file
+from privsweep.store.full_disk import full_disk
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
 
@@ -24,9 +26,8 @@ def table(planned: SweepPlan) -> int:
     folder = Store(session.output_dir).folder
     filled = fill_table(planned.table, planned.records(), session.scale, given, folder, planned.at_papers_scale())
     terminal.out.print(table_terminal(filled, terminal.out.width))
-    if filled.complete:
-        _written(write(filled, session.output_dir))
-    return 1 if planned.missing or filled.misnamed else 0
+    wrote = not filled.complete or _wrote(session.output_dir, lambda: write(filled, session.output_dir))
+    return 0 if wrote and not planned.missing and not filled.misnamed else 1
 
 
 def summarise(planned: SweepPlan) -> int:
@@ -35,15 +36,19 @@ def summarise(planned: SweepPlan) -> int:
     made = summary([run.record or _absent(run) for run in planned.runs], planned.swept, session.summary)
     terminal.out.print(summary_terminal(made, terminal.out.width))
     stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
-    for path, text in zip(paths, (made.markdown(), made.csv()), strict=True):
-        with whole_file(path) as draft:
-            draft.write_text(text)
-    _written(paths)
+    wrote = _wrote(session.output_dir, lambda: _files(stem, made))
     for problem in made.problems:
         terminal.complain(problem)
     terminal.out.print(f"[bold]{terminal.plain(made.words)}[/]", soft_wrap=True)
-    return 0 if all(run.complete for run in planned.runs) else 1
+    return 0 if wrote and all(run.complete for run in planned.runs) else 1
+
+
+def _files(stem: Path, made: Summary) -> list[Path]:
+    texts = {stem.with_suffix(".md"): made.markdown(), stem.with_suffix(".csv"): made.csv()}
+    for path, text in texts.items():
+        with whole_file(path) as draft:
+            draft.write_text(text)
+    return list(texts)
 
 
 def _absent(run: PlannedRun) -> Record:
@@ -53,5 +58,15 @@ def _absent(run: PlannedRun) -> Record:
     return {"status": "missing", **known, "metrics": {}, "utility": {}}
 
 
-def _written(paths: list[Path]) -> None:
+def _wrote(output_dir: Path, write: Callable[[], list[Path]]) -> bool:
+    """Says which files were written, or that what is shown could not be; whether they were."""
+    try:
+        paths = write()
+    except OSError as error:
+        if full_disk(error):
+            raise
+        reason = f"{error.strerror or error}); copy that folder, and choose the copy, to have the files"
+        terminal.complain(f"output_dir={output_dir}: is read, but cannot be written ({reason}")
+        return False
     terminal.out.print("written: " + ", ".join(map(terminal.plain, paths)), soft_wrap=True)
+    return True

@@ -65,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         return 2
+    except OSError as error:
+        reason = f"cannot be used ({error.strerror or error}); see to its permissions, or name another folder"
+        print(printable(f"output_dir={asked.output_dir}: {reason}"), file=sys.stderr)
+        return 2
     return 0
 
 

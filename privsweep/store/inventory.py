@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from privsweep.interface.errors import UserError
 from privsweep.store.atomic import read_json
-from privsweep.store.locks import BusyError, locked
+from privsweep.store.locks import BusyError, held, locked
 from privsweep.store.sealed import unsealed
 from privsweep.store.spoilt import SpoiltError
 from privsweep.store.store import Record
@@ -119,14 +119,8 @@ def key_of(entry: Entry) -> dict[str, Any]:
 
 def under_way(root: Path) -> list[str]:
     """Signatures of the runs that processes on this machine, or on a disk that knows locks, are at."""
-    found = []
-    for path in sorted((root / "locks").glob("run-*.lock")):
-        try:
-            with locked(path, wait=None):
-                pass
-        except BusyError:
-            found.append(path.stem.removeprefix("run-"))
-    return found
+    locks = sorted((root / "locks").glob("run-*.lock"))
+    return [path.stem.removeprefix("run-") for path in locks if held(path)]
 
 
 def remove(root: Path, entry: Entry) -> bool:

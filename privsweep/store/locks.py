@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,13 +39,29 @@ def locked(path: Path, wait: str | None = "") -> Iterator[None]:
                 say(wait)
             lock.acquire()
     except OSError as error:
-        if error.errno not in _UNKNOWN:
-            raise
-        raise UserError(
-            f"{path}: the disk gives no locks ({error.strerror}), without which two processes would spoil each other's "
-            "results; choose an output_dir on another disk, or have this one mounted with locks"
-        ) from error
+        raise _explained(path, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds the lock at ``path``; asked without writing. Raises UserError as ``locked`` does."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise _explained(path, error) from error
+    return False
+
+
+def _explained(path: Path, error: OSError) -> Exception:
+    if error.errno not in _UNKNOWN:
+        return error
+    return UserError(
+        f"{path}: the disk gives no locks ({error.strerror}), without which two processes would spoil each other's "
+        "results; choose an output_dir on another disk, or have this one mounted with locks"
+    )

@@ -1,9 +1,12 @@
 """The command as a user types it."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +136,23 @@ def test_a_summary_shows_what_was_chosen_of_stored_runs_too(
     [written] = (tmp_path / "outputs" / "summaries").glob("*.csv")
     columns = ["attack.guess", "test_accuracy", "test_accuracy_std", "psnr", "psnr_std", "runs", "complete"]
     assert list(pd.read_csv(written)) == columns
+
+
+def test_the_summary_of_a_store_that_may_only_be_read_is_shown(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**given: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    asked = ("-m", "attack=blind", "attack.guess=noise,grey")
+    assert privsweep(*asked) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(tempfile, "mkstemp", refused)
+    assert privsweep(*asked) == 1
+    shown = capsys.readouterr()
+    assert "2 of 2 runs done" in shown.out
+    [line] = shown.err.splitlines()
+    assert line.startswith("privsweep: output_dir=outputs: is read, but cannot be written (Read-only file system)")
 
 
 def test_a_sweep_is_refused_whole_before_anything_runs(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +65,52 @@ def test_an_empty_table_is_not_written(
     assert report.main(["zen/table1", "scale=quick"]) == 1
     assert "run: privsweep experiment=zen/table1 scale=quick" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Nothing can be written below ``root`` any more."""
+    make = tempfile.mkstemp
+
+    def mkstemp(dir: Path, **rest: Any) -> Any:
+        if dir.is_relative_to(root):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+        return make(dir=dir, **rest)
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+
+
+def test_a_table_of_a_store_that_may_only_be_read_is_shown_and_written_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs, mine = tmp_path / "outputs", tmp_path / "mine"
+    fake(monkeypatch, outputs, {f"{c}-s{s}": record(s, 0.5 + s / 10) for c in ("one", "two") for s in (0, 1)})
+    refusing(monkeypatch, outputs)
+    assert report.main(["zen/table1", "scale=quick"]) == 1
+    shown = capsys.readouterr()
+    assert "0.55 ± 0.07 (2)" in shown.out
+    [line] = shown.err.splitlines()
+    assert (
+        line
+        == f"{outputs}: the table cannot be written there (Read-only file system); name another folder with --to=FOLDER"
+    )
+    assert report.main(["zen/table1", "scale=quick", f"--to={mine}"]) == 0
+    assert (mine / "paper/zen/table1.quick.md").is_file()
+
+
+def test_the_page_of_a_store_that_may_only_be_read_goes_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs, mine = tmp_path / "outputs", tmp_path / "mine"
+    fill(outputs)
+    fake(monkeypatch, outputs, {f"{c}-s{s}": record(s, 0.5) for c in ("one", "two") for s in (0, 1)})
+    assert report.main(["zen/table1", "scale=quick"]) == 0
+    refusing(monkeypatch, outputs)
+    capsys.readouterr()
+    assert report.main([f"output_dir={outputs}"]) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.endswith("report.html: cannot be written (Read-only file system); name another folder with --to=FOLDER")
+    assert report.main([f"output_dir={outputs}", "--to", str(mine)]) == 0
+    assert 'href="../outputs/paper/zen/table1.quick.md"' in (mine / "report.html").read_text()
 
 
 def test_the_page_composes_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from tiny import TINY
 from privsweep.attack.blind import Blind
 from privsweep.cli import main as cli
 from privsweep.cli import store
+from privsweep.store import locks
 from privsweep.store.sealed import sealed, write_sealed
 from privsweep.store.store import Store
 
@@ -144,6 +146,21 @@ def test_nothing_that_is_in_use_goes(filled: Path, capsys: pytest.CaptureFixture
         assert store.main(["prune", "yes=true"]) == 0
         assert "1 in use stayed" in capsys.readouterr().out
     assert not (filled / "runs").exists() or not list((filled / "runs").iterdir())
+
+
+def test_a_folder_that_may_only_be_read_is_listed_and_what_cannot_go_is_told_in_a_line(
+    filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(locks, "FileLock", refused)
+    assert store.main([]) == 0
+    assert store.main(["prune"]) == 0
+    assert f"systems/{OTHER}" in capsys.readouterr().out
+    assert store.main(["prune", "yes=true"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("output_dir=outputs: cannot be used (Read-only file system); see to its permissions")
 
 
 def test_neither_links_nor_what_they_lead_to_are_touched(filled: Path, tmp_path: Path) -> None:

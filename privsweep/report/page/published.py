@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shlex
 from collections import Counter
@@ -47,23 +48,23 @@ class Published:
     verdicts: Mapping[str, int]  # held, not held, undecided -> claims
     sections: tuple[Section, ...]
     figure: str | None  # data URI
-    files: tuple[tuple[str, str], ...]  # suffix, path from the output folder
+    files: tuple[tuple[str, str], ...]  # suffix, address on the page
     behind: frozenset[str] | None  # signatures of its runs; None where the CSV does not say
 
 
-def published_in(output_dir: Path) -> list[Published]:
-    """Every table that was laid out below ``output_dir``, the papers' first."""
+def published_in(output_dir: Path, page: Path | None = None) -> list[Published]:
+    """Every table that was laid out below ``output_dir``, the papers' first; ``page``: where else the page is."""
     found = []
     for folder in FOLDERS:
         paths = (output_dir / folder).rglob("*.md")
         for path in sorted(paths, key=lambda p: _natural(p.relative_to(output_dir).as_posix())):
             text = _text(path)
-            if text is not None and (table := _published(path, text, output_dir)) is not None:
+            if text is not None and (table := _published(path, text, output_dir, page or output_dir)) is not None:
                 found.append(table)
     return found
 
 
-def _published(path: Path, text: str, output_dir: Path) -> Published | None:
+def _published(path: Path, text: str, output_dir: Path, page: Path) -> Published | None:
     """None for a file that is no table, such as a README."""
     conditions = dict(re.findall(r"^- (\w[\w ]*): (.*)$", text.partition("\n## Conditions\n")[2], re.MULTILINE))
     try:
@@ -84,7 +85,7 @@ def _published(path: Path, text: str, output_dir: Path) -> Published | None:
         verdicts=verdicts,
         sections=sections,
         figure=figure(path.with_name(f"{stem}.figure.png")),
-        files=tuple((s, quote(p.relative_to(output_dir).as_posix())) for s, p in beside if p.is_file()),
+        files=tuple((s, quote(os.path.relpath(p, page))) for s, p in beside if p.is_file()),
         behind=_behind(path.with_name(f"{stem}.csv")),
     )
 
