@@ -47,7 +47,7 @@ def _files(stem: Path, made: Summary) -> list[Path]:
     texts = {stem.with_suffix(".md"): made.markdown(), stem.with_suffix(".csv"): made.csv()}
     for path, text in texts.items():
         with whole_file(path) as draft:
-            draft.write_text(text)
+            draft.write_text(text, encoding="utf-8")
     return list(texts)
 
 

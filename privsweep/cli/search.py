@@ -92,7 +92,7 @@ def _write(swept: Sequence[str], objective: str, trials: Sequence[Trial], stem: 
     ]
     for suffix, content in ((".md", pipe_table(head, text) + "\n"), (".csv", frame.to_csv(index=False))):
         with whole_file(stem.with_suffix(suffix)) as draft:
-            draft.write_text(content)
+            draft.write_text(content, encoding="utf-8")
 
 
 def _direction(planned: SweepPlan) -> str:

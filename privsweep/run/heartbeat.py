@@ -86,7 +86,7 @@ class Heartbeat:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 told = dict(zip(("phase", "done", "total"), self._told, strict=True))
-                draft.write_text(self._beat.model_copy(update=told).model_dump_json() + "\n")
+                draft.write_text(self._beat.model_copy(update=told).model_dump_json() + "\n", encoding="utf-8")
                 draft.replace(self._path)
             except OSError:  # a full disk: the run itself will say so
                 draft.unlink(missing_ok=True)
@@ -103,7 +103,10 @@ def beats(output_dir: Path) -> dict[str, tuple[Beat, bool]]:
     found = {}
     for path in sorted((output_dir / FOLDER).glob("[!.]*.json")):
         try:
-            beat, age = Beat.model_validate(json.loads(path.read_text())), time.time() - path.stat().st_mtime
+            beat, age = (
+                Beat.model_validate(json.loads(path.read_text(encoding="utf-8"))),
+                time.time() - path.stat().st_mtime,
+            )
         except (OSError, ValueError, ValidationError):
             continue
         gone = beat.host == socket.gethostname() and not process_lives(beat.pid)

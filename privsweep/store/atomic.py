@@ -71,11 +71,11 @@ def _clear(path: Path) -> None:
 def write_json(path: Path, content: Any, alone: bool = False) -> None:
     """Strict JSON: a value that is not finite is an error, not a file that other tools reject."""
     with whole_file(path, alone) as draft:
-        draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _flush(path: Path) -> None:
