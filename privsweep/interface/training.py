@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from privsweep.interface import first_optimizer
 from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.rmsprop import RMSProp
@@ -42,6 +43,7 @@ class Optimizer:
 
         There a rate that changes is a tensor beside the parameters.
         """
+        first_optimizer.imported()
         on_gpu = parameters[0].is_cuda
         lr: float | Tensor = self.lr
         if on_gpu and self.decay != "constant":

@@ -55,7 +55,7 @@ class Estimator:
         trained = [found for kind, found in self._records.items() if _system(kind) == _system_of(spec, device)]
         fresh = [pair for found in trained for pair in found if not pair[0]["environment"]["trained_from_cache"]]
         training = self._nearest(spec, fresh, _TRAINING)
-        rest = [_scaled(r, spec, _ATTACK, _rest(r["seconds"])) for r in attack]
+        rest = [_scaled(r, spec, _ATTACK, _rest(r["seconds"])) + r["seconds"].get("load", 0.0) for r in attack]
         prepared = _prepared(self._nearest(spec, alike, _PREPARING), spec)
         if prepared is None:  # all took it over
             prepared = _prepared([record for record, _ in alike if _within_reach(record, spec, _PREPARING)], spec)
@@ -90,7 +90,9 @@ def _system_of(spec: RunSpec, device: str) -> str:
 
 
 def _rest(seconds: Mapping[str, float]) -> float:
-    return seconds["total"] - seconds["train"] - seconds.get("prepare", 0.0)
+    """What grows with the attack's work; what a process imports it does once, whatever the number of its runs."""
+    others = ("train", "prepare", "load", "import")
+    return seconds["total"] - sum(seconds.get(name, 0.0) for name in others)
 
 
 def _prepared(records: Sequence[Record], spec: RunSpec) -> float | None:

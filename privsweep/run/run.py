@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from privsweep.interface import heap
+from privsweep.interface import first_optimizer, heap
 from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
@@ -40,20 +40,22 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Seconds by stretch of work."""
+    """Seconds by stretch of work; under ``import`` what the first optimiser of a process had to import in one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, imported = time.perf_counter(), first_optimizer.seconds
         try:
             yield
         finally:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            self.seconds[name] = time.perf_counter() - start
+            if (late := first_optimizer.seconds - imported) > 0:
+                self.seconds["import"] = late
+            self.seconds[name] = time.perf_counter() - start - late
 
 
 @contextmanager

@@ -63,6 +63,13 @@ def test_preparing_does_not_grow_with_the_victims(spec: RunSpec) -> None:
     assert Estimator([fewer])(spec).attack == pytest.approx(2 * 10 + 20)
 
 
+def test_neither_loading_nor_what_a_process_imports_grows_with_the_work(spec: RunSpec) -> None:
+    less = record(spec, rest=10.0, seconds__load=3.0)
+    less["seconds"]["import"] = 2.0
+    less["config"]["attack"]["iterations"] = 25
+    assert Estimator([less])(spec).attack == pytest.approx(4 * (10 - 3 - 2) + 3)
+
+
 def test_training_that_was_taken_over_tells_nothing_of_training(spec: RunSpec) -> None:
     found = Estimator([record(spec, cached=True)])(spec)
     assert found.training is None
