@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ Tells what an output folder holds, in a line each, and removes what is of no mor
   privsweep-store                      sizes and counts; runs by experiment
   privsweep-store by=attack,dataset    runs by other choices: %s
   privsweep-store systems              every entry of one folder: %s
+  privsweep-store show 3f9a            a run by the beginning of its signature: what it is, its numbers and files, and
+                                       the command that makes it again
   privsweep-store prune                what would be removed, and why; nothing is
   privsweep-store prune yes=true       removes it
 
@@ -43,6 +46,7 @@ class Request:
     by: Sequence[str]
     days: float
     yes: bool
+    run: str  # the beginning of the signature to show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,14 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "privsweep-store", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("words", nargs="*", metavar="folder, prune or key=value")
+    parser.add_argument("words", nargs="*", metavar="folder, show, prune or key=value")
     parser.add_argument("--yes", action="store_true", help="with prune: remove, the same as yes=true")
+    parser.add_argument("--config-dir", help="with show: your own configuration, searched besides the built-in one")
     options = parser.parse_intermixed_args(argv)
     try:
         asked = _request([*options.words, *(["yes=true"] if options.yes else [])])
         entries = inventory(asked.output_dir)
+        if options.config_dir is not None and asked.action != "show":
+            raise UserError(f"--config-dir={options.config_dir}: goes with show; leave it out")
         if asked.action == "prune":
             _prune(asked, entries)
+        elif asked.action == "show":
+            from privsweep.cli.one_run import show  # here, for no other action needs Hydra
+
+            show(asked.output_dir, entries, asked.run, options.config_dir)
         elif asked.action:
             _list([entry for entry in entries if entry.kind == asked.action])
         else:
@@ -75,9 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _request(words: Sequence[str]) -> Request:
     actions = [word for word in words if "=" not in word]
     given = dict(word.split("=", 1) for word in words if "=" in word)
+    run = ""
+    if actions[:1] == ["show"]:
+        if len(actions) != 2 or not re.fullmatch("[0-9a-f]{1,12}", actions[1]):
+            raise UserError(
+                f"{' '.join(actions)}: takes one signature, or its beginning; privsweep-store runs lists them"
+            )
+        run = actions.pop()
     for word in actions:
-        if word not in ("prune", *KINDS):
-            raise UserError(f"{word}: is neither prune nor a folder of the store; choose one of {', '.join(KINDS)}")
+        if word not in ("show", "prune", *KINDS):
+            raise UserError(
+                f"{word}: is neither show, prune nor a folder of the store; choose one of {', '.join(KINDS)}"
+            )
     if len(actions) > 1:
         raise UserError(f"{' '.join(actions)}: one at a time; leave {actions[1]} out")
     for key, value in given.items():
@@ -98,7 +118,7 @@ def _request(words: Sequence[str]) -> Request:
     if not 0 <= days < float("inf"):
         raise UserError(f"days={given['days']}: is no number of days; give 0 or more")
     action = actions[0] if actions else ""
-    return Request(action, Path(given.get("output_dir", OUTPUT_DIR)).expanduser(), by, days, yes == "true")
+    return Request(action, Path(given.get("output_dir", OUTPUT_DIR)).expanduser(), by, days, yes == "true", run)
 
 
 def _overview(asked: Request, entries: Sequence[Entry]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -73,7 +73,7 @@ def start(spec: RunSpec) -> None:
     device = spec.session.resolve_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = f", {spec.session.threads or torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    out.print(f"[bold]{plain(title_of(spec))}[/], seed {spec.session.seed}", soft_wrap=True)
+    out.print(f"[bold]{plain(title_of(spec.choices, spec.config))}[/], seed {spec.session.seed}", soft_wrap=True)
     out.print(f"device: {device} ({plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
         threat = spec.attack.threat
@@ -92,20 +92,14 @@ def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = No
     hidden = tuple(f"_{answer}" for answer in record.get("answers", []))  # the record has them
     metrics = {name: v for name, v in record["metrics"].items() if not name.endswith(hidden)}
     if record["utility"]:
-        shown = {k: v for k, v in record["utility"].items() if not k.endswith(("_low", "_high"))}
-        out.print("utility: " + ", ".join(f"{_name(k)} {_share(k, v)}" for k, v in shown.items()))
+        out.print(utility_in_words(record["utility"]))
     for name, budget in record["privacy"].items():
-        spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items() if k != "covers")
-        out.print(f"privacy of {plain(name)}: {spent}; covers {plain(spec.covers(name))}")
+        out.print(budget_in_words(name, {**budget, "covers": spec.covers(name)}))
     if metrics and spec.session.verbose:
-        out.print(_metrics(metrics))
+        out.print(metrics_table(metrics))
     elif metrics:
         out.print("metrics: " + ", ".join(f"{_name(k)} {number(metrics[k])}" for k in headlines(metrics)))
-    seconds = record["seconds"]
-    spent = ", ".join(
-        f"{_name(name)} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim"
-    )
-    out.print(f"seconds: {spent}")
+    out.print(seconds_in_words(record["seconds"]))
     if spec.session.verbose:
         out.print("written: " + ", ".join(plain(p.name) for p in sorted(folder.iterdir())))
     out.print(f"[bold]{plain(in_words(record))}[/]", soft_wrap=True)
@@ -115,11 +109,29 @@ def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = No
         out.print(f"next: {plain(next_step[0])}  [dim]# {plain(next_step[1])}[/]", soft_wrap=True)
 
 
+def utility_in_words(utility: Mapping[str, float | None]) -> str:
+    """What the model is worth, in markup."""
+    shown = {k: v for k, v in utility.items() if not k.endswith(("_low", "_high"))}
+    return "utility: " + ", ".join(f"{_name(k)} {_share(k, v)}" for k, v in shown.items())
+
+
+def budget_in_words(defense: str, budget: Mapping[str, Any]) -> str:
+    """What the privacy of a whole training costs, and whom that covers, in markup."""
+    spent = ", ".join(f"{_name(k)} {v:.4g}" for k, v in budget.items() if k != "covers")
+    return f"privacy of {plain(defense)}: {spent}; covers {plain(budget['covers'])}"
+
+
+def seconds_in_words(seconds: Mapping[str, float]) -> str:
+    """Those that can be seen in tenths, in markup."""
+    told = (f"{_name(name)} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim")
+    return f"seconds: {', '.join(told)}"
+
+
 def _share(name: str, value: float | None) -> str:
     return percent(value) if name.endswith("accuracy") else number(value)
 
 
-def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
+def metrics_table(metrics: Mapping[str, float | None]) -> RichTable:
     """Means over victims, and medians or 95% intervals where there are any."""
     table = RichTable(box=None, pad_edge=False)
     for head, justify in (("metric", "left"), ("mean", "right"), ("median, or 95%", "right")):
@@ -132,8 +144,8 @@ def _metrics(metrics: Mapping[str, float | None]) -> RichTable:
         if f"{name}_low" in metrics:
             ends = (number(metrics[f"{name}_{end}"]) for end in ("low", "high"))
             both = (number(value), f"[{', '.join(ends)}]")
-        numbers = reversed(both) if name == "iterations_to_zero" else both
-        table.add_row(*map(Text, (printable(name), *numbers)))
+        shown = reversed(both) if name == "iterations_to_zero" else both
+        table.add_row(*map(Text, (printable(name), *shown)))
     return table
 
 

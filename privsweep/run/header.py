@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record
 
+if TYPE_CHECKING:  # a stored run is told of without PyTorch
+    from privsweep.run.run_spec import RunSpec
 
-def title_of(spec: RunSpec) -> str:
+
+def title_of(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The composition in a few words; of choices that stand for many, such as torchvision's models, the one."""
-    names = {group: _name(choice, spec.config.get(group)) for group, choice in spec.choices.items()}
-    defended = "+".join(spec.choices["defense"]) or "no defence"
+    names = {group: _name(choice, config.get(group)) for group, choice in choices.items()}
+    defended = "+".join(choices["defense"]) or "no defence"
     return f"{names['attack']} on {names['dataset']}, {names['model']}, {names['fl_setting']}, {defended}"
 
 

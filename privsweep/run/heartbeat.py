@@ -103,10 +103,8 @@ def beats(output_dir: Path) -> dict[str, tuple[Beat, bool]]:
     found = {}
     for path in sorted((output_dir / FOLDER).glob("[!.]*.json")):
         try:
-            beat, age = (
-                Beat.model_validate(json.loads(path.read_text(encoding="utf-8"))),
-                time.time() - path.stat().st_mtime,
-            )
+            beat = Beat.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            age = time.time() - path.stat().st_mtime
         except (OSError, ValueError, ValidationError):
             continue
         gone = beat.host == socket.gethostname() and not process_lives(beat.pid)

@@ -104,7 +104,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
             pd.DataFrame(list(outcome.system.curve)).to_csv(folder / "training.csv", index=False)
         if exposure is not None and guess is not None:
             rows.to_csv(folder / "victims.csv", index=False)
-            title = title_of(spec)
+            title = title_of(spec.choices, spec.config)
             if isinstance(guess, Reconstruction):
                 _pictures(folder, title, outcome.data, exposure, guess, answers, rows)
             elif isinstance(guess, Scores):

@@ -114,7 +114,10 @@ def run(spec: RunSpec, loaded: Loaded | None = None, before: Stamps | None = Non
         with store.lock(f"run-{sign}", f"run {sign} is in work in another process; waiting for it"):
             if (stored := taken()) is not None:
                 return stored
-            with Heartbeat(store.root, sign, title_of(spec)) as heartbeat, launched(spec.session.cuda_graphs):
+            with (
+                Heartbeat(store.root, sign, title_of(spec.choices, spec.config)) as heartbeat,
+                launched(spec.session.cuda_graphs),
+            ):
                 record = _run(spec, store, sign, loaded, heartbeat)
     except UserError:
         raise

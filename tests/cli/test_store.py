@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -73,6 +74,55 @@ def test_it_tells_sizes_counts_and_runs_by_choice(filled: Path, capsys: pytest.C
     assert "seed=0" in shown
     assert "dataset=Digits model=ConvNet fl_setting=FedAvg" in shown
     assert "mine" not in shown
+
+
+def test_a_run_is_shown_by_the_beginning_of_its_signature(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sign = run_in(filled).name
+    assert store.main(["show", sign[:5]]) == 0
+    shown = capsys.readouterr().out
+    record = json.loads((run_in(filled) / "record.json").read_text())
+    assert shown.startswith(f"{sign}: blind on digits, lenet_dlg, fedavg, no defence, seed 0; scale: smoke\ncomplete: ")
+    for line in (
+        "changed: dataset.train_size=60 dataset.test_size=20 model.width=3 fl_setting.victims=2",
+        "threat model: honest-but-curious server, train time",
+        f"files in outputs/runs/{sign}: images.npz, reconstructions.png, record.json, training.csv, victims.csv",
+        "of 2 images recovered",
+    ):
+        assert line in shown
+    assert all(name in shown for name in record["metrics"] if not name.endswith("_median"))
+    command = shown.splitlines()[-1].partition("make it again: ")[2]
+    assert cli.main([*shlex.split(command)[1:], "plan=true"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"{sign}  stored"), "it is the command of this very run"
+
+
+def test_a_run_that_failed_or_is_unfinished_is_shown_too(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sign = run_in(filled).name
+    record = json.loads((run_in(filled) / "record.json").read_text())
+    failed = {k: record[k] for k in ("signature", "choices", "scale", "threat_model", "config")}
+    (filled / "failed").mkdir()
+    write_sealed(filled / "failed" / f"{sign}.json", {**failed, "status": "failed", "error": "ValueError: \x1b[31m no"})
+    shutil.rmtree(run_in(filled))
+    (filled / "partial" / sign).mkdir(parents=True)
+    (filled / "partial" / sign / "a-0-1.safetensors").touch()
+    assert store.main(["show", sign, f"output_dir={filled}"]) == 0
+    shown = capsys.readouterr().out
+    assert r"failed: ValueError: \x1b[31m no" in shown
+    assert f"unfinished: 1 files in {filled}/partial/{sign}" in shown
+    assert shown.rstrip().endswith(f"output_dir={filled}")
+
+
+def test_a_beginning_that_tells_no_one_run_is_refused(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sign = run_in(filled).name
+    other = sign[:-1] + ("0" if sign[-1] != "0" else "1")
+    shutil.copytree(run_in(filled), filled / "runs" / other)
+    assert store.main(["show", sign[:4]]) == 2
+    assert store.main(["show", "0" * 12]) == 2
+    (filled / "runs" / other / "record.json").write_text("{")
+    assert store.main(["show", other]) == 2
+    several, none, spoilt = capsys.readouterr().err.splitlines()
+    assert several == f"{sign[:4]}: so begin {', '.join(sorted([sign, other]))}; give more of it"
+    assert none.startswith("000000000000: no run in outputs begins like that; privsweep-store runs lists them")
+    assert spoilt.startswith(f"{other}: its record in outputs/runs/{other} cannot be read")
 
 
 def test_prune_lists_first_and_removes_when_told(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,6 +243,11 @@ def test_drafts_of_killed_processes_go_after_a_day(filled: Path) -> None:
     ("words", "named"),
     [
         (["purge"], "purge"),
+        (["show"], "show"),
+        (["show", "xyz"], "show xyz"),
+        (["show", "12", "34"], "show 12 34"),
+        (["show", "12", "yes=true"], "yes=true"),
+        (["runs", "--config-dir=conf"], "--config-dir=conf"),
         (["runs", "logs"], "runs logs"),
         (["yes=true"], "yes=true"),
         (["prune", "yes=maybe"], "yes=maybe"),

@@ -17,7 +17,7 @@ def test_a_title_names_the_network_behind_a_choice_that_stands_for_many() -> Non
         spec = build(
             compose(["model=torchvision", "model.name=resnet50", "attack=iga", "fl_setting.labels_known=true"])
         )
-    assert title_of(spec) == "iga on digits, resnet50, fedavg, no defence"
+    assert title_of(spec.choices, spec.config) == "iga on digits, resnet50, fedavg, no defence"
 
 
 ALL, MODEL = "what the adversary sees", "released model"
