@@ -12,7 +12,7 @@ from privsweep.store.sweeps import Sweep
 def hints(sweep: Sweep, output_dir: Path, jobs: Iterable[str]) -> list[str]:
     """One line each; not yet fit to be printed. ``jobs``: of SLURM, that have not ended."""
     where = [] if str(output_dir) == "outputs" else [f"output_dir={output_dir}"]
-    lines = [f"follow it: {_line('privsweep-status', sweep.table, *where)}"]
+    lines = [f"follow it: {_line('privsweep-status', '--follow', sweep.table, *where)}"]
     if sweep.table:
         own = ["--config-dir", sweep.config_dir] if sweep.config_dir else []
         lines.append(f"what there is so far: {_line('privsweep-report', sweep.table, *sweep.overrides, *where, *own)}")

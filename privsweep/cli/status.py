@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from privsweep.cli.follow import hints
@@ -20,6 +26,8 @@ from privsweep.store import sweeps
 from privsweep.store.sweeps import Cell, Sweep
 
 _WIDTH = 160  # columns, where the output is no terminal
+_PLAIN: Any = {"highlight": False, "markup": False, "emoji": False}  # of a console
+_EVERY_SECONDS = 3.0  # with --follow
 _LAST = 5  # sweeps that are shown where none is named
 _SHOWN = 20  # cells of one state
 _STYLES = {
@@ -35,7 +43,7 @@ What has become of the last sweeps:  privsweep-status [output_dir=...]
 What has become of a table's cells:  privsweep-status zen/table1 [output_dir=...]
 It works on any machine that sees the output folder, and asks SLURM where it can be asked. With further overrides
 (scale=quick, any key) it composes that table and says what is stored of it.
-To see it change:  watch -n 5 privsweep-status zen/table1"""
+With --follow it looks again every few seconds, until nothing is under way or you press Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("arguments", nargs="*", metavar="table or key=value")
     parser.add_argument("--all", action="store_true", help=f"list every cell, not the first {_SHOWN} of a state")
+    parser.add_argument("--follow", action="store_true", help="look again every few seconds, in a terminal")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
     given = parser.parse_intermixed_args(arguments)
     shown = sys.stdout.isatty()
-    console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, highlight=False, markup=False, emoji=False)
+    console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, **_PLAIN)
     try:
         tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
         overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
@@ -59,40 +68,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
         further = [o for o in overrides if not o.startswith("output_dir=")]
         if further and not tables:
             raise UserError(f"{further[0]}: goes with a table; name one, such as zen/table1")
-        return _show(tables, overrides, bool(further), output_dir, given.config_dir, given.all, console)
+        if given.follow and not shown:
+            raise UserError("--follow: draws in a terminal, and this output is none; leave it out")
+        asked = Asked(tables, overrides, bool(further), output_dir, given.config_dir, given.all)
+        return _follow(asked, console) if given.follow else _show(asked, console)[0]
     except UserError as error:
         for line in str(error).splitlines():
             print(printable(line), file=sys.stderr)
         return 2
 
 
-def _show(
-    tables: Sequence[str], overrides: Sequence[str], compose: bool, output_dir: Path, config_dir: str | None,
-    whole: bool, console: Console,
-) -> int:  # fmt: skip
-    observer = Observer(output_dir)
-    if compose:
-        chosen: list[tuple[Path | None, Sweep]] = [(None, composed(t, overrides, config_dir)) for t in tables]
-    elif tables:
-        chosen = []
-        for table in tables:
-            found = _last(output_dir, table)
-            chosen += found or [(None, composed(table, overrides, config_dir))]
-    else:
-        chosen = _last(output_dir)[:_LAST]
-        if not chosen and not observer.living:
-            raise UserError(f"output_dir={output_dir}: no sweep was started there; name another folder")
-    done = True
+@dataclass(frozen=True)
+class Asked:
+    """What was typed."""
+
+    tables: Sequence[str]
+    overrides: Sequence[str]
+    compose: bool  # a table with further overrides
+    output_dir: Path
+    config_dir: str | None
+    whole: bool  # every cell is listed
+    composed: dict[str, Sweep] = field(default_factory=dict)  # by table: it takes seconds, and stays as it is
+
+    def chosen(self) -> list[tuple[Path | None, Sweep]]:
+        """The sweeps to tell of, as they are noted now, each with its file if it has one. Raises UserError."""
+        if not self.tables:
+            return _last(self.output_dir)[:_LAST]
+        found: list[tuple[Path | None, Sweep]] = []
+        for table in self.tables:
+            noted = [] if self.compose else _last(self.output_dir, table)
+            found += noted or [(None, self._composed(table))]
+        return found
+
+    def _composed(self, table: str) -> Sweep:
+        if table not in self.composed:
+            self.composed[table] = composed(table, self.overrides, self.config_dir)
+        return self.composed[table]
+
+
+def _follow(asked: Asked, console: Console) -> int:
+    """Draws what ``_show`` tells again and again, until nothing goes on by itself or Ctrl-C; the exit code."""
+    code = 1
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        over = False
+        while not over:
+            drawn = Console(file=StringIO(), width=console.width, force_terminal=True, **_PLAIN)
+            with drawn.capture() as told:
+                code, over = _show(asked, drawn)
+            live.update(Text.from_ansi(told.get().rstrip("\n")), refresh=True)
+            if not over:
+                time.sleep(_EVERY_SECONDS)
+    return code
+
+
+def _show(asked: Asked, console: Console) -> tuple[int, bool]:
+    """Tells of all sweeps once; the exit code, and whether nothing is under way any more. Raises UserError."""
+    observer, chosen = Observer(asked.output_dir), asked.chosen()
+    if not chosen and not observer.living:
+        raise UserError(f"output_dir={asked.output_dir}: no sweep was started there; name another folder")
+    done = over = True
     known: set[str] = set()
     for path, sweep in chosen:
         states = observer.states(sweep, path)
         known |= {s.cell.signature for s in states}
         done = done and all(s.state == "done" for s in states)
-        _tell(sweep, states, output_dir, whole, console)
-    for beat in observer.living if not tables else []:
+        over = over and all(s.over for s in states)
+        _tell(sweep, states, asked.output_dir, asked.whole, console)
+    for beat in observer.living if not asked.tables else []:
         if beat.signature not in known:
+            over = False
             console.print(Text(printable(f"running  {beat.title}: {beat.told}"), _STYLES["running"]))
-    return 0 if done else 1
+    return (0 if done else 1), over
 
 
 def _last(output_dir: Path, table: str | None = None) -> list[tuple[Path | None, Sweep]]:

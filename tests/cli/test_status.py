@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,54 @@ def test_a_spoilt_note_is_passed_over(outputs: Path) -> None:
     evil["cells"][0]["job"] = "--help"
     (outputs / "sweeps" / "y.json").write_text(json.dumps(evil))
     assert len(list(sweeps.every(outputs))) == 1
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """An output folder in which one run of a sweep is left."""
+    cell = Cell(name="the one", signature=SIGNS["running"], number=0, before=(None, None), job=None)
+    sweep = Sweep(
+        table="", scale="quick", overrides=[], config_dir=None, launcher="basic", started="2026-01-01T00:00:00+00:00",
+        folder="logs/now", host=socket.gethostname(), pid=os.getpid(), user="me", cells=[cell],
+    )  # fmt: skip
+    sweeps.write(tmp_path / "sweeps" / "now.json", sweep)
+    return tmp_path
+
+
+def test_following_ends_when_nothing_is_under_way(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks: list[float] = []
+
+    def later(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            (small / "runs" / SIGNS["running"]).mkdir(parents=True)
+            (small / "runs" / SIGNS["running"] / "record.json").write_text("{}")
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(status.time, "sleep", later)
+    assert status.main(["--follow", f"output_dir={small}"]) == 0
+    shown = capsys.readouterr().out
+    assert len(looks) == 2
+    assert shown.index("1 queued") < shown.index("1 done")
+    assert "done     the one" in shown
+
+
+def test_following_ends_with_ctrl_c_and_leaves_the_last_look(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(status.time, "sleep", interrupt)
+    assert status.main(["--follow", f"output_dir={small}"]) == 1
+    assert "queued   the one" in capsys.readouterr().out
+
+
+def test_following_needs_a_terminal(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status.main(["--follow", f"output_dir={small}"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "--follow: draws in a terminal, and this output is none; leave it out"
+    ]
