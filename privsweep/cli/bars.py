@@ -23,6 +23,7 @@ from privsweep.store import sweeps
 if TYPE_CHECKING:
     from privsweep.cli.at_once import Answer
 
+_BAR, _BESIDE, _LEAST = 40, 20, 20  # characters of a bar at most, of the numbers beside it, of a name at least
 LOOK_SECONDS = 1.0  # between two looks at what runs say of themselves
 
 
@@ -33,7 +34,9 @@ class Bars:
         self._output_dir, self._noted, self._runs, self._done = noted.parents[1], noted, runs, 0
         self._console = terminal.out if terminal.out.is_terminal else terminal.err
         self.live = self._console.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bar = min(_BAR, self._console.width // 4)
+        self._room = max(_LEAST, self._console.width - bar - _BESIDE)
+        columns = (TextColumn("{task.description}"), BarColumn(bar), MofNCompleteColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=self._console, transient=True, disable=not self.live)
         self._all = self._bars.add_task("runs", total=runs)
         self._tasks: dict[int, TaskID] = {}
@@ -77,8 +80,9 @@ class Bars:
             if number not in self._tasks:
                 self._tasks[number] = self._bars.add_task("", total=None)
             what = f"{self._names().get(number, f'trial {number}')}: {printable(beat.phase)}"
+            short = what if len(what) <= self._room else f"…{what[1 - self._room :]}"  # runs differ in the end, too
             self._bars.update(
-                self._tasks[number], description=escape(what), completed=beat.done, total=beat.total or None
+                self._tasks[number], description=escape(short), completed=beat.done, total=beat.total or None
             )
             if speaks and beat.total:
                 print(f"{what}: {beat.done}/{beat.total}", file=sys.stderr, flush=True)
