@@ -70,12 +70,12 @@ def squared_errors(out: Exposure) -> torch.Tensor:
     return (guess.images - DOMAIN.inputs(out.truth.pixels)).square().flatten(1).mean(1)
 
 
-@pytest.mark.parametrize(("relative", "times"), [(0.01, 2.0), (0.05, 2.0), (0.1, 2.5)])
-def test_noise_is_averaged_out_over_units_and_pixels(data: Data, relative: float, times: float) -> None:
+@pytest.mark.parametrize("relative", [0.01, 0.05, 0.1])
+def test_noise_is_averaged_out_over_units_and_pixels(data: Data, relative: float) -> None:
     out, least = noisy(exposed(data, victims=16), relative)
-    # Who knows the units' errors is left with ``least``; the norm of an input, from the bias, adds at most as much
-    # again. Dividing by the noisy bias gradients would leave most of the image: 128 units square their noise.
-    assert squared_errors(out).mean() < times * least.mean()
+    # Who knows the units' errors is left with ``least``; an input's norm, from the bias gradient alone, would add as
+    # much again. Dividing by the noisy bias gradients would leave most of the image: 128 units square their noise.
+    assert squared_errors(out).mean() < 1.5 * least.mean()
 
 
 def test_where_noise_hides_the_sign_the_network_tells_it(data: Data) -> None:
