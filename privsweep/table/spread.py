@@ -15,7 +15,7 @@ import pandas as pd
 from privsweep.interface.utility import FINAL
 from privsweep.table.significance import error_over_seeds
 from privsweep.table.spec import Table
-from privsweep.table.uncertain import Log, Place, Term
+from privsweep.table.uncertain import Log, Place, Term, cell_of
 
 MEDIAN = math.sqrt(math.pi / 2)  # a median's standard error, in that of the mean (normally distributed)
 _INTERVAL = 2 * statistics.NormalDist().inv_cdf(0.975)  # standard errors between the ends of a 95% interval
@@ -51,7 +51,7 @@ class Spread:
         """
         own: dict[Term, float] = {}
         for term, slope in slopes.items():
-            row, column = term.cell if isinstance(term, Log) else term
+            row, column = cell_of(term)
             if self.table.rows[row].weakened:
                 continue
             first = self.first(row, column)
@@ -86,10 +86,10 @@ class Spread:
         return () if None in runs else (runs, self.table.metric(row, column), source.learning, source.format)
 
     def _number(self, term: Term, seed: int) -> float | None:
-        if not isinstance(term, Log):
-            return self.values.get(term, {}).get(seed)
-        value = self.values.get(term.cell, {}).get(seed)
-        return None if value is None or value <= 0 else math.log10(value)
+        value = self.values.get(cell_of(term), {}).get(seed)
+        if value is None or not isinstance(term, Log):
+            return value
+        return math.log10(value) if value > 0 else None
 
     def _over_seeds(self, slopes: Mapping[Term, float]) -> float | None:
         sums = []
@@ -98,17 +98,16 @@ class Spread:
             if any(number is None for _, number in numbers):
                 return None
             sums.append(sum(slope * number for slope, number in numbers if number is not None))
-        cells = [term.cell if isinstance(term, Log) else term for term in slopes]
-        median = any(self.table.source(*cell).aggregate == "median" for cell in cells)
+        median = any(self.table.source(*cell_of(term)).aggregate == "median" for term in slopes)
         return (MEDIAN if median else 1.0) * error_over_seeds(sums)
 
     def _of_one_seed(self, terms: Mapping[Term, float], strict: bool) -> float | None:
         """Cells that attack the same victims are compared victim by victim, the others as independent."""
         slopes: dict[Place, float] = {}
         for term, slope in terms.items():
-            cell = term.cell if isinstance(term, Log) else term
+            cell = cell_of(term)
             if isinstance(term, Log):  # to first order
-                value = self.values.get(cell, {}).get(self.table.seeds[0])
+                value = self._number(cell, self.table.seeds[0])
                 if not value:
                     return None
                 slope /= value * math.log(10)

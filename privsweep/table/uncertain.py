@@ -25,6 +25,11 @@ class Log(NamedTuple):
 Term = Place | Log
 
 
+def cell_of(term: Term) -> Place:
+    """Row and column of a cell, or of that behind a logarithm."""
+    return term.cell if isinstance(term, Log) else term
+
+
 class Errors(Protocol):
     """How uncertain the cells of a table are."""
 

@@ -12,7 +12,7 @@ from privsweep.run.overrides import parsed
 
 
 @pytest.mark.parametrize(
-    "value", ["/x/ä=b", "/tmp/größe", "a b ü", "/x/~y", "/a#b;c&d!", "/日本/data", "a=b=c", "größe/x y"]
+    "value", ["/x/ä=b", "/x/größe", "a b ü", "/x/~y", "/a#b;c&d!", "/日本/data", "a=b=c", "größe/x y"]
 )
 def test_a_path_is_read_as_the_shell_passes_it(value: str) -> None:
     [override] = parsed([f"output_dir={value}"])
