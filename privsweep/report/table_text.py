@@ -55,14 +55,15 @@ class VerdictText:
     word: str  # one of VERDICTS
     claim: str
     margin: str  # by how much; empty where there is nothing to say
+    more: str  # what it would take to decide it; empty where there is nothing to say
     in_print: str  # one of IN_PRINT
     check: str
     note: str  # empty where there is none
 
     @property
     def about(self) -> str:
-        """By how much, and what the printed numbers say."""
-        return "; ".join(part for part in (self.margin, f"in print: {self.in_print}") if part)
+        """By how much, what would decide it, and what the printed numbers say."""
+        return "; ".join(part for part in (self.margin, self.more, f"in print: {self.in_print}") if part)
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def _verdict(verdict: Verdict) -> VerdictText:
         word=VERDICTS[verdict.holds],
         claim=printable(finding.claim),
         margin=verdict.margin_text,
+        more=printable(verdict.more),
         in_print=IN_PRINT[verdict.in_print],
         check=printable(finding.check),
         note=printable(finding.note or ""),

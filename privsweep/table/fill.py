@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from privsweep.interface.keys import without_effect
 from privsweep.table.cells import Cell, cell_of_verdict, cell_over_seeds
 from privsweep.table.conditions import Behind, amounts, changes
+from privsweep.table.deciding import what_decides
 from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.readings import read_cells
 from privsweep.table.spec import Table
@@ -87,13 +88,15 @@ def fill_table(
     numbers = {key: _settled(table, cell) for key, cell in cells.items()}
     behind = {cell: record for job in jobs if (record := records.get(job.id)) for cell in job.cells if cell in folders}
     spread = Spread(table, read, behind, folders)
+    incomplete = {place for place, cell in cells.items() if cell.state != "complete"}
+    verdicts = [judged(table, finding, numbers, spread) for finding in table.findings]
     present = [r for job in jobs if (r := records.get(job.id)) is not None and r["status"] == "complete"]
     return FilledTable(
         table=table,
         scale=scale,
         overrides=tuple(o for o in overrides if matters(o)),
         cells=cells,
-        verdicts=tuple(judged(table, finding, numbers, spread) for finding in table.findings),
+        verdicts=tuple(replace(v, more=what_decides(table, v, numbers, incomplete, scale)) for v in verdicts),
         problems=(*found.misnamed, *found.problems),
         misnamed=found.misnamed,
         amounts=amounts(table, behind),

@@ -30,11 +30,12 @@ def error_over_seeds(numbers: Sequence[float]) -> float:
 
     The usual standard error times Student's quantile at that level over two; 7.0, 2.3, 1.7, 1.4 for 2 to 5 numbers.
     """
-    return _widened(len(numbers)) * statistics.stdev(numbers) / math.sqrt(len(numbers))
+    return widened(len(numbers)) * statistics.stdev(numbers) / math.sqrt(len(numbers))
 
 
 @cache
-def _widened(count: int) -> float:
+def widened(count: int) -> float:
+    """What a standard error over ``count`` (two or more) numbers is multiplied by."""
     from scipy.special import ndtr, stdtrit  # here: commands that judge nothing do without
 
     return float(-stdtrit(count - 1, ndtr(-MOST_BY_CHANCE)) / MOST_BY_CHANCE)

@@ -29,6 +29,7 @@ class Verdict:
     margin: float | None  # standard errors by which it leans; infinite where nothing that decides it varies
     one_run: bool = False  # one seed: errors are those within a run
     unmet: bool = False  # what it presupposes does not hold
+    more: str = ""  # what it would take to decide it; empty where it is decided, or where nothing can be said
 
     @property
     def margin_text(self) -> str:

@@ -15,7 +15,7 @@ def test_markdown_is_readable_raw() -> None:
     assert "0.10 (only 1 of 2)" in rows[2]
     assert "+0.20" in rows[4]
     assert "scale=quick: amounts of work reduced" in text
-    for expected in ("**held** f1", "**not held** f2", "**undecided** f3", "(in print: no number)", "commit: abc"):
+    for expected in ("**held** f1", "**not held** f2", "**undecided** f3", "in print: no number)", "commit: abc"):
         assert expected in text
     assert "privsweep experiment=zen/table1 scale=quick" in text
     assert "amounts of work" not in markdown(lay())

@@ -1,0 +1,83 @@
+"""What more it would take to decide a claim that is open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Set
+
+from privsweep.table.number_format import Number
+from privsweep.table.significance import MOST_BY_CHANCE, widened
+from privsweep.table.spec import Table
+from privsweep.table.uncertain import Place
+from privsweep.table.verdicts import Verdict
+
+MOST_SEEDS = 1000
+PAPER = "paper"  # the scale above which there is none
+NAMED = 4  # columns; of more the rest is counted
+
+
+def what_decides(
+    table: Table, verdict: Verdict, cells: Mapping[Place, Number], incomplete: Set[Place], scale: str
+) -> str:
+    """In words what would decide an open claim: runs that are missing, seeds, victims, or more work; else empty.
+
+    ``incomplete``: cells without all of their runs. How many seeds or victims it takes supposes that the difference and
+    the spread stay as they are.
+    """
+    if verdict.holds is not None:
+        return ""
+    if verdict.leaning is None:
+        if columns := _columns_read(table, verdict, cells, incomplete):
+            return f"waits for {_listed([table.columns[c].label for c in columns])}"
+        return "some of its seeds got there and some did not"
+    if verdict.unmet:
+        return "needs more work than this scale does" if scale != PAPER else ""
+    margin = verdict.margin
+    if margin is None or margin < 0:
+        return "other seeds would tell" if verdict.one_run else ""
+    if margin == 0:
+        return ""
+    if verdict.one_run:
+        times = math.ceil((MOST_BY_CHANCE / margin) ** 2)
+        return f"about {times:,} times the victims or examples, or other seeds, would decide it"
+    seeds = seeds_needed(margin, len(table.seeds))
+    return f"about {seeds:,} seeds would decide it" if seeds else f"not even {MOST_SEEDS:,} seeds would decide it"
+
+
+def seeds_needed(margin: float, seeds: int) -> int | None:
+    """With how many a margin of ``margin`` standard errors over ``seeds`` would count; None beyond ``MOST_SEEDS``."""
+    of_one = margin * widened(seeds) / math.sqrt(seeds)  # the difference, in deviations between seeds
+    counts = range(seeds + 1, MOST_SEEDS + 1)
+    return next((n for n in counts if of_one * math.sqrt(n) > MOST_BY_CHANCE * widened(n)), None)
+
+
+class _Watched(Mapping[Place, Number]):
+    """Cells that remember which of them were read."""
+
+    def __init__(self, cells: Mapping[Place, Number]):
+        self.cells, self.read = cells, dict[Place, None]()
+
+    def __getitem__(self, place: Place) -> Number:
+        self.read[place] = None
+        return self.cells[place]
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+def _columns_read(
+    table: Table, verdict: Verdict, cells: Mapping[Place, Number], incomplete: Set[Place]
+) -> dict[str, None]:
+    """Of the cells that a claim reads, the columns of those that lack runs, in the table's order."""
+    watched = _Watched(cells)
+    table.holds(verdict.finding.id, verdict.finding.check, watched)
+    lacking = {column for row, column in watched.read if (row, column) in incomplete}
+    return {column: None for column in table.columns if column in lacking}
+
+
+def _listed(labels: list[str]) -> str:
+    more = len(labels) - NAMED
+    return ", ".join([*(f'"{label}"' for label in labels[:NAMED]), *([f"{more} more"] if more > 0 else [])])
