@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import privsweep  # noqa: F401  (says how idle threads wait, before PyTorch is loaded)
 import torch
@@ -30,6 +30,7 @@ import torch
 from benchmarks import commands, gradient_matching, networks, releases, report, shadows, training
 from benchmarks.contest import Case, DisagreementError, Result, Setup, UnavailableError, measure
 from benchmarks.table import duration, put_into, speed_table
+from privsweep.interface.rounding import Precision, round_products
 from privsweep.store.atomic import write_json
 from privsweep.store.environment import environment
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given.threads:
         torch.set_num_threads(given.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = given.precision == "tf32"
+    round_products(given.precision)
     device = torch.device(given.device)
     asked, known = sys.argv[1:] if arguments is None else list(arguments), environment(device)
     told: dict[str, Any] = {"arguments": asked, "environment": known, "load": os.getloadavg()[0]}
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, help="a file for all numbers of every turn, written anew after every case")
     add("--seconds", type=float, default=10.0, help="of a case, after the warm-up; at least three turns are taken")
     add("--threads", type=int, help="of the CPU; PyTorch's choice, unless given")
-    add("--precision", choices=["float32", "tf32"], default="float32", help="of products on a GPU")
+    add("--precision", choices=get_args(Precision), default="float32", help="of products")
     add("--victims", type=_numbers, default=(), help="attacked at once: 1,8,32")
     add("--readme", action="store_true", help="put what was measured into the README, in the place of what is there")
     add("--store", type=Path, help="an output folder whose runs fill the report; some are made, unless given")

@@ -21,6 +21,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
+from privsweep.interface.rounding import round_products
 from privsweep.run.chunks import in_chunks
 from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
@@ -81,8 +82,7 @@ def load(spec: RunSpec) -> Loaded:
     heap.keep()
     if session.threads:
         torch.set_num_threads(session.threads)
-    # Rounded to ten bits, convolutions on a GPU are faster; a distance of nearly nothing does not survive that.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = session.precision == "tf32"
+    round_products(session.precision)
     rng, clock = Rng(session.seed), Clock()
     with clock("load"):
         data = spec.dataset.load(rng.child("dataset")).to(session.resolve_device())

@@ -17,6 +17,7 @@ from privsweep.interface.data import Architecture, Contents, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.records import OF_RELEASED_MODELS
 from privsweep.interface.roles import Attack, Setting, View
+from privsweep.interface.rounding import Precision
 from privsweep.interface.tracker import Tracker
 from privsweep.store.store import signature
 
@@ -41,7 +42,7 @@ class Session:
     device: str
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     at_once: Annotated[int, Field(ge=1, le=1024)] | None  # runs of a sweep, on this machine
-    precision: Literal["float32", "tf32"]  # of products and convolutions on a GPU
+    precision: Precision  # of products and convolutions
     cuda_graphs: bool  # repeated work is recorded and replayed
     scale: Literal["paper", "half", "quick", "smoke"]
     output_dir: Path

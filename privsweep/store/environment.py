@@ -22,12 +22,13 @@ def environment(device: torch.device) -> dict[str, Any]:
     import torch  # here, as what knows of it, for the processor's name needs none
 
     from privsweep.interface.replayed import launching
+    from privsweep.interface.rounding import precision_on
 
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
-        "precision": "tf32" if torch.backends.cudnn.allow_tf32 and device.type == "cuda" else "float32",
+        "precision": precision_on(device),
         **({"kernels": launching.in_words()} if device.type == "cuda" else {}),
         "versions": versions(),
         "commit": _commit(),

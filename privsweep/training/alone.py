@@ -64,7 +64,7 @@ class Alone:
         if x.dim() == 4:
             x = x.contiguous(memory_format=self.layout)
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
-            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected)
+            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected, unseen=True)
         self.stepper.step([grads[name] for name in self.names])
         return (value[None],)
 

@@ -6,6 +6,7 @@ There is no data loader: a client's images lie on the device as bytes, and a ste
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
+from privsweep.interface.rounding import rounded_step
 from privsweep.interface.training import LocalSchedule
 from privsweep.model.stochastic import draw, forward
 from privsweep.training.per_example import defended_sum
@@ -57,11 +59,13 @@ def gradient(
     defense: Defense,
     rng: Rng,
     expected: int | None = None,
+    unseen: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The gradient of one step, as the defence lets it pass, and the loss. ``model`` keeps its weights.
 
     Of parameters that are not frozen. Stochastic layers draw afresh, from ``rng``. ``expected`` divides a sum of
-    examples' gradients; None: the batch's length. An empty batch has the loss zero.
+    examples' gradients; None: the batch's length. An empty batch has the loss zero. ``unseen``: nobody sees the
+    gradient, so that its products may be rounded (``round_products``).
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     noise = draw(model, len(x), rng.child("noise"), x.device)
@@ -70,7 +74,8 @@ def gradient(
         total, value = defended_sum(model, loss, x, y, noise, defense, rng)
         grads = {name: g / size for name, g in total.items()}
     else:
-        value = loss(forward(model, noise, x), y)
+        with rounded_step(x.device) if unseen else nullcontext():
+            value = loss(forward(model, noise, x), y)
         parts = torch.autograd.grad(value, list(named.values()))
         grads = {name: _laid_out(g, p) for (name, p), g in zip(named.items(), parts, strict=True)}
     defended = defense.gradient(grads, size, rng)

@@ -20,6 +20,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.replayed import Replayed, launching
+from privsweep.interface.rounding import rounded_step
 from privsweep.interface.training import Training
 from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.dropout import Dropout
@@ -91,8 +92,10 @@ class Stacked:
                 own[:count] = self.data.augment(own[:count], rng.child("augment"))
         drawn = [draw(self.net, n, rng.child("noise"), x.device) for n, rng in zip(self.counts, rngs, strict=True)]
         noise = {name: pad_sequence([d[name] for d in drawn], batch_first=True) for name in self.noise}
-        outputs = stacked_forward(self.net, self.current, noise, x)
-        each = vmap(lambda o, t: self.loss(o[None], t[None]))(outputs.flatten(0, 1), y.flatten(0, 1)).view(weigh.shape)
+        with rounded_step(x.device):
+            outputs = stacked_forward(self.net, self.current, noise, x)
+            each = vmap(lambda o, t: self.loss(o[None], t[None]))(outputs.flatten(0, 1), y.flatten(0, 1))
+        each = each.view(weigh.shape)
         # A sum of means: no replica's gradient knows of another.
         values = torch.where(sizes > 0, (each * weigh).sum(1) / sizes.clamp_min(1), 0.0)
         grads = torch.autograd.grad(values.sum(), self.leaves)

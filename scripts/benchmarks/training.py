@@ -21,6 +21,7 @@ from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import System
 from privsweep.interface.roles import TrainsTogether
+from privsweep.interface.rounding import precision_on, round_products
 from privsweep.run.run_spec import RunSpec
 from privsweep.run.workbench import Workbench
 from privsweep.store.store import Store
@@ -62,7 +63,7 @@ def _floor(net: nn.Module, data: Data, setup: Setup) -> Turn:
 
 
 def central(model: str, setup: Setup) -> Contest:
-    """Accuracy after every epoch, and after the last as the baseline has it."""
+    """Accuracy after every epoch, and after the last as the baseline has it; and that with rounded steps."""
     spec, data, epochs = _run(setup, "central", model, "fl_setting.evaluate_every=1")
     once, _, _ = _run(setup, "central", model, "fl_setting.evaluate_every=null")
     batches, start = plain.loader(data, BATCH), _net(spec, data, setup)
@@ -74,7 +75,17 @@ def central(model: str, setup: Setup) -> Contest:
         return epochs * len(data.train)
 
     every = _images(spec, data, epochs, setup)
-    ways = {"accuracy every epoch": every, "at the end": _images(once, data, epochs, setup)}
+    at_the_end = _images(once, data, epochs, setup)
+
+    def rounded() -> float:
+        before = precision_on(setup.device)
+        round_products("bfloat16")
+        try:
+            return at_the_end()
+        finally:
+            round_products(before)
+
+    ways = {"accuracy every epoch": every, "at the end": at_the_end, "at the end, bfloat16": rounded}
     return Contest(baseline, ways, _floor(start, data, setup))
 
 

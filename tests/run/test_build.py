@@ -172,11 +172,13 @@ def test_whoever_gives_shadows_less_memory_takes_over_those_that_are_stored(tmp_
     assert len(list((tmp_path / "rows").iterdir())) == 1
 
 
-def test_what_is_rounded_to_ten_bits_is_shared_with_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounded", ["tf32", "bfloat16"])
+def test_what_is_rounded_is_shared_with_nobody(rounded: str, tmp_path: Path) -> None:
     given = ["attack=lira_online", "dataset.prior_size=100", "fl_setting.candidates=20", "attack.shadows=2"]
-    for precision in ("tf32", "float32", "tf32"):
+    for precision in (rounded, "float32", rounded):
         record = run(made(*given, "attack.epochs=1", f"precision={precision}", f"output_dir={tmp_path}"))
         assert record["config"].get("precision", "float32") == precision
+        assert record["environment"]["precision"] == ("bfloat16" if precision == "bfloat16" else "float32")
     assert record["reused"]
     for kind in ("runs", "systems", "prepared"):
         assert len(list((tmp_path / kind).iterdir())) == 2
@@ -184,6 +186,6 @@ def test_what_is_rounded_to_ten_bits_is_shared_with_nobody(tmp_path: Path) -> No
 
 def test_no_run_computes_in_reduced_precision(tmp_path: Path) -> None:
     torch.backends.cudnn.allow_tf32 = True
-    run(made(f"output_dir={tmp_path}"))
+    assert run(made(f"output_dir={tmp_path}"))["environment"]["precision"] == "float32"
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
