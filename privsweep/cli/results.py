@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from privsweep.cli import terminal
 from privsweep.cli.sweep import PlannedRun, SweepPlan
-from privsweep.report.summary import Summary, summary
+from privsweep.report.summary import summary
 from privsweep.report.summary_terminal import summary_terminal
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
@@ -35,20 +36,41 @@ def summarise(planned: SweepPlan) -> int:
     session = planned.runs[0].spec.session
     made = summary([run.record or _absent(run) for run in planned.runs], planned.swept, session.summary)
     terminal.out.print(summary_terminal(made, terminal.out.width))
-    stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    wrote = _wrote(session.output_dir, lambda: _files(stem, made))
+    wrote = file_summary(session.output_dir, {".md": made.markdown(), ".csv": made.csv()})
     for problem in made.problems:
         terminal.complain(problem)
     terminal.out.print(f"[bold]{terminal.plain(made.words)}[/]", soft_wrap=True)
     return 0 if wrote and all(run.complete for run in planned.runs) else 1
 
 
-def _files(stem: Path, made: Summary) -> list[Path]:
-    texts = {stem.with_suffix(".md"): made.markdown(), stem.with_suffix(".csv"): made.csv()}
-    for path, text in texts.items():
-        with whole_file(path) as draft:
-            draft.write_text(text, encoding="utf-8")
-    return list(texts)
+def file_summary(output_dir: Path, texts: Mapping[str, str]) -> bool:
+    """Writes a summary's ``texts``, by the ends of their files' names, and says where; whether it could."""
+
+    def files() -> list[Path]:
+        stem = _new_name(output_dir / "summaries")
+        for end, text in texts.items():
+            with whole_file(stem.with_suffix(end)) as draft:
+                draft.write_text(text, encoding="utf-8")
+        return [stem.with_suffix(end) for end in texts]
+
+    return _wrote(output_dir, files)
+
+
+def _new_name(folder: Path) -> Path:
+    """By the time; of several sweeps that end in one second, each its own, which its first file holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    names = (now if n == 1 else f"{now}_{n}" for n in count(1))
+    return next(folder / name for name in names if _made(folder / f"{name}.md"))
+
+
+def _made(path: Path) -> bool:
+    """Whether there was no such file before."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _absent(run: PlannedRun) -> Record:

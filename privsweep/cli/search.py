@@ -6,20 +6,19 @@ import logging
 import shlex
 import warnings
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from privsweep.cli import jobs, terminal
+from privsweep.cli.results import file_summary
 from privsweep.cli.search_space import numeric
 from privsweep.cli.sweep import SweepPlan
 from privsweep.cli.trials import Trial, Trials, every
 from privsweep.interface.errors import UserError
 from privsweep.report.markdown import pipe_table
 from privsweep.run.compose import searching
-from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
 from privsweep.store.tidy import tidy
 
@@ -60,9 +59,7 @@ def _tell(planned: SweepPlan, trials: Sequence[Trial]) -> int:
     session = planned.runs[0].spec.session
     good = [one for one in trials if one.value is not None]
     if trials:
-        stem = session.output_dir / "summaries" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        _write(planned.swept, session.objective, trials, stem)
-        terminal.say(f"written: {stem}.md, {stem}.csv")
+        file_summary(session.output_dir, _texts(planned.swept, session.objective, trials))
     wanted = planned.hydra["sweeper"]["n_trials"]
     for one in trials:
         if one.error:
@@ -80,7 +77,8 @@ def _tell(planned: SweepPlan, trials: Sequence[Trial]) -> int:
     return 0 if len(good) >= wanted else 1
 
 
-def _write(swept: Sequence[str], objective: str, trials: Sequence[Trial], stem: Path) -> None:
+def _texts(swept: Sequence[str], objective: str, trials: Sequence[Trial]) -> dict[str, str]:
+    """What all trials came to, by the ends of the files' names."""
     rows = [
         {"trial": one.number, **one.chosen, objective: one.value, "run": one.signature, "error": one.error}
         for one in trials
@@ -90,9 +88,7 @@ def _write(swept: Sequence[str], objective: str, trials: Sequence[Trial], stem: 
     text = [
         [str(one.number), *(one.chosen.get(key, "") for key in swept), one.shown, one.signature or ""] for one in trials
     ]
-    for suffix, content in ((".md", pipe_table(head, text) + "\n"), (".csv", frame.to_csv(index=False))):
-        with whole_file(stem.with_suffix(suffix)) as draft:
-            draft.write_text(content, encoding="utf-8")
+    return {".md": pipe_table(head, text) + "\n", ".csv": frame.to_csv(index=False)}
 
 
 def _direction(planned: SweepPlan) -> str:

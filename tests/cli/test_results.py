@@ -1,0 +1,13 @@
+"""Files of a sweep's summary."""
+
+from pathlib import Path
+
+from privsweep.cli.results import file_summary
+
+
+def test_sweeps_that_end_in_one_second_have_files_of_their_own(tmp_path: Path) -> None:
+    for n in range(3):
+        assert file_summary(tmp_path, {".md": f"text {n}", ".csv": f"table {n}"})
+    for end, text in ((".md", "text"), (".csv", "table")):
+        written = [path.read_text() for path in sorted((tmp_path / "summaries").glob(f"*{end}"))]
+        assert sorted(written) == [f"{text} {n}" for n in range(3)]
