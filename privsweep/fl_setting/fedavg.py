@@ -15,7 +15,7 @@ from privsweep.interface.records import System
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
 from privsweep.training.aggregation import averaged
-from privsweep.training.fit import fit
+from privsweep.training.fit import Kept, fit
 from privsweep.training.local import weights_of
 from privsweep.training.log import Log
 from privsweep.training.stacked import Parallel
@@ -44,6 +44,7 @@ class FedAvg(Federated):
         in_turn = self.parallel == "auto" and data.train.labels.device.type == "cpu"
         parallel: Parallel = "sequential" if in_turn else self.parallel
         weights: Tensors = weights_of(net)
+        replicas = Kept()
         log = Log(data, net, self.rounds, self.checkpoints, bench, self.evaluate_every)
         log.add(0, weights)
         kept = log.go_on(0)
@@ -55,7 +56,7 @@ class FedAvg(Federated):
             rngs = [here.child("client", c) for c in chosen]
             examples = labelled(data.train, data.domain, owns)
             local = Training(net, alike(weights, len(owns)), None, loss, examples, schedule, rngs)
-            fitted = fit(local, defense, parallel=parallel)
+            fitted = fit(local, defense, parallel=parallel, kept=replicas)
             after = [replica(fitted.weights, k) for k in range(len(owns))]
             weights = averaged(net, weights, after, [len(own) for own in owns], defense, rngs, here)
             log.add(done + 1, weights, fitted.losses.mean().item())

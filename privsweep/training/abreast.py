@@ -31,6 +31,10 @@ class Abreast:
         self.replayed = Replayed(self._step, self.device)
         self.training: tuple[int, ...] = ()  # those that are not done
 
+    def again(self, training: Training) -> None:
+        for k, one in enumerate(self.each):
+            one.again(some(training, slice(k, k + 1), one.net))
+
     def at(self, done: Sequence[float]) -> None:
         for one, own in zip(self.each, done, strict=True):
             one.at([own])

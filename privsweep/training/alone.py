@@ -24,20 +24,28 @@ class Alone:
     def __init__(self, training: Training, defense: Defense):
         self.net, self.loss, self.data, self.defense = training.net, training.loss, training.data, defense
         self.names = moving(self.net, training.trainable)
-        self.net.load_state_dict(replica(training.start, 0))
+        self._begin(training.start)
         self.layout = torch.contiguous_format
         # A GPU's tensor cores read pixel by pixel. On a CPU that gains a fifth for LeNet, but oneDNN 3.13 (PyTorch
         # 2.15) then writes beyond its memory: in the backward pass of strided convolutions of few channels.
         if self.data.index[0].device.type == "cuda":
             self.layout = torch.channels_last
             self.net.to(memory_format=self.layout)
-        train_mode(self.net, set(self.names))
         parameters = dict(self.net.named_parameters())
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
         self.whole = len(self.names) == len(parameters)
         self.steady = steady(defense)
         self.stepper = Stepper(training.schedule.optimizer, self.leaves)
         self.replayed = Replayed(self.move, self.data.index[0].device)
+
+    def _begin(self, start: Tensors) -> None:
+        self.net.load_state_dict(replica(start, 0))
+        train_mode(self.net, set(self.names))
+
+    def again(self, training: Training) -> None:
+        self.data = training.data
+        self._begin(training.start)
+        self.stepper.forget()
 
     def at(self, done: Sequence[float]) -> None:
         self.stepper.at(done[0])

@@ -52,6 +52,10 @@ class Replicas(Protocol):
         """The way back, before the first step."""
         ...
 
+    def again(self, training: Training) -> None:
+        """To the beginning of another training, in the same memory."""
+        ...
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -72,6 +76,25 @@ class Halfway:
     optimizer: Tensors  # what the replicas' ``state`` gave
 
 
+class Kept:
+    """Replicas that trainings share one after the other, such as the rounds of a federation.
+
+    They differ in their replicas' start, positions and streams alone. So on a GPU a step is recorded once, and not
+    in every round.
+    """
+
+    def __init__(self) -> None:
+        self.by_count: dict[int, Replicas] = {}
+
+    def begun(self, training: Training, defenses: Sequence[Defense], parallel: Parallel) -> Replicas:
+        count = len(training.rngs)
+        if count in self.by_count:
+            self.by_count[count].again(training)
+        else:
+            self.by_count[count] = _replicas(training, defenses, parallel)
+        return self.by_count[count]
+
+
 def fit(
     training: Training,
     defense: Defense | Sequence[Defense] = _NONE,
@@ -82,6 +105,7 @@ def fit(
     watch: Callable[[int, int, Tensor], None] = lambda done, total, losses: None,
     after: After | None = None,
     halfway: Halfway | None = None,
+    kept: Kept | None = None,
 ) -> Fitted:
     """Trains all replicas; the defence acts at ``sample``, ``example_gradients`` and ``gradient``.
 
@@ -98,6 +122,7 @@ def fit(
     after: called after every round with the rounds done, the weights ``[r, ...]`` and losses ``[r]`` of those, and
         what tells the optimiser's state.
     halfway: goes on after an interruption, to the same weights as without; of replicas in one group.
+    kept: what trainings before this one, of the same network under the same defence, have left; None: nothing.
 
     Raises ValueError for a ``trainable`` that is found nowhere in the network.
     """
@@ -114,7 +139,7 @@ def fit(
             watch(before + done, total, losses)
 
         own = defenses[n * size : (n + 1) * size]
-        fitted.append(_fit(group, own, parallel, rounds, tick, after, halfway))
+        fitted.append(_fit(group, (kept or Kept()).begun(group, own, parallel), own, rounds, tick, after, halfway))
     if len(fitted) == 1:
         return fitted[0]
     weights = {name: torch.cat([part.weights[name] for part in fitted]) for name in fitted[0].weights}
@@ -134,15 +159,14 @@ def _way(training: Training, parallel: Parallel) -> Parallel:
 
 def _fit(
     training: Training,
+    replicas: Replicas,
     defenses: Sequence[Defense],
-    parallel: Parallel,
     rounds: int | None,
     tick: Callable[[int, Tensor], None],
     after: After | None,
     halfway: Halfway | None,
 ) -> Fitted:
     """Of one group, whose replicas train together if there are several."""
-    replicas = _replicas(training, defenses, parallel)
     lengths, often = _lengths(training), 1 if rounds is None else rounds
     each = max(lengths)
     means = torch.zeros(len(training.rngs), device=training.data.index[0].device)

@@ -47,19 +47,31 @@ class Stacked:
     def __init__(self, training: Training, defense: Defense):
         self.net, self.loss, self.data, self.defense = training.net, training.loss, training.data, defense
         self.names = moving(self.net, training.trainable)
-        train_mode(self.net, set(self.names))
         stored = training.start
         self.current = {name: stored[name].detach().clone(memory_format=torch.contiguous_format) for name in stored}
         self.leaves = [self.current[name].requires_grad_() for name in self.names]
-        self.index = pad_sequence(list(self.data.index), batch_first=True)
         self.noise = list(noise_layers(self.net))
         self.stepper = Stepper(training.schedule.optimizer, self.leaves, len(self.data.index))
-        self.replayed = Replayed(self._step, self.index.device)
+        self.replayed = Replayed(self._step, self.data.index[0].device)
         self.defended = "gradient" in defense.acts_at()
         self.by_count = bool(self.noise or self.data.augment or self.defended)  # whether a step goes by ``counts``
         self.finished: dict[int, Tensors] = {}
         self.counts: tuple[int, ...] = ()
         self.weigh = self.sizes = torch.empty(0)
+        self._begin()
+
+    def _begin(self) -> None:
+        train_mode(self.net, set(self.names))
+        self.index = pad_sequence(list(self.data.index), batch_first=True)
+
+    @torch.no_grad()
+    def again(self, training: Training) -> None:
+        self.data = training.data
+        for name, w in self.current.items():
+            w.copy_(training.start[name])
+        self.stepper.forget()
+        self.finished = {}
+        self._begin()
 
     def at(self, done: Sequence[float]) -> None:
         self.stepper.at(done[0])  # where the rate changes, replicas have equally many steps

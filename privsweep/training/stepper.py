@@ -57,6 +57,13 @@ class Stepper:
             like = leaf if own.shape == leaf.shape else own
             self.optimizer.state[leaf][key] = torch.empty_like(like).copy_(own)
 
+    def forget(self) -> None:
+        """As before the first step, in the memory that a recorded step knows."""
+        for remembered in self.optimizer.state.values():
+            for value in remembered.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+
     def _own(self, value: Tensor, leaf: Tensor) -> bool:
         """Whether every replica has its own on the leading axis; a count of steps is one for all."""
         return self.replicas is not None and value.shape == leaf.shape

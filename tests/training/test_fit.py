@@ -16,7 +16,7 @@ from privsweep.interface.training import Decay, Examples, LocalSchedule, Optimiz
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.training.augmentation import crop_flip
-from privsweep.training.fit import Fitted, Halfway, fit
+from privsweep.training.fit import Fitted, Halfway, Kept, fit
 from privsweep.training.local import weights_of
 from privsweep.training.stacked import Parallel
 
@@ -58,6 +58,26 @@ def test_stacked_replicas_train_as_in_turn(data: Data, lenet: ConvNet, rule: Opt
     turn, stack = (fit(given, parallel=p) for p in ("sequential", "stacked"))
     assert close(turn, stack)
     assert torch.allclose(turn.losses, stack.losses, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [ADAM, SGD, RMSPROP])
+@pytest.mark.parametrize("parallel", ["sequential", "stacked", "abreast"])
+def test_replicas_that_are_kept_begin_every_training_anew(
+    data: Data, lenet: ConvNet, rule: Optimizer, parallel: Parallel
+) -> None:
+    """To the last bit: other weights to start from, other examples, and nothing remembered."""
+    kept, net = Kept(), lenet.build(data.domain, Rng(0)).double()
+    first = training(data, net, rule)
+    own = [torch.arange(a, b) for a, b in [(5, 30), (30, 38), (40, 60)]]
+    begun = fit(first, parallel=parallel, kept=kept)
+    second = training(
+        data, net, rule, start=begun.weights, rngs=[Rng(1).child("client", k) for k in range(3)],
+        data=labelled(data.train, Double(data), own),  # type: ignore[arg-type]
+    )  # fmt: skip
+    again, anew = (fit(second, parallel=parallel, kept=before) for before in (kept, None))
+    assert all(torch.equal(w, again.weights[name]) for name, w in anew.weights.items())
+    assert torch.equal(anew.losses, again.losses)
+    assert torch.equal(fit(first, parallel=parallel, kept=kept).losses, begun.losses)
 
 
 def normalised(data: Data) -> nn.Module:
