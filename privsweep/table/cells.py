@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from privsweep.table.number_format import NO, UNKNOWN, YES, Number, parse, show
 from privsweep.table.parts import RowOrColumn
@@ -63,20 +63,21 @@ def cell_over_seeds(table: Table, row: str, column: str, values: Mapping[int, fl
 def cell_of_verdict(
     table: Table, row: str, column: str, weakened: Weakened, cells: Mapping[tuple[str, str], Cell]
 ) -> Cell:
-    """A cell that compares two others of its column: 1 where the attack is weakened, 0 where it is not."""
+    """A cell that compares two others of its column: 1 where the attack is weakened, 0 where not, else UNKNOWN."""
     base, adapted = cells[weakened.base, column], cells[weakened.adapted, column]
     value: Number = UNKNOWN
-    text = "missing"
+    text, state = "missing", cast(State, "missing")
     if base.state == adapted.state == "complete":
         higher = table.rows[weakened.base].better == "higher"
         value, errors = weakens(base.values, adapted.values, higher)
+        state = "complete"
         text = "undecided" if value is UNKNOWN else YES if value else NO
         text += "" if errors is None else f" ({-errors:+.1f} SE)"
     printed, theirs = _in_print(table, row, column)
     both = isinstance(value, float) and isinstance(theirs, float)
     return Cell(
         row=row, column=column, values={}, wanted=0, failed=frozenset(),
-        state="complete" if value is not UNKNOWN else "missing", value=value, std=None, text=text,
+        state=state, value=value, std=None, text=text,
         printed=printed, difference=None,
         difference_text="" if not both else "agrees" if value == theirs else "differs",
     )  # fmt: skip

@@ -29,7 +29,8 @@ def what_decides(
     if verdict.leaning is None:
         if columns := _columns_read(table, verdict, cells, incomplete):
             return f"waits for {_listed([table.columns[c].label for c in columns])}"
-        return "some of its seeds got there and some did not"
+        compares = any(table.rows[row].weakened for row, _ in _read(table, verdict, cells))
+        return "more seeds would decide its cells" if compares else "some of its seeds got there and some did not"
     if verdict.unmet:
         return "needs more work than this scale does" if scale != PAPER else ""
     margin = verdict.margin
@@ -68,14 +69,17 @@ class _Watched(Mapping[Place, Number]):
         return len(self.cells)
 
 
-def _columns_read(
-    table: Table, verdict: Verdict, cells: Mapping[Place, Number], incomplete: Set[Place]
-) -> dict[str, None]:
-    """Of the cells that a claim reads, the columns of those that lack runs, in the table's order."""
+def _read(table: Table, verdict: Verdict, cells: Mapping[Place, Number]) -> Set[Place]:
+    """The cells that a claim reads."""
     watched = _Watched(cells)
     table.holds(verdict.finding.id, verdict.finding.check, watched)
-    lacking = {column for row, column in watched.read if (row, column) in incomplete}
-    return {column: None for column in table.columns if column in lacking}
+    return watched.read.keys()
+
+
+def _columns_read(table: Table, verdict: Verdict, cells: Mapping[Place, Number], incomplete: Set[Place]) -> list[str]:
+    """Of the cells that a claim reads, the columns of those that lack runs, in the table's order."""
+    lacking = {column for row, column in _read(table, verdict, cells) if (row, column) in incomplete}
+    return [column for column in table.columns if column in lacking]
 
 
 def _listed(labels: list[str]) -> str:

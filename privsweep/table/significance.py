@@ -12,9 +12,11 @@ from privsweep.table.strict import Id, Strict
 
 MOST_BY_CHANCE = 2.0  # standard errors; a greater difference counts
 BY_STUDENT = "a standard error over few seeds is widened as Student's t asks: 7 times for two, 2.3 times for three"
+LEAST = 0.05  # of the score without an adaptation: a weakening below it is none
 RULE = (
     "Yes: the attack's score with the adaptation is worse than without it, seed by seed, by more than twice the "
-    "standard error of their mean difference; No: otherwise; undecided with fewer than two seeds"
+    "standard error of their mean difference; No: it is better by as much, or twice the standard error beyond the "
+    f"difference is not yet {LEAST:.0%} of the score without it; undecided otherwise, and with fewer than two seeds"
 )
 
 
@@ -47,7 +49,8 @@ def weakens(
     """1.0 (yes), 0.0 (no) or UNKNOWN, and by how many standard errors the attack got worse (None: unknown).
 
     Scores by seed, of the same seeds. N/A, an attack that never got there, is the weakest score of all; where that
-    happens in some seeds only, nothing is decided.
+    happens in some seeds only, nothing is decided. No is a statement, too: that the attack got no worse by more than
+    the error of the comparison, or at the most by ``LEAST``.
     """
     if len(base) < 2:
         return UNKNOWN, None
@@ -61,4 +64,8 @@ def weakens(
     loss, error = statistics.fmean(losses), error_over_seeds(losses)
     if error == 0:
         return float(loss > 0), None
-    return float(loss > MOST_BY_CHANCE * error), loss / error
+    little = LEAST * abs(statistics.fmean(b for b in base.values() if b is not None))
+    if loss > MOST_BY_CHANCE * error:
+        return 1.0, loss / error
+    none = loss < -MOST_BY_CHANCE * error or loss + MOST_BY_CHANCE * error < little
+    return 0.0 if none else UNKNOWN, loss / error

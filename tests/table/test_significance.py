@@ -22,11 +22,26 @@ def judged(base: list[float], batch: list[float], depth: list[float]) -> FilledT
 
 
 def test_a_verdict_is_computed_from_the_runs_without_and_with_and_stands_beside_the_papers() -> None:
-    filled = judged([0.90, 0.92], [0.10, 0.13], [0.89, 0.95])
+    filled = judged([0.90, 0.92], [0.10, 0.13], [0.95, 0.98])
     batch, depth = filled.cells["verdict", "batch"], filled.cells["verdict", "depth"]
     assert (batch.value, batch.text[:4], batch.difference_text) == (1.0, "Yes ", "agrees")
     assert (depth.value, depth.text[:3], depth.difference_text) == (0.0, "No ", "differs")
     assert filled.verdicts[0].holds is False
+
+
+def test_a_difference_within_the_error_is_no_verdict() -> None:
+    filled = judged([0.90, 0.92], [0.10, 0.13], [0.80, 0.98])
+    depth = filled.cells["verdict", "depth"]
+    assert (depth.value, depth.text[:10], depth.difference_text, depth.state) == (UNKNOWN, "undecided ", "", "complete")
+    assert (filled.verdicts[0].holds, filled.verdicts[0].more) == (None, "more seeds would decide its cells")
+
+
+def test_no_says_that_a_weakening_worth_the_name_is_ruled_out() -> None:
+    base = {s: 1.0 + 0.1 * s for s in range(5)}
+    assert weakens(base, {s: v - 0.01 - 0.001 * s for s, v in base.items()}, True)[0] == 1  # little, but sure
+    assert weakens(base, {s: v - 0.01 * (-1) ** s for s, v in base.items()}, True)[0] == 0
+    assert weakens(base, {s: v - 0.1 * (-1) ** s for s, v in base.items()}, True)[0] is UNKNOWN
+    assert weakens(base, {s: v + 0.2 + 0.1 * s for s, v in base.items()}, True)[0] == 0
 
 
 def test_a_verdict_needs_both_sides_and_two_seeds() -> None:
