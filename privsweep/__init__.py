@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from privsweep.cli.library import compose, execute, records, sweep
     from privsweep.exposure.save_update import save_update
     from privsweep.exposure.victims import Victims
-    from privsweep.fl_setting.base import Federated, TrainingSetting
+    from privsweep.fl_setting.base import TrainingSetting
     from privsweep.fl_setting.central import Central
+    from privsweep.fl_setting.federated import Federated
     from privsweep.interface.component import ExposureOnly, JudgementOnly, ResourceOnly, component
     from privsweep.interface.data import (
         Architecture,
@@ -63,8 +64,9 @@ _HOMES = {
     "privsweep.cli.library": "compose execute records sweep",
     "privsweep.exposure.save_update": "save_update",
     "privsweep.exposure.victims": "Victims",
-    "privsweep.fl_setting.base": "Federated TrainingSetting",
+    "privsweep.fl_setting.base": "TrainingSetting",
     "privsweep.fl_setting.central": "Central",
+    "privsweep.fl_setting.federated": "Federated",
     "privsweep.interface.component": "ExposureOnly JudgementOnly ResourceOnly component",
     "privsweep.interface.data": "Architecture Data Dataset Domain ImageSet Loss Tensors TextDomain TokenSet",
     "privsweep.interface.defense": "Defense point",

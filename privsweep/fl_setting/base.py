@@ -15,16 +15,15 @@ from privsweep.exposure.federation import batch_fault
 from privsweep.exposure.updates import Capture, UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.component import ExposureOnly, component
-from privsweep.interface.data import Architecture, Data, Domain, ImageSet, Tensors, images_to_train_on
+from privsweep.interface.data import Architecture, Data, Domain, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import LocalSchedule, Optimizer
-from privsweep.training.aggregation import participants, survivors
-from privsweep.training.partition import Partition, partition
-from privsweep.training.usage import used_in, whole
+from privsweep.training.aggregation import participants
+from privsweep.training.usage import whole
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -186,92 +185,3 @@ class UpdateSetting(TrainingSetting):
 
     def views(self) -> Sequence[View]:
         return UpdateView(self, self.capture, self._victims(), self.position, self.labels_known), self._black_box()
-
-
-@component
-class SingleParty(TrainingSetting):
-    """A setting in which one party holds all data; a round is an epoch."""
-
-    epochs: Annotated[int, Field(ge=0, le=10_000_000)]
-
-    training_calls: ClassVar[frozenset[str]] = frozenset(
-        {"model", "loss", "fit", "sample", "example_gradients", "gradient"}
-    )
-
-    def refuses(self, defense: Defense) -> str | None:
-        if "fit" in defense.acts_at() and self.checkpoints:
-            return (
-                f"fl_setting.checkpoints={self.checkpoints}: where a defence trains in stages, only what they end with "
-                "is kept; take []"
-            )
-        return super().refuses(defense)
-
-    def length(self) -> int:
-        return self.epochs
-
-    def shards(self, data: Data, rng: Rng) -> Sequence[Tensor]:
-        return [torch.arange(len(data.train))]
-
-    def local_schedule(self) -> LocalSchedule:
-        return LocalSchedule(self.rule(), 1, None, self.batch_size)
-
-    def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:
-        seen = torch.zeros(len(data.train), dtype=torch.bool)
-        for n in range(done):
-            if seen.all():
-                break
-            seen |= used_in(self.local_schedule(), len(seen), defense, rng.child("round", n))
-        return seen.nonzero().flatten()
-
-
-@component
-class Federated(UpdateSetting):
-    """Several clients, each with its own examples, some of whom take part in a round."""
-
-    clients: Count
-    rounds: Annotated[int, Field(ge=0, le=10_000_000)]
-    participation: Fraction  # fraction of the clients drawn for each round; at least one takes part
-    partition: Partition
-    dirichlet_alpha: Annotated[float, Field(gt=0)]  # of partition=dirichlet: smaller is less even
-
-    def length(self) -> int:
-        return self.rounds
-
-    def fraction_of_clients(self) -> float:
-        return self.participation
-
-    def shards(self, data: Data, rng: Rng) -> Sequence[Tensor]:
-        labels, classes = data.train.labels, data.domain.classes
-        return partition(labels, classes, self.clients, self.partition, self.dirichlet_alpha, rng.child("partition"))
-
-    def sampled(self, round_: int, rng: Rng) -> list[int]:
-        """The clients that take part in a round, in order (McMahan et al., 2017, algorithm 1)."""
-        count = participants(self.clients, self.participation)
-        return sorted(rng.child("sampled", round_).permutation(self.clients)[:count].tolist())
-
-    def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:
-        shards = self.shards(data, rng)
-        seen = [torch.zeros(len(s), dtype=torch.bool) for s in shards]
-        for n in range(done):
-            if all(own.all() for own in seen):
-                break
-            here = rng.child("round", n)
-            for client in self.heard(self.sampled(n, rng), defense, here):
-                seen[client] |= self.used_by(len(shards[client]), defense, here.child("client", client))
-        return torch.cat([s[own] for s, own in zip(shards, seen, strict=True)]).sort().values
-
-    def uses_all(self, defense: Defense, done: int) -> bool:
-        everyone = list(range(self.clients))
-        all_heard = self.sampled(0, Rng(0)) == self.heard(everyone, defense, Rng(0)) == everyone
-        return all_heard and super().uses_all(defense, done)
-
-    def heard(self, chosen: Sequence[int], defense: Defense, rng: Rng) -> list[int]:
-        """Which of the clients that take part in a round move the model; ``rng`` is the round's stream."""
-        return [chosen[n] for n in survivors(len(chosen), defense, rng)]
-
-    def used_by(self, examples: int, defense: Defense, rng: Rng) -> Tensor:
-        """Which of a client's examples a round of its own uses, bool ``[examples]``; ``rng`` is its stream."""
-        return used_in(self.local_schedule(), examples, defense, rng)
-
-    def splits(self, data: Data, shards: Sequence[Tensor]) -> list[ImageSet]:
-        return [data.train.take(s.to(data.train.labels.device)) for s in shards]

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from privsweep.fl_setting.base import SingleParty, UpdateSetting
+from privsweep.fl_setting.base import UpdateSetting
+from privsweep.fl_setting.single_party import SingleParty
 from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.defense import Defense

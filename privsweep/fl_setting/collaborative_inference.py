@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from privsweep.exposure.queries import Access, QueryView
-from privsweep.fl_setting.base import SingleParty
+from privsweep.fl_setting.single_party import SingleParty
 from privsweep.interface.component import ExposureOnly, ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privsweep.fl_setting.base import Count, Federated
+from privsweep.fl_setting.base import Count
+from privsweep.fl_setting.federated import Federated
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Tensors
 from privsweep.interface.defense import Defense

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from privsweep.fl_setting.base import Federated
+from privsweep.fl_setting.federated import Federated
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.defense import Defense

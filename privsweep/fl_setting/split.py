@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from privsweep.exposure.activations import ActivationCapture, ActivationView
-from privsweep.fl_setting.base import Count, Federated
+from privsweep.fl_setting.base import Count
+from privsweep.fl_setting.federated import Federated
 from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data, ImageSet, Loss
 from privsweep.interface.defense import Defense
