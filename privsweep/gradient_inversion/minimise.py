@@ -84,7 +84,7 @@ class Minimisation:
         """Of every victim's restarts the one of least ``distance``; a diverged one only if all have diverged.
 
         ``end`` and ``distance`` are ``[V * restarts]``. Returns the rows of those ``[V]``, and what is reported of
-        them.
+        them; ``stopped_early``, where ``patience`` may stop a victim: it did, and the objective had not converged.
         """
         diverged = end.diverged.view(-1, self.restarts)
         eligible = ~diverged | diverged.all(1, keepdim=True)
@@ -94,7 +94,11 @@ class Minimisation:
         curve, distance = end.curve[rows], distance[rows]
         converged = curve < self.convergence_threshold
         shown = torch.tensor(self.curve_iterations, dtype=curve.dtype, device=curve.device)
-        return rows, {
+        report = {}
+        if self.optimizer != "lbfgs" and self.patience:
+            short = end.evaluations[rows] <= self.iterations  # where it ends is evaluated, too
+            report["stopped_early"] = short & ~end.diverged[rows] & ~converged.any(1)
+        return rows, report | {
             "diverged": end.diverged[rows],
             "curve": curve,
             "gradient_distance": distance,

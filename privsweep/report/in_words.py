@@ -65,7 +65,10 @@ def _images(metrics: Metrics, record: Record) -> str:
         words += f", mean SSIM {metrics['ssim']:.2f}"
     if metrics.get("below_oracle") is not None:
         words += f", {_of(metrics['below_oracle'] or 0.0, victims)} {what} nearer than any that was known before"
-    return words + (f", {_of(diverged, victims)} {what} diverged" if diverged else "")
+    words += f", {_of(diverged, victims)} {what} diverged" if diverged else ""
+    early = metrics.get("stopped_early") or 0.0
+    told = early and recovered < 1  # a weak attack makes a strong defence
+    return words + (f", {_of(early, victims)} stopped early (attack.patience=0 lets them go on)" if told else "")
 
 
 def _members(metrics: Metrics) -> str:

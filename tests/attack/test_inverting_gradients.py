@@ -199,8 +199,13 @@ def test_keeping_the_best_is_never_worse(data: Data) -> None:
 def test_patience_ends_a_hopeless_search(data: Data) -> None:
     out = exposed(data, LENET)
     found = attacked(preset("iga", iterations=300, lr=0.5, decay=False, patience=20), out)
-    assert (found.diagnostics["evaluations"] < 300).any()
+    early = found.diagnostics["evaluations"] < 300
+    assert early.any()
+    assert torch.equal(found.diagnostics["stopped_early"], early)
     assert found.curve["objective"].isfinite().all()
+    whole = attacked(preset("iga", iterations=30, patience=30), out)
+    assert not whole.diagnostics["stopped_early"].any()
+    assert "stopped_early" not in attacked(preset("iga", iterations=3, patience=0), out).diagnostics
 
 
 @pytest.mark.parametrize("init", ["normal", "uniform", "patch"])

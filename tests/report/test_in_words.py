@@ -32,6 +32,12 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
             "6 of 8 updates recovered (mean SSIM of its images above 0.9), mean SSIM 0.73, 2 of 8 updates diverged",
         ),
         (
+            record({**IMAGES, "stopped_early": 0.5}),
+            "6 of 8 images recovered (SSIM above 0.9), mean SSIM 0.73, 4 of 8 stopped early (attack.patience=0 lets "
+            "them go on); test accuracy 94.2%",
+        ),
+        (record({**IMAGES, "recovered": 1.0, "stopped_early": 0.5}, {}), "8 of 8 images recovered (SSIM above 0.9)"),
+        (
             record({**IMAGES, "recovered": 0.0, "diverged": 1.0, "ssim": None}),
             "every attack diverged (8 of 8 images): nothing was recovered; test accuracy 94.2%",
         ),
