@@ -88,6 +88,15 @@ def normalised(data: Data) -> nn.Module:
     return architecture.build(data.domain, Rng(0)).double()
 
 
+@pytest.mark.parametrize("parallel", ["sequential", "stacked", "abreast"])
+def test_running_statistics_begin_anew_too(data: Data, parallel: Parallel) -> None:
+    own = [torch.arange(a, a + 20) for a in (0, 20, 40)]
+    given = training(data, normalised(data), data=labelled(data.train, Double(data), own))  # type: ignore[arg-type]
+    kept = Kept()
+    first, again = (fit(given, parallel=parallel, kept=kept) for _ in range(2))
+    assert all(torch.equal(w, again.weights[name]) for name, w in first.weights.items())
+
+
 @pytest.mark.parametrize("defense", [Defense(), NoisyGradients(sigma=0.1, distribution="gaussian")])
 def test_replicas_abreast_train_to_the_last_bit_as_in_turn(data: Data, defense: Defense) -> None:
     """Whatever they are: of unequal size, with batch normalisation, changed at random, under noise."""
