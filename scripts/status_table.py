@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -26,6 +26,13 @@ WORDS = ("held", "not held", "undecided")
 # Of the page's columns, the conditions that they show.
 ABOUT = {"scale": "scale", "seeds": "seeds", "victims": "fl_setting.victims", "runs": "runs", "commit": "commit",
          "date": "date"}  # fmt: skip
+# What an undecided claim waits for, by the words that its page has for it.
+WAITS = {
+    "for runs on data that we have not": ("waits for",),
+    "for more work than their scale does": ("needs more work",),
+    "for more seeds or victims": ("would decide", "would tell"),
+    "since some seeds got there and some did not": ("some of its seeds",),
+}
 KINDS = ("table", "fig")  # others, of the papers' text and our own, come after
 
 
@@ -51,6 +58,7 @@ def index(root: Path = ROOT) -> str:
         "",
     ]
     open_claims: list[str] = []
+    held = 0
     for paper in sorted(path for path in folder.iterdir() if path.is_dir()):
         lines += [f"## [{paper.name}]({paper.name}/README.md)", "", *_rule("table or figure", *ABOUT, *WORDS)]
         for path in sorted(paper.glob("*.md"), key=_order):
@@ -62,8 +70,22 @@ def index(root: Path = ROOT) -> str:
             about = [_short(name, found.get(name, "–")) for name in ABOUT.values()]
             lines.append(f"| {' | '.join([link, *about, *map(str, _counts(text))])} |")
             open_claims += [f"- {claim} [{path.stem}]({paper.name}/{path.name})" for claim in _contradicted(text)]
+            held += len(re.findall(r"^- \[x\] .*\n  \(.*in print: held\)", text, re.MULTILINE))
         lines.append("")
-    return "\n".join([*lines, "## Claims that hold in print, and not or undecided here", "", *open_claims]) + "\n"
+    lines += ["## Claims that hold in print, and not or undecided here", "", _sums(held, open_claims), ""]
+    return "\n".join([*lines, *open_claims]) + "\n"
+
+
+def _sums(held: int, others: Sequence[str]) -> str:
+    """What became of all claims that hold in print, and what the open ones wait for."""
+    undecided = [claim for claim in others if claim.startswith("- **undecided**")]
+    waits = {why: sum(any(w in claim for w in words) for claim in undecided) for why, words in WAITS.items()}
+    waits["for what their page does not say"] = len(undecided) - sum(waits.values())
+    total, decided = held + len(others), len(others) - len(undecided)
+    return (
+        f"Of {total} claims that hold in print {held} hold here, {decided} do not, and {len(undecided)} are undecided: "
+        f"{', '.join(f'{count} {why}' for why, count in waits.items() if count)}."
+    )
 
 
 def _short(name: str, value: str) -> str:
