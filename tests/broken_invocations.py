@@ -89,6 +89,8 @@ TYPED = {
     "fl_setting.dirichlet_alpha=1e300": "single precision ends at 1e-37 and 1e+38",
     "attack.iterations=1e9": "less than or equal to 10000000",
     "device=tpu": "choose auto, cpu, cuda",
+    "attack=iga attack.decay=stalled attack.patience=0": "nothing stalls with attack.patience=0; take 1200",
+    "attack=iga attack.decay=slow": "attack.decay=slow",
     "scale=3": "scale=3: choose one of paper",
     "model.weights=3": "model.weights=3",
     # what the data tell

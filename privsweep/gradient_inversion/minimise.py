@@ -16,7 +16,7 @@ from privsweep.interface.component import component
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Bench
-from privsweep.minimisation.adam import BatchedAdam, recorded_iterations
+from privsweep.minimisation.adam import BatchedAdam, Decay, recorded_iterations
 from privsweep.minimisation.lbfgs import BatchedLBFGS
 from privsweep.minimisation.minimum import Minimum, Progress
 
@@ -36,7 +36,7 @@ class Minimisation:
     optimizer: Literal["lbfgs", "adam", "adam_median"]
     iterations: Iterations
     lr: Positive
-    decay: bool
+    decay: Decay
     sign_gradient: bool
     clamp_pixels: bool
     keep: Literal["last", "best"]
@@ -49,7 +49,11 @@ class Minimisation:
     convergence_threshold: Positive
 
     def __post_init__(self) -> None:
-        """Raises UserError for settings of Adam that L-BFGS would ignore."""
+        """Raises UserError for settings of Adam that L-BFGS would ignore, and for a patience that never ends."""
+        if self.decay == "stalled" and not self.patience:
+            raise UserError(
+                "attack.decay=stalled: nothing stalls with attack.patience=0; take 1200, or attack.decay=true"
+            )
         if self.optimizer == "lbfgs":
             off = {"decay": False, "sign_gradient": False, "clamp_pixels": False, "keep": "last", "patience": 0}
             for name, value in off.items():
@@ -95,7 +99,7 @@ class Minimisation:
         converged = curve < self.convergence_threshold
         shown = torch.tensor(self.curve_iterations, dtype=curve.dtype, device=curve.device)
         report = {}
-        if self.optimizer != "lbfgs" and self.patience:
+        if self.optimizer != "lbfgs" and self.patience and self.decay != "stalled":
             short = end.evaluations[rows] <= self.iterations  # where it ends is evaluated, too
             report["stopped_early"] = short & ~end.diverged[rows] & ~converged.any(1)
         return rows, report | {

@@ -21,6 +21,9 @@ _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Kingma and Ba, 2015, algorithm 1
 _CHECK_EVERY = 50  # evaluations between two checks of what is finished: one host synchronisation each
 _WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
 _CURVE_POINTS = 300
+_SMALLEST = 3  # times that a step shrinks: at every milestone
+
+Decay = bool | Literal["stalled"]
 
 
 def milestones(iterations: int) -> tuple[int, int, int]:
@@ -40,12 +43,14 @@ class BatchedAdam:
 
     The first ``signed_coordinates`` coordinates of a gradient are replaced by their signs before Adam sees them.
     After every step the iterate is clamped to ``bounds``, lower and upper, ``[D]`` each. A problem whose objective
-    has not decreased in ``patience`` evaluations stops where it is; 0 never stops. Every 500 iterations a median filter
-    smooths the images in the first coordinates, ``filtered`` says of what shape ``[N, C, H, W]``.
+    has not decreased in ``patience`` evaluations stops where it is; 0 never stops. With ``decay="stalled"`` it goes on
+    with the next smaller step, and stops when it has had the smallest: what keeps it from decreasing may be the step.
+    Every 500 iterations a median filter smooths the images in the first coordinates, ``filtered`` says of what shape
+    ``[N, C, H, W]``.
     """
 
     lr: float
-    decay: bool  # at the milestones
+    decay: Decay  # at the milestones; stalled: there at the latest
     signed_coordinates: int
     bounds: tuple[Tensor, Tensor] | None
     keep: Literal["last", "best"]  # the iterate to return: where it ended, or where its objective was least
@@ -80,14 +85,15 @@ class BatchedAdam:
         return state.minimum()
 
     def _steps(self, iterations: int, like: Tensor) -> Tensor:
-        """By iteration minus a step's length over the bias of the mean, and the root of that of the square."""
+        """By iteration minus a step's length over the bias of the mean, the root of that of the square, how often the
+        step has shrunk."""
         done = torch.arange(iterations, dtype=torch.float64)
         shrunk = torch.zeros_like(done)
         for milestone in milestones(iterations) if self.decay else ():
             shrunk += milestone <= done
         first, second = _BETAS
         lengths = self.lr * 0.1**shrunk / (1 - first ** (done + 1))
-        return torch.stack((-lengths, (1 - second ** (done + 1)).sqrt())).to(like)
+        return torch.stack((-lengths, (1 - second ** (done + 1)).sqrt(), shrunk)).to(like)
 
 
 class _State:
@@ -109,6 +115,7 @@ class _State:
         self.value, self.least, self.shown = (start.new_full((victims,), torch.inf) for _ in range(3))
         self.since = torch.zeros(victims, dtype=torch.int64, device=device)  # evaluations without a decrease
         self.evaluations = torch.zeros_like(self.since)
+        self.shrunk = start.new_zeros(victims)  # how often a problem's own step has, with decay="stalled"
         self.column = {done: i for i, done in enumerate(recorded_iterations(iterations))}
         self.report = Minimum(
             x=start.clone(),
@@ -140,6 +147,7 @@ class _State:
             "broken",
             "since",
             "evaluations",
+            "shrunk",
         ):
             setattr(self, name, getattr(self, name)[keep])
 
@@ -176,7 +184,17 @@ class _State:
         torch.where(self.live, value, self.value, out=self.shown)
         self.shown.masked_fill_(self.broken, torch.nan)
         if self.rule.patience:
-            self.live.logical_and_(self.since < self.rule.patience)
+            stalled = self.since >= self.rule.patience
+            self.live.logical_and_(~(self.at_smallest(stalled) if self.rule.decay == "stalled" else stalled))
+
+    def at_smallest(self, stalled: Tensor) -> Tensor:
+        """Which of those that stalled have had the smallest step; the others' next one is smaller."""
+        now = self.done.clamp(max=self.steps.shape[1] - 1)
+        shrunk = torch.maximum(self.shrunk, self.steps[2].index_select(0, now))
+        smaller = stalled & (shrunk < _SMALLEST)
+        torch.where(smaller, shrunk + 1, self.shrunk, out=self.shrunk)
+        self.since.masked_fill_(smaller, 0)
+        return stalled & ~smaller
 
     def note(self, done: int) -> None:
         """The curve's point, of the evaluation after ``done`` iterations."""
@@ -196,7 +214,9 @@ class _State:
         gradient[:, : rule.signed_coordinates].sign_()
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        back, root = self.steps.index_select(1, self.done)
+        back, root, shrunk = self.steps.index_select(1, self.done)
+        if rule.decay == "stalled":
+            back = back * 0.1 ** (self.shrunk - shrunk).clamp_min(0)[:, None]
         scale = self.square.sqrt().div_(root).add_(_EPSILON)
         moved = self.x.addcdiv(self.mean * back, scale)
         if rule.bounds is not None:

@@ -21,7 +21,7 @@ class Bowl:
         self.breaks = torch.tensor([(breaks or {}).get(v, 10**9) for v in range(victims)])
 
     def take(self, rows: Tensor) -> Bowl:
-        part = Bowl(0, floor=self.floor)
+        part = type(self)(0, floor=self.floor)
         part.count = self.count
         for name in ("curvature", "centre", "breaks"):
             setattr(part, name, getattr(self, name)[rows])
@@ -155,3 +155,30 @@ def test_the_median_is_that_of_nine_pixels_mirrored_at_the_border():
     smooth = median_filter(image)[0, 0]
     assert smooth[1, 1] == image[0, 0, 0:3, 0:3].median()
     assert smooth[0, 0] == torch.tensor([5.0, 4, 5, 1, 0, 1, 5, 4, 5]).median()
+
+
+class Sharp(Bowl):
+    """A bowl whose gradient is all sign, so that an iterate is as far from the bottom as its step is long."""
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = super().__call__(x)
+        return value, gradient.sign()
+
+
+def test_a_problem_that_stalls_goes_on_with_smaller_steps_and_ends_as_by_the_whole_schedule():
+    bowl, start = Sharp(3), torch.zeros(3, 5, dtype=torch.float64)
+    rules = {"stop": rule(decay=True, patience=50), "whole": rule(decay=True), "on": rule(decay="stalled", patience=50)}
+    ends = {name: one.minimise(Sharp(3), start, 3000) for name, one in rules.items()}
+    worst = {name: end.value.max() for name, end in ends.items()}
+    assert worst["on"] < 1e-2 * worst["stop"]
+    assert worst["on"] < 10 * worst["whole"]
+    assert (ends["on"].evaluations < 0.5 * ends["whole"].evaluations).all()
+    alone = rules["on"].minimise(bowl.take(torch.tensor([2])), start[2:], 3000)
+    torch.testing.assert_close(alone.x[0], ends["on"].x[2])
+    assert alone.evaluations[0] == ends["on"].evaluations[2]
+
+
+def test_who_never_stalls_takes_the_steps_of_the_schedule():
+    start = torch.zeros(3, 5, dtype=torch.float64)
+    schedule, stalled = (rule(decay=decay, patience=301).minimise(Bowl(3), start, 300) for decay in (True, "stalled"))
+    torch.testing.assert_close(stalled.x, schedule.x, rtol=0, atol=0)
