@@ -12,7 +12,6 @@ from privsweep.table.uncertain import Place
 from privsweep.table.verdicts import Verdict
 
 MOST_SEEDS = 1000
-PAPER = "paper"  # the scale above which there is none
 NAMED = 4  # columns; of more the rest is counted
 
 
@@ -32,7 +31,7 @@ def what_decides(
         compares = any(table.rows[row].weakened for row, _ in _read(table, verdict, cells))
         return "more seeds would decide its cells" if compares else "some of its seeds got there and some did not"
     if verdict.unmet:
-        return "needs more work than this scale does" if scale != PAPER else ""
+        return "needs more work than this scale does" if scale != "paper" else ""
     margin = verdict.margin
     if margin is None or margin < 0:
         return "other seeds would tell" if verdict.one_run else ""
