@@ -185,10 +185,10 @@ class _State:
         self.shown.masked_fill_(self.broken, torch.nan)
         if self.rule.patience:
             stalled = self.since >= self.rule.patience
-            self.live.logical_and_(~(self.at_smallest(stalled) if self.rule.decay == "stalled" else stalled))
+            self.live.logical_and_(~(self.slowed_down(stalled) if self.rule.decay == "stalled" else stalled))
 
-    def at_smallest(self, stalled: Tensor) -> Tensor:
-        """Which of those that stalled have had the smallest step; the others' next one is smaller."""
+    def slowed_down(self, stalled: Tensor) -> Tensor:
+        """Gives those that stalled their next smaller step; which of them have had the smallest."""
         now = self.done.clamp(max=self.steps.shape[1] - 1)
         shrunk = torch.maximum(self.shrunk, self.steps[2].index_select(0, now))
         smaller = stalled & (shrunk < _SMALLEST)

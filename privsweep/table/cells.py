@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from privsweep.table.number_format import NO, UNKNOWN, YES, Number, parse, show
 from privsweep.table.parts import RowOrColumn
@@ -66,7 +66,8 @@ def cell_of_verdict(
     """A cell that compares two others of its column: 1 where the attack is weakened, 0 where not, else UNKNOWN."""
     base, adapted = cells[weakened.base, column], cells[weakened.adapted, column]
     value: Number = UNKNOWN
-    text, state = "missing", cast(State, "missing")
+    text = "missing"
+    state: State = "missing"
     if base.state == adapted.state == "complete":
         higher = table.rows[weakened.base].better == "higher"
         value, errors = weakens(base.values, adapted.values, higher)

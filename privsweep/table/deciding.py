@@ -26,9 +26,11 @@ def what_decides(
     if verdict.holds is not None:
         return ""
     if verdict.leaning is None:
-        if columns := _columns_read(table, verdict, cells, incomplete):
-            return f"waits for {_listed([table.columns[c].label for c in columns])}"
-        compares = any(table.rows[row].weakened for row, _ in _read(table, verdict, cells))
+        read = _read(table, verdict, cells)
+        lacking = {column for _, column in read & incomplete}
+        if lacking:
+            return f"waits for {_listed([column.label for c, column in table.columns.items() if c in lacking])}"
+        compares = any(table.rows[row].weakened for row, _ in read)
         return "more seeds would decide its cells" if compares else "some of its seeds got there and some did not"
     if verdict.unmet:
         return "needs more work than this scale does" if scale != "paper" else ""
@@ -73,12 +75,6 @@ def _read(table: Table, verdict: Verdict, cells: Mapping[Place, Number]) -> Set[
     watched = _Watched(cells)
     table.holds(verdict.finding.id, verdict.finding.check, watched)
     return watched.read.keys()
-
-
-def _columns_read(table: Table, verdict: Verdict, cells: Mapping[Place, Number], incomplete: Set[Place]) -> list[str]:
-    """Of the cells that a claim reads, the columns of those that lack runs, in the table's order."""
-    lacking = {column for row, column in _read(table, verdict, cells) if (row, column) in incomplete}
-    return [column for column in table.columns if column in lacking]
 
 
 def _listed(labels: list[str]) -> str:

@@ -49,8 +49,8 @@ def weakens(
     """1.0 (yes), 0.0 (no) or UNKNOWN, and by how many standard errors the attack got worse (None: unknown).
 
     Scores by seed, of the same seeds. N/A, an attack that never got there, is the weakest score of all; where that
-    happens in some seeds only, nothing is decided. No is a statement, too: that the attack got no worse by more than
-    the error of the comparison, or at the most by ``LEAST``.
+    happens in some seeds only, nothing is decided. No is a statement, too: the attack got better by
+    more than the error of the comparison, or a weakening by ``LEAST`` is ruled out.
     """
     if len(base) < 2:
         return UNKNOWN, None
