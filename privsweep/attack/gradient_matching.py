@@ -120,8 +120,7 @@ class GradientMatching(Minimisation, AttackBase):
         assert isinstance(seen, Update)
         shape = (seen.examples, *known.domain.shape)
         unknowns = seen.examples * (prod(known.domain.shape) + known.domain.classes)
-        moved = next(iter(seen.delta.values())).device.type != device.type
-        options = (self.pairs_kept, self.restarts, self.only_nonzero, moved)
+        options = (self.pairs_kept, self.restarts, self.only_nonzero, device)
         activations = batch_activations(known.model, shape)
         return estimate_memory(seen.delta, activations, unknowns, *options).victims_within(self.memory)
 

@@ -13,6 +13,7 @@ _WITHOUT_EFFECT = frozenset(
         "threads",
         "at_once",
         "cuda_graphs",
+        "compiled",
         "force",
         "plan",
         "verbose",

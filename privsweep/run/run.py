@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from privsweep.compiled.library import compiled
 from privsweep.interface import first_optimizer, heap
 from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
@@ -117,6 +118,7 @@ def run(spec: RunSpec, loaded: Loaded | None = None, before: Stamps | None = Non
             with (
                 Heartbeat(store.root, sign, title_of(spec.choices, spec.config)) as heartbeat,
                 launched(spec.session.cuda_graphs),
+                compiled(spec.session.compiled),
             ):
                 record = _run(spec, store, sign, loaded, heartbeat)
     except UserError:

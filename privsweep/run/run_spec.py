@@ -44,6 +44,7 @@ class Session:
     at_once: Annotated[int, Field(ge=1, le=1024)] | None  # runs of a sweep, on this machine
     precision: Precision  # of products and convolutions
     cuda_graphs: bool  # repeated work is recorded and replayed
+    compiled: bool  # on a CPU, what C code there is runs, if a compiler is found
     scale: Literal["paper", "half", "quick", "smoke"]
     output_dir: Path
     force: bool

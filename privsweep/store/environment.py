@@ -21,6 +21,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Device, versions and date, for the record."""
     import torch  # here, as what knows of it, for the processor's name needs none
 
+    from privsweep.compiled.library import compiling
     from privsweep.interface.replayed import launching
     from privsweep.interface.rounding import precision_on
 
@@ -29,7 +30,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "precision": precision_on(device),
-        **({"kernels": launching.in_words()} if device.type == "cuda" else {}),
+        "kernels": launching.in_words() if device.type == "cuda" else compiling.in_words(),
         "versions": versions(),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

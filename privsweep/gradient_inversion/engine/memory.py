@@ -15,6 +15,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from privsweep.compiled.convolution import compiled_for
 from privsweep.gradient_inversion.engine.low_rank import SLICE
 from privsweep.gradient_inversion.engine.rule_dense import SMALL
 from privsweep.interface.data import Tensors
@@ -30,7 +31,8 @@ class BatchActivations:
 
     shape: tuple[int, ...]  # (B, C, H, W)
     positions: Mapping[str, int]  # of every convolution by name: how many its window takes in the batch
-    elements: int  # outputs with what is kept beside them, and patches with their columns
+    elements: int  # outputs with what is kept beside them
+    patches: int  # of convolutions, with their columns, where no compiled code does without them
 
     @property
     def examples(self) -> int:
@@ -43,15 +45,15 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
     the meta device, for a user's network may read values."""
     part = deepcopy(model).eval()
     positions: dict[str, int] = {}
-    elements = 0
+    elements = patches = 0
 
     def count(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal elements
+            nonlocal elements, patches
             elements += _PER_OUTPUT * output.numel()
             if isinstance(layer, nn.Conv2d):
                 positions[name] = output.numel() // output.shape[1]
-                elements += 2 * positions[name] * layer.in_channels * prod(layer.kernel_size)
+                patches += 2 * positions[name] * layer.in_channels * prod(layer.kernel_size)
 
         return hook
 
@@ -60,7 +62,7 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
             layer.register_forward_hook(count(name, layer))
     with torch.no_grad():
         part(next(part.parameters()).new_zeros(shape))
-    return BatchActivations(shape, positions, elements)
+    return BatchActivations(shape, positions, elements, patches)
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,19 @@ def estimate_memory(
     history: int,
     restarts: int,
     only_nonzero: bool,
-    moved: bool,
+    device: torch.device,
 ) -> MemoryEstimate:
-    """``target``: captured gradients ``[V, ...]``, ``moved`` to another device for the attack. ``unknowns``: numbers
-    that are searched for in one start. ``history``: pairs of vectors that L-BFGS keeps, 0 for Adam."""
+    """``target``: captured gradients ``[V, ...]``, which move to ``device`` for the attack. ``unknowns``: numbers that
+    are searched for in one start. ``history``: pairs of vectors that L-BFGS keeps, 0 for Adam."""
+    like = next(iter(target.values()))
+    patches = 0 if compiled_for(device, like.dtype) else activations.patches
     numel = {name: g[0].numel() for name, g in target.items()}
     wide = {name for name, g in target.items() if g.dim() == 3 and numel[name] > SMALL and not only_nonzero}
     # A wide dense layer forms no residual. Other layers hold a residual, a direction and temporaries.
     copies = {name: int(restarts > 1) if name in wide else 4 for name in numel}
     matched = sum(copies[name] * n for name, n in numel.items())
     curvature = 2 * history * unknowns + 2 * history**2  # the triangle is in float64
-    each = restarts * (curvature + _PER_UNKNOWN * unknowns + matched + activations.elements)
-    size = next(iter(target.values())).element_size()
-    per_victim = size * (each + (sum(numel.values()) if moved else 0))
+    each = restarts * (curvature + _PER_UNKNOWN * unknowns + matched + activations.elements + patches)
+    moved = sum(numel.values()) if like.device.type != device.type else 0
+    per_victim = like.element_size() * (each + moved)
     return MemoryEstimate(per_victim, 3 * 8 * max((numel[name] for name in wide), default=0))

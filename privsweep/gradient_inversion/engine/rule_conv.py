@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from privsweep.compiled.convolution import VictimConvolution, compiled_for
 from privsweep.gradient_inversion.engine.distance import Products
 from privsweep.gradient_inversion.engine.low_rank import Matrices, low_rank_or_whole
 from privsweep.gradient_inversion.engine.rule_activation import Rule
@@ -21,7 +22,7 @@ from privsweep.interface.data import Tensors
 # 1.0 times as fast at 2, 0.9 to 1.6 times at 4, 1.3 to 8 times at 8 and 16.
 FEW = 4
 # Victim by victim from this many entries in a victim's patches: 0.9 to 1.5 times as fast at 2**17, 1.4 to 3.3 times at
-# 2**19, 2.3 to 3.6 times at 2**22.
+# 2**19, 2.3 to 3.6 times at 2**22; against compiled code 0.5 to 1.1 times below, 0.8 to 2 times from there.
 MANY_PATCH_ENTRIES = 2**18
 # And from this many channels: with one or three the times are 0.8 to 1.3, whatever the entries.
 DEEP = 8
@@ -79,6 +80,39 @@ class PatchConv(DenseConv):
         along = torch.bmm(v.mT, self.d).unflatten(2, (-1, dt[0, 0].numel())).transpose(1, 2).flatten(0, 1)
         columns = along.baddbmm_(self.weight.flatten(1).mT.expand(len(dt), -1, -1), dt.flatten(2))
         return self.window.sum_columns(columns, (height, width))
+
+
+class CompiledConv(DenseConv):
+    """``nn.Conv2d`` by compiled code, in which a victim's own weights cost no more than those that all share.
+
+    Captured gradients are ``[V, outputs, C * kh * kw]``.
+    """
+
+    def forward(self, a: Tensor) -> Tensor:
+        self.a = a
+        sizes = (self.victims, len(a) // self.victims, a.shape[1:], self.weight.shape)
+        self.convolution = VictimConvolution(*sizes, self.window.stride, self.window.padding)
+        return self.convolution.forward((a, self.weight), bias=self.bias)
+
+    def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
+        self.d = d
+
+        def into(out: Tensor) -> None:
+            self.convolution.residual(self.a, d, self.target, out)
+
+        return self._compare(into, d.unflatten(0, (self.victims, -1)), (1, 3, 4), with_dot)
+
+    def backward(self, d: Tensor) -> Tensor:
+        return self.convolution.pull_back((d, self.weight))
+
+    def direction_times_input(self) -> Tensor:
+        return self.convolution.forward(None, (self.a, self.v), self.v_bias)
+
+    def tangent_forward(self, t: Tensor) -> Tensor:
+        return self.convolution.forward((t, self.weight), (self.a, self.v), self.v_bias)
+
+    def tangent_backward(self, dt: Tensor) -> Tensor:
+        return self.convolution.pull_back((dt, self.weight), (self.d, self.v))
 
 
 class VictimwiseConv(DenseConv):
@@ -189,4 +223,6 @@ def conv_rule(
         return GramConv(weight, bias, low_rank_or_whole(window.rows(captured), positions), captured_bias, window)
     if positions * inputs >= MANY_PATCH_ENTRIES and weight.shape[1] >= DEEP:
         return VictimwiseConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
+    if compiled_for(weight.device, weight.dtype):
+        return CompiledConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
     return PatchConv(weight, bias, window.rows(captured), captured_bias, window, only_nonzero)

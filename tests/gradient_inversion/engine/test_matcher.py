@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from privsweep.compiled.convolution import compiled_for
+from privsweep.compiled.library import compiled
 from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.distance import Squared
 from privsweep.gradient_inversion.engine.low_rank import Factors, Whole, factorise
 from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.engine.rule_activation import parameterless_rule
-from privsweep.gradient_inversion.engine.rule_conv import GramConv, PatchConv, VictimwiseConv
+from privsweep.gradient_inversion.engine.rule_conv import CompiledConv, GramConv, PatchConv, VictimwiseConv
 from privsweep.gradient_inversion.engine.rule_dense import GramLinear
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
 from privsweep.gradient_inversion.engine.together import TogetherMatcher, together
@@ -177,6 +179,16 @@ def agrees(world: World, found, distance) -> bool:
     return all(close(f, e) for f, e in zip(found[:3], together, strict=True))
 
 
+@pytest.fixture(params=[True, False], ids=["compiled", "pytorch"])
+def code(request):
+    """By compiled code where there is some, and without."""
+    if request.param and not compiled_for(torch.device("cpu"), torch.float64):
+        pytest.skip("no C compiler")
+    with compiled(request.param):
+        yield
+
+
+@pytest.mark.usefixtures("code")
 @pytest.mark.parametrize("distance", [Squared(), Projected()], ids=["squared", "projected"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", LAYERS)
@@ -187,6 +199,7 @@ def test_every_layer_rule_equals_autograd(name, batch, distance):
     assert agrees(world, match(world.images, world.probabilities), distance)
 
 
+@pytest.mark.usefixtures("code")
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("name", MODELS)
@@ -410,17 +423,20 @@ class TestMuchWork:
         world.target = {name: g * (torch.rand_like(g) < 0.5 if only_nonzero else 1) for name, g in world.target.items()}
         rows = torch.tensor([2, 0, 2])
         found = {}
-        for kind, least in ((PatchConv, 2**30), (VictimwiseConv, 1)):
+        own = CompiledConv if compiled_for(torch.device("cpu"), torch.float64) else PatchConv
+        for kind, least, code in ((PatchConv, 2**30, False), (VictimwiseConv, 1, True), (own, 2**30, True)):
             monkeypatch.setattr("privsweep.gradient_inversion.engine.rule_conv.MANY_PATCH_ENTRIES", least)
-            match = world.matcher(distance, only_nonzero=only_nonzero)
+            with compiled(code):
+                match = world.matcher(distance, only_nonzero=only_nonzero)
             assert sum(type(rule) is kind for rule in match.rules) >= 2
             found[kind] = (
                 match(world.images, world.probabilities),
                 match.take(rows)(world.images[rows], world.probabilities[rows]),
             )
         assert only_nonzero or agrees(world, found[VictimwiseConv][0], distance)
-        for one, other in zip(found[PatchConv], found[VictimwiseConv], strict=True):
-            assert all(close(a, b) for a, b in zip(one[:3], other[:3], strict=True))
+        for kind in found:
+            for one, other in zip(found[PatchConv], found[kind], strict=True):
+                assert all(close(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
 class TestWideLinear:

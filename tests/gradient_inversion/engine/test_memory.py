@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from privsweep.compiled.convolution import compiled_for
+from privsweep.compiled.library import compiled
 from privsweep.gradient_inversion.engine.memory import MemoryEstimate, batch_activations, estimate_memory
 from privsweep.model.residual import Residual
 
 GIB = 2**30
+CPU = torch.device("cpu")
 
 
 def test_positions_and_elements_are_counted_by_hand():
@@ -20,7 +23,8 @@ def test_positions_and_elements_are_counted_by_hand():
     assert found.examples == 2
     assert found.positions == {"0": 2 * 4 * 4}
     outputs = 2 * (5 * 16 + 5 * 16 + 80 + 3)
-    assert found.elements == 6 * outputs + 2 * 2 * 16 * 2 * 9
+    assert found.elements == 6 * outputs
+    assert found.patches == 2 * 2 * 16 * 2 * 9
     assert next(model.parameters()).device.type == "cpu"
 
 
@@ -38,15 +42,24 @@ class TestEstimate:
     def estimate(self, **changes) -> MemoryEstimate:
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 100))
         target = {"1.weight": torch.zeros(3, 100, 64), "1.bias": torch.zeros(3, 100)}
-        values = {"unknowns": 64, "history": 0, "restarts": 1, "only_nonzero": False, "moved": False}
+        values = {"unknowns": 64, "history": 0, "restarts": 1, "only_nonzero": False, "device": CPU}
         return estimate_memory(target, batch_activations(model, (1, 1, 8, 8)), **{**values, **changes})
 
     def test_what_takes_more_is_estimated_at_more(self):
         least = self.estimate().per_victim
         assert self.estimate(history=10).per_victim == least + 4 * (2 * 10 * 64 + 2 * 10**2)
-        assert self.estimate(moved=True).per_victim == least + 4 * 6500
+        assert self.estimate(device=torch.device("cuda")).per_victim == least + 4 * 6500
         assert self.estimate(only_nonzero=True).per_victim == least + 4 * 4 * 6400
         assert self.estimate(restarts=3).per_victim == 3 * (least + 4 * 6400)
+
+    def test_patches_count_where_no_compiled_code_does_without_them(self):
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3))
+        target = {name: torch.zeros(3, *p.shape) for name, p in model.named_parameters()}
+        activations = batch_activations(model, (1, 1, 8, 8))
+        with compiled(False):
+            without = estimate_memory(target, activations, 64, 0, 1, False, CPU).per_victim
+        spared = 4 * 2 * 36 * 9 if compiled_for(CPU, torch.float32) else 0
+        assert estimate_memory(target, activations, 64, 0, 1, False, CPU).per_victim == without - spared
 
     def test_victims_fit_the_budget_and_there_is_always_one(self):
         estimate = MemoryEstimate(per_victim=2**20, factorised=0)
@@ -66,6 +79,8 @@ from pathlib import Path
 
 import torch
 from attack.test_gradient_matching import dlg
+from privsweep.compiled.convolution import compiled_for
+from privsweep.compiled.library import compiled
 from privsweep.gradient_inversion.engine.memory import MemoryEstimate
 from privsweep.interface.data import Domain
 from privsweep.interface.randomness import Rng

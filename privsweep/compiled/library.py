@@ -1,0 +1,152 @@
+"""The C code beside this file, compiled for the processor at hand when it is first needed, and kept.
+
+Where there is no C compiler, or what it makes does not answer as PyTorch does, PyTorch does the work.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+_SOURCE = Path(__file__).with_name("lanes.c")
+_TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t")}
+_FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-shared", "-fPIC")
+_FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # one of them, as compilers differ
+_PATIENCE = 120  # seconds
+
+Check = Callable[[torch.dtype], bool]
+
+
+class RefusedError(Exception):
+    """Why there is no compiled code."""
+
+
+@dataclass
+class Compiling:
+    """Whether this process runs compiled code on a CPU, and what has become of it."""
+
+    wanted: bool = True
+    used: bool = False
+    refused: str = ""
+    loaded: dict[torch.dtype, ctypes.CDLL | None] = field(default_factory=dict)
+
+    def in_words(self) -> str:
+        """For a record: ``compiled``, ``PyTorch`` (nothing to compile, or not wanted), or why there is nothing."""
+        if self.wanted and self.refused:
+            return f"PyTorch: {self.refused}"
+        return "compiled" if self.used else "PyTorch"
+
+
+compiling = Compiling()
+
+
+@contextmanager
+def compiled(wanted: bool) -> Iterator[Compiling]:
+    """Whether compiled code may run inside; starts the record of it anew."""
+    before = (compiling.wanted, compiling.used)
+    compiling.wanted, compiling.used = wanted, False
+    try:
+        yield compiling
+    finally:
+        compiling.wanted, compiling.used = before
+
+
+def library(dtype: torch.dtype, check: Check) -> ctypes.CDLL | None:
+    """The code for numbers of that type; None where it is not wanted or cannot be had.
+
+    ``check``: whether it answers rightly when it is used; asked once in a process.
+    """
+    if not compiling.wanted or dtype not in _TYPES:
+        return None
+    if dtype not in compiling.loaded:
+        used = compiling.used
+        try:
+            compiling.loaded[dtype] = ctypes.CDLL(str(_built(*_TYPES[dtype])))
+            if not check(dtype):
+                raise RefusedError("the compiled code gives other numbers")
+        except (OSError, RefusedError) as error:
+            compiling.loaded[dtype] = None
+            compiling.refused = str(error).splitlines()[0]
+        compiling.used = used
+    return compiling.loaded[dtype]
+
+
+def _built(real: str, integer: str) -> Path:
+    """The file of machine code, from the cache, or compiled. Raises RefusedError, or OSError."""
+    compiler = shlex.split(os.environ.get("CC", "")) or _found()
+    flags = [*_FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}"]
+    told = [*compiler, *flags, _version(compiler), _processor(), _SOURCE.read_text()]
+    name = f"lanes-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}.so"
+    kept = _cache() / name
+    if not kept.is_file():
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(suffix=".so", dir=kept.parent)
+        os.close(handle)
+        try:
+            _compile(compiler, flags, Path(draft))
+            os.replace(draft, kept)  # whole, or not there: other processes may be at it
+        finally:
+            Path(draft).unlink(missing_ok=True)
+    return kept
+
+
+def _cache() -> Path:
+    """A folder that this user alone writes to; where the home cannot be written to, one of this process."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "privsweep"
+    with suppress(OSError):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(home, os.W_OK | os.X_OK):
+            return home
+    elsewhere = Path(tempfile.mkdtemp(prefix="privsweep-"))
+    atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)
+    return elsewhere
+
+
+def _found() -> list[str]:
+    for name in ("cc", "gcc", "clang"):
+        if path := shutil.which(name):
+            return [path]
+    raise RefusedError("no C compiler")
+
+
+def _version(compiler: list[str]) -> str:
+    try:
+        return subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=_PATIENCE).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RefusedError(f"the C compiler {compiler[0]} does not run") from error
+
+
+def _processor() -> str:
+    """What it can do: machines that share a home may differ in it."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    return f"{platform.machine()} {platform.processor()} {platform.node()}"
+
+
+def _compile(compiler: list[str], flags: list[str], to: Path) -> None:
+    said = ""
+    for processor in (*_FOR_THIS_PROCESSOR, None):
+        own = [processor] if processor else []
+        command = [*compiler, *flags, *own, str(_SOURCE), "-o", str(to)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RefusedError(f"the C compiler {compiler[0]} does not run") from error
+        if done.returncode == 0:
+            return
+        said = next((line for line in done.stderr.splitlines() if "error" in line), "")
+    raise RefusedError(f"the C compiler {compiler[0]} fails: {said}")
