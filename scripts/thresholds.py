@@ -115,7 +115,9 @@ def few(device: torch.device) -> None:
             conv = nn.Conv2d(channels, channels, 3, padding=1)
             layers = [nn.Conv2d(3, channels, 1), nn.Tanh(), conv, nn.Flatten(), nn.LazyLinear(CLASSES)]
             title = f"{victims} victims, {channels} filters, {channels / side**2:.1f} times the positions"
-            settings: list[Settings] = [{"MANY_PATCH_ENTRIES": NEVER, "FEW": few} for few in (NEVER, 1e-9)]
+            settings: list[Settings] = [
+                {"MANY_PATCH_ENTRIES": NEVER, "FEW": few, "FEW_COMPILED": few} for few in (NEVER, 1e-9)
+            ]
             rules(title, layers, (1, 3, side, side), victims, settings, device)
 
 
@@ -128,7 +130,8 @@ def patches(device: torch.device) -> None:
             entries = 9 * channels * side**2 * batch
             title = f"{victims} victims with {batch} images, {channels} channels, {entries} entries"
             settings: list[Settings] = [
-                {"MANY_PATCH_ENTRIES": least, "DEEP": 0, "FEW": NEVER} for least in (NEVER, entries)
+                {"MANY_PATCH_ENTRIES": least, "DEEP": 0, "FEW": NEVER, "FEW_COMPILED": NEVER}
+                for least in (NEVER, entries)
             ]
             rules(title, layers, (batch, channels, side, side), victims, settings, device)
 

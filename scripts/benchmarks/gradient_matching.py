@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.optim.lr_scheduler import MultiStepLR
 
-from benchmarks.contest import Case, Contest, DisagreementError, Setup, Turn
+from benchmarks.contest import Case, Contest, DisagreementError, Setup, Turn, UnavailableError
 from benchmarks.matching_floor import floor
 from benchmarks.matching_world import CLASSES, Problem, World, disagreement, make_world
+from privsweep.compiled.convolution import compiled_for
+from privsweep.compiled.library import compiled
 from privsweep.gradient_inversion.objective import MatchingObjective
 from privsweep.minimisation.adam import BatchedAdam, milestones
 from privsweep.minimisation.lbfgs import BatchedLBFGS
@@ -62,6 +64,21 @@ def iga(problem: Problem, setup: Setup) -> Contest:
         return lambda: len(attack(steps)) * (steps + 1)  # the last iterate is judged, too
 
     return Contest(plain, {_victims(n): together(n) for n in counts}, floor(world, problem.sigma > 0, setup))
+
+
+def in_c(problem: Problem, victims: int, setup: Setup) -> Contest:
+    """Whole iterations of IGA of as many victims, with the convolutions' C code, beside the same without it."""
+    if not compiled_for(setup.device, torch.float32):
+        raise UnavailableError("there is no C compiler, or a GPU does the work")
+    count = min(setup.victims or (victims,)) if not setup.quick else 2
+    world, steps = _world(problem, setup, (count,)), setup.sized(1, 10, 50)
+
+    def turn(code: bool) -> Turn:
+        with compiled(code):
+            attack = our_iga(world, count)  # rules are chosen here
+        return lambda: len(attack(steps)) * (steps + 1)
+
+    return Contest(turn(False), {_victims(count): turn(True)})
 
 
 def plain_iga(world: World, victim: int, steps: int) -> Tensor:
@@ -176,6 +193,14 @@ CASES = {
     **{
         name: Case(f"{about}, or a loop over victims", "a victim's iteration", partial(iga, problem))
         for name, (about, problem) in _IGA.items()
+    },
+    **{
+        f"compiled_{count}": Case(
+            f"IGA on LeNet, {_victims(count)}, its convolutions in C, or by PyTorch",
+            "a victim's iteration",
+            partial(in_c, Problem(_LENET), count),
+        )
+        for count in (1, 16, 128)
     },
     "dlg_gradients": Case(
         "DLG's gradients on LeNet, or a loop over victims", "a victim's gradient", partial(dlg_gradients, _DLG)

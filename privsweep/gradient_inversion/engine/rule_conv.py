@@ -21,6 +21,8 @@ from privsweep.interface.data import Tensors
 # Gram matrices where filters, and inputs of a filter, are this many times as many as positions: against patches 0.7 to
 # 1.0 times as fast at 2, 0.9 to 1.6 times at 4, 1.3 to 8 times at 8 and 16.
 FEW = 4
+# Against compiled code 0.6 to 0.8 times as fast at 4, 0.8 to 1.5 at 8, 1.1 to 2.1 at 16.
+FEW_COMPILED = 8
 # Victim by victim from this many entries in a victim's patches: 0.9 to 1.5 times as fast at 2**17, 1.4 to 3.3 times at
 # 2**19, 2.3 to 3.6 times at 2**22; against compiled code 0.5 to 1.1 times below, 0.8 to 2 times from there.
 MANY_PATCH_ENTRIES = 2**18
@@ -219,10 +221,12 @@ def conv_rule(
     outputs, inputs = weight.shape[0], weight[0].numel()
     if not window.has_patches:
         return VictimwiseConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
-    if not only_nonzero and FEW * positions <= min(outputs, inputs):
+    in_c = compiled_for(weight.device, weight.dtype)
+    few = FEW_COMPILED if in_c else FEW
+    if not only_nonzero and few * positions <= min(outputs, inputs):
         return GramConv(weight, bias, low_rank_or_whole(window.rows(captured), positions), captured_bias, window)
     if positions * inputs >= MANY_PATCH_ENTRIES and weight.shape[1] >= DEEP:
         return VictimwiseConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
-    if compiled_for(weight.device, weight.dtype):
+    if in_c:
         return CompiledConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
     return PatchConv(weight, bias, window.rows(captured), captured_bias, window, only_nonzero)
