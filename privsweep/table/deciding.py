@@ -40,8 +40,8 @@ def what_decides(
     if margin == 0:
         return ""
     if verdict.one_run:
-        times = math.ceil((MOST_BY_CHANCE / margin) ** 2)
-        return f"about {times:,} times the victims or examples, or other seeds, would decide it"
+        times = math.ceil((MOST_BY_CHANCE / margin) ** 2)  # with few victims it takes fewer: less is then widened
+        return f"at most about {times:,} times the victims or examples, or other seeds, would decide it"
     seeds = seeds_needed(margin, len(table.seeds))
     return f"about {seeds:,} seeds would decide it" if seeds else f"not even {MOST_SEEDS:,} seeds would decide it"
 

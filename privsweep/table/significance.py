@@ -11,7 +11,7 @@ from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.strict import Id, Strict
 
 MOST_BY_CHANCE = 2.0  # standard errors; a greater difference counts
-BY_STUDENT = "a standard error over few seeds is widened as Student's t asks: 7 times for two, 2.3 times for three"
+BY_STUDENT = "a standard error over few is widened as Student's t asks: 7 times over two, 2.3 times over three"
 LEAST = 0.05  # of the score without an adaptation: a weakening below it is none
 RULE = (
     "Yes: the attack's score with the adaptation is worse than without it, seed by seed, by more than twice the "
@@ -27,8 +27,8 @@ class Weakened(Strict):
     adapted: Id
 
 
-def error_over_seeds(numbers: Sequence[float]) -> float:
-    """Of the mean of two or more numbers: twice it is exceeded by chance as seldom as two normal standard errors.
+def error_of_mean(numbers: Sequence[float]) -> float:
+    """Of two or more seeds or victims: twice it is exceeded by chance as seldom as two normal standard errors.
 
     The usual standard error times Student's quantile at that level over two; 7.0, 2.3, 1.7, 1.4 for 2 to 5 numbers.
     """
@@ -61,7 +61,7 @@ def weakens(
         return float(all(never[1]) and not any(never[0])), None
     sign = 1.0 if higher_is_stronger else -1.0
     losses = [sign * (b - a) for s in base if (b := base[s]) is not None and (a := adapted[s]) is not None]
-    loss, error = statistics.fmean(losses), error_over_seeds(losses)
+    loss, error = statistics.fmean(losses), error_of_mean(losses)
     if error == 0:
         return float(loss > 0), None
     little = LEAST * abs(statistics.fmean(b for b in base.values() if b is not None))

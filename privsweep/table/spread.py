@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from privsweep.interface.utility import FINAL
-from privsweep.table.significance import error_over_seeds
+from privsweep.table.significance import error_of_mean
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import Log, Place, Term, cell_of
 
@@ -99,7 +99,7 @@ class Spread:
                 return None
             sums.append(sum(slope * number for slope, number in numbers if number is not None))
         median = any(self.table.source(*cell_of(term)).aggregate == "median" for term in slopes)
-        return (MEDIAN if median else 1.0) * error_over_seeds(sums)
+        return (MEDIAN if median else 1.0) * error_of_mean(sums)
 
     def _of_one_seed(self, terms: Mapping[Term, float], strict: bool) -> float | None:
         """Cells that attack the same victims are compared victim by victim, the others as independent."""
@@ -125,8 +125,8 @@ class Spread:
                 paired[victims] = paired.get(victims, np.zeros(len(error))) + slope * error
                 floors[victims] = floors.get(victims, 0.0) + slope**2 * _least_variance(error, self._unit(place))
         for victims, sums in paired.items():
-            own = float(sums.var(ddof=1)) / len(sums)
-            variance += own if own or not strict else floors[victims]
+            own = error_of_mean(sums.tolist())
+            variance += own**2 if own or not strict else floors[victims]
         return math.sqrt(variance)
 
     def _unit(self, place: Place) -> float:
@@ -164,7 +164,7 @@ class Spread:
         if len(numbers) < 2 or (np.ptp(numbers) == 0 and not float(numbers[0]).is_integer()):
             return None  # a number that all victims share was measured once
         if name.endswith("_median"):
-            return (), unit * MEDIAN * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+            return (), unit * MEDIAN * error_of_mean(numbers.tolist())
         return who, unit * numbers
 
 

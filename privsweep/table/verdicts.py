@@ -14,9 +14,9 @@ from privsweep.table.spec import Table
 from privsweep.table.uncertain import Errors, Noise, Place
 
 RULE = (
-    "A claim is decided where what it compares differs by more than twice the standard error: over the seeds, where "
-    f"{BY_STUDENT}; with one seed over the victims, candidates or test examples of that one run, though another run "
-    "may be farther from it, and a number that one run measures once decides nothing"
+    "A claim is decided where what it compares differs by more than twice the standard error: over the seeds; with one "
+    "seed over the victims, candidates or test examples of that one run, though another run may be farther from it, "
+    f"and a number that one run measures once decides nothing; {BY_STUDENT}"
 )
 
 
