@@ -108,7 +108,8 @@ def ordered(order: Callable[[float, float], bool], a: Any, b: Any) -> bool | Unk
     apart = a - b
     if isinstance(apart, Uncertain):
         slopes = {term: slope for term, slope in apart.slopes.items() if slope}
-        error = apart.noise.errors.error(slopes, order in (operator.lt, operator.gt))
+        strict = order in (operator.lt, operator.gt) or apart.value != 0  # "at most 5" says more of 0 than "at most 0"
+        error = apart.noise.errors.error(slopes, strict)
         rounding = ROUNDING * (abs(float(a)) + abs(float(b)))
         errors = NOT_KNOWN if error is None else abs(apart.value) / error if error > rounding else math.inf
         apart.noise.met.append(errors)
