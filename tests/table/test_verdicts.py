@@ -111,6 +111,30 @@ def test_what_is_computed_of_cells_varies_as_they_do(check: str, holds: bool | N
     assert judged(check, FAR, tmp_path).holds is holds
 
 
+LOOSE = {"a": [[0.8]] * 3, "b": [[0.3], [0.77], [1.0]], "c": [[0.1]] * 3}  # b may be the greatest, too
+
+
+@pytest.mark.parametrize(
+    ("check", "holds"),
+    [
+        ("max(r('ssim')) < 0.9", None),
+        ("0.9 > max(r('ssim'))", None),
+        ("max(r('ssim')) > 0.7", True),  # a is
+        ("2 * min(r('ssim')) + 1 < 1.3", True),
+        ("v('ssim', 'a') == max(r('ssim'))", None),
+        ("v('ssim', 'c') == min(v('ssim', 'a'), v('ssim', 'c'))", True),
+        ("v('ssim', 'a') == min(r('ssim'))", False),
+        ("max(r('ssim')) - min(r('ssim')) <= 0.75", None),
+        ("v('ssim', 'a') - (max(r('ssim')) - v('ssim', 'c')) < 0.2", True),
+        ("abs(max(r('ssim')) - 1) <= 0.95 and 1 / min(r('ssim')) > 5 and -max(r('ssim')) / 2 < -0.3", True),
+        ("log10(max(v('ssim', 'a'), v('ssim', 'c'))) > -0.2", True),
+        ("max(v('ssim', 'a'), v('ssim', 'b')) > max(v('ssim', 'c'), 0.2)", True),
+    ],
+)
+def test_an_extreme_is_as_uncertain_as_whatever_may_be_it(check: str, holds: bool | None, tmp_path: Path) -> None:
+    assert judged(check, LOOSE, tmp_path).holds is holds
+
+
 DECADES = {"a": [[3e14], [9e14], [5e14]], "b": [[20.0], [160.0], [40.0]], "zero": [[0.0], [1.0], [2.0]]}
 
 
