@@ -16,7 +16,8 @@ from privsweep.table.uncertain import Errors, Noise, Place
 RULE = (
     "A claim is decided where what it compares differs by more than twice the standard error: over the seeds; with one "
     "seed over the victims, candidates or test examples of that one run, though another run may be farther from it, "
-    f"and a number that one run measures once decides nothing; {BY_STUDENT}"
+    f"and a number that one run measures once decides nothing; {BY_STUDENT}; how many comparisons a claim makes is not "
+    "allowed for: where one of many is enough, a margin little above two may be chance"
 )
 
 
