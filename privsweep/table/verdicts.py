@@ -42,7 +42,7 @@ class Verdict:
         within = " within one run" if self.one_run else ""
         errors = f"by {self._margin_as_text()} standard errors"
         if self.holds is not None:
-            return "no spread" if math.isinf(self.margin) else errors + within
+            return "no spread in what decides it" if math.isinf(self.margin) else errors + within
         way = "holds" if self.leaning else "fails"
         if self.margin < 0:
             return f"{way}, with an unknown error"

@@ -187,7 +187,7 @@ def test_what_one_run_measures_once_decides_nothing_and_what_it_counts_does(tmp_
     for row in ("once", "time"):
         verdict = judged(f"v('{row}', 'a') > 0.1", ONE, tmp_path)
         assert (verdict.holds, verdict.margin_text) == (None, "holds, with an unknown error")
-    assert judged("v('bytes', 'a') == 801", ONE, tmp_path).margin_text == "no spread"
+    assert judged("v('bytes', 'a') == 801", ONE, tmp_path).margin_text == "no spread in what decides it"
     for row in ("all", "sure"):  # shares of one, however whole they are
         assert judged(f"v('{row}', 'a') > 0.9", ONE, tmp_path).margin_text == "holds, with an unknown error"
     apart = judged("v('accuracy', 'a') > v('accuracy', 'b')", ONE, tmp_path, {"a": 0.6})
@@ -213,7 +213,8 @@ def test_none_of_few_victims_is_not_exact_because_every_seed_says_so(tmp_path: P
     apart = judged("v('asr', 'a') < v('asr', 'b')", seeds, tmp_path)
     assert (apart.holds, apart.margin) == (None, pytest.approx(0.25 / math.hypot(none, one)))
     assert judged("v('asr', 'a') > 0", seeds, tmp_path).margin_text == "fails, by two that are equal"
-    assert judged("v('ssim', 'a') < v('ssim', 'b')", seeds, tmp_path).margin_text == "no spread"  # no share
+    whole = judged("v('ssim', 'a') < v('ssim', 'b')", seeds, tmp_path)  # no share
+    assert whole.margin_text == "no spread in what decides it"
 
 
 def test_candidates_that_columns_share_are_compared_one_by_one(tmp_path: Path) -> None:
