@@ -18,6 +18,8 @@ from pathlib import Path
 
 import yaml
 
+from privsweep.table.verdicts import RULE
+
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- status: written by scripts/status_table.py -->\n", "<!-- end of status -->"
 INDEX = "outputs/paper/README.md"
@@ -54,7 +56,8 @@ def index(root: Path = ROOT) -> str:
         "# Everything that is published",
         "",
         "Written by `scripts/status_table.py`. Victims are attacked runs' or released models' targets; where columns "
-        "differ, and for all else, see the page. [Every attack on a GPU, beside the CPU](gpu_check.md).",
+        "differ, and for all else, see the page. \\*: with further settings. †: laid out when claims were decided by "
+        "another rule than now. [Every attack on a GPU, beside the CPU](gpu_check.md).",
         "",
     ]
     open_claims: list[str] = []
@@ -67,6 +70,7 @@ def index(root: Path = ROOT) -> str:
             text = path.read_text(encoding="utf-8")
             found = _conditions(text)
             link = f"[{text.splitlines()[0].removeprefix('# ')}]({paper.name}/{path.name})"
+            found["scale"] += _marks(text)
             about = [_short(name, found.get(name, "–")) for name in ABOUT.values()]
             lines.append(f"| {' | '.join([link, *about, *map(str, _counts(text))])} |")
             open_claims += [f"- {claim} [{path.stem}]({paper.name}/{path.name})" for claim in _contradicted(text)]
@@ -134,6 +138,11 @@ def typed_besides(text: str) -> list[str]:
     return [word for word in shlex.split(_conditions(text)["command"])[2:] if not word.startswith("scale=")]
 
 
+def _marks(text: str) -> str:
+    """Beside its scale: whether more was typed, and whether its claims were decided by another rule than now."""
+    return ("\\*" if typed_besides(text) else "") + ("" if RULE in text or not sum(_counts(text)) else "†")
+
+
 def _conditions(text: str) -> dict[str, str]:
     return dict(re.findall(r"^- ([\w.]+): (.*)$", text.partition("## Conditions")[2], re.MULTILINE))
 
@@ -141,11 +150,11 @@ def _conditions(text: str) -> dict[str, str]:
 def _published(path: Path, root: Path) -> str:
     text = path.read_text(encoding="utf-8")
     conditions = _conditions(text)
-    extra = "\\*" if typed_besides(text) else ""
     counts = " | ".join(map(str, _counts(text)))
     title = text.splitlines()[0].removeprefix("# ")
     link = f"[{title}]({path.relative_to(root).as_posix()})"
-    return f"| {link} | {conditions['scale']}{extra} | {conditions['runs'].removesuffix(' complete')} | {counts} |"
+    scale, runs = conditions["scale"] + _marks(text), conditions["runs"].removesuffix(" complete")
+    return f"| {link} | {scale} | {runs} | {counts} |"
 
 
 def _missing(experiment: Path) -> str:

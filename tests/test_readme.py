@@ -17,6 +17,7 @@ from privsweep.cli.sweep import plan
 from privsweep.run.compose import CONF
 from privsweep.store.checksums import FILE
 from privsweep.store.sealed import write_sealed
+from privsweep.table.verdicts import RULE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,17 +32,35 @@ def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_status_table_and_the_page_of_everything_are_what_the_script_prints() -> None:
+@pytest.fixture(scope="module")
+def script() -> Any:
     path = ROOT / "scripts/status_table.py"
     spec = importlib.util.spec_from_file_location("status_table", path)
     assert spec
     assert spec.loader
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_status_table_and_the_page_of_everything_are_what_the_script_prints(script: Any) -> None:
     table = script.status_table()
     assert table.count("\n") > 30
     assert script.with_table(README, table) == README, "run: python scripts/status_table.py --write"
     assert script.index() == (ROOT / script.INDEX).read_text(encoding="utf-8"), "run it, too"
+
+
+@pytest.mark.parametrize(("rule", "mark"), [(RULE, ""), ("Claims are decided by their means.", "†")])
+def test_a_page_whose_claims_another_rule_decided_is_marked(rule: str, mark: str, script: Any, tmp_path: Path) -> None:
+    experiment, page = tmp_path / "conf/experiment/mine/t.yaml", tmp_path / "outputs/paper/mine/t.quick.md"
+    for path in (experiment, page):
+        path.parent.mkdir(parents=True)
+    experiment.touch()
+    claim = "- [x] **held** mine.f1: it is so.\n  (in print: held) `1 == 1`"
+    about = "\n".join(f"- {name}" for name in ("command: privsweep experiment=mine/t", "scale: quick", "runs: 1 of 1"))
+    page.write_text(f"# T\n\n{claim}\n\n- {rule}\n\n## Conditions\n\n{about}\n", encoding="utf-8")
+    assert f"| [T](outputs/paper/mine/t.quick.md) | quick{mark} | 1 of 1 | 1 | 0 | 0 |" in script.status_table(tmp_path)
+    assert f"| [T](mine/t.quick.md) | quick{mark} |" in script.index(tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

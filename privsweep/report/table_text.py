@@ -24,7 +24,7 @@ CHANGED = "not only an amount: "  # before what is not as at the paper's scale
 LEGEND = (
     "Ours: mean ± sample standard deviation (number of seeds), or median [lowest, highest] (number of "
     "seeds). N/A (k of n): k of n seeds reached it. A cell with missing runs has no mean. "
-    "–: the paper prints no number."
+    "–: the paper prints no number. Differences of percentages are in points."
 )
 
 

@@ -70,7 +70,7 @@ def cell_of_verdict(
     state: State = "missing"
     if base.state == adapted.state == "complete":
         higher = table.rows[weakened.base].better == "higher"
-        value, errors = weakens(base.values, adapted.values, higher)
+        value, errors = weakens(base.values, adapted.values, higher, weakened.chance)
         state = "complete"
         text = "undecided" if value is UNKNOWN else YES if value else NO
         text += "" if errors is None else f" ({-errors:+.1f} SE)"

@@ -18,9 +18,10 @@ from functools import partial
 from typing import Any
 
 from privsweep.interface.errors import UserError
+from privsweep.table.extremes import compared
 from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.three_valued import FUNCTIONS, RefusedError, equal, every, listed, negated, numeric, some, truth
-from privsweep.table.uncertain import Uncertain, ordered
+from privsweep.table.uncertain import Uncertain
 
 LENGTH, STEPS = 2000, 20_000  # characters in a check; nodes visited, with comprehensions unrolled
 ID_LENGTH = 100  # characters in an id put together from parts
@@ -128,7 +129,7 @@ class _Evaluator:
             return negated(equal(a, b))
         if type(op) not in _ORDER:
             raise RefusedError(f"the comparison '{type(op).__name__}' is not allowed; use < <= > >= == !=")
-        return numeric(partial(ordered, _ORDER[type(op)]), a, b)
+        return numeric(partial(compared, _ORDER[type(op)]), a, b)
 
     def call(self, name: str, arguments: list[Any]) -> Any:
         if name == "v" and len(arguments) == 2:

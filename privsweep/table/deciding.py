@@ -11,7 +11,7 @@ from privsweep.table.spec import Table
 from privsweep.table.uncertain import Place
 from privsweep.table.verdicts import Verdict
 
-MOST_SEEDS = 1000
+MOST_SEEDS = MOST_TIMES = 1000
 NAMED = 4  # columns; of more the rest is counted
 
 
@@ -40,8 +40,10 @@ def what_decides(
     if margin == 0:
         return ""
     if verdict.one_run:
-        times = math.ceil((MOST_BY_CHANCE / margin) ** 2)
-        return f"about {times:,} times the victims or examples, or other seeds, would decide it"
+        if margin < MOST_BY_CHANCE / math.sqrt(MOST_TIMES):
+            return f"not even {MOST_TIMES:,} times the victims or examples would decide it, other seeds might"
+        times = math.ceil((MOST_BY_CHANCE / margin) ** 2)  # with few victims it takes fewer: less is then widened
+        return f"at most about {times:,} times the victims or examples, or other seeds, would decide it"
     seeds = seeds_needed(margin, len(table.seeds))
     return f"about {seeds:,} seeds would decide it" if seeds else f"not even {MOST_SEEDS:,} seeds would decide it"
 

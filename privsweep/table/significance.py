@@ -11,12 +11,13 @@ from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.strict import Id, Strict
 
 MOST_BY_CHANCE = 2.0  # standard errors; a greater difference counts
-BY_STUDENT = "a standard error over few seeds is widened as Student's t asks: 7 times for two, 2.3 times for three"
-LEAST = 0.05  # of the score without an adaptation: a weakening below it is none
+BY_STUDENT = "a standard error over few is widened as Student's t asks: 7 times over two, 2.3 times over three"
+LEAST = 0.05  # of what the score without an adaptation is above chance: a weakening below it is none
 RULE = (
     "Yes: the attack's score with the adaptation is worse than without it, seed by seed, by more than twice the "
     "standard error of their mean difference; No: it is better by as much, or twice the standard error beyond the "
-    f"difference is not yet {LEAST:.0%} of the score without it; undecided otherwise, and with fewer than two seeds"
+    f"difference is not yet {LEAST:.0%} of the score without it, above what chance gives where that is not 0; "
+    "undecided otherwise, and with fewer than two seeds"
 )
 
 
@@ -25,10 +26,11 @@ class Weakened(Strict):
 
     base: Id
     adapted: Id
+    chance: float = 0.0  # the score of an attack that knows nothing, in the printed unit
 
 
-def error_over_seeds(numbers: Sequence[float]) -> float:
-    """Of the mean of two or more numbers: twice it is exceeded by chance as seldom as two normal standard errors.
+def error_of_mean(numbers: Sequence[float]) -> float:
+    """Of two or more seeds or victims: twice it is exceeded by chance as seldom as two normal standard errors.
 
     The usual standard error times Student's quantile at that level over two; 7.0, 2.3, 1.7, 1.4 for 2 to 5 numbers.
     """
@@ -44,7 +46,10 @@ def widened(count: int) -> float:
 
 
 def weakens(
-    base: Mapping[int, float | None], adapted: Mapping[int, float | None], higher_is_stronger: bool
+    base: Mapping[int, float | None],
+    adapted: Mapping[int, float | None],
+    higher_is_stronger: bool,
+    chance: float = 0.0,
 ) -> tuple[Number, float | None]:
     """1.0 (yes), 0.0 (no) or UNKNOWN, and by how many standard errors the attack got worse (None: unknown).
 
@@ -61,10 +66,10 @@ def weakens(
         return float(all(never[1]) and not any(never[0])), None
     sign = 1.0 if higher_is_stronger else -1.0
     losses = [sign * (b - a) for s in base if (b := base[s]) is not None and (a := adapted[s]) is not None]
-    loss, error = statistics.fmean(losses), error_over_seeds(losses)
+    loss, error = statistics.fmean(losses), error_of_mean(losses)
     if error == 0:
         return float(loss > 0), None
-    little = LEAST * abs(statistics.fmean(b for b in base.values() if b is not None))
+    little = LEAST * abs(statistics.fmean(b for b in base.values() if b is not None) - chance)
     if loss > MOST_BY_CHANCE * error:
         return 1.0, loss / error
     none = loss < -MOST_BY_CHANCE * error or loss + MOST_BY_CHANCE * error < little

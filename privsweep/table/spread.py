@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from privsweep.interface.utility import FINAL
-from privsweep.table.significance import error_over_seeds
+from privsweep.table.significance import error_of_mean
 from privsweep.table.spec import Table
-from privsweep.table.uncertain import Log, Place, Term, cell_of
+from privsweep.table.uncertain import ROUNDING, Log, Place, Term, cell_of
 
 MEDIAN = math.sqrt(math.pi / 2)  # a median's standard error, in that of the mean (normally distributed)
 _INTERVAL = 2 * statistics.NormalDist().inv_cdf(0.975)  # standard errors between the ends of a 95% interval
@@ -46,8 +46,9 @@ class Spread:
         """Of the sum of ``slopes`` times cells, differences taken seed by seed, or victim by victim; None: not known.
 
         ``strict``: what is asked is whether it is above, or below, another; then nothing, or everything, out of few
-        victims is not exact. Cells that compare two others (``weakened``) are decided already and count as exact. Those
-        that read the same number of the same runs vary as one.
+        victims is not exact, nor is any share of them that is the same under every seed. Cells that compare two others
+        (``weakened``) are decided already and count as exact. Those that read the same number of the same runs vary as
+        one.
         """
         own: dict[Term, float] = {}
         for term, slope in slopes.items():
@@ -64,7 +65,7 @@ class Spread:
                 own[place] = own.get(place, 0.0) - slope
         if not any(own.values()):
             return 0.0
-        return self._over_seeds(own) if len(self.table.seeds) > 1 else self._of_one_seed(own, strict)
+        return (self._over_seeds if len(self.table.seeds) > 1 else self._of_one_seed)(own, strict)
 
     def log(self, cell: Place) -> float | None:
         """Of the numbers of all seeds, the mean or median of their common logarithms; None where one has none."""
@@ -91,7 +92,7 @@ class Spread:
             return value
         return math.log10(value) if value > 0 else None
 
-    def _over_seeds(self, slopes: Mapping[Term, float]) -> float | None:
+    def _over_seeds(self, slopes: Mapping[Term, float], strict: bool) -> float | None:
         sums = []
         for seed in self.table.seeds:
             numbers = [(slope, self._number(term, seed)) for term, slope in slopes.items()]
@@ -99,7 +100,22 @@ class Spread:
                 return None
             sums.append(sum(slope * number for slope, number in numbers if number is not None))
         median = any(self.table.source(*cell_of(term)).aggregate == "median" for term in slopes)
-        return (MEDIAN if median else 1.0) * error_over_seeds(sums)
+        if strict and max(sums) - min(sums) <= ROUNDING * max(map(abs, sums)):
+            cells = {term: slope for term, slope in slopes.items() if not isinstance(term, Log)}
+            return math.sqrt(sum(slope**2 * self._least_of_all_seeds(cell) for cell, slope in cells.items()))
+        return (MEDIAN if median else 1.0) * error_of_mean(sums)
+
+    def _least_of_all_seeds(self, place: Place) -> float:
+        """The variance of a share of all seeds' victims; nothing for a number that is no share of them."""
+        yes, of, name, unit = 0.0, 0, self.table.metric(*place), self._unit(place)
+        for seed in self.table.seeds:
+            frame, share = _victims_in(self.folders[*place, seed]), self.values[place][seed]
+            assert share is not None
+            each = frame[name].isin((0, 1)).all() if name in frame else 0 <= share <= unit
+            yes, of = yes + share / unit * len(frame), of + len(frame)
+            if frame.empty or not each or abs(yes - round(yes)) > ROUNDING * of:
+                return 0.0
+        return unit**2 * _least_variance(yes, of)
 
     def _of_one_seed(self, terms: Mapping[Term, float], strict: bool) -> float | None:
         """Cells that attack the same victims are compared victim by victim, the others as independent."""
@@ -123,10 +139,10 @@ class Spread:
                 variance += (slope * error) ** 2
             else:
                 paired[victims] = paired.get(victims, np.zeros(len(error))) + slope * error
-                floors[victims] = floors.get(victims, 0.0) + slope**2 * _least_variance(error, self._unit(place))
+                floors[victims] = floors.get(victims, 0.0) + slope**2 * _least_of_one_seed(error, self._unit(place))
         for victims, sums in paired.items():
-            own = float(sums.var(ddof=1)) / len(sums)
-            variance += own if own or not strict else floors[victims]
+            own = error_of_mean(sums.tolist())
+            variance += own**2 if own or not strict else floors[victims]
         return math.sqrt(variance)
 
     def _unit(self, place: Place) -> float:
@@ -158,26 +174,26 @@ class Spread:
             return None
         each = _column(folder, name)
         if each is None:
-            whole = value is not None and value.is_integer()
-            return ((), 0.0) if whole else None  # a count, such as bytes; else something that was measured once
+            count = value is not None and value.is_integer() and value > unit  # such as bytes; a share is none
+            return ((), 0.0) if count else None  # else something that was measured once
         who, numbers = each
         if len(numbers) < 2 or (np.ptp(numbers) == 0 and not float(numbers[0]).is_integer()):
             return None  # a number that all victims share was measured once
         if name.endswith("_median"):
-            return (), unit * MEDIAN * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+            return (), unit * MEDIAN * error_of_mean(numbers.tolist())
         return who, unit * numbers
 
 
-def _least_variance(numbers: np.ndarray, unit: float) -> float:
-    """Of a share out of few, which may come out as none or all of them by chance (Agresti and Coull, 1998).
+def _least_of_one_seed(numbers: np.ndarray, unit: float) -> float:
+    """Of numbers, one a victim, that are zero or ``unit``; of anything else, nothing."""
+    known = np.isin(numbers, (0.0, unit)).all()
+    return unit**2 * _least_variance(float(numbers.sum()) / unit, len(numbers)) if known else 0.0
 
-    ``numbers``: one a victim, zero or ``unit``; of anything else, nothing.
-    """
-    n = len(numbers)
-    if not np.isin(numbers, (0.0, unit)).all():
-        return 0.0
-    p = (float(numbers.sum()) / unit + 2) / (n + 4)
-    return unit**2 * p * (1 - p) / (n + 4)
+
+def _least_variance(yes: float, of: int) -> float:
+    """Of a share out of few, which may come out as none or all of them by chance (Agresti and Coull, 1998)."""
+    p = (yes + 2) / (of + 4)
+    return p * (1 - p) / (of + 4)
 
 
 def _victims_in(folder: Path) -> pd.DataFrame:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from privsweep.table.extremes import Extreme, compared
 from privsweep.table.number_format import UNKNOWN
-from privsweep.table.uncertain import Uncertain, ordered
+from privsweep.table.uncertain import Uncertain
 
 
 class RefusedError(Exception):
@@ -66,7 +67,7 @@ def equal(a: Any, b: Any) -> Any:
         return every([equal(x, y) for x, y in zip(a, b, strict=True)]) if len(a) == len(b) else False
     if isinstance(a, str) and isinstance(b, str):
         return a == b
-    return numeric(partial(ordered, operator.eq), a, b)
+    return numeric(partial(compared, operator.eq), a, b)
 
 
 def listed(values: Any) -> list[Any]:
@@ -81,7 +82,8 @@ def _fold(function: Callable[..., Any]) -> Callable[..., Any]:
         flat = values[0] if len(values) == 1 and isinstance(values[0], list) else values
         if not flat:
             raise RefusedError("takes the extreme of nothing")
-        return numeric(lambda *n: function(n, key=float), *flat)
+        certain = all(isinstance(n, float) for n in flat)
+        return numeric(lambda *n: function(n) if certain else Extreme(function is max, n), *flat)
 
     return fold
 
@@ -89,7 +91,7 @@ def _fold(function: Callable[..., Any]) -> Callable[..., Any]:
 def _monotone(order: Callable[[Any, Any], bool]) -> Callable[[Any], Any]:
     def monotone(values: Any) -> Any:
         pairs = zip(listed(values), values[1:], strict=False)
-        return every([numeric(partial(ordered, order), a, b) for a, b in pairs])
+        return every([numeric(partial(compared, order), a, b) for a, b in pairs])
 
     return monotone
 
@@ -97,6 +99,8 @@ def _monotone(order: Callable[[Any, Any], bool]) -> Callable[[Any], Any]:
 def _log10(x: Any) -> Any:
     if float(x) <= 0:
         return UNKNOWN
+    if isinstance(x, Extreme):
+        return numeric(lambda *logs: Extreme(x.greatest, logs), *map(_log10, x.of))
     try:
         return x.log10() if isinstance(x, Uncertain) else math.log10(x)
     except ValueError as error:
@@ -107,7 +111,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "none": lambda x: x is None,
     "inc": _monotone(operator.lt),  # strictly
     "dec": _monotone(operator.gt),
-    "approx": lambda a, b, tolerance: numeric(lambda x, y, t: ordered(operator.le, abs(x - y), t), a, b, tolerance),
+    "approx": lambda a, b, tolerance: numeric(lambda x, y, t: compared(operator.le, abs(x - y), t), a, b, tolerance),
     "min": _fold(min),
     "max": _fold(max),
     "sum": lambda values: numeric(lambda *n: sum(n, 0.0), *listed(values)),

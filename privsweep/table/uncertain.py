@@ -61,17 +61,16 @@ class Uncertain:
         return self.value
 
     def __add__(self, other: Any) -> Uncertain:
-        return self._of(self.value + float(other), other, 1.0, 1.0)
+        return self._of(operator.add, other, lambda y: (1.0, 1.0))
 
     def __sub__(self, other: Any) -> Uncertain:
-        return self._of(self.value - float(other), other, 1.0, -1.0)
+        return self._of(operator.sub, other, lambda y: (1.0, -1.0))
 
     def __mul__(self, other: Any) -> Uncertain:
-        return self._of(self.value * float(other), other, float(other), self.value)
+        return self._of(operator.mul, other, lambda y: (y, self.value))
 
     def __truediv__(self, other: Any) -> Uncertain:
-        ratio = self.value / float(other)
-        return self._of(ratio, other, 1 / float(other), -ratio / float(other))
+        return self._of(operator.truediv, other, lambda y: (1 / y, -self.value / y**2))
 
     def __neg__(self) -> Uncertain:
         return self * -1.0
@@ -84,7 +83,7 @@ class Uncertain:
 
     def __rtruediv__(self, other: float) -> Uncertain:
         ratio = other / self.value
-        return self._of(ratio, 0.0, -ratio / self.value, 0.0)
+        return Uncertain(ratio, {cell: -ratio / self.value * slope for cell, slope in self.slopes.items()}, self.noise)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -96,11 +95,17 @@ class Uncertain:
         value = self.noise.errors.log(cell)
         return UNKNOWN if value is None else Uncertain(value, {Log(cell): 1.0}, self.noise)
 
-    def _of(self, value: float, other: Any, mine: float, its: float) -> Uncertain:
+    def _of(
+        self, function: Callable[[float, float], float], other: Any, by: Callable[[float], tuple[float, float]]
+    ) -> Uncertain:
+        """Of itself and another number; ``by``: the other's value -> how much the result follows the two."""
+        if not isinstance(other, int | float | Uncertain):
+            return NotImplemented
+        mine, its = by(float(other))
         slopes = {place: mine * slope for place, slope in self.slopes.items()}
         for place, slope in other.slopes.items() if isinstance(other, Uncertain) else ():
             slopes[place] = slopes.get(place, 0.0) + its * slope
-        return Uncertain(value, slopes, self.noise)
+        return Uncertain(function(self.value, float(other)), slopes, self.noise)
 
 
 def ordered(order: Callable[[float, float], bool], a: Any, b: Any) -> bool | Unknown:
@@ -108,7 +113,8 @@ def ordered(order: Callable[[float, float], bool], a: Any, b: Any) -> bool | Unk
     apart = a - b
     if isinstance(apart, Uncertain):
         slopes = {term: slope for term, slope in apart.slopes.items() if slope}
-        error = apart.noise.errors.error(slopes, order in (operator.lt, operator.gt))
+        strict = order in (operator.lt, operator.gt) or apart.value != 0  # "at most 5" says more of 0 than "at most 0"
+        error = apart.noise.errors.error(slopes, strict)
         rounding = ROUNDING * (abs(float(a)) + abs(float(b)))
         errors = NOT_KNOWN if error is None else abs(apart.value) / error if error > rounding else math.inf
         apart.noise.met.append(errors)

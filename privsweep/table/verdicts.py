@@ -14,9 +14,10 @@ from privsweep.table.spec import Table
 from privsweep.table.uncertain import Errors, Noise, Place
 
 RULE = (
-    "A claim is decided where what it compares differs by more than twice the standard error: over the seeds, where "
-    f"{BY_STUDENT}; with one seed over the victims, candidates or test examples of that one run, though another run "
-    "may be farther from it, and a number that one run measures once decides nothing"
+    "A claim is decided where what it compares differs by more than twice the standard error: over the seeds; with one "
+    "seed over the victims, candidates or test examples of that one run, though another run may be farther from it, "
+    f"and a number that one run measures once decides nothing; {BY_STUDENT}; how many comparisons a claim makes is not "
+    "allowed for: where one of many is enough, a margin little above two may be chance"
 )
 
 
@@ -41,7 +42,7 @@ class Verdict:
         within = " within one run" if self.one_run else ""
         errors = f"by {self._margin_as_text()} standard errors"
         if self.holds is not None:
-            return "no spread" if math.isinf(self.margin) else errors + within
+            return "no spread in what decides it" if math.isinf(self.margin) else errors + within
         way = "holds" if self.leaning else "fails"
         if self.margin < 0:
             return f"{way}, with an unknown error"

@@ -16,11 +16,12 @@ from privsweep.interface.errors import UserError
 from privsweep.report.figure.boxes import values_of_victims
 from privsweep.report.figure.histogram import values_of
 from privsweep.report.figure.kinds import KINDS, write_figure
+from privsweep.report.figure.pictures import pictures
 from privsweep.report.figure.victims import chosen_victims
 from privsweep.report.write import write
 from privsweep.store.images import load_images, save_images
 from privsweep.table.figure_spec import Figure as FigureSpec
-from privsweep.table.figure_spec import Series, Which
+from privsweep.table.figure_spec import Pictures, Series, Which
 from privsweep.table.fill import FilledTable, fill_table
 from privsweep.table.spec import Table
 
@@ -103,6 +104,15 @@ def test_labels_that_would_run_into_each_other_are_tilted(tmp_path: Path, x: tup
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in labels]
     assert tilted or not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def test_names_of_pictures_stay_inside(tmp_path: Path) -> None:
+    series = [{"label": "PRECODE, aware", "columns": ["plain"]}]
+    filled = stored(tmp_path, "plain-s0", figure={**PICTURES, "panels": [{"title": "", "series": series}]})
+    assert isinstance(filled.table.figure, Pictures)
+    figure = pictures(filled, filled.table.figure)
+    name = next(text for text in figure.texts if text.get_text() == "PRECODE, aware")
+    assert name.get_window_extent().x0 > 0.05 * figure.dpi
 
 
 def test_histograms_count_the_victims_that_are_asked_for(tmp_path: Path) -> None:

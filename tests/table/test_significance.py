@@ -42,6 +42,9 @@ def test_no_says_that_a_weakening_worth_the_name_is_ruled_out() -> None:
     assert weakens(base, {s: v - 0.01 * (-1) ** s for s, v in base.items()}, True)[0] == 0
     assert weakens(base, {s: v - 0.1 * (-1) ** s for s, v in base.items()}, True)[0] is UNKNOWN
     assert weakens(base, {s: v + 0.2 + 0.1 * s for s, v in base.items()}, True)[0] == 0
+    near_chance = {s: 54.0 + 0.1 * s for s in range(5)}  # percent: one point is a fourth of what the attack has
+    assert weakens(near_chance, {s: v - 0.5 * (-1) ** s for s, v in near_chance.items()}, True)[0] == 0
+    assert weakens(near_chance, {s: v - 0.5 * (-1) ** s for s, v in near_chance.items()}, True, 50.0)[0] is UNKNOWN
 
 
 def test_a_verdict_needs_both_sides_and_two_seeds() -> None:

@@ -24,6 +24,8 @@ ROWS = {
     "auc": {"label": "AUC", "metric": "auc"},
     "once": {"label": "once", "metric": "shadow_accuracy"},
     "bytes": {"label": "bytes", "metric": "bytes_up"},
+    "all": {"label": "all", "metric": "recovered", "format": ".0%"},
+    "sure": {"label": "sure", "metric": "auc_once"},
     "accuracy": {"label": "accuracy", "metric": "utility.test_accuracy", "format": ".1%"},
     "zeros": {"label": "zeros", "metric": "utility.zeros", "format": ".1%"},
     "time": {"label": "time", "metric": "seconds.attack"},
@@ -57,6 +59,7 @@ def judged(
             frame.to_csv(folder / sign / "victims.csv", index=False)
             metrics = {name: frame[name].mean() for name in ("ssim", "asr", "shadow_accuracy")}
             metrics |= {"ssim_median": frame["ssim"].median(), "bytes_up": 800.0 + len(column)}
+            metrics |= {"recovered": 1.0, "auc_once": 1.0}
             metrics |= {"auc": 0.6, "auc_low": 0.6 - 1.96 * 0.03, "auc_high": 0.6 + 1.96 * 0.03}
             records[f"{column}-s{seed}"] = {
                 "signature": sign, "status": "complete", "metrics": metrics, "sizes": {"test": 400},
@@ -108,6 +111,30 @@ def test_what_is_computed_of_cells_varies_as_they_do(check: str, holds: bool | N
     assert judged(check, FAR, tmp_path).holds is holds
 
 
+LOOSE = {"a": [[0.8]] * 3, "b": [[0.3], [0.77], [1.0]], "c": [[0.1]] * 3}  # b may be the greatest, too
+
+
+@pytest.mark.parametrize(
+    ("check", "holds"),
+    [
+        ("max(r('ssim')) < 0.9", None),
+        ("0.9 > max(r('ssim'))", None),
+        ("max(r('ssim')) > 0.7", True),  # a is
+        ("2 * min(r('ssim')) + 1 < 1.3", True),
+        ("v('ssim', 'a') == max(r('ssim'))", None),
+        ("v('ssim', 'c') == min(v('ssim', 'a'), v('ssim', 'c'))", True),
+        ("v('ssim', 'a') == min(r('ssim'))", False),
+        ("max(r('ssim')) - min(r('ssim')) <= 0.75", None),
+        ("v('ssim', 'a') - (max(r('ssim')) - v('ssim', 'c')) < 0.2", True),
+        ("abs(max(r('ssim')) - 1) <= 0.95 and 1 / min(r('ssim')) > 5 and -max(r('ssim')) / 2 < -0.3", True),
+        ("log10(max(v('ssim', 'a'), v('ssim', 'c'))) > -0.2", True),
+        ("max(v('ssim', 'a'), v('ssim', 'b')) > max(v('ssim', 'c'), 0.2)", True),
+    ],
+)
+def test_an_extreme_is_as_uncertain_as_whatever_may_be_it(check: str, holds: bool | None, tmp_path: Path) -> None:
+    assert judged(check, LOOSE, tmp_path).holds is holds
+
+
 DECADES = {"a": [[3e14], [9e14], [5e14]], "b": [[20.0], [160.0], [40.0]], "zero": [[0.0], [1.0], [2.0]]}
 
 
@@ -142,13 +169,14 @@ def test_one_seed_counts_over_its_victims_each_with_itself(tmp_path: Path) -> No
     assert judged("v('ssim', 'a') > v('ssim', 'b')", ONE, tmp_path).margin == math.inf
     against = judged("v('ssim', 'a') > v('ssim', 'c')", ONE, tmp_path)
     apart = pd.Series([0.3, -0.1, 0.6, -0.1])
-    assert against.margin == pytest.approx(apart.mean() / apart.sem())
+    of_four = -t.ppf(norm.cdf(-2), 3) / 2  # victims, as seldom as two standard errors of many
+    assert against.margin == pytest.approx(apart.mean() / apart.sem() / of_four)
     assert against.holds is None
     assert against.margin_text == f"holds by {against.margin:.1f} standard errors only within one run"
     same = judged("v('ssim', 'a') > v('ssim', 'a') + 0 * v('ssim', 'c')", ONE, tmp_path)
     assert same.holds is False
     assert judged("v('half', 'a') > 0.75", ONE, tmp_path).margin == pytest.approx(
-        0.05 / (math.sqrt(math.pi / 2) * pd.Series(ONE["a"][0]).sem())
+        0.05 / (math.sqrt(math.pi / 2) * pd.Series(ONE["a"][0]).sem() * of_four)
     )
 
 
@@ -159,7 +187,9 @@ def test_what_one_run_measures_once_decides_nothing_and_what_it_counts_does(tmp_
     for row in ("once", "time"):
         verdict = judged(f"v('{row}', 'a') > 0.1", ONE, tmp_path)
         assert (verdict.holds, verdict.margin_text) == (None, "holds, with an unknown error")
-    assert judged("v('bytes', 'a') == 801", ONE, tmp_path).margin_text == "no spread"
+    assert judged("v('bytes', 'a') == 801", ONE, tmp_path).margin_text == "no spread in what decides it"
+    for row in ("all", "sure"):  # shares of one, however whole they are
+        assert judged(f"v('{row}', 'a') > 0.9", ONE, tmp_path).margin_text == "holds, with an unknown error"
     apart = judged("v('accuracy', 'a') > v('accuracy', 'b')", ONE, tmp_path, {"a": 0.6})
     assert apart.margin == pytest.approx(0.1 / math.sqrt((0.24 + 0.25) / 400))
     assert apart.holds is True
@@ -171,8 +201,20 @@ def test_none_or_all_of_few_victims_is_not_exact(tmp_path: Path) -> None:
     least = math.sqrt(2 / 8 * 6 / 8 / 8)  # Agresti and Coull's error of 0 of 4
     assert judged("v('asr', 'a') < 50", few, tmp_path).margin == pytest.approx(0.5 / least)
     assert judged("v('asr', 'a') < v('asr', 'b')", few, tmp_path).margin_text == "fails, by two that are equal"
+    assert judged("v('asr', 'a') <= 5", few, tmp_path).margin == pytest.approx(0.05 / least)  # of others it may not be
     many = {"a": [[0.1] * 64], "b": [[0.7] * 64]}
     assert judged("v('asr', 'a') < v('asr', 'b')", many, tmp_path).holds is True
+
+
+def test_none_of_few_victims_is_not_exact_because_every_seed_says_so(tmp_path: Path) -> None:
+    seeds = {"a": [[0.1] * 4] * 2, "b": [[0.2, 0.3, 0.2, 0.7]] * 2}
+    assert judged("v('asr', 'a') == 0", seeds, tmp_path).holds is True
+    none, one = (math.sqrt(p * (1 - p) / 12) for p in (2 / 12, 4 / 12))  # of eight: none, and one in each seed
+    apart = judged("v('asr', 'a') < v('asr', 'b')", seeds, tmp_path)
+    assert (apart.holds, apart.margin) == (None, pytest.approx(0.25 / math.hypot(none, one)))
+    assert judged("v('asr', 'a') > 0", seeds, tmp_path).margin_text == "fails, by two that are equal"
+    whole = judged("v('ssim', 'a') < v('ssim', 'b')", seeds, tmp_path)  # no share
+    assert whole.margin_text == "no spread in what decides it"
 
 
 def test_candidates_that_columns_share_are_compared_one_by_one(tmp_path: Path) -> None:

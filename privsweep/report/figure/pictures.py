@@ -13,7 +13,7 @@ from privsweep.report.figure.victims import Array, chosen_victims, images_of_vic
 from privsweep.table.figure_spec import PicturePanel, Pictures
 from privsweep.table.fill import FilledTable
 
-SIDE, GAP, LEFT = 0.78, 0.17, 1.05  # inches: an image, the number below it, the names
+SIDE, GAP, LEFT = 0.78, 0.17, 1.2  # inches: an image, the number below it, the names
 CHARACTER = 0.085  # inches, the width of a letter in a title
 
 
