@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -80,7 +80,7 @@ class BlackBoxView:
         net.load_state_dict(dict(system.snapshots[done]))
         ask = BlackBox(net, data.domain.classes, defense, rng.child("black box"))
         seen = Predictions(probabilities=ask(data.domain.inputs_of(candidates)), ask=ask)
-        recipe = self.federation.recipe(data, rng, done)
+        recipe = replace(self.federation.recipe(data, rng, done), again=self.federation.again(data, model, done))
         known = Knowledge(
             domain=data.domain,
             candidates=candidates,
