@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from privsweep.exposure.federation import batch_fault
 from privsweep.interface.component import BesideDefense, ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
@@ -114,6 +115,7 @@ class ShadowAttack:
         model, told = self.model(known), told_recipe(known)
         if not (self._follows and told and told.again):
             schedule, augment = self.schedule(known), augmentation(known)
+            _check_batch(model, known.domain, schedule, index.shape[1])
             return train_shadows(model, pool, index, known.domain, schedule, rng, bench, self.memory, augment)
         again, rows = told.again, index.to(pool.labels.device)
 
@@ -198,6 +200,18 @@ class InOutAttack(ShadowAttack):
         """The same for the public records: ``[K, P, classes]`` and ``[K, P]``."""
         replies = answers(self.model(known), weights_in(prepared), known.prior, known.domain, rng.child("prior"))
         return replies, prepared["inside"][:, : len(known.prior)]
+
+
+def _check_batch(model: ShadowModel, domain: Domain, schedule: LocalSchedule, records: int) -> None:
+    """Raises UserError where a shadow cannot be trained on its smallest batch."""
+    least = min(schedule.sizes(records))
+    with torch.device("meta"):
+        fault = batch_fault(model.build(domain, Rng(0)).train(), domain, least)
+    if fault:
+        raise UserError(
+            f"attack.shadow_size: {records} records make a batch of {least}, and {fault}; take another size, another "
+            "attack.batch_size or dataset.prior_size, or model.norm=group"
+        )
 
 
 def told_recipe(known: Knowledge) -> Recipe | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from membership_world import MODEL, SHADOWS, digits, guess, measured, reversed_order
 from scipy.stats import norm
-from tiny import Bench, fedavg
+from tiny import Bench, central, fedavg
 
 from privsweep.attack.lira import LiRA
 from privsweep.attack.rmia import RMIA
@@ -19,6 +19,7 @@ from privsweep.interface.records import Exposure, Knowledge, Recipe
 from privsweep.interface.training import Optimizer
 from privsweep.membership_inference.scores import confidence
 from privsweep.membership_inference.shadow_attack import augmentation, by_content
+from privsweep.model.resnet import ResNet
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.store.fingerprint import checksum_of
@@ -210,3 +211,11 @@ def test_what_a_federations_view_shows_makes_no_other_shadows() -> None:
     known = [exposed(fedavg(**own)).known.recipe for own in ({}, {"victims": 3}, {"rounds": 1})]
     one, same, other = map(checksum_of, known)
     assert one == same != other
+
+
+def test_a_shadow_with_a_batch_that_its_layers_refuse_is_refused_in_words() -> None:
+    """Batch normalisation of a single image, whose map is a single pixel, ended in a traceback."""
+    net = ResNet(blocks=(1, 1, 1, 1), width=2, stem="small", norm="batch", activation="relu", init="he")
+    known, attack = exposed(central(epochs=0)).known.having(architecture=net), followed(shadow_size=67, batch_size=216)
+    with pytest.raises(UserError, match=r"attack\.shadow_size: 217 records make a batch of 1, .* model\.norm=group"):
+        attack.prepare(known.only(attack.prepares_from), Bench(), Rng(0))
