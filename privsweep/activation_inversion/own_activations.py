@@ -38,7 +38,8 @@ class OwnActivations:
         self.sources, self.prior, self.domain = sources, prior, domain
         self.kept: Tensor | None = None
         every = torch.arange(len(prior), device=prior.labels.device)
-        one = torch.cat([self._fresh(k, every[:1]) for k in range(len(sources))])
+        # Of two images, for batch normalisation may refuse a single one.
+        one = torch.cat([self._fresh(k, every[:2])[:1] for k in range(len(sources))])
         self.shape = tuple(one.shape[1:])
         if len(prior) * one.nbytes <= memory * 2**30:
             self.kept = one.new_empty(len(sources) * len(prior), *self.shape)

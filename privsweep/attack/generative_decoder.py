@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -13,6 +15,7 @@ from privsweep.activation_inversion.mirror_decoder import mirror
 from privsweep.activation_inversion.own_activations import OwnActivations, Part, Source
 from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.attack.base import AttackBase
+from privsweep.exposure.federation import batch_fault
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.errors import UserError
@@ -81,8 +84,10 @@ class GenerativeDecoder(AttackBase):
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """The decoder's weights, and its ``loss`` ``[epochs]``: mean squared error of own images' pixels in [0, 1]."""
         source, memory = self._source(known, rng.child("client's part"))
-        own = OwnActivations([source], known.prior, known.domain, memory)
         schedule = LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, self.batch_size)
+        if self.learns_from == "client_part":
+            self._check_batch(known, min(schedule.sizes(len(known.prior))))
+        own = OwnActivations([source], known.prior, known.domain, memory)
         prepared = train_decoders(self._make(known), own, schedule, [rng], bench)
         return {**prepared, "loss": prepared["loss"][0]}
 
@@ -100,6 +105,16 @@ class GenerativeDecoder(AttackBase):
             return known.query, self.memory
         batch_matters = known.model.training  # an image's activations depend on what else is in the batch
         return Part(known.model, rng), 0.0 if batch_matters else self.memory
+
+    def _check_batch(self, known: Knowledge, least: int) -> None:
+        """Raises UserError where the client's part, in the mode that it is in, refuses so few own images."""
+        with torch.device("meta"):
+            fault = batch_fault(deepcopy(known.model).to("meta"), known.domain, least)
+        if fault:
+            raise UserError(
+                f"attack.batch_size={self.batch_size}: {len(known.prior)} own images make a batch of {least}, and "
+                f"{fault}; take another batch size or dataset.prior_size, or fl_setting.capture.mode=eval"
+            )
 
     def _make(self, known: Knowledge) -> Make:
         if self.decoder == "residual":

@@ -14,8 +14,8 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.scores import finite
-from privsweep.membership_inference.shadow_attack import ShadowAttack, augmentation
-from privsweep.training.shadows import answers, train_shadows
+from privsweep.membership_inference.shadow_attack import ShadowAttack
+from privsweep.training.shadows import answers
 
 
 @component
@@ -38,17 +38,7 @@ class ShadowMembership(ShadowAttack):
         chosen = [rng.child("shadow", k, "records").permutation(len(prior))[: 2 * size] for k in range(self.shadows)]
         asked = torch.stack(chosen).to(prior.labels.device)
         model = self.model(known)
-        weights = train_shadows(
-            model,
-            prior,
-            asked[:, :size],
-            known.domain,
-            self.schedule(known),
-            rng,
-            bench,
-            self.memory,
-            augmentation(known),
-        )
+        weights = self.trained(known, prior, asked[:, :size], rng, bench)
         replies = []
         for k, rows in enumerate(asked):
             own = {name: w[k : k + 1] for name, w in weights.items()}

@@ -64,7 +64,8 @@ class Shaping:
         prior = self._split(arrays.train_images, arrays.train_labels, order[total - held :]) if held else None
         order = rng.child("test").permutation(tests)
         test = self._split(arrays.test_images, arrays.test_labels, order[: self.test_size])
-        if self.test_size is not None and (more := self.prior_size - held):
+        more = self.prior_size - held
+        if self.test_size is not None and more:
             rest = order[self.test_size : self.test_size + more]
             spare_images = self._split(arrays.test_images, arrays.test_labels, rest)
             prior = spare_images if prior is None else prior.with_more(spare_images)
@@ -73,7 +74,7 @@ class Shaping:
         if self.normalize:
             mean, std = statistics(train.images)
         domain = Domain((channels, height, width), arrays.classes, mean, std)
-        return Data(name, train, test, domain, arrays.multilabel, prior)
+        return Data(name, train, test, domain, arrays.multilabel, prior, more)
 
     def _split(self, images: np.ndarray, labels: np.ndarray, index: Tensor) -> ImageSet:
         chosen = slice(None) if len(index) == len(images) else index.sort().values.numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -51,6 +51,10 @@ class BlackBoxView:
     of clients that took part by then. The others are of the test split; nothing in what the adversary gets tells them
     apart. Of a model that was not trained at all, the control, members are any training examples. The adversary is told
     how the released model was trained, not what followed. Zen, section 4.1: test time, off-path, black box.
+
+    What is measured, where training images are held out: ``held_out_auc``, how often the model is surer of one of these
+    than of one of the others, neither of which it was trained on. Where splits are alike that is 0.5; what is above it
+    tells the splits apart, and no members (with its 95% interval under ``_low`` and ``_high``).
     """
 
     federation: Federation
@@ -76,7 +80,7 @@ class BlackBoxView:
         net.load_state_dict(dict(system.snapshots[done]))
         ask = BlackBox(net, data.domain.classes, defense, rng.child("black box"))
         seen = Predictions(probabilities=ask(data.domain.inputs_of(candidates)), ask=ask)
-        recipe = self.federation.recipe(data, rng, done)
+        recipe = replace(self.federation.recipe(data, rng, done), again=self.federation.again(data, model, done))
         known = Knowledge(
             domain=data.domain,
             candidates=candidates,
@@ -84,7 +88,10 @@ class BlackBoxView:
             recipe=recipe,
             defense=Defended(defense, self.federation.architecture(model)) if defense.acts_at() else None,
         )
-        return Exposure(seen, known, truth, done=done)
+        others = ~truth.member.to(candidates.labels.device)
+        surer = _of_label(seen.probabilities[others], candidates.labels[others])
+        own = BlackBox(net, data.domain.classes, defense, rng.child("held out"))
+        return Exposure(seen, known, truth, _held_out(own, data, surer), done=done)
 
     @property
     def version(self) -> int:
@@ -124,3 +131,20 @@ class BlackBoxView:
                 "fewer, or null for all"
             )
         return half
+
+
+def _held_out(ask: BlackBox, data: Data, others: Tensor) -> dict[str, float | None]:
+    """How held-out training images compare with ``others``, the probabilities of test images' labels."""
+    # Here, for the import takes a second, which planning need not wait.
+    from privsweep.metric.membership import area_with_interval
+
+    if data.prior is None or not (count := len(data.prior) - data.prior_of_test):
+        return {}
+    records = data.prior.take(torch.arange(count, device=others.device))
+    held = _of_label(ask(data.domain.inputs_of(records)), records.labels)
+    return area_with_interval("held_out_auc", held.cpu().numpy(), others.cpu().numpy())
+
+
+def _of_label(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Of every record ``[n]``; zero where a diverged model tells none."""
+    return probabilities.gather(1, labels[:, None])[:, 0].nan_to_num(0.0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from privsweep.interface.asked import Retraining
 from privsweep.interface.data import Architecture, Data, Domain, Tensors, TextDomain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -49,6 +50,10 @@ class Federation(Protocol):
 
     def recipe(self, data: Data, rng: Rng, done: int) -> Recipe:
         """How one client trains in the first ``done`` rounds, the mean over all clients."""
+        ...
+
+    def again(self, data: Data, model: Architecture, done: int) -> Retraining | None:
+        """Its first ``done`` rounds, to be repeated with other records; None where one party holds all of them."""
         ...
 
     def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:

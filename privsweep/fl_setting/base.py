@@ -14,6 +14,7 @@ from privsweep.exposure.black_box import BlackBoxView
 from privsweep.exposure.federation import batch_fault
 from privsweep.exposure.updates import Capture, UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
+from privsweep.interface.asked import Retraining
 from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data, Domain, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
@@ -119,6 +120,10 @@ class TrainingSetting(Assembling, ABC):
         rule, examples = self.rule(), len(data.train)
         told = (rule.name, rule.lr, rule.momentum, steps, self.batch_size, epochs, examples)
         return Recipe(*told, weight_decay=rule.weight_decay, decay=rule.decay)
+
+    def again(self, data: Data, model: Architecture, done: int) -> Retraining | None:
+        """Its first ``done`` rounds, to be repeated with other records; None where one party holds all of them."""
+        return None
 
     @abstractmethod
     def used(self, data: Data, defense: Defense, rng: Rng, done: int) -> Tensor:

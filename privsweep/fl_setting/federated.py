@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from privsweep.fl_setting.base import Count, Fraction, UpdateSetting
-from privsweep.interface.component import component
-from privsweep.interface.data import Data, ImageSet
+from privsweep.interface.asked import Retraining
+from privsweep.interface.component import COUNTS_AS, component, marked
+from privsweep.interface.data import Architecture, Data, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
+from privsweep.interface.roles import Bench
 from privsweep.training.aggregation import participants, survivors
 from privsweep.training.partition import Partition, partition
 from privsweep.training.usage import used_in
@@ -55,6 +59,12 @@ class Federated(UpdateSetting):
                 seen[client] |= self.used_by(len(shards[client]), defense, here.child("client", client))
         return torch.cat([s[own] for s, own in zip(shards, seen, strict=True)]).sort().values
 
+    def again(self, data: Data, model: Architecture, done: int) -> Retraining:
+        setting = replace(self, rounds=done, checkpoints=[], evaluate_every=None)  # type: ignore[type-var]
+        left_out = marked(self, "training", "signature")
+        told = {name: value for name, value in vars(setting).items() if name not in left_out}
+        return Again(setting, model, data.domain, {"setting": type(self).__qualname__, **told})
+
     def uses_all(self, defense: Defense, done: int) -> bool:
         everyone = list(range(self.clients))
         all_heard = self.sampled(0, Rng(0)) == self.heard(everyone, defense, Rng(0)) == everyone
@@ -70,3 +80,40 @@ class Federated(UpdateSetting):
 
     def splits(self, data: Data, shards: Sequence[Tensor]) -> list[ImageSet]:
         return [data.train.take(s.to(data.train.labels.device)) for s in shards]
+
+
+@dataclass(frozen=True)
+class Again:
+    """A ``Retraining`` by a setting of its own."""
+
+    setting: Federated = field(metadata={COUNTS_AS: None})
+    model: Architecture
+    domain: Domain
+    told: Mapping[str, Any]  # of the setting what determines its training, for checksums
+
+    def __call__(self, records: ImageSet, defense: Defense, rng: Rng) -> Tensors:
+        first = torch.arange(1, device=records.labels.device)
+        data = Data("another's", records, records.take(first), self.domain)
+        try:
+            self.setting.check(data, self.model, defense, rng)
+        except UserError as error:
+            raise UserError(
+                f"attack.shadow_size: shadows train in a federation as the target did, and {len(records)} records do "
+                f"not go round ({error}); hold out more by dataset.prior_size, or give attack.epochs, with which one "
+                "party trains them"
+            ) from error
+        system = self.setting.train(data, self.model, defense, rng, cast(Bench, _Unwatched()))
+        return system.snapshots[system.last]
+
+
+class _Unwatched:
+    """The part of a bench that a federation asks for: whoever repeats its training keeps what comes out."""
+
+    def tick(self, done: int, total: int, **numbers: float) -> None:
+        pass
+
+    def keep(self, purpose: str, state: object) -> None:
+        pass
+
+    def kept(self, purpose: str) -> None:
+        return None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from privsweep.interface.data import ImageSet, Tensors
 from privsweep.interface.randomness import Rng
+
+if TYPE_CHECKING:
+    from privsweep.interface.defense import Defense
 
 
 class Query(Protocol):
@@ -77,6 +80,17 @@ class Algorithm(Protocol):
         ``present``, bool ``[K]``: whether model ``k`` is trained on ``records[k]`` at all. ``rngs``: of every model,
         what it draws from: initial values, where they are not the same for all, and noise. Model ``k`` depends on its
         own record and stream alone. ``watch`` is told the steps done, of all.
+        """
+        ...
+
+
+class Retraining(Protocol):
+    """The training of a federation, in the hands of one who repeats it on records of its own."""
+
+    def __call__(self, records: ImageSet, defense: Defense, rng: Rng) -> Tensors:
+        """Parameters and buffers of a model that as many clients have trained, among whom ``records`` are shared out.
+
+        ``defense`` is bound; all else is drawn from ``rng``, initial values too. Raises UserError for too few records.
         """
         ...
 

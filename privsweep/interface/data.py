@@ -189,6 +189,7 @@ class Data(Generic[E, D]):
     domain: D
     multilabel: bool = False  # such data serve as an adversary's prior only
     prior: E | None = None  # training examples held out for the adversary; none of them is in ``train``
+    prior_of_test: int = 0  # how many of them, the last ones, are of the test split for want of others
     validation: E | None = None  # a split of its own to watch the training on, where the publisher gives one
     subset: tuple[int, int] | None = None  # images in the file, and as published, where those are more
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from privsweep.interface.asked import Algorithm, Imitation, Query
+from privsweep.interface.asked import Algorithm, Imitation, Query, Retraining
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
 from privsweep.interface.training import Augmentation, Decay
 
@@ -91,6 +91,7 @@ class Recipe:
     weight_decay: float = 0.0  # the penalty's factor, in the gradient
     decay: Decay = "constant"  # of the learning rate
     augment: Augmentation = "none"  # of the images
+    again: Retraining | None = None  # the same with other records, where several train; None: one party does
 
 
 @dataclass(frozen=True)

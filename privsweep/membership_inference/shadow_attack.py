@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from privsweep.exposure.federation import batch_fault
 from privsweep.interface.component import BesideDefense, ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
@@ -51,8 +52,20 @@ class ShadowAttack:
 
     @property
     def version(self) -> int:
-        """1: the recipe that shadows follow is that of the released model, with weight decay and augmentation."""
-        return int("recipe" in self.prepares_from)
+        """1: the recipe that shadows follow is that of the released model, with weight decay and augmentation.
+
+        2: where the target is a federation's, so are they.
+        """
+        return 2 if self._follows else int("recipe" in self.prepares_from)
+
+    @property
+    def _own_recipe(self) -> tuple[Any, ...]:
+        return self.epochs, self.optimizer, self.lr, self.momentum, self.batch_size
+
+    @property
+    def _follows(self) -> bool:
+        """Whether shadows are the target's in all, so that its training can be repeated for them."""
+        return self.shadow == "target" and all(value is None for value in self._own_recipe)
 
     @property
     def threat(self) -> ThreatModel:
@@ -67,7 +80,7 @@ class ShadowAttack:
         own = {"prior", "domain"}
         if self.shadow == "target":
             own.add("architecture")
-        if None in (self.epochs, self.optimizer, self.lr, self.momentum, self.batch_size):
+        if None in self._own_recipe:
             own.add("recipe")
         if self.shadows_defended:
             own.add("defense")
@@ -92,6 +105,27 @@ class ShadowAttack:
         if self.shadow != "target":
             return ShadowModel(self.shadow, told.defense if told else Defense(), whole=False)
         return ShadowModel(told.architecture, told.defense) if told else ShadowModel(known.architecture)
+
+    def trained(self, known: Knowledge, pool: ImageSet, index: Tensor, rng: Rng, bench: Bench) -> Tensors:
+        """Weights ``[K, ...]`` of shadows trained on ``pool`` at ``index`` ``[K, n]``.
+
+        By clients among whom a shadow's records are shared out, where the target has such and nothing else is asked
+        for: one party, as often over its records as a client, fits them more closely than the clients' mean does.
+        """
+        model, told = self.model(known), told_recipe(known)
+        if not (self._follows and told and told.again):
+            schedule, augment = self.schedule(known), augmentation(known)
+            _check_batch(model, known.domain, schedule, index.shape[1])
+            return train_shadows(model, pool, index, known.domain, schedule, rng, bench, self.memory, augment)
+        again, rows = told.again, index.to(pool.labels.device)
+
+        def make(part: slice) -> Tensors:
+            [k] = range(part.start, part.stop)
+            weights = again(pool.take(rows[k]), model.defense, rng.child("shadow", k))
+            bench.tick(1, 1, shadows=len(index))
+            return {name: w[None] for name, w in weights.items()}
+
+        return bench.chunks("shadows", "trained", len(index), 1, make)
 
     def schedule(self, known: Knowledge) -> LocalSchedule:
         """How a shadow trains: whole epochs, as often as a client of the target uses each of its examples.
@@ -138,17 +172,7 @@ class InOutAttack(ShadowAttack):
             pool = pool.with_more(known.candidates.take(by_content(known.candidates)))
         index = self.assigned(len(known.prior), asked, told_recipe(known), rng)
         inside = torch.zeros(self.shadows, len(pool), dtype=torch.bool).scatter_(1, index, True)
-        weights = train_shadows(
-            self.model(known),
-            pool,
-            index,
-            known.domain,
-            self.schedule(known),
-            rng,
-            bench,
-            self.memory,
-            augmentation(known),
-        )
+        weights = self.trained(known, pool, index, rng, bench)
         return {"inside": inside.to(bench.device), **{_WEIGHT + name: w for name, w in weights.items()}}
 
     def assigned(self, prior: int, asked: int, recipe: Recipe | None, rng: Rng) -> Tensor:
@@ -176,6 +200,18 @@ class InOutAttack(ShadowAttack):
         """The same for the public records: ``[K, P, classes]`` and ``[K, P]``."""
         replies = answers(self.model(known), weights_in(prepared), known.prior, known.domain, rng.child("prior"))
         return replies, prepared["inside"][:, : len(known.prior)]
+
+
+def _check_batch(model: ShadowModel, domain: Domain, schedule: LocalSchedule, records: int) -> None:
+    """Raises UserError where a shadow cannot be trained on its smallest batch."""
+    least = min(schedule.sizes(records))
+    with torch.device("meta"):
+        fault = batch_fault(model.build(domain, Rng(0)).train(), domain, least)
+    if fault:
+        raise UserError(
+            f"attack.shadow_size: {records} records make a batch of {least}, and {fault}; take another size, another "
+            "attack.batch_size or dataset.prior_size, or model.norm=group"
+        )
 
 
 def told_recipe(known: Knowledge) -> Recipe | None:

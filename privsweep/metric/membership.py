@@ -47,10 +47,7 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     balanced = float(np.mean([side.mean() for side in sides]))
     ends = mean_share_ends(*((int(side.sum()), len(side)) for side in sides)) if several else None
     _interval(metrics, "balanced_accuracy", balanced, ends)
-    area, error = delong(scores[member], scores[~member])
-    spread = _DEVIATIONS * error
-    ends = (area - spread, area + spread) if error else area_ends(area, *map(len, sides))
-    _interval(metrics, "auc", area, ends if several else None)
+    metrics |= area_with_interval("auc", scores[member], scores[~member])
     false, true = roc(guess, truth)
     for name, rate in RATES.items():
         reached = float(true[false <= rate].max())
@@ -92,6 +89,17 @@ def delong(members: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     area = float(above.mean())
     variance = (above.var(ddof=1) / m if m > 1 else 0.0) + (below.var(ddof=1) / n if n > 1 else 0.0)
     return area, float(np.sqrt(variance))
+
+
+def area_with_interval(name: str, members: np.ndarray, others: np.ndarray) -> dict[str, float | None]:
+    """The area under the ROC curve as ``name``, and the ends of its 95% interval, as ``score_membership`` has them."""
+    found: dict[str, float | None] = {}
+    sizes = len(members), len(others)
+    area, error = delong(members, others)
+    spread = _DEVIATIONS * error
+    ends = (area - spread, area + spread) if error else area_ends(area, *sizes)
+    _interval(found, name, area, ends if min(sizes) > 1 else None)
+    return found
 
 
 def area_ends(area: float, members: int, others: int) -> tuple[float, float]:

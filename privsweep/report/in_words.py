@@ -81,7 +81,11 @@ def _members(metrics: Metrics) -> str:
         words += f" [{low:.2f}, {high:.2f}]"
     words += "" if told else ", where 0.50 is chance"
     caught = metrics.get("tpr_at_1_fpr")
-    return words if caught is None else f"{words}; {percent(caught)} caught at 1% false alarms"
+    words += "" if caught is None else f"; {percent(caught)} caught at 1% false alarms"
+    apart, least = (metrics.get(f"held_out_auc{end}") for end in ("", "_low"))
+    if apart is None or least is None or least <= 0.5:
+        return words
+    return f"{words}; but so are training images that it never saw: AUC {apart:.2f}"
 
 
 def _sentences(metrics: Metrics) -> str:

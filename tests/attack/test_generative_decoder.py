@@ -18,6 +18,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Knowledge, Reconstruction
 from privsweep.model.convnet import ConvNet
+from privsweep.model.resnet import ResNet
 from privsweep.model.split_at import cut
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
@@ -220,3 +221,18 @@ def test_a_decoder_begins_near_the_mean_image_however_large_the_activations(flat
     guess = decoder(z if flat else z[..., None, None])
     assert abs(float(guess.detach().median()) - 0.2) < 0.1
     assert 0.01 < float(guess.detach().std()) < 0.3
+
+
+def test_own_images_that_batch_normalisation_refuses_alone_are_asked_for_together_or_refused(digits: Data) -> None:
+    """Maps of a single pixel in train mode: the first image was asked for by itself, which ended in a traceback."""
+    net = ResNet(blocks=(1, 1, 1, 1), width=2, stem="small", norm="batch", activation="relu", init="he")
+    part, _ = cut(net.build(digits.domain, Rng(0)), "block4_1")
+    part.train()
+
+    def prepared(own: int) -> dict[str, torch.Tensor]:
+        known = Knowledge(model=part, prior=digits.train.take(torch.arange(own)), domain=digits.domain)
+        return dict(attack(epochs=1, batch_size=8).prepare(known, Bench(), Rng(0)))
+
+    assert prepared(18)["loss"].isfinite().all()
+    with pytest.raises(UserError, match=r"attack\.batch_size=8: 17 own images make a batch of 1, .*mode=eval"):
+        prepared(17)

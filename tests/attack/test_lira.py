@@ -1,24 +1,35 @@
 """Attacks that compare shadows with a record and without it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from membership_world import SHADOWS, guess, measured, reversed_order
+from membership_world import MODEL, SHADOWS, digits, guess, measured, reversed_order
 from scipy.stats import norm
-from tiny import Bench
+from tiny import Bench, central, fedavg
 
 from privsweep.attack.lira import LiRA
 from privsweep.attack.rmia import RMIA
+from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Recipe
 from privsweep.interface.training import Optimizer
 from privsweep.membership_inference.scores import confidence
-from privsweep.membership_inference.shadow_attack import augmentation
+from privsweep.membership_inference.shadow_attack import augmentation, by_content
+from privsweep.model.resnet import ResNet
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
+from privsweep.store.fingerprint import checksum_of
+
+
+def exposed(setting: Any) -> Exposure:
+    data = digits()
+    system = setting.train(data, MODEL, Stack({}), Rng(0), Bench())
+    out = setting.views()[1].expose(system, data, MODEL, Stack({}), Rng(0))
+    return replace(out, known=out.known.having(prior=data.prior))
 
 
 def lira(online: bool, **changes: Any) -> LiRA:
@@ -158,3 +169,53 @@ def test_records_that_beat_as_many_are_ordered_by_likelihood() -> None:
     found = rmia(False, gamma=2.0).share(torch.tensor([0.1, 0.2, 1.5, 4.0, 5.0], dtype=torch.float64), population)
     assert (found.diff() > 0).all()
     assert (found * 4).floor().tolist() == [0, 0, 1, 3, 3]
+
+
+FEDERATED = {"rounds": 3, "local_epochs": 20, "lr": 0.005, "batch_size": 16}
+
+
+def followed(**changes: Any) -> LiRA:
+    """Whose shadows train as the target did, unless something else is asked for."""
+    return lira(True, momentum=None, **changes)
+
+
+def test_shadows_of_a_federation_are_trained_by_one() -> None:
+    """One party fits its records more closely than the clients' mean does, and called nearly everybody an outsider."""
+    out = exposed(fedavg(**FEDERATED))
+    found = measured(followed(), out)
+    assert found["attack_accuracy"] > 0.72
+    assert found["attack_accuracy"] > measured(followed(epochs=60), out)["attack_accuracy"] + 0.08
+
+
+def test_a_federated_shadow_is_what_the_setting_makes_of_its_records() -> None:
+    setting, attack = fedavg(rounds=2, clients=2), followed(shadows=2, shadow_size=20)
+    known = exposed(setting).known
+    shadows = attack.prepare(known.only(attack.prepares_from), Bench(), Rng(0))
+    pool = known.prior.with_more(known.candidates.take(by_content(known.candidates)))
+    index = attack.assigned(len(known.prior), len(known.candidates), known.recipe, Rng(0))
+    records = pool.take(index[1])
+    data = Data("own", records, records, known.domain)
+    alone = setting.train(data, MODEL, Stack({}), Rng(0).child("shadow", 1), Bench()).snapshots[2]
+    assert all(torch.equal(shadows[f"weight:{name}"][1], w) for name, w in alone.items())
+
+
+def test_records_that_do_not_go_round_among_a_shadows_clients_are_refused() -> None:
+    attack = followed(shadows=2, shadow_size=1)
+    known = exposed(fedavg(clients=100, candidates=2)).known
+    with pytest.raises(UserError, match=r"attack\.shadow_size: .* 2 records do not go round .* give attack\.epochs"):
+        attack.prepare(known.only(attack.prepares_from), Bench(), Rng(0))
+
+
+def test_what_a_federations_view_shows_makes_no_other_shadows() -> None:
+    """Else the shadows would be trained anew for every number of victims."""
+    known = [exposed(fedavg(**own)).known.recipe for own in ({}, {"victims": 3}, {"rounds": 1})]
+    one, same, other = map(checksum_of, known)
+    assert one == same != other
+
+
+def test_a_shadow_with_a_batch_that_its_layers_refuse_is_refused_in_words() -> None:
+    """Batch normalisation of a single image, whose map is a single pixel, ended in a traceback."""
+    net = ResNet(blocks=(1, 1, 1, 1), width=2, stem="small", norm="batch", activation="relu", init="he")
+    known, attack = exposed(central(epochs=0)).known.having(architecture=net), followed(shadow_size=67, batch_size=216)
+    with pytest.raises(UserError, match=r"attack\.shadow_size: 217 records make a batch of 1, .* model\.norm=group"):
+        attack.prepare(known.only(attack.prepares_from), Bench(), Rng(0))

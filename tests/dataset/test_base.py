@@ -87,6 +87,7 @@ def test_the_prior_takes_test_images_that_are_left_where_training_leaves_too_few
     assert len(data.prior) == 14
     assert not rows(data.prior) & (rows(data.train) | rows(data.test))
     assert rows(data.prior) > rows(shape(prior_size=10).prior), "those of training first"
+    assert (data.prior_of_test, shape(prior_size=10).prior_of_test) == (4, 0)
     assert rows(data.test) == rows(shape(test_size=3).test)
 
 

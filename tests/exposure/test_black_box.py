@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from tiny import Bench, fedavg
 
+from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data
 from privsweep.interface.defense import Defense
@@ -125,3 +126,15 @@ def test_equal_content_has_equal_checksums(lenet: ConvNet) -> None:
 def test_an_odd_number_of_candidates_has_no_halves() -> None:
     with pytest.raises(ValidationError, match=r"multiple of 2"):
         fedavg(candidates=3)
+
+
+def test_splits_that_differ_are_not_taken_for_membership(lenet: ConvNet) -> None:
+    """Test images darker than all others are told from training images that the model never saw."""
+    whole = Digits(train_size=60, test_size=40, prior_size=60, resize=None, channels="same", normalize=False)
+    alike = whole.load(Rng(0))
+    darker = dataclasses.replace(alike, test=dataclasses.replace(alike.test, images=alike.test.images // 8))
+    far, near = (exposed(data, lenet, rounds=20, lr=0.01).measures for data in (darker, alike))
+    assert far["held_out_auc_low"] > 0.55
+    assert near["held_out_auc_low"] < 0.5 < near["held_out_auc_high"]
+    assert "held_out_auc" not in exposed(dataclasses.replace(alike, prior_of_test=60), lenet).measures
+    assert "held_out_auc" not in exposed(dataclasses.replace(alike, prior=None), lenet).measures
