@@ -78,6 +78,20 @@ def test_noise_is_averaged_out_over_units_and_pixels(data: Data, relative: float
     assert squared_errors(out).mean() < 1.5 * least.mean()
 
 
+@pytest.mark.parametrize("relative", [1e-4, 1e-3])
+def test_noise_does_not_hide_the_images_of_a_batch(data: Data, relative: float) -> None:
+    out, _ = noisy(exposed(data, capture=capture(batch_size=2)), relative)
+    metrics, *_ = score(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)), out.truth, data.domain, "zen", 0.6)
+    assert metrics["recovered"] == 1
+
+
+def test_a_batch_among_others_is_answered_as_it_is_alone(data: Data) -> None:
+    out, _ = noisy(exposed(data, capture=capture(batch_size=2)), 1e-3)
+    assert isinstance(out.seen, Update)
+    alone = ATTACK(out.seen.take(slice(2, 3)), out.known, {}, Bench(), Rng(0)).images
+    torch.testing.assert_close(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images[2:3], alone)
+
+
 def test_where_noise_hides_the_sign_the_network_tells_it(data: Data) -> None:
     clean = exposed(data, victims=16)
     assert isinstance(clean.seen, Update)
@@ -99,9 +113,17 @@ def test_under_noise_a_victims_answer_does_not_depend_on_the_others(data: Data) 
     torch.testing.assert_close(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images[2:3], alone)
 
 
-def test_a_gradient_of_zeros_is_answered_by_zeros(data: Data) -> None:
-    out = exposed(data)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_gradient_of_zeros_is_answered_by_zeros(data: Data, batch: int) -> None:
+    out = exposed(data, capture=capture(batch_size=batch))
     assert isinstance(out.seen, Update)
     none = {name: torch.zeros_like(d) for name, d in out.seen.delta.items()}
     guess = ATTACK(replace(out.seen, delta=none), out.known, {}, Bench(), Rng(0))
     assert not guess.images.any()
+
+
+def test_a_batchs_gradient_that_is_not_finite_diverges_alone(data: Data) -> None:
+    out = exposed(data, capture=capture(batch_size=2))
+    assert isinstance(out.seen, Update)
+    out.seen.delta["fc1.weight"][1, 0, 0] = torch.inf
+    assert ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).diverged.tolist() == [False, True, False, False]
