@@ -28,16 +28,17 @@ class Analytic(AttackBase):
 
     A unit's weight gradient is the sum over examples of its error times the input, its bias gradient the sum of
     the errors. For one example the weight gradient is of rank one: its leading singular vector is the input, of which
-    the bias gradient tells the norm, so that noise on the gradient averages out over all units and all pixels
-    (``gradient_inversion.rank_one``). For more, a unit that only one example activates gives that
-    example's input, and such units agree with one another: the largest groups of agreeing units are taken, which
-    needs ReLU and more units than examples (``gradient_inversion.lone_units``). Noise is averaged out there too, for
-    the weight gradient's rank is the number of examples.
+    the bias gradient tells the norm, so that noise on the gradient averages out over all units and all pixels, and
+    entries that were pruned are made up for by the others (``gradient_inversion.rank_one``). For more, a unit that
+    only one example activates gives that example's input, and such units agree with one another: the largest groups
+    of agreeing units are taken, which needs ReLU and more units than examples (``gradient_inversion.lone_units``).
+    Noise is averaged out there too, for the weight gradient's rank is the number of examples.
     """
 
     agreement: Annotated[float, Field(gt=0)]  # of batches: sine of the largest angle between inputs that count as one
 
-    # 1: one example by its singular vector. 2: of batches, what exceeds their rank is noise.
+    # 1: one example by its singular vector. 2: of batches, what exceeds their rank is noise; what was pruned is left
+    # out.
     version: ClassVar[int] = 2
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})

@@ -6,6 +6,7 @@ from tiny import Bench, capture, fedavg
 from torch import nn
 
 from privsweep.attack.analytic import Analytic
+from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.randomness import Rng
@@ -76,6 +77,36 @@ def test_noise_is_averaged_out_over_units_and_pixels(data: Data, relative: float
     # Who knows the units' errors is left with ``least``; an input's norm, from the bias gradient alone, would add as
     # much again. Dividing by the noisy bias gradients would leave most of the image: 128 units square their noise.
     assert squared_errors(out).mean() < 1.5 * least.mean()
+
+
+@pytest.mark.parametrize("fraction", [0.6, 0.9])
+def test_pruning_hides_no_more_than_what_it_takes_away(data: Data, fraction: float) -> None:
+    clean = exposed(data)
+    assert isinstance(clean.seen, Update)
+    pruning = GradientPruning(fraction=fraction, keep="rest", scope="tensor")
+    delta = dict(pruning.gradient({name: d[0] for name, d in clean.seen.delta.items()}, 1, Rng(0)))
+    out = replace(clean, seen=replace(clean.seen, delta={name: d[None] for name, d in delta.items()}))
+    assert isinstance(out.truth, Images)
+    guess = ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images[0].flatten()
+    told = delta["fc1.weight"].any(0)  # pixels of which any unit's gradient is left
+    assert told.sum() > 10
+    torch.testing.assert_close(guess[told], DOMAIN.inputs(out.truth.pixels[0]).flatten()[told], rtol=1e-3, atol=1e-3)
+    assert not guess[~told].any()
+
+
+def test_without_a_bias_gradient_pruning_leaves_the_image_up_to_its_norm(data: Data) -> None:
+    clean = exposed(data)
+    assert isinstance(clean.seen, Update)
+    pruning = GradientPruning(fraction=0.6, keep="rest", scope="tensor")
+    each = [pruning.gradient({name: d[v] for name, d in clean.seen.delta.items()}, 1, Rng(0)) for v in range(4)]
+    delta = {name: torch.stack([d[name] for d in each]) for name in each[0]}
+    delta["fc1.bias"] = torch.zeros_like(delta["fc1.bias"])
+    out = replace(clean, seen=replace(clean.seen, delta=delta))
+    assert isinstance(out.truth, Images)
+    guess = ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images.flatten(1)
+    truth = DOMAIN.inputs(out.truth.pixels).flatten(1)
+    assert (torch.cosine_similarity(guess, truth) > 0.99).all()
+    assert (guess.norm(dim=1) / truth.norm(dim=1)).sub(1).abs().max() < 0.25
 
 
 @pytest.mark.parametrize("relative", [1e-4, 1e-3])
