@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.label_inference import label_images, last_bias, not_sent
+from privsweep.gradient_inversion.lone_units import inputs_by_agreement
 from privsweep.gradient_inversion.rank_one import Network, input_behind, nearest_rank_one
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import component
@@ -20,8 +21,6 @@ from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, 
 from privsweep.interface.roles import Bench, View
 from privsweep.model.first_layer import first_linear
 
-_TINY = 1e-12
-
 
 @component
 class Analytic(AttackBase):
@@ -29,16 +28,18 @@ class Analytic(AttackBase):
 
     A unit's weight gradient is the sum over examples of its error times the input, its bias gradient the sum of
     the errors. For one example the weight gradient is of rank one: its leading singular vector is the input, of which
-    the bias gradient tells the norm, so that noise on the gradient averages out over all units and all pixels
-    (``gradient_inversion.rank_one``). For more, a unit that only one example activates gives that
-    example's input exactly, and such units agree with one another: the largest groups of agreeing units are
-    taken, which needs ReLU and more units than examples. What no group explains is answered by the unit that
-    weighs most among those left over.
+    the bias gradient tells the norm, so that noise on the gradient averages out over all units and all pixels, and
+    entries that were pruned are made up for by the others (``gradient_inversion.rank_one``). For more, a unit that
+    only one example activates gives that example's input, and such units agree with one another: the largest groups
+    of agreeing units are taken, which needs ReLU and more units than examples (``gradient_inversion.lone_units``).
+    Noise is averaged out there too, for the weight gradient's rank is the number of examples.
     """
 
-    agreement: Annotated[float, Field(gt=0)]  # largest relative distance between inputs that count as one
+    agreement: Annotated[float, Field(gt=0)]  # of batches: sine of the largest angle between inputs that count as one
 
-    version: ClassVar[int] = 1  # one example by its singular vector
+    # 1: one example by its singular vector. 2: of batches, what exceeds their rank is noise; what was pruned is left
+    # out.
+    version: ClassVar[int] = 2
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box")
@@ -65,27 +66,10 @@ class Analytic(AttackBase):
             network = Network(known.model, first, seen.weights, known.domain)
             found = input_behind(nearest_rank_one(weight, bias), bias, gradient, network)
         else:
-            found = torch.stack([self._inputs(w, b, seen.examples) for w, b in zip(weight, bias, strict=True)])
+            found = torch.stack(
+                [inputs_by_agreement(w, b, seen.examples, self.agreement) for w, b in zip(weight, bias, strict=True)]
+            )
         images = found.view(len(found), seen.examples, *known.domain.shape)
         labels = label_images(known.model, seen.weights, gradient, images.nan_to_num(0))
         diverged = ~images.isfinite().flatten(1).all(1)
         return Reconstruction(images=images.nan_to_num(0), diverged=diverged, labels=labels)
-
-    def _inputs(self, weight: Tensor, bias: Tensor, examples: int) -> Tensor:
-        """``[N, D]`` from a weight gradient ``[H, D]`` and a bias gradient ``[H]``."""
-        alive = bias.abs() > bias.abs().max() * 1e-6
-        if not alive.any():  # no unit tells anything: zeros, and no number where the errors are none
-            return weight.new_zeros(examples, weight.shape[1]) * bias.sum()
-        inputs, weights = weight[alive] / bias[alive, None], bias[alive].abs()
-        scale = inputs.square().sum(1).sqrt()
-        near = torch.cdist(inputs, inputs) <= self.agreement * torch.minimum(scale[:, None], scale)
-        left = torch.ones_like(weights, dtype=torch.bool)
-        chosen = []
-        for _ in range(examples):
-            # Agreement counts first, the error's size breaks ties: it says how well the ratio is conditioned.
-            votes = (near & left).sum(1) * left + weights / (weights.sum() + _TINY) * left
-            best = int(votes.argmax())
-            group = near[best] & left
-            chosen.append((weights[group] @ inputs[group]) / weights[group].sum() if group.any() else inputs[best])
-            left &= ~group
-        return torch.stack(chosen)

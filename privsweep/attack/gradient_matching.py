@@ -82,8 +82,8 @@ class GradientMatching(Minimisation, AttackBase):
 
     @property
     def version(self) -> int:
-        """1: the label of a single example is read off the rows of the output layer too."""
-        return int(self.labels == "analytic")
+        """1: the label of a single example is read off the rows of the output layer too. 2: those of several, too."""
+        return 2 * (self.labels == "analytic")
 
     @property
     def _penalised(self) -> bool:

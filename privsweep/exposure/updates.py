@@ -25,6 +25,7 @@ from privsweep.training.aggregation import server_mean
 from privsweep.training.fit import fit
 from privsweep.training.frozen import unfrozen
 from privsweep.training.local import gradient
+from privsweep.training.stacked import mixes_examples
 
 
 @component
@@ -36,7 +37,7 @@ class Capture:
     step: Annotated[int, Field(ge=0)]  # local steps that the client took before a captured gradient
     what: Literal["gradient", "difference"]  # of one step, or of the weights after the whole local training
     batch_size: Annotated[int, Field(ge=1)]  # images behind one captured update of one client
-    mode: Literal["train", "eval"]  # of normalisation layers; without them both are the same
+    mode: Literal["train", "eval"]  # of normalisation layers; without them both are the same. A difference: train
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,20 @@ class UpdateView:
                 f"fl_setting.capture.step={self.capture.step}: client {self.capture.client} takes {steps} steps in a "
                 f"round; take {steps} or less"
             )
+        self._check_mode(data, model, rng)
         check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)
+
+    def _check_mode(self, data: Data, model: Architecture, rng: Rng) -> None:
+        """Raises UserError where an attack would compute gradients in a mode in which clients do not train."""
+        if self.capture.what == "gradient" or self.capture.mode == "train":
+            return
+        with torch.device("meta"):
+            net = model.build(data.domain, rng.child("init"))
+        if mixes_examples(net):
+            raise UserError(
+                "fl_setting.capture.mode=eval: local training normalises by the batch, so that no weight difference "
+                "comes of this mode; take train, fl_setting.capture.what=gradient, or model.norm=group"
+            )
 
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         """Updates of ``victims`` victims from the weights of the captured round, and the images behind them."""

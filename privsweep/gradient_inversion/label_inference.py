@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
+from scipy.optimize import nnls
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -26,9 +28,12 @@ def read_labels(
     the label's entry is negative, and row c of the last weight's is that entry times the features, so that the label's
     row is told by its sign (iDLG: Zhao et al., 2020, section 3). Rows have more entries than noise can drown: they are
     projected on features that the adversary expects, and the bias is added. For more examples, class c occurs
-    ``N * (mean softmax_c - gradient_c)`` times; the mean softmax is estimated on Gaussian inputs, and the counts
-    are rounded to add up to N by largest remainders. The result is exact if the network's outputs hardly depend on
-    its inputs, as those of an untrained one. Of a gradient that tells nothing, or is not finite, classes are even.
+    ``N * (mean softmax_c - gradient_c)`` times, where the mean softmax depends on which classes there are. That of a
+    class whose sign shows that it occurs is read off its row over its bias gradient, about its mean features (Ma et
+    al., "Instance-wise Batch Label Restoration via Gradients in Federated Learning", 2023), as far as the row is of
+    its own examples; the rest is estimated on Gaussian inputs. It occurs once at least. The counts are rounded to add
+    up to N by largest remainders. The result is exact if the network's outputs hardly depend on its inputs, as those
+    of an untrained one. Of a gradient that tells nothing, or is not finite, classes are even.
 
     Raises UserError if the model does not end in a linear layer with a bias.
     """
@@ -37,7 +42,8 @@ def read_labels(
     if examples == 1:
         return (observed + _projected_rows(model, weights, gradient, domain, rng)).argmin(1, keepdim=True)
     expected = _mean_softmax(model, weights, domain, rng).to(observed)
-    counts = (examples * (expected - observed)).double().nan_to_num(0, 0, 0).clamp_min(0)
+    answers = _softmax_by_class(model, weights, gradient, expected)
+    counts = _counts(answers, observed, examples).to(observed.device)
     total = counts.sum(1, keepdim=True)
     counts = torch.where(total > 0, counts * examples / total, examples / domain.classes)
     whole = counts.floor().long()
@@ -76,6 +82,39 @@ def last_bias(model: nn.Module) -> str:
 def not_sent(model: nn.Module, names: Iterable[str]) -> list[str]:
     """Which of these parameters the update does not hold, for they are frozen in the model."""
     return [name for name in names if not model.get_parameter(name).requires_grad]
+
+
+def _softmax_by_class(model: nn.Module, weights: Tensors, gradient: Tensors, expected: Tensor) -> Tensor:
+    """What the network answers to examples of each class, ``[V, K, K]``; ``expected`` ``[K]`` where nothing tells."""
+    bias, classes = last_bias(model), len(expected)
+    weight = bias.removesuffix("bias") + "weight"
+    errors = gradient[bias][:, :classes, None]
+    answers = expected.expand(len(errors), classes, -1)
+    if (rows := gradient.get(weight)) is None:
+        return answers
+    head, offset = (weights[name][:classes].to(rows) for name in (weight, bias))
+    own = (rows[:, :classes] / errors @ head.mT + offset).softmax(2)
+    # The rest of what the row is made of are the other examples' errors.
+    share = (errors / (errors - expected[:, None])).nan_to_num(0)
+    return torch.where((errors < 0) & own.isfinite().all(2, keepdim=True), answers.lerp(own, share), answers)
+
+
+def _counts(answers: Tensor, observed: Tensor, examples: int) -> Tensor:
+    """How often every class occurs, before rounding, float64 ``[V, K]``; zeros where a gradient is not finite.
+
+    By least squares: each example adds its class's answer less the class to ``examples`` times the bias gradient
+    ``[V, K]``, and one to their number. No count is below zero, nor below one where the gradient is negative, as only
+    that of a class that occurs can be.
+    """
+    least = (observed < 0) & (observed.argsort(1).argsort(1) < examples)
+    ones = torch.ones(len(answers), 1, answers.shape[2], dtype=torch.float64)
+    each = answers.double().cpu().mT - torch.eye(answers.shape[2], dtype=torch.float64)
+    total = torch.cat((observed.double().cpu(), ones[:, :, 0]), 1) * examples
+    found = [
+        n + nnls(a, b - a @ n)[0] if np.isfinite(b).all() else np.zeros_like(n)
+        for a, b, n in zip(torch.cat((each, ones), 1).numpy(), total.numpy(), least.double().cpu().numpy(), strict=True)
+    ]
+    return torch.from_numpy(np.stack(found))
 
 
 def _projected_rows(model: nn.Module, weights: Tensors, gradient: Tensors, domain: Domain, rng: Rng) -> Tensor | float:

@@ -14,7 +14,7 @@ from privsweep.interface.data import Domain, Tensors
 
 _STEPS, _STILL = 100, 1e-5  # of the power iteration; what it may still move
 _TINY = 1e-30
-_EXACT = 1e-4  # of the bias gradient's norm; noise below it is rounding
+_EXACT = 1e-4  # of a gradient's norm; noise below it is rounding
 _SURE = 4.0  # standard errors beyond which the bias gradient is believed
 _SPREAD = 0.5  # of the logarithm of an image's norm, before anything is seen
 _NORMS = 33  # at which the network is asked
@@ -37,7 +37,8 @@ def nearest_rank_one(weight: Tensor, bias: Tensor) -> RankOne:
     """Of weight gradients ``[V, H, D]``, by power iteration from least squares on the bias gradients ``[V, H]``.
 
     The leading singular vectors are the maximum likelihood estimate under equal independent noise in every entry.
-    Least squares on the bias gradient alone is not: its noise is squared in the divisor.
+    Least squares on the bias gradient alone is not: its noise is squared in the divisor. Where entries were pruned, of
+    those that are left: the rest is no noise, and what was sent is matched exactly.
     """
     longest = weight.norm(dim=2).argmax(1)[:, None, None].expand(-1, 1, weight.shape[2])
     start = _times(bias, weight)  # nothing where no bias gradient came through
@@ -51,10 +52,34 @@ def nearest_rank_one(weight: Tensor, bias: Tensor) -> RankOne:
         if not moving.any():
             break
     errors = (weight @ inputs[:, :, None])[:, :, 0]
+    for victim in range(len(weight)):
+        if (kept := _of_kept_entries(weight[victim], inputs[victim])) is not None:
+            inputs[victim], errors[victim] = kept
     size = torch.linalg.vector_norm(errors, dim=1)
     left = torch.linalg.vector_norm(weight.flatten(1), dim=1, dtype=torch.float64).square() - size.double().square()
     free = max(weight[0].numel() - sum(weight.shape[1:]), 1)
     return RankOne(inputs, _unit(errors), size, (left.clamp_min(0) / free).sqrt().to(weight))
+
+
+def _of_kept_entries(weight: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Inputs ``[D]`` of norm one and errors ``[H]`` whose product is ``weight`` ``[H, D]`` wherever that is not zero.
+
+    By alternating least squares from ``inputs``; an entry none of whose row or column is left is zero. None where
+    whole rows and columns alone are zero, as without pruning, and where the entries are not exactly of rank one.
+    """
+    kept = weight != 0
+    if kept.sum() == kept.any(0).sum() * kept.any(1).sum():
+        return None
+    share = kept.to(weight)
+    for _ in range(_STEPS):
+        errors = (weight @ inputs) / (share @ inputs.square()).clamp_min(_TINY)
+        after = _unit(((errors @ weight) / (errors.square() @ share).clamp_min(_TINY))[None])[0]
+        still, inputs = (after - inputs).norm() <= _STILL, after
+        if still:
+            break
+    errors = (weight @ inputs) / (share @ inputs.square()).clamp_min(_TINY)
+    missed = ((weight - errors[:, None] * inputs) * share).norm()
+    return (inputs, errors) if missed <= _EXACT * weight.norm() else None
 
 
 @dataclass(frozen=True)
@@ -93,9 +118,13 @@ def input_behind(found: RankOne, bias: Tensor, gradient: Tensors, network: Netwo
     with which the network itself has errors of the norm that is seen. The latter is left out where it contradicts the
     bias gradient, as under clipping. Where noise leaves the sign open, the network decides it, too.
     """
-    along = (found.errors * bias).sum(1)
+    told = (found.errors.square() * (bias != 0)).sum(1)  # one, unless a part of the bias gradient was pruned
+    along = (found.errors * bias).sum(1) / told.clamp_min(_TINY)
     inputs = found.inputs * torch.where(along < 0, -1.0, 1.0)[:, None]
-    blurred, open_ = (~(found.noise <= f * along.abs()) for f in (_EXACT, 1 / _SURE))
+    # A bias gradient that was pruned away tells nothing.
+    blurred, open_ = (
+        (~(found.noise <= f * along.abs()) | (along == 0)) & (found.size > 0) for f in (_EXACT, 1 / _SURE)
+    )
     exact = inputs * (found.size / along.abs().clamp_min(_TINY))[:, None]
     behind = list(exact)
     for victim in blurred.nonzero()[:, 0].tolist():
@@ -119,10 +148,11 @@ def _at_best_norm(
     nearest = off.abs().argmin()
     by_network = tried[nearest] - off[nearest]  # errors hardly depend on the norm
     theirs, own = size / by_network.exp(), projected @ bias / size  # norms of the bias gradient
-    agree = ((theirs - own).abs() <= _SURE * noise + 0.1 * theirs) & (off[nearest].abs() < _SPREAD)
+    agree = ((theirs - own).abs() <= _SURE * noise + 0.1 * theirs) | ~bias.any()
+    agree &= off[nearest].abs() < _SPREAD
     precisions = torch.stack([
         own.new_tensor(1 / _SPREAD**2),
-        (own.clamp_min(0) / noise).square(),
+        (own.clamp_min(0) / noise.clamp_min(_TINY)).square(),
         agree / ((_NETWORKS * noise / theirs).square() + _LEAST**2),
     ])  # fmt: skip
     measured = torch.stack([expected, (size / own.clamp_min(_TINY)).log(), by_network])

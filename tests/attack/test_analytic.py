@@ -6,6 +6,7 @@ from tiny import Bench, capture, fedavg
 from torch import nn
 
 from privsweep.attack.analytic import Analytic
+from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.randomness import Rng
@@ -78,6 +79,50 @@ def test_noise_is_averaged_out_over_units_and_pixels(data: Data, relative: float
     assert squared_errors(out).mean() < 1.5 * least.mean()
 
 
+@pytest.mark.parametrize("fraction", [0.6, 0.9])
+def test_pruning_hides_no_more_than_what_it_takes_away(data: Data, fraction: float) -> None:
+    clean = exposed(data)
+    assert isinstance(clean.seen, Update)
+    pruning = GradientPruning(fraction=fraction, keep="rest", scope="tensor")
+    delta = dict(pruning.gradient({name: d[0] for name, d in clean.seen.delta.items()}, 1, Rng(0)))
+    out = replace(clean, seen=replace(clean.seen, delta={name: d[None] for name, d in delta.items()}))
+    assert isinstance(out.truth, Images)
+    guess = ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images[0].flatten()
+    told = delta["fc1.weight"].any(0)  # pixels of which any unit's gradient is left
+    assert told.sum() > 10
+    torch.testing.assert_close(guess[told], DOMAIN.inputs(out.truth.pixels[0]).flatten()[told], rtol=1e-3, atol=1e-3)
+    assert not guess[~told].any()
+
+
+def test_without_a_bias_gradient_pruning_leaves_the_image_up_to_its_norm(data: Data) -> None:
+    clean = exposed(data)
+    assert isinstance(clean.seen, Update)
+    pruning = GradientPruning(fraction=0.6, keep="rest", scope="tensor")
+    each = [pruning.gradient({name: d[v] for name, d in clean.seen.delta.items()}, 1, Rng(0)) for v in range(4)]
+    delta = {name: torch.stack([d[name] for d in each]) for name in each[0]}
+    delta["fc1.bias"] = torch.zeros_like(delta["fc1.bias"])
+    out = replace(clean, seen=replace(clean.seen, delta=delta))
+    assert isinstance(out.truth, Images)
+    guess = ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images.flatten(1)
+    truth = DOMAIN.inputs(out.truth.pixels).flatten(1)
+    assert (torch.cosine_similarity(guess, truth) > 0.99).all()
+    assert (guess.norm(dim=1) / truth.norm(dim=1)).sub(1).abs().max() < 0.25
+
+
+@pytest.mark.parametrize("relative", [1e-4, 1e-3])
+def test_noise_does_not_hide_the_images_of_a_batch(data: Data, relative: float) -> None:
+    out, _ = noisy(exposed(data, capture=capture(batch_size=2)), relative)
+    metrics, *_ = score(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)), out.truth, data.domain, "zen", 0.6)
+    assert metrics["recovered"] == 1
+
+
+def test_a_batch_among_others_is_answered_as_it_is_alone(data: Data) -> None:
+    out, _ = noisy(exposed(data, capture=capture(batch_size=2)), 1e-3)
+    assert isinstance(out.seen, Update)
+    alone = ATTACK(out.seen.take(slice(2, 3)), out.known, {}, Bench(), Rng(0)).images
+    torch.testing.assert_close(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images[2:3], alone)
+
+
 def test_where_noise_hides_the_sign_the_network_tells_it(data: Data) -> None:
     clean = exposed(data, victims=16)
     assert isinstance(clean.seen, Update)
@@ -99,9 +144,17 @@ def test_under_noise_a_victims_answer_does_not_depend_on_the_others(data: Data) 
     torch.testing.assert_close(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).images[2:3], alone)
 
 
-def test_a_gradient_of_zeros_is_answered_by_zeros(data: Data) -> None:
-    out = exposed(data)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_gradient_of_zeros_is_answered_by_zeros(data: Data, batch: int) -> None:
+    out = exposed(data, capture=capture(batch_size=batch))
     assert isinstance(out.seen, Update)
     none = {name: torch.zeros_like(d) for name, d in out.seen.delta.items()}
     guess = ATTACK(replace(out.seen, delta=none), out.known, {}, Bench(), Rng(0))
     assert not guess.images.any()
+
+
+def test_a_batchs_gradient_that_is_not_finite_diverges_alone(data: Data) -> None:
+    out = exposed(data, capture=capture(batch_size=2))
+    assert isinstance(out.seen, Update)
+    out.seen.delta["fc1.weight"][1, 0, 0] = torch.inf
+    assert ATTACK(out.seen, out.known, {}, Bench(), Rng(0)).diverged.tolist() == [False, True, False, False]

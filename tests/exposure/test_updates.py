@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import Bench, capture, fedavg
@@ -56,6 +58,17 @@ def test_one_sgd_step_as_a_weight_difference_is_the_scaled_gradient(data: Data, 
     assert difference.known.recipe.steps == 1
     for name, g in gradient.seen.delta.items():
         assert torch.allclose(difference.seen.delta[name], -0.5 * g, atol=1e-6)
+
+
+def test_a_difference_in_a_mode_that_nobody_trains_in_is_refused(data: Data, lenet: ConvNet) -> None:
+    normalised = replace(lenet, norm="batch")
+    difference, gradient = (
+        fedavg(capture=capture(batch_size=2, what=what, mode="eval")).views()[0] for what in ("difference", "gradient")
+    )
+    with pytest.raises(UserError, match=r"capture\.mode=eval"):
+        difference.check(data, normalised, Stack({}), Rng(0))
+    difference.check(data, lenet, Stack({}), Rng(0))  # normalises nothing
+    gradient.check(data, normalised, Stack({}), Rng(0))
 
 
 def test_with_two_clients_the_other_client_gets_what_the_server_gets(data: Data, lenet: ConvNet) -> None:

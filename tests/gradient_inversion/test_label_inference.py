@@ -52,6 +52,25 @@ def read(net: nn.Module, data: Data, sent: Tensors) -> Tensor:
     return read_labels(net, net.state_dict(), sent, data.domain, 1, Rng(0))
 
 
+@pytest.mark.parametrize(("steps", "least"), [(40, 54), (200, 40)])  # by one mean prediction for all classes 51, 15
+def test_labels_of_a_batch_are_read_off_a_network_that_has_learnt(data: Data, steps: int, least: int) -> None:
+    mlp = MLP(width=64, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
+    net, own = mlp.build(data.domain, Rng(0)), data.train
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        cross_entropy(net(data.domain.inputs_of(own, slice(None))), own.labels).backward()
+        optimizer.step()
+    names, right = [name for name, _ in net.named_parameters()], 0
+    for batch in torch.arange(60).view(30, 2):
+        loss = cross_entropy(net(data.domain.inputs_of(own, batch)), own.labels[batch])
+        parts = torch.autograd.grad(loss, list(net.parameters()))
+        sent = {name: g[None] for name, g in zip(names, parts, strict=True)}
+        found = read_labels(net, net.state_dict(), sent, data.domain, 2, Rng(0))[0]
+        right += int(torch.minimum(found.bincount(minlength=10), own.labels[batch].bincount(minlength=10)).sum())
+    assert right >= least  # of 60
+
+
 @pytest.mark.parametrize("init", ["default", "uniform"])
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu", "elu", "selu"])
 def test_a_label_without_noise_is_read_exactly(data: Data, lenet: ConvNet, activation: str, init: str) -> None:
