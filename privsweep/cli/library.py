@@ -17,6 +17,7 @@ from privsweep.run.ahead import train_ahead
 from privsweep.run.build import build
 from privsweep.run.compose import compose as _compose
 from privsweep.run.compose import searching
+from privsweep.run.overrides import nearest
 from privsweep.run.run import run
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import postponed
@@ -83,6 +84,8 @@ def records(output_dir: str | Path = "outputs", config: str | Iterable[str] | No
     Columns: signature, choices, seed, scale, then configuration values by their dotted names (``attack.lr``), then
     metrics and utility, that of the final model under ``final_``. ``config`` names the values, or the one; None takes
     those that differ between records which have them. A list of values is its text, so that rows can be grouped by it.
+
+    Raises UserError for a name in ``config`` that no record has.
     """
     named = [config] if isinstance(config, str) else config
     return _frame(Store(Path(output_dir)).records(), None if named is None else list(named))
@@ -91,6 +94,9 @@ def records(output_dir: str | Path = "outputs", config: str | Iterable[str] | No
 def _frame(found: Sequence[Record], config: Sequence[str] | None) -> pd.DataFrame:
     flat = [dict(_flat(record["config"])) for record in found]
     names = _differing(flat) if config is None else config
+    known = {name for values in flat for name in values}
+    if unknown := [name for name in names if flat and name not in known]:
+        raise UserError(f"config={unknown[0]}: no stored run has such a key; {nearest(unknown[0], known)}")
     rows = [
         {
             "signature": record["signature"],

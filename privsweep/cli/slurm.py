@@ -35,6 +35,17 @@ from privsweep.store import sweeps
 
 LOOK_SECONDS = 2.0  # between two looks at the folder
 ASK_SECONDS = 10.0  # between two questions to SLURM
+_REFUSED = {  # sbatch's words, and the key that they are about
+    "account": "account",  # before the partition, which its line names too
+    "partition": "partition",
+    "processors": "cpus_per_task",
+    "cpu count": "cpus_per_task",
+    "memory": "mem_gb",
+    "time limit": "timeout_min",
+    "qos": "qos",
+    "feature": "constraint",
+    "gres": "gpus_per_node",
+}
 T = TypeVar("T")
 Job = submitit.Job[Any]
 Part = list[tuple[list[str], int]]  # the runs of one job: overrides and number
@@ -81,8 +92,13 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
             said = [line for line in str(error).splitlines() if "error" in line.lower()] or str(error).splitlines()
             if jobs:  # they run, and what they do is noted
                 raise RuntimeError(f"after {len(jobs)} jobs SLURM took no more: {said[0].strip()}") from error
-            raise UserError(f"hydra.launcher: SLURM took no job: {said[0].strip()}") from error
+            raise UserError(f"hydra.launcher: SLURM took no job: {said[0].strip()}{self._remedy(said[0])}") from error
         return jobs
+
+    def _remedy(self, refusal: str) -> str:
+        """The key that SLURM's words are about, with its value; nothing where none is known."""
+        key = next((key for words, key in _REFUSED.items() if words in refusal.lower()), None)
+        return f"; set hydra.launcher.{key} to what the cluster has (now {self.params.get(key)})" if key else ""
 
     def _executor(self) -> submitit.AutoExecutor:
         given = {k: v for k, v in self.params.items() if k not in ("submitit_folder", "max_num_timeout")}

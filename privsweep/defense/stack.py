@@ -118,6 +118,8 @@ def _folded(point: str) -> Callable[..., Any]:
         for name, d in self.defenses.items():
             own = (*rest[:-1], rest[-1].child(name)) if draws else rest
             changed = getattr(d, point)(changed, *own)
+            if changed is None:
+                raise TypeError(f"defense={name}: its {point} returns nothing; let it return what it has changed")
         return changed
 
     return fold

@@ -17,6 +17,7 @@ from privsweep.fl_setting.base import Assembling
 from privsweep.interface.component import ExposureOnly, component
 from privsweep.interface.data import Architecture, Data, DataFiles, Domain, image_shape
 from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule, System
 from privsweep.interface.roles import Bench, View
@@ -66,8 +67,14 @@ class Captured(Assembling):
 
     def assembled(self, domain: Domain, model: Architecture, defense: Defense, rng: Rng) -> nn.Module:
         net = super().assembled(domain, model, defense, rng)
-        sent = self._updates.each()[0].sent()
-        for name, parameter in net.named_parameters():
+        file = self._updates.each()[0]
+        sent, own = file.sent(), dict(net.named_parameters())
+        if sent.isdisjoint(own):  # no layer frozen, but another network
+            raise UserError(
+                f"{file.what}: holds {_few(sorted(sent))}, the model {_few(list(own))}; take the network that it was "
+                "captured from, its layers under the same names"
+            )
+        for name, parameter in own.items():
             parameter.requires_grad_(name in sent)
         return net
 
@@ -91,3 +98,7 @@ class Captured(Assembling):
         weights = weights_of(net) | {name: w.to(device) for name, w in found.weights.items()}
         reached = {"test_accuracy": accuracy(net, weights, data.test, data.domain)} if len(data.test) else {}
         return System(snapshots={0: weights}, utility=reached)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from privsweep.interface.data import Domain
@@ -47,6 +48,7 @@ def score_reconstruction(
     Raises UserError for an unknown ``paper_scale``, ValueError for shapes that differ.
     """
     images = guess.images.detach().cpu()
+    _check_shapes(guess, truth)
     whole = images.isfinite().flatten(1).all(1)
     pixels = domain.pixels(images).nan_to_num(0.5, 1.0, 0.0).clamp(0, 1)
     original = truth.pixels.detach().cpu()
@@ -74,6 +76,21 @@ def score_reconstruction(
     if truth.nearest is not None:
         metrics |= release_metrics(columns, pixels, original)
     return metrics, victims, matched
+
+
+def _check_shapes(guess: Reconstruction, truth: Images) -> None:
+    """What an attack of the user's own may have mistaken. Raises ValueError."""
+    images, diverged = list(guess.images.shape), guess.diverged
+    if images != list(truth.pixels.shape):
+        raise ValueError(
+            f"the attack's images are {images}, the originals {list(truth.pixels.shape)} (victims, images of each, "
+            "channels, height, width); let it return that shape"
+        )
+    if diverged.dtype != torch.bool or list(diverged.shape) != images[:1]:
+        raise ValueError(
+            f"the attack's diverged is {diverged.dtype} {list(diverged.shape)}; let it be torch.bool {images[:1]}, one "
+            "for each victim"
+        )
 
 
 def unscored(guess: Reconstruction) -> tuple[dict[str, float | None], pd.DataFrame]:

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 from typing_extensions import get_protocol_members
 
 from privsweep.defense.stack import Stack
@@ -128,10 +129,12 @@ def _lacking(key: str, node: Any, made: Any) -> list[str]:
     missing = sorted(m for m in get_protocol_members(role) if not hasattr(made, m)) if role else []
     if not missing:
         return []
-    return [f"{key}={node.get('_target_')}: has no {', '.join(missing)}; a {role.__name__} needs them"]  # type: ignore[union-attr]
+    a, it = "an" if role in (Architecture, Attack) else "a", "it" if len(missing) == 1 else "them"
+    return [f"{key}={node.get('_target_')}: has no {', '.join(missing)}; {a} {role.__name__} needs {it}"]  # type: ignore[union-attr]
 
 
 def _complaints(key: str, node: Any, error: InstantiationException) -> list[str]:
+    first: BaseException = error
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -140,5 +143,8 @@ def _complaints(key: str, node: Any, error: InstantiationException) -> list[str]
             inner = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else key
             own = node if inner == key else next((n for path, n in walk(node, key) if path == inner), None)
             return faults(inner, own, cause)  # of this component, or of one within it
-        cause = cause.__cause__
-    return [f"{key}={node.get('_target_')}: {str(error).splitlines()[0]}"]
+        first, cause = cause, cause.__cause__
+    said = (str(first).strip().splitlines() or ["no words"])[0]
+    own = is_pydantic_dataclass(class_of(key, node["_target_"], trusted()))
+    remedy = "correct the class" if own else "decorate the class with @privsweep.component"
+    return [f"{key}={node['_target_']}: cannot be made ({type(first).__name__}: {said}); {remedy}"]

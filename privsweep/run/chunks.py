@@ -20,15 +20,22 @@ def in_chunks(
     """``size`` victims of an update at once, fewer where memory runs out; all of whatever is seen where it is None."""
     seen, known = exposure.seen, exposure.known
     if size is None or not isinstance(seen, Update):
-        return attack(seen, known)
+        return _checked(attack(seen, known))
 
     def make(part: slice) -> Tensors:
         some = known.having(labels=known.labels[part]) if "labels" in known.granted() else known
-        guess = attack(seen.take(part), some)
+        guess = _checked(attack(seen.take(part), some))
         assert isinstance(guess, Reconstruction)
         return _tensors(guess)
 
     return _guess(bench.chunks("attack", "victims", len(seen.victims), size, make))
+
+
+def _checked(guess: Guess) -> Guess:
+    """What the attack returned, which may be the user's own."""
+    if not isinstance(guess, Guess):
+        raise TypeError(f"the attack returned {type(guess).__name__}; let it return a Reconstruction or Scores")
+    return guess
 
 
 def _tensors(guess: Reconstruction) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from privsweep.interface.defense import POINTS
 from privsweep.interface.records import Activations, Observation, Release, Trials, Update
 from privsweep.interface.roles import WorksAround
 from privsweep.run.run_spec import RunSpec
@@ -17,9 +18,13 @@ def refuse(spec: RunSpec) -> list[str]:
     view = spec.view
     used = setting.training_calls | (view.calls if view else frozenset())
     for name, defense in spec.defense.defenses.items():
-        if not defense.acts_at() & used:
+        if not defense.acts_at():
             complaints.append(
-                f"defense={name}: acts at {', '.join(sorted(defense.acts_at())) or 'no point'}, which "
+                f"defense={name}: overrides no point, so that it does nothing; the points are {', '.join(POINTS)}"
+            )
+        elif not defense.acts_at() & used:
+            complaints.append(
+                f"defense={name}: acts at {', '.join(sorted(defense.acts_at()))}, which "
                 f"fl_setting={choice.get('fl_setting')} with attack={choice.get('attack')} never calls; remove it"
             )
     if reason := setting.refuses(spec.defense):

@@ -44,6 +44,12 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     if absent:
         return _no_such_choice(absent[1] or absent[2], typed, loader)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    packaged = re.search(r"In '([^']+)/([^'/]+)': Could not override '[^']+@experiment\b", text)
+    if packaged:
+        return (
+            f"{packaged[1]}={packaged[2]}: states its values under {packaged[1]}; let its YAML begin with "
+            "# @package _global_"
+        )
     if key and ("struct" in text or "not in" in text):
         return f"{key[1]}: no such key; {_instead(key[1], typed, loader)}"
     if key and "Missing mandatory value" in text:

@@ -26,6 +26,7 @@ from privsweep.interface.rounding import round_products
 from privsweep.run.chunks import in_chunks
 from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
+from privsweep.run.own_model import check_own_model
 from privsweep.run.run_spec import RunSpec, less, versions
 from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
@@ -248,6 +249,7 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
     Raises UserError where the machine cannot hold its parameters, or none of them can be trained.
     """
     what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
+    check_own_model(what, spec.model, data.domain, rng.child("own_model"))
     try:
         with torch.device("meta"):
             model = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)

@@ -29,7 +29,7 @@ def check_shape(config: Mapping[str, Any], keys: Collection[str], groups: Collec
     """
     wrong = [f"{key}: is missing; an experiment must leave it" for key in keys if key not in config]
     known = {*keys, *MAPPINGS, *(group.rpartition("@")[2].partition("/")[0] for group in groups)}
-    wrong += [f"{key}: no such key; {nearest(str(key), known)}" for key in config if key not in known]
+    wrong += [f"{key}: no such key; {_meant(str(key), known)}" for key in config if key not in known]
     for key in MAPPINGS:
         value = config.get(key)
         if value is None and key in COMPONENTS:
@@ -99,3 +99,8 @@ def counted_truths(key: str, node: Any, made: Any) -> Iterator[str]:
             yield from counted_truths(f"{key}.{number}", value, built)
     elif isinstance(node, bool) and isinstance(made, int | float) and not isinstance(made, bool):
         yield f"{key}={shown(node)}: is no number; write one, such as {int(node)}"
+
+
+def _meant(key: str, known: Collection[str]) -> str:
+    """What a key that there is not may have been; ``experiment`` is where a file without its first line ends up."""
+    return "let the experiment's YAML begin with # @package _global_" if key == "experiment" else nearest(key, known)

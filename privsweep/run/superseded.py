@@ -115,7 +115,8 @@ def _built(key: str, node: Any) -> Any:
     if not isinstance(node, Mapping):
         raise UserError(f"{key}={node}: is no component")
     cls: Any = class_of(key, str(node.get("_target_")), trusted())
-    plain = {k: v for k, v in node.items() if k not in ("_target_", "fingerprint")}
+    own = {k: v for k, v in node.items() if k not in ("_target_", "fingerprint")}
+    plain = {k: _built(f"{key}.{k}", v) if isinstance(v, Mapping) and "_target_" in v else v for k, v in own.items()}
     weights = plain.pop("weights", None) if key == "model" else None
     made = cls(**{place: "." for place in _PLACES if place in cls.__pydantic_fields__}, **plain)
     return None if weights else made

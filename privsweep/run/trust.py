@@ -8,6 +8,7 @@ the path by which it was reached: ``privsweep.store.store.torch.load`` is none o
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -45,9 +46,11 @@ def class_of(key: str, target: str, roots: Sequence[str]) -> type:
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # the module is the user's own, and so are its faults
-        raise UserError(
-            f"{key}._target_={target}: cannot be imported ({error}); correct the name, or put its folder on PYTHONPATH"
-        ) from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name and _under(module, [error.name])
+        misnamed = missing or (isinstance(error, AttributeError) and module in sys.modules)
+        remedy = "correct the name, or put its folder on PYTHONPATH" if misnamed else f"correct {module}"
+        said = error if misnamed else f"{type(error).__name__}: {error}"
+        raise UserError(f"{key}._target_={target}: cannot be imported ({said}); {remedy}") from error
     if not isinstance(found, type) or not _under(found.__module__, roots):
         raise UserError(f"{key}._target_={target}: is no class defined in {', '.join(roots)}; name the class itself")
     return found

@@ -210,7 +210,22 @@ def _place(path: Sequence[str | int]) -> str:
     return ".".join(map(str, ("table", *path)))
 
 
+_MEANT = {
+    "title": "what stands above the table",
+    "place": 'where its numbers are printed, or "ours"',
+    "id": "a short name of the claim",
+    "claim": "the claim in words",
+    "check": "the claim over cells, such as v('row', 'a') < v('row', 'b')",
+    "holds_in_print": "true, false, or null where nothing is printed",
+    "label": "what stands beside or above it",
+    "seeds": "a list, such as [0, 1, 2]",
+}
+
+
 def _plain(error: Any) -> str:
+    if error["type"] == "missing":
+        meant = _MEANT.get(str(error["loc"][-1]))
+        return "has no value; set it" + (f": {meant}" if meant else "")
     text = str(error["msg"]).removeprefix("Value error, ")
     shown = error["input"]
     said = isinstance(shown, dict | list) or error["type"] == "no_such_key"

@@ -44,6 +44,8 @@ def test_configuration_values_stand_beside_metrics() -> None:
     assert named["defense.noisy_gradients.sigma"].notna().sum() == 1
     assert not {name for name in privsweep.records(config=[]) if "." in name}
     pd.testing.assert_frame_equal(privsweep.records(config="attack.lr"), privsweep.records(config=["attack.lr"]))
+    with pytest.raises(privsweep.UserError, match=r"config=attack\.lrr: no stored run .* did you mean attack\.lr\?"):
+        privsweep.records(config="attack.lrr")
 
 
 def test_a_run_that_fails_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,17 @@ def test_a_run_that_no_command_finds_any_more_is_superseded(
     assert (reason or "") in shown
 
 
+def test_a_run_whose_attack_has_a_component_of_its_own_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = ["fl_setting.candidates=4", "dataset.prior_size=20", "attack.shadows=1"]
+    root = tmp_path / "outputs"
+    assert cli.main(["attack=shadow_membership", f"output_dir={root}", *TINY, *members]) == 0
+    capsys.readouterr()
+    assert store.main(["prune", f"output_dir={root}"]) == 0
+    assert capsys.readouterr().out.startswith("0 of ")
+
+
 def test_a_run_of_an_attack_that_answers_otherwise_now_is_superseded(
     filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

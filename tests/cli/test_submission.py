@@ -93,7 +93,8 @@ def test_what_slurm_refuses_is_one_line(
 ) -> None:
     assert privsweep(*SWEEP, *slurm, "hydra.launcher.partition=nosuch") == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if "privsweep:" in line]
-    assert line.endswith("SLURM took no job: sbatch: error: invalid partition specified: nosuch")
+    assert "SLURM took no job: sbatch: error: invalid partition specified: nosuch" in line
+    assert line.endswith("; set hydra.launcher.partition to what the cluster has (now nosuch)")
     assert not list(sweeps.every(tmp_path / "outputs"))
     assert privsweep(*SWEEP, *slurm, "hydra.launcher.timeout_min=3") == 2
     assert "hydra.launcher.timeout_min=3: a job is told of its end signal_delay_s=120 before" in capsys.readouterr().err

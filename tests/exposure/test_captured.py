@@ -231,6 +231,16 @@ def test_what_does_not_fit_is_refused(
     assert says in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_an_update_of_a_network_with_other_names_is_refused(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, (pixels, labels) = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), images(1)
+    library.save_update(tmp_path / "u.safetensors", net, gradients(net, pixels, labels), batch_size=1)
+    assert privsweep(*GIVEN, "fl_setting.path=u.safetensors", tiny=False) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "fl_setting.path=u.safetensors: holds 1.bias, 1.weight, the model fc1.weight, fc1.bias" in said
+
+
 def test_a_difference_under_adam_is_refused_at_once(saved: Path, privsweep: Privsweep, capsys: Any) -> None:
     tensors = {name.replace("gradient.", "difference."): t for name, t in load_file(saved).items()}
     save_file(tensors, saved, {"batch_size": "1", "lr": "0.1", "local_steps": "2", "optimizer": "adam"})

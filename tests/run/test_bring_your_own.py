@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from conftest import Privsweep
 from tiny import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -31,3 +33,19 @@ def test_the_readmes_attack_is_two_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     [record] = tmp_path.glob("outputs/runs/*/record.json")
     assert json.loads(record.read_text())["choices"]["attack"] == "mean"
+
+
+def test_the_readmes_table_is_planned(privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "my_conf" / "experiment" / "noise.yaml"
+    table.parent.mkdir(parents=True)
+    text = block("yaml", "# @package _global_\n# my_conf/experiment/noise.yaml")
+    table.write_text(text)
+    chosen = ("--config-dir", str(tmp_path / "my_conf"), "experiment=noise", "scale=smoke", "plan=true")
+    assert privsweep(*chosen, tiny=False) == 0
+    assert "6 runs" in " ".join(capsys.readouterr().out.split())
+    table.write_text(text.replace("# @package _global_\n", ""))
+    assert privsweep(*chosen, tiny=False) == 2
+    assert "let its YAML begin with # @package _global_" in " ".join(capsys.readouterr().err.split())
+    table.write_text("table: {title: a}\n")  # without defaults either
+    assert privsweep(*chosen, tiny=False) == 2
+    assert "let the experiment's YAML begin with # @package _global_" in " ".join(capsys.readouterr().err.split())

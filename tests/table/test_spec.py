@@ -41,6 +41,8 @@ def test_a_note_is_a_text_or_one_for_each_scale_that_it_speaks_of(note: object, 
         ({"zzz": 1}, r"table\.zzz: no such key; there are title, place, rows"),
         ({"figure": {}}, r"table\.figure: no such key; move it one level up, beside table"),
         ({"findings": [{"id": "a", "clam": "b"}]}, r"table\.findings\.0\.clam: no such key; did you mean claim\?"),
+        ({"findings": [{"claim": "b"}]}, r"table\.findings\.0\.id: has no value; set it: a short name of the claim"),
+        ({"rows": {"a": {"metric": "mse"}}}, r"table\.rows\.a\.label: has no value; set it: what stands"),
         ({"rows": {}}, "table.rows"),
         ({"seeds": []}, "table.seeds"),
         ({"seeds": [0, 0]}, "seed 0 is given twice"),
@@ -70,7 +72,7 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str
     [
         (
             {"kind": "pictures", "victim": 3},
-            r"figure\.victim: no such key; did you mean victims\?; .*figure\.row: Field",
+            r"figure\.victim: no such key; did you mean victims\?; .*figure\.row: has no value",
         ),
         ({"kind": "bars", "row": "time", "panels": [{"titel": "A"}]}, r"figure\.panels\.0\.titel: .* mean title\?"),
     ],
