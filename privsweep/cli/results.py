@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from privsweep.cli import terminal
 from privsweep.cli.sweep import PlannedRun, SweepPlan
 from privsweep.report.summary import summary
 from privsweep.report.summary_terminal import summary_terminal
+from privsweep.report.sweep_picture import sweep_picture
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
 from privsweep.store.atomic import whole_file
@@ -36,22 +38,30 @@ def summarise(planned: SweepPlan) -> int:
     session = planned.runs[0].spec.session
     made = summary([run.record or _absent(run) for run in planned.runs], planned.swept, session.summary)
     terminal.out.print(summary_terminal(made, terminal.out.width))
-    wrote = file_summary(session.output_dir, {".md": made.markdown(), ".csv": made.csv()})
+    found = [run.record for run in planned.runs if run.record is not None]
+    draw = partial(sweep_picture, records=found, keys=planned.swept, store=Store(session.output_dir))
+    wrote = file_summary(session.output_dir, {".md": made.markdown(), ".csv": made.csv()}, draw)
     for problem in made.problems:
         terminal.complain(problem)
     terminal.out.print(f"[bold]{terminal.plain(made.words)}[/]", soft_wrap=True)
     return 0 if wrote and all(run.complete for run in planned.runs) else 1
 
 
-def file_summary(output_dir: Path, texts: Mapping[str, str]) -> bool:
-    """Writes a summary's ``texts``, by the ends of their files' names, and says where; whether it could."""
+def file_summary(
+    output_dir: Path, texts: Mapping[str, str], draw: Callable[[Path], Path | None] = lambda _: None
+) -> bool:
+    """Writes a summary's ``texts``, by the ends of their files' names, and says where; whether it could.
+
+    ``draw``: a PNG at that place, if there is anything to draw.
+    """
 
     def files() -> list[Path]:
         stem = _new_name(output_dir / "summaries")
         for end, text in texts.items():
             with whole_file(stem.with_suffix(end)) as draft:
                 draft.write_text(text, encoding="utf-8")
-        return [stem.with_suffix(end) for end in texts]
+        picture = draw(stem.with_suffix(".png"))
+        return [*(stem.with_suffix(end) for end in texts), *([picture] if picture else [])]
 
     return _wrote(output_dir, files)
 

@@ -54,7 +54,7 @@ def summary(records: Sequence[Record], varied: Sequence[str], chosen: Sequence[s
     keys = [key for key in varied if key != "seed"]
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault(tuple(_varied(record, key) for key in keys), []).append(record)
+        groups.setdefault(tuple(value_of(record, key) for key in keys), []).append(record)
     complete = [record for record in records if record["status"] == "complete"]
     asked = _main(complete) if chosen is None else {name: name for name in chosen}
     paths = {name: path for name, path in asked.items() if not complete or _known(path, complete)}
@@ -117,7 +117,7 @@ def _problems(lacking: Sequence[str], complete: Sequence[Record]) -> list[str]:
     ]
 
 
-def _varied(record: Record, key: str) -> str:
+def value_of(record: Record, key: str) -> str:
     """The value of an overridden key: a group's choice, or a value of the configuration."""
     if key in record["choices"]:
         value = record["choices"][key]

@@ -1,0 +1,37 @@
+"""What the runs of a sweep reconstructed, as one picture beside its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from privsweep.report.summary import value_of
+from privsweep.store.images import first_images
+from privsweep.store.store import Record, Store
+from privsweep.table.number_format import UNKNOWN, show
+from privsweep.table.readings import look_up
+
+MOST_RUNS, MOST_IMAGES = 24, 8
+
+
+def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], store: Store) -> Path | None:
+    """A PNG of the first images of the first runs; None where fewer than two runs have any.
+
+    ``keys``: what was varied, which names a line; its number is the mean SSIM.
+    """
+    from privsweep.plot.contact_sheet import Line, contact_sheet  # here: a sweep without images needs no matplotlib
+
+    lines = []
+    for record in records:
+        done = record["status"] == "complete"
+        found = first_images(store.folder(record["signature"]), MOST_IMAGES) if done else None
+        if found is None:
+            continue
+        *originals, guesses = (images / 255 for images in found)
+        name = ", ".join(f"{key}={value_of(record, key)}" for key in keys)
+        ssim = look_up(record, "ssim")
+        number = "" if ssim is UNKNOWN else f"SSIM {show(ssim, '.2f')}"
+        lines.append(Line(name, number, originals[0] if originals else None, guesses))
+    if len(lines) < 2:
+        return None
+    return contact_sheet(path, lines[:MOST_RUNS], max(0, len(lines) - MOST_RUNS))

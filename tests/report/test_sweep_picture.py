@@ -1,0 +1,55 @@
+"""The picture beside a sweep's summary."""
+
+import numpy as np
+import pytest
+
+import privsweep.plot.contact_sheet
+from privsweep.report import sweep_picture as module
+from privsweep.report.sweep_picture import sweep_picture
+from privsweep.store.images import save_images
+from privsweep.store.store import Store
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A store, records in it by the names of their attacks, and what was drawn of them."""
+    store, drawn = Store(tmp_path), []
+
+    def record(attack: str, images: bool = True, status: str = "complete"):
+        folder = store.folder(attack)
+        folder.mkdir(parents=True)
+        if images:
+            save_images(folder, RANDOM.random((9, 2, 1, 4, 4)), RANDOM.random((9, 2, 1, 4, 4)), {})
+        own = {"signature": attack, "status": status, "choices": {"attack": attack}, "config": {"seed": 3}}
+        return {**own, "metrics": {"ssim": 0.125}, "utility": {}, "seconds": {}}
+
+    def draw(path, lines, left_out):
+        drawn.append((lines, left_out))
+        return path
+
+    monkeypatch.setattr(privsweep.plot.contact_sheet, "contact_sheet", draw)
+    return store, record, drawn
+
+
+def test_a_line_is_named_by_what_was_varied_and_shows_the_first_images(world, tmp_path):
+    store, record, drawn = world
+    records = [record("iga"), record("lost", images=False), record("dlg"), record("broken", status="failed")]
+    assert sweep_picture(tmp_path / "s.png", records, ["attack", "seed"], store) == tmp_path / "s.png"
+    ((lines, left_out),) = drawn
+    assert [(line.name, line.number) for line in lines] == [
+        ("attack=iga, seed=3", "SSIM 0.12"),
+        ("attack=dlg, seed=3", "SSIM 0.12"),
+    ]
+    assert lines[0].guesses.shape == (8, 1, 4, 4)
+    assert 0.5 < lines[0].originals.max() <= 1
+    assert left_out == 0
+
+
+def test_one_run_alone_has_its_own_picture_and_many_are_cut(world, tmp_path, monkeypatch):
+    store, record, drawn = world
+    assert sweep_picture(tmp_path / "s.png", [record("iga")], ["attack"], store) is None
+    monkeypatch.setattr(module, "MOST_RUNS", 2)
+    sweep_picture(tmp_path / "s.png", [record(f"own{n}") for n in range(5)], ["attack"], store)
+    assert [(len(lines), left_out) for lines, left_out in drawn] == [(2, 3)]
