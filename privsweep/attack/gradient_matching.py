@@ -28,7 +28,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Observation, Reconstruction, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
 from privsweep.minimisation.minimum import Minimum
-from privsweep.model.stochastic import noise_layers
+from privsweep.model.stochastic import Reparametrised, noise_layers
 
 _DISTANCES: dict[str, Distance] = {"squared": Squared(), "cosine": Cosine()}
 
@@ -99,7 +99,11 @@ class GradientMatching(Minimisation, AttackBase):
         return None
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        if not noise_layers(model):
+        layers = noise_layers(model)
+        masks = [name for name, layer in layers.items() if not isinstance(layer, Reparametrised)]
+        if masks and self.noise == "optimised":
+            return f"attack.noise=optimised: {masks[0]} draws masks, which have no derivative; take attack.noise=fresh"
+        if not layers:
             for name, value, neutral in (("noise_samples", self.noise_samples, 1), ("noise", self.noise, "fresh")):
                 if value != neutral:
                     given = f"attack.{name}={value}: the model draws no noise"

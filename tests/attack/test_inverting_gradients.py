@@ -239,6 +239,11 @@ class TestAdaptive:
         }.items():
             assert remedy in (preset("iga", **changes).fits(model, data.domain, None) or "")
 
+    def test_masks_are_not_optimised_for_they_have_no_derivative(self, data: Data) -> None:
+        model = exposed(data, replace(SMLP, dropout=0.3)).known.model
+        assert "masks" in (preset("iga", noise="optimised").fits(model, data.domain, None) or "")
+        assert preset("iga").fits(model, data.domain, None) is None
+
     def test_noise_can_be_optimised_with_the_images(self, data: Data) -> None:
         out = exposed(data, SMLP, PRECODE)
         short, long = (
