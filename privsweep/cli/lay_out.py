@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from privsweep.cli import sweep
+from privsweep.interface.keys import SCALES
 from privsweep.interface.printable import printable
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
@@ -26,6 +27,8 @@ def report(name: str, overrides: Sequence[str], config_dir: str | None, to: Path
     if not filled.complete:
         given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
         print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
+        for line in _at_other_scales(name, overrides, config_dir):
+            print(printable(line), file=sys.stderr)
         return 1
     try:
         paths = write(filled, to or output_dir)
@@ -36,6 +39,16 @@ def report(name: str, overrides: Sequence[str], config_dir: str | None, to: Path
     for path in paths:
         console.print(printable(f"wrote {path}"))
     return 0 if filled.complete == filled.jobs and not filled.misnamed else 1
+
+
+def _at_other_scales(name: str, overrides: Sequence[str], config_dir: str | None) -> Iterator[str]:
+    """How many of the table's runs are stored at each scale that has some."""
+    others = [given for given in overrides if not given.startswith("scale=")]
+    for scale in SCALES:
+        filled, _, _ = lay_out(name, [*others, f"scale={scale}"], config_dir)
+        if filled.complete:
+            given = " ".join(map(shlex.quote, [name, *others]))
+            yield f"of scale={scale} {filled.complete} of {filled.jobs} are: privsweep-report {given} scale={scale}"
 
 
 def lay_out(

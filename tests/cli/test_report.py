@@ -31,7 +31,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, output_dir: Path, records: dict[str, A
         absent=(),
         at_papers_scale=dict,
     )
-    monkeypatch.setattr(sweep, "stored", lambda name, overrides, config_dir: planned)
+    monkeypatch.setattr(sweep, "stored", lambda name, overrides, config_dir=None: planned)
 
 
 def fill(root: Path) -> None:
@@ -65,6 +65,20 @@ def test_an_empty_table_is_not_written(
     assert report.main(["zen/table1", "scale=quick"]) == 1
     assert "run: privsweep experiment=zen/table1 scale=quick" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_table_says_at_which_scale_there_are_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(monkeypatch, tmp_path, {"one-s0": record(0, 0.5)})
+    smoke = sweep.stored("zen/table1", [])
+    fake(monkeypatch, tmp_path, {})
+    empty = sweep.stored("zen/table1", [])
+    monkeypatch.setattr(sweep, "stored", lambda _, given, config_dir: smoke if "scale=smoke" in given else empty)
+    assert report.main(["zen/table1", "seed=3"]) == 1
+    said = capsys.readouterr().err
+    assert "of scale=smoke 1 of 4 are: privsweep-report zen/table1 seed=3 scale=smoke" in said
+    assert said.count("of scale=") == 1
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
