@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from privsweep.compiled.library import compiling, library
+from privsweep.compiled.library import library
 
 Pair = tuple[int, int]
 
@@ -102,7 +102,6 @@ class VictimConvolution:
     ) -> None:
         found = library(dtype, _agrees)
         assert found is not None
-        compiling.used = True
         sizes = [self.batch, *self.image, *self.output[1:], *self.weight[2:], *self.stride, *self.padding]
         places = [None if t is None else ctypes.c_void_p(t.data_ptr()) for t in tensors]
         work = getattr(found, name)

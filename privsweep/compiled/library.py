@@ -39,15 +39,18 @@ class Compiling:
     """Whether this process runs compiled code on a CPU, and what has become of it."""
 
     wanted: bool = True
-    used: bool = False
+    asked: bool = False
     refused: str = ""
     loaded: dict[torch.dtype, ctypes.CDLL | None] = field(default_factory=dict)
 
     def in_words(self) -> str:
-        """For a record: ``compiled``, ``PyTorch`` (nothing to compile, or not wanted), or why there is nothing."""
-        if self.wanted and self.refused:
-            return f"PyTorch: {self.refused}"
-        return "compiled" if self.used else "PyTorch"
+        """For a record: ``compiled`` (at hand), ``PyTorch`` (not asked for, or not wanted), or why there is nothing.
+
+        The same of an attack whose results were all there already, from a run that was interrupted.
+        """
+        if not (self.wanted and self.asked):
+            return "PyTorch"
+        return f"PyTorch: {self.refused}" if self.refused else "compiled"
 
 
 compiling = Compiling()
@@ -56,12 +59,12 @@ compiling = Compiling()
 @contextmanager
 def compiled(wanted: bool) -> Iterator[Compiling]:
     """Whether compiled code may run inside; starts the record of it anew."""
-    before = (compiling.wanted, compiling.used)
-    compiling.wanted, compiling.used = wanted, False
+    before = (compiling.wanted, compiling.asked)
+    compiling.wanted, compiling.asked = wanted, False
     try:
         yield compiling
     finally:
-        compiling.wanted, compiling.used = before
+        compiling.wanted, compiling.asked = before
 
 
 def library(dtype: torch.dtype, check: Check) -> ctypes.CDLL | None:
@@ -71,8 +74,8 @@ def library(dtype: torch.dtype, check: Check) -> ctypes.CDLL | None:
     """
     if not compiling.wanted or dtype not in _TYPES:
         return None
+    compiling.asked = True
     if dtype not in compiling.loaded:
-        used = compiling.used
         try:
             compiling.loaded[dtype] = ctypes.CDLL(str(_built(*_TYPES[dtype])))
             if not check(dtype):
@@ -80,7 +83,6 @@ def library(dtype: torch.dtype, check: Check) -> ctypes.CDLL | None:
         except (OSError, RefusedError) as error:
             compiling.loaded[dtype] = None
             compiling.refused = str(error).splitlines()[0]
-        compiling.used = used
     return compiling.loaded[dtype]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -106,6 +105,8 @@ def _counts(answers: Tensor, observed: Tensor, examples: int) -> Tensor:
     ``[V, K]``, and one to their number. No count is below zero, nor below one where the gradient is negative, as only
     that of a class that occurs can be.
     """
+    from scipy.optimize import nnls  # here, for planning needs no optimiser
+
     least = (observed < 0) & (observed.argsort(1).argsort(1) < examples)
     ones = torch.ones(len(answers), 1, answers.shape[2], dtype=torch.float64)
     each = answers.double().cpu().mT - torch.eye(answers.shape[2], dtype=torch.float64)
