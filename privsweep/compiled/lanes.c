@@ -89,8 +89,8 @@ typedef struct {
 INLINE void tile(const int I, const int J, const int same, const Product *x, int64_t i0, int64_t j0) {
     lanes sum[8][5];
     lanes *sums = x->sums + i0 * x->row_step + j0 * x->column_step;
-    const REAL *number = x->number + i0 * x->left_step;
-    const lanes *left = x->left + i0 * x->left_step;
+    const REAL *number = same ? x->number + i0 * x->left_step : NULL;
+    const lanes *left = same ? NULL : x->left + i0 * x->left_step;
     const REAL *right = x->right + j0 * x->right_step;
     for (int i = 0; i < I; i++)
         for (int j = 0; j < J; j++) sum[i][j] = sums[i * x->row_step + j * x->column_step];
@@ -337,8 +337,8 @@ static int64_t first_of(int64_t phase, int64_t padding, int64_t stride) {
     return ((phase - padding) % stride + stride) % stride;
 }
 
-/* out = what those two convolutions' outputs have for gradients, dt and d, with respect to their inputs. Pixels of a row
-   between which lies a multiple of the stride, a `phase`, are reached by the same taps of the kernel. */
+/* out = what those two convolutions' outputs have for gradients, dt and d, with respect to their inputs. Pixels of a
+   row between which lies a multiple of the stride, a `phase`, are reached by the same taps of the kernel. */
 int pull_back(const Layer *l, const REAL *dt, const REAL *shared, const REAL *d, const REAL *own, REAL *out) {
     const int by_victim = l->vector == VICTIMS, by_channel = l->vector == CHANNELS;
     const int64_t area = l->height * l->width, most_taps = l->outputs * window(l);
