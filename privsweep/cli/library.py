@@ -38,6 +38,8 @@ def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
 
 def execute(spec: RunSpec) -> Record:
     """Runs it and files the record; a stored one is returned as it is, unless forced. Raises UserError."""
+    if not isinstance(spec, RunSpec):  # in a notebook nothing checks types
+        raise UserError(f"execute({spec!r}): takes a run; write execute(compose({spec!r}))")
     return run(spec)
 
 
@@ -85,8 +87,10 @@ def records(output_dir: str | Path = "outputs", config: str | Iterable[str] | No
     metrics and utility, that of the final model under ``final_``. ``config`` names the values, or the one; None takes
     those that differ between records which have them. A list of values is its text, so that rows can be grouped by it.
 
-    Raises UserError for a name in ``config`` that no record has.
+    Raises UserError for a name in ``config`` that no record has, and where there is no such folder.
     """
+    if not Path(output_dir).is_dir():
+        raise UserError(f"output_dir={output_dir}: no such folder; name the one that runs were written to")
     named = [config] if isinstance(config, str) else config
     return _frame(Store(Path(output_dir)).records(), None if named is None else list(named))
 

@@ -85,3 +85,10 @@ def test_the_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert "gradient_quantization" in said
     assert "attack.labels" in said
     assert "server" in said
+
+
+def test_what_a_notebook_may_mistake_is_told(tmp_path: Path) -> None:
+    with pytest.raises(privsweep.UserError, match=r"execute\(compose\('attack=dlg'\)\)"):
+        privsweep.execute("attack=dlg")
+    with pytest.raises(privsweep.UserError, match="nowhere: no such folder"):
+        privsweep.records(tmp_path / "nowhere")
