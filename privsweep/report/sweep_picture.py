@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from privsweep.report.summary import value_of
-from privsweep.store.images import first_images
+from privsweep.store.images import FILE, first_images
 from privsweep.store.store import Record, Store
 from privsweep.table.number_format import UNKNOWN, show
 from privsweep.table.readings import look_up
@@ -21,11 +21,11 @@ def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], st
     """
     from privsweep.plot.contact_sheet import Line, contact_sheet  # here: a sweep without images needs no matplotlib
 
+    complete = [(record, store.folder(record["signature"])) for record in records if record["status"] == "complete"]
+    kept = [(record, folder) for record, folder in complete if (folder / FILE).is_file()]
     lines = []
-    for record in records:
-        done = record["status"] == "complete"
-        found = first_images(store.folder(record["signature"]), MOST_IMAGES) if done else None
-        if found is None:
+    for record, folder in kept[:MOST_RUNS]:
+        if (found := first_images(folder, MOST_IMAGES)) is None:
             continue
         *originals, guesses = (images / 255 for images in found)
         name = ", ".join(f"{key}={value_of(record, key)}" for key in keys)
@@ -34,4 +34,4 @@ def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], st
         lines.append(Line(name, number, originals[0] if originals else None, guesses))
     if len(lines) < 2:
         return None
-    return contact_sheet(path, lines[:MOST_RUNS], max(0, len(lines) - MOST_RUNS))
+    return contact_sheet(path, lines, max(0, len(kept) - MOST_RUNS))
