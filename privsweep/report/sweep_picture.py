@@ -19,10 +19,12 @@ def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], st
 
     ``keys``: what was varied, which names a line; its number is the mean SSIM.
     """
-    from privsweep.plot.contact_sheet import Line, contact_sheet  # here: a sweep without images needs no matplotlib
-
     complete = [(record, store.folder(record["signature"])) for record in records if record["status"] == "complete"]
     kept = [(record, folder) for record, folder in complete if (folder / FILE).is_file()]
+    if len(kept) < 2:
+        return None
+    from privsweep.plot.contact_sheet import Line, contact_sheet  # here: a sweep without images needs no matplotlib
+
     lines = []
     for record, folder in kept[:MOST_RUNS]:
         if (found := first_images(folder, MOST_IMAGES)) is None:
