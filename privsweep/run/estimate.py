@@ -11,10 +11,11 @@ from typing import Any
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, signature
 
-# What the seconds of a stretch grow with, by part of the configuration; null counts as one.
+# What the seconds of a stretch grow with, by part of the configuration.
 _TRAINING = {"dataset": ("train_size",), "fl_setting": ("rounds", "local_epochs", "epochs", "models", "without")}
 _PREPARING = {"attack": ("iterations", "restarts", "epochs", "shadows")}
 _ATTACK = {"fl_setting": ("victims",), **_PREPARING}
+_PASSES = ("rounds", "local_epochs", "epochs")  # none of them is no work at all
 _REACH = 30.0  # a run with more or less of this times the work tells nothing: what does not grow hides what does
 _TAKEN_OVER = 0.1  # seconds; a preparation that took less was found in the store
 _ALIKE = ("dataset", "model", "fl_setting")
@@ -39,14 +40,18 @@ class Estimator:
 
     Runs are alike where dataset, model, setting, attack and kind of device are the same; one with the same defences
     counts before one with others, and one that differs in the seed alone before both. Where amounts differ, such as
-    iterations and victims, seconds are taken to grow with their product, up to thirtyfold.
+    iterations and victims, seconds are taken to grow with their product, up to thirtyfold. Models that are attacked as
+    initialised tell nothing of training.
     """
 
     def __init__(self, records: Sequence[Record]):
         self._records: dict[str, list[tuple[Record, str]]] = {}
+        self._whole: dict[str, float] = {}  # examples of a whole dataset, as far as runs had one
         for record in records:
             alike = _alike(record["choices"], record["environment"]["device"])
             self._records.setdefault(alike, []).append((record, _but_seed(record["config"])))
+            if (record["config"].get("dataset") or {}).get("train_size", 0) is None:
+                self._whole[_images(record["config"])] = record["sizes"]["train"]
 
     def __call__(self, spec: RunSpec) -> Estimate:
         device = spec.session.resolve_device().type
@@ -55,26 +60,52 @@ class Estimator:
         trained = [found for kind, found in self._records.items() if _system(kind) == _system_of(spec, device)]
         fresh = [pair for found in trained for pair in found if not pair[0]["environment"]["trained_from_cache"]]
         training = self._nearest(spec, fresh, _TRAINING)
-        rest = [_scaled(r, spec, _ATTACK, _rest(r["seconds"])) + r["seconds"].get("load", 0.0) for r in attack]
-        prepared = _prepared(self._nearest(spec, alike, _PREPARING), spec)
+        rest = [self._scaled(r, spec, _ATTACK, _rest(r["seconds"])) + r["seconds"].get("load", 0.0) for r in attack]
+        prepared = self._prepared(self._nearest(spec, alike, _PREPARING), spec)
         if prepared is None:  # all took it over
-            prepared = _prepared([record for record, _ in alike if _within_reach(record, spec, _PREPARING)], spec)
-        memory = [gib for r in (*attack, *training) if (gib := r["environment"].get("memory_gib"))]
+            prepared = self._prepared([r for r, _ in alike if self._within_reach(r, spec, _PREPARING)], spec)
+        memory = [gib for r in attack or training if (gib := r["environment"].get("memory_gib"))]
+        trains = [self._scaled(record, spec, _TRAINING, record["seconds"]["train"]) for record in training]
         return Estimate(
-            training=median(_scaled(r, spec, _TRAINING, r["seconds"]["train"]) for r in training) if training else None,
+            training=median(trains) if trains else None,
             attack=median(rest) + (prepared or 0.0) if rest else None,
             memory=max(memory, default=None),
         )
 
-    @staticmethod
     def _nearest(
-        spec: RunSpec, among: Sequence[tuple[Record, str]], amounts: Mapping[str, Sequence[str]]
+        self, spec: RunSpec, among: Sequence[tuple[Record, str]], amounts: Mapping[str, Sequence[str]]
     ) -> Sequence[Record]:
         own = _but_seed(spec.config)
-        found = [pair for pair in among if _within_reach(pair[0], spec, amounts)]
+        found = [pair for pair in among if self._within_reach(pair[0], spec, amounts)]
         same = [record for record, config in found if config == own]
         defended = [record for record, _ in found if record["choices"]["defense"] == spec.choices["defense"]]
         return same or defended or [record for record, _ in found]
+
+    def _prepared(self, records: Sequence[Record], spec: RunSpec) -> float | None:
+        """Of those that did not take theirs over from the store; None where all did."""
+        took = [(record, record["seconds"].get("prepare", 0.0)) for record in records]
+        made = [self._scaled(record, spec, _PREPARING, seconds) for record, seconds in took if seconds >= _TAKEN_OVER]
+        return median(made) if made else None
+
+    def _scaled(self, record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]], seconds: float) -> float:
+        return seconds * self._more(record, spec, amounts)
+
+    def _within_reach(self, record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]]) -> bool:
+        return 1 / _REACH <= self._more(record, spec, amounts) <= _REACH
+
+    def _more(self, record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]]) -> float:
+        """How many times the work of ``record`` a run is; not a number where that is not known."""
+        work, judged_by = self._work(spec.config, amounts), self._work(record["config"], amounts)
+        if judged_by == 0.0:
+            return math.inf if work else 1.0
+        return work / judged_by
+
+    def _work(self, config: Mapping[str, Any], amounts: Mapping[str, Sequence[str]]) -> float:
+        given = {(part, name): (config.get(part) or {}).get(name) for part, names in amounts.items() for name in names}
+        if ("dataset", "train_size") in given and given["dataset", "train_size"] is None:
+            given["dataset", "train_size"] = self._whole.get(_images(config), math.nan)
+        numbers = [(name, n) for (_, name), n in given.items() if isinstance(n, int | float)]
+        return math.prod(n for name, n in numbers if n != 0 or name in _PASSES)
 
 
 def _alike(choices: Mapping[str, Any], device: str) -> str:
@@ -95,30 +126,11 @@ def _rest(seconds: Mapping[str, float]) -> float:
     return seconds["total"] - sum(seconds.get(name, 0.0) for name in others)
 
 
-def _prepared(records: Sequence[Record], spec: RunSpec) -> float | None:
-    """Of those that did not take theirs over from the store; None where all did."""
-    took = [(record, record["seconds"].get("prepare", 0.0)) for record in records]
-    made = [_scaled(record, spec, _PREPARING, seconds) for record, seconds in took if seconds >= _TAKEN_OVER]
-    return median(made) if made else None
-
-
 def _but_seed(config: Mapping[str, Any]) -> str:
     return signature({key: value for key, value in config.items() if key != "seed"})
 
 
-def _scaled(record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]], seconds: float) -> float:
-    return seconds * _more(record, spec, amounts)
-
-
-def _within_reach(record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]]) -> bool:
-    return 1 / _REACH <= _more(record, spec, amounts) <= _REACH
-
-
-def _more(record: Record, spec: RunSpec, amounts: Mapping[str, Sequence[str]]) -> float:
-    """How many times the work of ``record`` a run is."""
-    return _work(spec.config, amounts) / _work(record["config"], amounts)
-
-
-def _work(config: Mapping[str, Any], amounts: Mapping[str, Sequence[str]]) -> float:
-    numbers = ((config.get(part) or {}).get(name) for part, names in amounts.items() for name in names)
-    return math.prod(n for n in numbers if isinstance(n, int | float) and n > 0)
+def _images(config: Mapping[str, Any]) -> str:
+    """Of which dataset, whatever the number of its examples."""
+    sizes = ("train_size", "test_size", "prior_size")
+    return signature({name: value for name, value in config["dataset"].items() if name not in sizes})

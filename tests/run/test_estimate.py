@@ -25,6 +25,7 @@ def record(spec: RunSpec, train: float = 3.0, rest: float = 10.0, cached: bool =
         "choices": dict(spec.choices),
         "config": deepcopy(dict(spec.config)),
         "seconds": {"train": train, "prepare": 0.0, "total": train + rest},
+        "sizes": {"train": 1000},
         "environment": {"device": "cpu", "memory_gib": 1.5, "trained_from_cache": cached},
     }
     for path, value in changes.items():
@@ -55,6 +56,29 @@ def test_a_trial_run_says_nothing_of_a_long_one(spec: RunSpec) -> None:
     tiny["config"]["attack"]["iterations"], near["config"]["attack"]["iterations"] = 1, 50
     assert Estimator([tiny])(spec).attack is None
     assert Estimator([tiny, near])(spec).attack == pytest.approx(20)
+
+
+def test_models_that_are_attacked_as_initialised_say_nothing_of_training(spec: RunSpec) -> None:
+    untrained, short = record(spec, train=0.01, seed=7), record(spec, train=2.0, choices__defense=["noisy_gradients"])
+    untrained["config"]["fl_setting"]["rounds"] = 0
+    short["config"]["fl_setting"]["rounds"] = spec.config["fl_setting"]["rounds"] / 4
+    assert Estimator([untrained])(spec).training is None
+    assert Estimator([untrained, short])(spec).training == pytest.approx(8)
+
+
+def test_all_of_a_dataset_is_more_than_some_of_it(spec: RunSpec) -> None:
+    assert spec.config["dataset"]["train_size"] is None
+    some, whole = record(spec, train=2.0, metrics={}), record(spec, train=99.0, seed=7)
+    some["config"]["dataset"]["train_size"] = 100
+    whole["config"]["dataset"]["train_size"] = None
+    assert Estimator([some])(spec).training is None, "how large the whole dataset is, no run has told"
+    whole["config"]["fl_setting"]["rounds"] = 0
+    assert Estimator([some, whole])(spec).training == pytest.approx(20)
+
+
+def test_memory_is_that_of_runs_with_the_same_attack(spec: RunSpec) -> None:
+    heavy = record(spec, choices__attack="iga", environment__memory_gib=6.0)
+    assert Estimator([record(spec), heavy])(spec).memory == 1.5
 
 
 def test_preparing_does_not_grow_with_the_victims(spec: RunSpec) -> None:
