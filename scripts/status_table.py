@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from privsweep.report.table_text import EXPLAINED
 from privsweep.table.verdicts import RULE
 
 ROOT = Path(__file__).parents[1]
@@ -86,8 +87,10 @@ def _sums(held: int, others: Sequence[str]) -> str:
     waits = {why: sum(any(w in claim for w in words) for claim in undecided) for why, words in WAITS.items()}
     waits["for what their page does not say"] = len(undecided) - sum(waits.values())
     total, decided = held + len(others), len(others) - len(undecided)
+    why = sum(f"; {EXPLAINED[True]}: " in claim for claim in others)
     return (
-        f"Of {total} claims that hold in print {held} hold here, {decided} do not, and {len(undecided)} are undecided: "
+        f"Of {total} claims that hold in print {held} hold here, {decided} do not ({why} of them {EXPLAINED[True]}), "
+        f"and {len(undecided)} are undecided: "
         f"{', '.join(f'{count} {why}' for why, count in waits.items() if count)}."
     )
 
@@ -116,8 +119,13 @@ def _counts(text: str) -> list[int]:
 
 def _contradicted(text: str) -> list[str]:
     """Claims that hold over the printed numbers and do not over ours."""
-    claims = re.findall(r"^- \[[ ?]\] (.*)\n  \((.*?)in print: held\)", text, re.MULTILINE)
-    return [f"{claim} ({about.removesuffix('; ')})" if about else claim for claim, about in claims]
+    claims = re.findall(rf"^- \[[ ?]\] (.*)\n  \((.*?)in print: held\).*\n(  {EXPLAINED[True]}.*)?", text, re.MULTILINE)
+    return [
+        "; ".join(
+            [f"{claim} ({about.removesuffix('; ')})" if about else claim, *filter(None, [why.split(" `")[0].strip()])]
+        )
+        for claim, about, why in claims
+    ]
 
 
 def with_table(readme: str, table: str) -> str:

@@ -55,7 +55,13 @@ def table(**changes: Any) -> Table:
         "printed": {"ssim": {"one": "0.5"}},
         "findings": [
             {"id": "f1", "claim": "One leaks", "check": "v('ssim', 'one') > 0.4", "holds_in_print": True},
-            {"id": "f2", "claim": "One hides", "check": "v('ssim', 'one') < 0.4", "holds_in_print": False},
+            {
+                "id": "f2",
+                "claim": "One hides",
+                "check": "v('ssim', 'one') < 0.4",
+                "holds_in_print": False,
+                "explained": {"because": "two leaks less", "check": "v('ssim', 'one') > 0.3"},
+            },
             {"id": "f3", "claim": "Two leaks", "check": "v('ssim', 'two') > 0.4", "holds_in_print": None},
         ],
         **changes,

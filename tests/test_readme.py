@@ -63,6 +63,24 @@ def test_a_page_whose_claims_another_rule_decided_is_marked(rule: str, mark: str
     assert f"| [T](mine/t.quick.md) | quick{mark} |" in script.index(tmp_path)
 
 
+def test_claims_that_do_not_hold_are_counted_with_those_that_runs_explain(script: Any, tmp_path: Path) -> None:
+    claims = [
+        "- [x] **held** a.f1: it is so.\n  (in print: held) `1 == 1`",
+        "- [ ] **not held** a.f2: it is.\n  (by 5.0 standard errors; in print: held) `1 == 2`\n"
+        "  explained by runs here: it was `2 == 2`\n  a note",
+        "- [ ] **not held** a.f3: it was.\n  (by 5.0 standard errors; in print: held) `1 == 2`\n  a note",
+        "- [ ] **not held** a.f4: ours.\n  (in print: no number) `1 == 2`\n  explained by runs here: it was `2 == 2`",
+    ]
+    page = tmp_path / "outputs/paper/mine/t.md"
+    page.parent.mkdir(parents=True)
+    page.write_text(
+        "# T\n\n" + "\n".join(claims) + "\n\n## Conditions\n\n- command: a b\n- scale: paper\n", encoding="utf-8"
+    )
+    index = script.index(tmp_path)
+    assert "Of 3 claims that hold in print 1 hold here, 2 do not (1 of them explained by runs here)" in index
+    assert "a.f2: it is. (by 5.0 standard errors); explained by runs here: it was [t]" in index
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8").replace("]\n(", "]("))

@@ -48,7 +48,7 @@ def latex(filled: FilledTable) -> str:
 def _findings(text: TableText) -> list[str]:
     return [
         rf"\textbf{{{verdict.word}}} ({verdict.about}): {escape(verdict.claim)}"
-        + (f" ({escape(verdict.note)})" if verdict.note else "")
+        + "".join(f" ({escape(aside)})" for aside in verdict.asides)
         for verdict in text.verdicts
     ]
 

@@ -55,6 +55,8 @@ def _verdict(verdict: VerdictText) -> list[str]:
         f"- {_MARKS[verdict.holds]} **{verdict.word}** {verdict.id}: {escape(verdict.claim)}",
         f"  ({verdict.about}) {_code(verdict.check)}",
     ]
+    if verdict.explained:
+        lines.append(f"  {escape(verdict.explained)} {_code(verdict.shown_by)}")
     return [*lines, f"  {escape(verdict.note)}"] if verdict.note else lines
 
 

@@ -98,7 +98,9 @@ class _Drawn:
 
 
 def _findings(shown: TableText) -> list[str]:
-    return [f"{v.word}: {v.claim} ({v.about})" + (f" ({v.note})" if v.note else "") for v in shown.verdicts]
+    return [
+        " ".join([f"{v.word}: {v.claim} ({v.about})", *(f"({aside})" for aside in v.asides)]) for v in shown.verdicts
+    ]
 
 
 def _source(shown: TableText) -> str:

@@ -25,7 +25,7 @@ def table_terminal(filled: FilledTable, width: int) -> RenderableType:
     for verdict in text.verdicts:
         line = Text(f"{verdict.word:>9}", style=_STYLES[verdict.holds])
         line.append(f"  {verdict.claim} ", style="default")
-        line.append(f"({verdict.about})", style="dim")
+        line.append(f"({'; '.join(part for part in (verdict.about, verdict.explained) if part)})", style="dim")
         parts.append(line)
     parts.extend(Text(problem, style="red") for problem in text.problems)
     parts.append(Text(f"{filled.complete} of {filled.jobs} runs complete", style="dim"))

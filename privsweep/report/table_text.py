@@ -19,6 +19,7 @@ from privsweep.table.verdicts import Verdict
 
 MOST = 10  # columns that stand side by side in a file
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
+EXPLAINED = {True: "explained by runs here", False: "not because", None: "open whether because"}
 IN_PRINT = {True: "held", False: "not held", None: "no number"}
 CHANGED = "not only an amount: "  # before what is not as at the paper's scale
 LEGEND = (
@@ -58,7 +59,14 @@ class VerdictText:
     more: str  # what it would take to decide it; empty where there is nothing to say
     in_print: str  # one of IN_PRINT
     check: str
+    explained: str  # of a claim that does not hold, why, and whether that is shown; empty where nothing is said
+    shown_by: str  # the check of that; empty where nothing is said
     note: str  # empty where there is none
+
+    @property
+    def asides(self) -> list[str]:
+        """Sentences beside the claim."""
+        return [text for text in (self.explained, self.note) if text]
 
     @property
     def about(self) -> str:
@@ -151,8 +159,17 @@ def _verdict(verdict: Verdict) -> VerdictText:
         more=printable(verdict.more),
         in_print=IN_PRINT[verdict.in_print],
         check=printable(finding.check),
+        explained=printable(_explained(verdict)),
+        shown_by=printable(finding.explained.check) if finding.explained and verdict.holds is False else "",
         note=printable(finding.note or ""),
     )
+
+
+def _explained(verdict: Verdict) -> str:
+    reason = verdict.finding.explained
+    if verdict.holds is not False or reason is None:
+        return ""
+    return f"{EXPLAINED[verdict.explained]}: {reason.because}"
 
 
 def _conditions(filled: FilledTable) -> list[tuple[str, str]]:

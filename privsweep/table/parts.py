@@ -70,10 +70,18 @@ class RowOrColumn(Strict):
         return 3 - (self.metric, self.learning, self.weakened).count(None)
 
 
+class Explanation(Strict):
+    """Why a claim does not hold here, and what must hold over the cells for that to be shown."""
+
+    because: str
+    check: str
+
+
 class Finding(Strict):
     """A claim of the paper, and whether it holds over the printed numbers (null: none are printed).
 
     ``presupposes``: what must hold for the claim to say anything, such as that the attack works where nothing defends.
+    ``explained``: asked only where the claim does not hold.
     """
 
     id: FindingId
@@ -81,6 +89,7 @@ class Finding(Strict):
     check: str
     holds_in_print: bool | None
     presupposes: str | None = None
+    explained: Explanation | None = None
     note: str | None = None
 
 

@@ -98,6 +98,8 @@ class Table(Strict):
                 raise ValueError(f"findings.{finding.id}: holds_in_print: the printed numbers give {verdict}")
             if finding.presupposes is not None and self._in_print(finding.id, finding.presupposes) is False:
                 raise ValueError(f"findings.{finding.id}: presupposes: does not hold over the printed numbers")
+            if finding.explained is not None:
+                self._in_print(finding.id, finding.explained.check)  # refuses what is no check
         return self
 
     def _fault_of_verdict(self, r: str) -> str | None:

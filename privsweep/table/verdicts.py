@@ -30,6 +30,7 @@ class Verdict:
     margin: float | None  # standard errors by which it leans; infinite where nothing that decides it varies
     one_run: bool = False  # one seed: errors are those within a run
     unmet: bool = False  # what it presupposes does not hold
+    explained: bool | None = None  # of a claim that does not hold; None where that is undecided, or nothing is said
     more: str = ""  # what it would take to decide it; empty where it is decided, or where nothing can be said
 
     @property
@@ -63,7 +64,12 @@ def judged(table: Table, finding: Finding, cells: Mapping[Place, Number], errors
         given, by = _margin(table, finding.presupposes, finding.id, cells, errors)
         if not given or not _enough(by):
             return Verdict(finding, None, in_print, leaning, margin, one_run, unmet=True)
-    return Verdict(finding, leaning if _enough(margin) else None, in_print, leaning, margin, one_run)
+    holds = leaning if _enough(margin) else None
+    explained = None
+    if holds is False and finding.explained is not None:
+        so, by = _margin(table, finding.explained.check, finding.id, cells, errors)
+        explained = so if _enough(by) else None
+    return Verdict(finding, holds, in_print, leaning, margin, one_run, explained=explained)
 
 
 def _enough(margin: float | None) -> bool:

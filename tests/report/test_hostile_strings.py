@@ -70,6 +70,8 @@ def hostile(text: str) -> FilledTable:
         "printed": {"ssim": {"one": text}},
         "findings": [
             {"id": "f1", "claim": text, "check": f"{text!r} != 'x'", "holds_in_print": None, "note": text},
+            {"id": "f2", "claim": text, "check": f"{text!r} == 'x'", "holds_in_print": None,
+             "explained": {"because": text, "check": f"{text!r} != 'x'"}},
         ],
     }  # fmt: skip
     records = {"one-s0": a_record(text), "one-s1": {"status": "failed", "error": text}, "two-s0": a_record(text)}

@@ -21,6 +21,11 @@ def test_markdown_is_readable_raw() -> None:
     assert "amounts of work" not in markdown(lay())
 
 
+def test_a_claim_that_does_not_hold_has_its_reason_below_it() -> None:
+    text = markdown(lay("quick"))
+    assert text.count("explained by runs here: two leaks less `v('ssim', 'one') > 0.3`\n") == 1
+
+
 def test_a_wide_table_stands_in_bands_that_leave_no_column_out() -> None:
     text = markdown(wide(26))
     heads = [line for line in text.splitlines() if line.startswith("|") and "Number" in line]

@@ -266,6 +266,19 @@ def test_a_claim_whose_premise_is_not_shown_is_undecided(tmp_path: Path) -> None
         assert (verdict.holds, verdict.margin_text) == (None, "what it presupposes is not shown")
 
 
+def test_why_a_claim_does_not_hold_is_shown_by_cells_too(tmp_path: Path) -> None:
+    check, reason = "v('ssim', 'b') > v('ssim', 'a')", {"because": "a is strong", "check": "v('ssim', 'a') > {}"}
+    for bound, expected in ((0.5, True), (0.79, None), (0.95, False)):
+        explained = {**reason, "check": reason["check"].format(bound)}
+        verdict = judged(check, FAR, tmp_path, explained=explained)
+        assert (verdict.holds, verdict.explained) == (False, expected)
+        assert judged(f"not ({check})", FAR, tmp_path, explained=explained).explained is None, (
+            "what holds needs no reason"
+        )
+    with pytest.raises(UserError, match=r"findings\.f1: no row 'sssim'"):
+        judged(check, FAR, tmp_path, explained={**reason, "check": "v('sssim', 'a') > 0"})
+
+
 def test_a_premise_that_print_contradicts_is_no_premise() -> None:
     claim = {"id": "f1", "claim": "c", "check": "v('x', 'a') > 1", "presupposes": "v('x', 'a') > 5"}
     with pytest.raises(UserError, match=r"findings\.f1: presupposes: does not hold over the printed numbers"):
