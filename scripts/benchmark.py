@@ -3,7 +3,7 @@
     python scripts/benchmark.py --list
     python scripts/benchmark.py --cases 'iga_*' dlg
     python scripts/benchmark.py --device cuda --json benchmark.json
-    python scripts/benchmark.py --threads 1 --readme     # on an idle machine
+    python scripts/benchmark.py --threads 1 --write      # on an idle machine
 
 A line gives the time of one unit (an image, a victim's iteration) in the baseline and in ours, how many times as fast
 ours is, the extremes of that over the turns, and the floor: the least that the machine's own speed allows. All are
@@ -39,7 +39,7 @@ CASES: Mapping[str, Case] = {
     for module in (gradient_matching, training, shadows, networks, releases, commands, report)
     for name, case in module.CASES.items()
 }
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs/speed.md"
 SIDES = ("baseline", "ours", "ratio", "in the turns", "floor", "turns")
 HEAD = "{:41} {:>9} {:>9} {:>7} {:>15} {:>9} {:>5}  time of".format("case", *SIDES)
 
@@ -80,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name:20} failed: {kind}{error}", flush=True)
         if given.json:
             write_json(given.json, told)
-    if given.readme:
-        put_into(README, speed_table(told, CASES))
+    if given.write:
+        put_into(PAGE, speed_table(told, CASES))
     return code
 
 
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, help="of the CPU; PyTorch's choice, unless given")
     add("--precision", choices=get_args(Precision), default="float32", help="of products")
     add("--victims", type=_numbers, default=(), help="attacked at once: 1,8,32")
-    add("--readme", action="store_true", help="put what was measured into the README, in the place of what is there")
+    add("--write", action="store_true", help="put what was measured into docs/speed.md, in the place of what is there")
     add("--store", type=Path, help="an output folder whose runs fill the report; some are made, unless given")
     return parser
 

@@ -6,8 +6,8 @@
 Words name papers or tables, every key=value is given to each ``privsweep experiment=...``. What the table in the
 repository's ``outputs/paper/`` was typed with, as its *Conditions* tell, is given, too, unless that key is typed anew.
 Columns whose data are not in ``data_dir`` are said and left out (``privsweep-data`` downloads data first). A table that
-fails does not stop the others; the same command goes on where it was stopped. At the end the README's status table is
-written, where results go to the repository's ``outputs``.
+fails does not stop the others; the same command goes on where it was stopped. Where results go to the repository's
+``outputs``, the README's table of claims is written at the end.
 
 Exit codes: 0 all done, 1 a table failed or is not complete, 2 the request was refused.
 """

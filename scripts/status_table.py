@@ -1,5 +1,5 @@
-"""What is published of each paper, at which scale, and how many of its claims hold: the README's status table, and the
-page of everything in outputs/paper/.
+"""What is published of each paper, and how many of its claims hold: the README's table, a line a paper, and the page of
+everything in outputs/paper/.
 
     python scripts/status_table.py            # prints the table
     python scripts/status_table.py --write    # puts it into README.md, and writes outputs/paper/README.md
@@ -24,7 +24,8 @@ from privsweep.table.verdicts import RULE
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- status: written by scripts/status_table.py -->\n", "<!-- end of status -->"
 INDEX = "outputs/paper/README.md"
-HEAD = "| table or figure | scale | runs | held | not held | undecided |\n|---|---|--:|--:|--:|--:|\n"
+HEAD = "| paper | tables and figures | held | not held | of these explained | undecided |\n|---|--:|--:|--:|--:|--:|\n"
+PAPERS = {"zen": "Zen", "precode": "PRECODE", "ensembler": "Ensembler", "informed": "The informed adversary"}
 WORDS = ("held", "not held", "undecided")
 # Of the page's columns, the conditions that they show.
 ABOUT = {"scale": "scale", "seeds": "seeds", "victims": "fl_setting.victims", "runs": "runs", "commit": "commit",
@@ -40,14 +41,18 @@ KINDS = ("table", "fig")  # others, of the papers' text and our own, come after
 
 
 def status_table(root: Path = ROOT) -> str:
-    """Markdown, one line for every published file and every experiment without one."""
-    lines: list[str] = []
-    for experiment in sorted((root / "conf/experiment").glob("*/*.yaml"), key=_order):
-        paper, name = experiment.parent.name, experiment.stem
-        published = sorted((root / "outputs/paper" / paper).glob(f"{name}.*md"))
-        lines += [_published(path, root) for path in published] or [_missing(experiment)]
-    sums = [sum(int(line.split(" | ")[-3 + i].rstrip(" |")) for line in lines if "– |" not in line) for i in range(3)]
-    return HEAD + "\n".join([*lines, f"| all | | | {sums[0]} | {sums[1]} | {sums[2]} |"]) + "\n"
+    """Markdown, a line a paper: what is published of it, and what became of its claims, at all scales."""
+    lines, total = [], [0, 0, 0, 0]
+    for paper in sorted((root / "conf/experiment").iterdir(), key=lambda path: [*PAPERS, path.name].index(path.name)):
+        texts = [path.read_text(encoding="utf-8") for path in _pages(root / "outputs/paper" / paper.name)]
+        held, failed, undecided = (sum(_counts(text)[i] for text in texts) for i in range(3))
+        counts = [held, failed, sum(text.count(f"\n  {EXPLAINED[True]}: ") for text in texts), undecided]
+        total = [so_far + count for so_far, count in zip(total, counts, strict=True)]
+        every = len([*paper.glob("*.yaml")])
+        link = f"[{PAPERS.get(paper.name, paper.name)}](outputs/paper/{paper.name}/README.md)"
+        published = f"{every - len(_unpublished(root, paper.name))} of {every}"
+        lines.append(f"| {' | '.join([link, published, *map(str, counts)])} |")
+    return HEAD + "\n".join([*lines, f"| all | | {' | '.join(map(str, total))} |"]) + "\n"
 
 
 def index(root: Path = ROOT) -> str:
@@ -65,9 +70,7 @@ def index(root: Path = ROOT) -> str:
     held = 0
     for paper in sorted(path for path in folder.iterdir() if path.is_dir()):
         lines += [f"## [{paper.name}]({paper.name}/README.md)", "", *_rule("table or figure", *ABOUT, *WORDS)]
-        for path in sorted(paper.glob("*.md"), key=_order):
-            if path.name == "README.md":
-                continue
+        for path in _pages(paper):
             text = path.read_text(encoding="utf-8")
             found = _conditions(text)
             link = f"[{text.splitlines()[0].removeprefix('# ')}]({paper.name}/{path.name})"
@@ -76,6 +79,8 @@ def index(root: Path = ROOT) -> str:
             lines.append(f"| {' | '.join([link, *about, *map(str, _counts(text))])} |")
             open_claims += [f"- {claim} [{path.stem}]({paper.name}/{path.name})" for claim in _contradicted(text)]
             held += len(re.findall(r"^- \[x\] .*\n  \(.*in print: held\)", text, re.MULTILINE))
+        if missing := _unpublished(root, paper.name):
+            lines += ["", f"Not published: {'; '.join(missing)}."]
         lines.append("")
     lines += ["## Claims that hold in print, and not or undecided here", "", _sums(held, open_claims), ""]
     return "\n".join([*lines, *open_claims]) + "\n"
@@ -155,19 +160,20 @@ def _conditions(text: str) -> dict[str, str]:
     return dict(re.findall(r"^- ([\w.]+): (.*)$", text.partition("## Conditions")[2], re.MULTILINE))
 
 
-def _published(path: Path, root: Path) -> str:
-    text = path.read_text(encoding="utf-8")
-    conditions = _conditions(text)
-    counts = " | ".join(map(str, _counts(text)))
-    title = text.splitlines()[0].removeprefix("# ")
-    link = f"[{title}]({path.relative_to(root).as_posix()})"
-    scale, runs = conditions["scale"] + _marks(text), conditions["runs"].removesuffix(" complete")
-    return f"| {link} | {scale} | {runs} | {counts} |"
+def _pages(folder: Path) -> list[Path]:
+    """What is published of a paper, tables first."""
+    return sorted((path for path in folder.glob("*.md") if path.name != "README.md"), key=_order)
 
 
-def _missing(experiment: Path) -> str:
-    title = yaml.safe_load(experiment.read_text(encoding="utf-8"))["table"]["title"]
-    return f"| {title} | not published | – | – | – | – |"
+def _unpublished(root: Path, paper: str) -> list[str]:
+    """The titles of a paper's experiments that no page shows."""
+    published = {path.name.partition(".")[0] for path in _pages(root / "outputs/paper" / paper)}
+    experiments = sorted((root / "conf/experiment" / paper).glob("*.yaml"), key=_order)
+    return [_title(experiment) for experiment in experiments if experiment.stem not in published]
+
+
+def _title(experiment: Path) -> str:
+    return str(yaml.safe_load(experiment.read_text(encoding="utf-8"))["table"]["title"])
 
 
 if __name__ == "__main__":

@@ -111,9 +111,9 @@ def test_what_is_published_comes_out_the_same_and_the_readme_tells_it(
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert "| [A small table](outputs/paper/mine/whole.quick.md) | quick\\* | 2 of 2 | 0 | 0 | 0 |" in text
-    assert text.count("| A small table | not published |") == 2
+    assert "| [mine](outputs/paper/mine/README.md) | 1 of 3 | 0 | 0 | 0 | 0 |" in text
     assert "old" not in text
     index = (folder.parent / "README.md").read_text()
     assert "[A small table](mine/whole.quick.md) | quick\\* | 0 | 2 | 2 of 2 |" in index
+    assert "Not published: A small table; A small table." in index
     assert "what is published is written anew" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The README's table of how fast everything is, from what ``benchmark.py`` told."""
+"""The table of how fast everything is in docs/speed.md, from what ``benchmark.py`` told."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from benchmarks.contest import Case
 
-BEGIN, END = "<!-- speed: written by scripts/benchmark.py --readme -->\n", "<!-- end of speed -->"
-HEAD = "| case | the baseline, or what it is measured against | one | ours takes | times as fast | floor |\n"
-RULE = "|---|---|---|---|---|---|\n"
+BEGIN, END = "<!-- speed: written by scripts/benchmark.py --write -->\n", "<!-- end of speed -->"
+HEAD = "| case | ours, or the baseline | one | way | ours takes | times as fast | floor |\n"
+RULE = "|---|---|---|---|--:|--:|--:|\n"
 
 
 def duration(seconds: float) -> str:
@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 def speed_table(told: Mapping[str, Any], cases: Mapping[str, Case]) -> str:
-    """Markdown: where it was measured, then a line a case, with all its ways."""
+    """Markdown: where it was measured, then a line for each way of every case."""
     known = told["environment"]
     threads, torch = known["threads"], known["versions"]["torch"]
     where = (
@@ -30,24 +30,33 @@ def speed_table(told: Mapping[str, Any], cases: Mapping[str, Case]) -> str:
         "share of the time that ours takes."
     )
     lines = [
-        _line(name, cases[name].about, list(found))
+        line
         for name, found in groupby(told["results"], key=lambda result: result["case"])
+        for line in _lines(name, cases[name].about, list(found))
     ]
     return f"{where}\n\n{HEAD}{RULE}" + "\n".join(lines) + "\n"
 
 
-def _line(name: str, about: str, results: Sequence[Mapping[str, Any]]) -> str:
-    ways = [(f"{r['variant']}: " if r["variant"] else "", r) for r in results]
-    took = ", ".join(f"{way}{duration(r['ours'])}" for way, r in ways)
-    faster = ", ".join(f"{way}{r['ratio']:.3g}" for way, r in ways)
-    floor = ", ".join(f"{r['floor'] / r['ours']:.0%}" for r in results if r["floor"] is not None)
-    return f"| `{name}` | {about} | {results[0]['unit']} | {took} | {faster} | {floor or '–'} |"
+def _lines(name: str, about: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    named = [f"`{name}`", about, results[0]["unit"]]
+    lines = []
+    for r in results:
+        floor = "–" if r["floor"] is None else f"{r['floor'] / r['ours']:.0%}"
+        cells = [
+            *(named if r is results[0] else [""] * 3),
+            r["variant"],
+            duration(r["ours"]),
+            f"{r['ratio']:.3g}",
+            floor,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
-def put_into(readme: Path, table: str) -> None:
+def put_into(page: Path, table: str) -> None:
     """In the place of the one that is there. Raises ValueError where there is no place for it."""
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme}: has no place for the table")
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page}: has no place for the table")
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")

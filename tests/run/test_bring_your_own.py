@@ -1,4 +1,4 @@
-"""The README's own example of an attack: what is printed there runs."""
+"""The examples in docs/ of components and a table: what is printed there runs."""
 
 import json
 import os
@@ -15,11 +15,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def block(language: str, first_line: str) -> str:
-    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    guide = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    blocks = re.findall(rf"```{language}\n(.*?)```", guide, re.DOTALL)
     return next(b for b in blocks if b.startswith(first_line))
 
 
-def test_the_readmes_attack_is_two_files(tmp_path: Path) -> None:
+def test_the_printed_attack_is_two_files(tmp_path: Path) -> None:
     for language, path in [("python", "my_attacks/mean.py"), ("yaml", "my_conf/attack/mean.yaml")]:
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(block(language, f"# {path}"))
@@ -35,7 +36,7 @@ def test_the_readmes_attack_is_two_files(tmp_path: Path) -> None:
     assert json.loads(record.read_text())["choices"]["attack"] == "mean"
 
 
-def test_the_readmes_table_is_planned(privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_table_is_planned(privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "my_conf" / "experiment" / "noise.yaml"
     table.parent.mkdir(parents=True)
     text = block("yaml", "# @package _global_\n# my_conf/experiment/noise.yaml")
