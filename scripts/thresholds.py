@@ -6,7 +6,8 @@
 Two ways take turns; shown are the least times of both, and how many times as fast the second one is. A threshold is
 well placed where that passes one. Rules of gradient matching: small networks in which one layer takes either rule.
 Networks without rules: victims one by one, or together. Released models: one by one, or as the groups of a
-convolution. Clipped gradients: formed, or told by what passes through the layers.
+convolution. Clipped gradients: formed, or told by what passes through the layers. Convolutions of a training step: by
+PyTorch, or compiled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from unittest.mock import patch
 
 from benchmarks.matching_world import Problem, make_world
 from benchmarks.workplace import random_images
+from privsweep.compiled.convolution import VictimConvolution
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.gradient_inversion.engine import rule_conv, rule_dense, together
 from privsweep.gradient_inversion.engine.distance import Cosine
@@ -197,6 +199,35 @@ def clipped(device: torch.device) -> None:
         compare(f"{name}, a gradient {share:.2f} of what passes", [lambda w=way: w(NEVER), lambda w=way: w(0)])
 
 
+def channels(device: torch.device) -> None:
+    """a training step's convolution by PyTorch, compiled: forward, by images, by weights"""
+    if device.type != "cpu":
+        return
+    for inputs, outputs in (
+        (3, 6),
+        (3, 12),
+        (3, 32),
+        (8, 8),
+        (12, 12),
+        (12, 32),
+        (16, 12),
+        (16, 16),
+        (32, 12),
+        (64, 64),
+    ):
+        for side, stride in ((32, 2), (16, 1)):
+            x, w = torch.randn(64, inputs, side, side), torch.randn(outputs, inputs, 5, 5)
+            of = VictimConvolution(len(x), 1, x.shape[1:], w.shape, (stride, stride), (2, 2))
+            d = torch.randn(of.output)
+            sizes = [outputs], [stride, stride], [2, 2], [1, 1], False, [0, 0], 1
+            back = partial(torch.ops.aten.convolution_backward, d, x, w, *sizes)
+            title = f"{inputs} to {outputs} channels, {side} pixels, stride {stride}"
+            theirs, ours = partial(torch.conv2d, x, w, None, stride, 2), partial(of.forward, (x, w))
+            compare(f"{title}, forward", [theirs, ours])
+            compare(f"{title}, by images", [partial(back, [True, False, False]), partial(of.pull_back, (d, w))])
+            compare(f"{title}, by weights", [partial(back, [False, True, False]), partial(of.by_weight, x, d)])
+
+
 SECTIONS = {
     "SMALL": small,
     "FEW": few,
@@ -204,6 +235,7 @@ SECTIONS = {
     "FEWEST": without_rules,  # and _LARGEST
     "NARROW": released,
     "SHARE": clipped,
+    "FEW_CHANNELS": channels,  # and COLOURS
 }
 
 

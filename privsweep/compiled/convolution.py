@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
 from itertools import pairwise
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -97,6 +98,15 @@ class VictimConvolution:
         assert target.stride() == out.stride()
         self._call("by_weight", out.dtype, out.stride(0), 0, (_whole(images), _whole(d), target, out))
 
+    def by_weight(self, images: Tensor, d: Tensor) -> Tensor:
+        """The gradient with respect to a weight that all share, ``[outputs, C, kh, kw]``."""
+        sums = next(n for n in (_lanes(d.dtype) * torch.get_num_threads(), _lanes(d.dtype), 1) if len(images) % n == 0)
+        sums = sums if sums > 1 else len(images)
+        of = replace(self, victims=sums, batch=len(images) // sums)
+        out = d.new_empty(sums, self.weight[0], prod(self.weight[1:]))
+        of._call("by_weight", d.dtype, out.stride(0), 0, (_whole(images), _whole(d), None, out))
+        return out.sum(0).view(self.weight)
+
     def _call(
         self, name: str, dtype: torch.dtype, each: int, bias_each: int, tensors: tuple[Tensor | None, ...]
     ) -> None:
@@ -110,7 +120,7 @@ class VictimConvolution:
             layer = (ctypes.c_int64 * 18)(part.first, part.last, *sizes, each, bias_each, part.vector)
             return int(work(layer, *places))
 
-        lanes = int(found.vector_bytes()) // dtype.itemsize
+        lanes = _lanes(dtype)
         kind, cost = self._alone(lanes, back=name == "pull_back")
         first, *others = _parts(self.victims, lanes, torch.get_num_threads(), kind, cost)
         begun = [_pool(os.getpid(), torch.get_num_threads()).submit(of, part) for part in others]
@@ -123,6 +133,13 @@ class VictimConvolution:
         by_channel = _filled(channels, lanes) * (_ONE_BLOCK if channels <= lanes else 1)
         by_pixel = _filled(-(-self.image[2] // self.stride[1]), lanes) * _PIXELS
         return (Vector.PIXELS, by_pixel) if back and by_pixel < by_channel else (Vector.CHANNELS, by_channel)
+
+
+def _lanes(dtype: torch.dtype) -> int:
+    """Numbers in a vector."""
+    found = library(dtype, _agrees)
+    assert found is not None
+    return int(found.vector_bytes()) // dtype.itemsize
 
 
 def _whole(tensor: Tensor | None) -> Tensor | None:
@@ -176,16 +193,18 @@ def _agrees_for(victims: int, dtype: torch.dtype) -> bool:
     shapes = ((2 * victims, *of.image), of.weight, (victims, *of.weight), (victims, 7), of.output, (victims, 7, 60))
     images, weight, own, bias, d, target = (torch.randn(shape, generator=random, dtype=dtype) for shape in shapes)
     with torch.enable_grad():
-        leaves = (images.requires_grad_(), own.requires_grad_())
+        leaves = (images.requires_grad_(), own.requires_grad_(), weight.requires_grad_())
         each = zip(images.chunk(victims), own, bias, strict=True)
         out = torch.cat([conv2d(x, w, b, of.stride, of.padding) for x, w, b in each])
         out = out + conv2d(images, weight, None, of.stride, of.padding)
-        by_image, by_own = torch.autograd.grad(out, leaves, d)
-    images, own, residual = images.detach(), own.detach().flatten(2), torch.empty_like(target)
+        by_image, by_own, by_shared = torch.autograd.grad(out, leaves, d)
+    images, own, weight, residual = images.detach(), own.detach().flatten(2), weight.detach(), torch.empty_like(target)
     of.residual(images, d, target, residual)
-    found = (of.forward((images, weight), (images, own), bias), of.pull_back((d, weight), (d, own)), residual)
+    out, by_own = out.detach(), by_own.flatten(2) - target
+    moved = of.forward((images, weight), (images, own), bias)
+    found = (moved, of.pull_back((d, weight), (d, own)), residual, of.by_weight(images, d))
     near = 100 * torch.finfo(dtype).eps
     return all(
         bool((a - b).abs().max() <= near * b.abs().max())
-        for a, b in zip(found, (out.detach(), by_image, by_own.flatten(2) - target), strict=True)
+        for a, b in zip(found, (out, by_image, by_own, by_shared), strict=True)
     )

@@ -415,7 +415,7 @@ int pull_back(const Layer *l, const REAL *dt, const REAL *shared, const REAL *d,
 /* ---- by the weights ---- */
 
 /* out = the gradients with respect to each victim's weights, from a, which went in, and d, with respect to the outputs,
-   less the target; both `each` from one victim to the next */
+   less the target, if there is one; both `each` from one victim to the next */
 int by_weight(const Layer *l, const REAL *a, const REAL *d, const REAL *target, REAL *out) {
     const int64_t taps = l->inputs * window(l), out_size = l->outputs * places(l), blocks = vectors(l->outputs);
     const int by_channel = l->vector == CHANNELS;
@@ -454,9 +454,9 @@ int by_weight(const Layer *l, const REAL *a, const REAL *d, const REAL *target, 
             }
         }
         if (by_channel)
-            store_all(sums, taps, taps, target + v * l->each, out + v * l->each, taps, l->outputs);
+            store_all(sums, taps, taps, target ? target + v * l->each : NULL, out + v * l->each, taps, l->outputs);
         else
-            store(sums, weights(l), target + v * l->each, out + v * l->each, l->each, victims);
+            store(sums, weights(l), target ? target + v * l->each : NULL, out + v * l->each, l->each, victims);
     }
     free(m.all);
     return 0;

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from privsweep.compiled.narrow import narrow_convolutions
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
@@ -74,7 +75,7 @@ def gradient(
         total, value = defended_sum(model, loss, x, y, noise, defense, rng)
         grads = {name: g / size for name, g in total.items()}
     else:
-        with rounded_step(x.device) if unseen else nullcontext():
+        with rounded_step(x.device) if unseen else nullcontext(), narrow_convolutions(x.device):
             value = loss(forward(model, noise, x), y)
         parts = torch.autograd.grad(value, list(named.values()))
         grads = {name: _laid_out(g, p) for (name, p), g in zip(named.items(), parts, strict=True)}

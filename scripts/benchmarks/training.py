@@ -172,11 +172,11 @@ def defended(defense: str, model: str, setup: Setup) -> Contest:
 
 
 _PLAIN = "or a plain TensorDataset loop"
-_NAMES = {"lenet": "LeNet", "dmlp": "the deep MLP", "smlp": "the shallow MLP"}
+_NAMES = {"lenet": "LeNet", "lenet_dlg": "DLG's LeNet", "dmlp": "the deep MLP", "smlp": "the shallow MLP"}
 CASES = {
     **{
         f"central_{m}": Case(f"central training of {_NAMES[m]}, {_PLAIN}", "an image", partial(central, m))
-        for m in ("lenet", "dmlp")
+        for m in ("lenet", "lenet_dlg", "dmlp")
     },
     **{
         f"seeds_{m}": Case(f"seeds of {_NAMES[m]} at once, or in turn", "an image", partial(seeds, m))
