@@ -102,10 +102,14 @@ class VictimConvolution:
         """The gradient with respect to a weight that all share, ``[outputs, C, kh, kw]``."""
         sums = next(n for n in (_lanes(d.dtype) * torch.get_num_threads(), _lanes(d.dtype), 1) if len(images) % n == 0)
         sums = sums if sums > 1 else len(images)
-        of = replace(self, victims=sums, batch=len(images) // sums)
-        out = d.new_empty(sums, self.weight[0], prod(self.weight[1:]))
-        of._call("by_weight", d.dtype, out.stride(0), 0, (_whole(images), _whole(d), None, out))
-        return out.sum(0).view(self.weight)
+        parts = replace(self, victims=sums, batch=len(images) // sums)
+        return parts.by_own_weight(images, d).sum(0).view(self.weight)
+
+    def by_own_weight(self, images: Tensor, d: Tensor) -> Tensor:
+        """Each victim's gradient with respect to its weight, ``[V, outputs, C * kh * kw]``."""
+        out = d.new_empty(self.victims, self.weight[0], prod(self.weight[1:]))
+        self._call("by_weight", d.dtype, out.stride(0), 0, (_whole(images), _whole(d), None, out))
+        return out
 
     def _call(
         self, name: str, dtype: torch.dtype, each: int, bias_each: int, tensors: tuple[Tensor | None, ...]

@@ -25,7 +25,10 @@ class _Convolution(torch.autograd.Function):
     """Forward, and back by images and by weights, each by whatever is faster."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, by_weights: bool
+    ) -> Tensor:
+        ctx.by_weights = by_weights
         ctx.save_for_backward(images, weight)
         ctx.of = VictimConvolution(len(images), 1, images.shape[1:], weight.shape, stride, padding)
         if len(weight) < FEW_CHANNELS:
@@ -37,7 +40,8 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         of: VictimConvolution = ctx.of
-        for_images, for_weight, for_bias = ctx.needs_input_grad[:3]
+        for_images, *others = ctx.needs_input_grad[:3]
+        for_weight, for_bias = (needed and ctx.by_weights for needed in others)
         outputs, inputs = weight.shape[:2]
         ours_images, ours_weight = inputs < FEW_CHANNELS, COLOURS < inputs < FEW_CHANNELS and outputs < FEW_CHANNELS
         theirs = [for_images and not ours_images, for_weight and not ours_weight, False]
@@ -49,15 +53,19 @@ class _Convolution(torch.autograd.Function):
         if for_weight and ours_weight:
             by_weight = of.by_weight(images, d)
         by_bias = d.sum((0, 2, 3)) if for_bias else None  # the library's costs as much as the weight's
-        return by_images, by_weight, by_bias, None, None
+        return by_images, by_weight, by_bias, None, None, None
 
 
 class _Narrow(TorchFunctionMode):
+    def __init__(self, by_weights: bool):
+        super().__init__()
+        self.by_weights = by_weights
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.conv2d and not kwargs and (given := _taken(*args)) is not None:
-            return _Convolution.apply(*given)
+            return _Convolution.apply(*given, self.by_weights)
         return func(*args, **(kwargs or {}))
 
 
@@ -85,9 +93,9 @@ def _pair(size: int | Sequence[int]) -> Pair:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def narrow_convolutions(device: torch.device) -> AbstractContextManager[object]:
+def narrow_convolutions(device: torch.device, by_weights: bool = True) -> AbstractContextManager[object]:
     """For the outputs of a training step, whose gradient follows them; they are differentiated once.
 
-    Not for products that are rounded.
+    Not for products that are rounded. ``by_weights``: by parameters, too.
     """
-    return _Narrow() if device.type == "cpu" and not torch.is_autocast_enabled("cpu") else nullcontext()
+    return _Narrow(by_weights) if device.type == "cpu" and not torch.is_autocast_enabled("cpu") else nullcontext()

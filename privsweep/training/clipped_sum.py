@@ -8,14 +8,18 @@ Bu et al., "Scalable and efficient training of large convolutional neural networ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
+from privsweep.compiled.convolution import Pair, VictimConvolution, compiled_for
+from privsweep.compiled.narrow import narrow_convolutions
 from privsweep.differential_privacy.clipping import clip_factors
 from privsweep.interface.data import Loss, Tensors
 from privsweep.model.stochastic import forward
@@ -47,8 +51,13 @@ def numbers_held(layers: Layers, net: nn.Module, x: Tensor) -> int:
     _, seen = _watched(layers, net, {}, x)
     count = 0
     for name, (given, out) in seen.items():
-        a, d = _fed(layers[name], given), _put_out(layers[name], out)
-        count += a.numel() + (a.shape[1] * d.shape[1] if _is_formed(a, d) else 2 * a.shape[2] ** 2)
+        layer = layers[name]
+        if _convolution(layer, given) is not None:
+            count += layer.weight.numel()
+            continue
+        a, d = _fed(layer, given), _put_out(layer, out)
+        formed = _is_formed(a.shape[1], *d.shape[1:])
+        count += a.numel() + (a.shape[1] * d.shape[1] if formed else 2 * a.shape[2] ** 2)
     return count
 
 
@@ -63,27 +72,70 @@ def clipped_sum(
     value = loss(outputs, y)
     derivatives = torch.autograd.grad(value * len(x), [out for _, out in seen.values()])
     squares = torch.zeros(len(x), dtype=outputs.dtype, device=x.device)
-    passed: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
+    own: dict[str, _Formed | _Told] = {}
+    biases: dict[str, Tensor] = {}
     with torch.no_grad():
         for (name, (given, _)), derivative in zip(seen.items(), derivatives, strict=True):
-            a, d = _fed(layers[name], given), _put_out(layers[name], derivative)
-            formed = torch.bmm(d, a.mT) if _is_formed(a, d) else None
-            lengths = torch.bmm(a.mT, a).mul_(torch.bmm(d.mT, d)) if formed is None else formed.square()
-            squares += lengths.sum((1, 2))
+            own[name] = _own(layers[name], given, derivative)
+            squares += own[name].squares()
             if layers[name].bias is not None:
-                squares += d.sum(2).square().sum(1)
-            passed[name] = a, d, formed
+                biases[name] = _put_out(layers[name], derivative).sum(2)
+                squares += biases[name].square().sum(1)
         factor = clip_factors(squares.sqrt(), bound)
-        total = {}
-        for name, (a, d, formed) in passed.items():
-            if formed is None:
-                weight = torch.einsum("bot,bft->of", d * factor[:, None, None], a)
-            else:
-                weight = torch.mv(formed.flatten(1).T, factor)
-            total[f"{name}.weight"] = weight.view(layers[name].weight.shape)
-            if layers[name].bias is not None:
-                total[f"{name}.bias"] = torch.mv(d.sum(2).T, factor)
+        total = {f"{name}.weight": each.sum(factor).view(layers[name].weight.shape) for name, each in own.items()}
+        total |= {f"{name}.bias": torch.mv(each.T, factor) for name, each in biases.items()}
     return total, value.detach()
+
+
+@dataclass(frozen=True)
+class _Formed:
+    """The examples' gradients by a weight, ``[B, ...]``."""
+
+    gradients: Tensor
+
+    def squares(self) -> Tensor:
+        """Of their lengths, ``[B]``."""
+        return self.gradients.flatten(1).square().sum(1)
+
+    def sum(self, factor: Tensor) -> Tensor:
+        """Each times its factor, ``[B]``."""
+        return torch.mv(self.gradients.flatten(1).T, factor)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The same, not formed."""
+
+    fed: Tensor
+    out: Tensor
+
+    def squares(self) -> Tensor:
+        return torch.bmm(self.fed.mT, self.fed).mul_(torch.bmm(self.out.mT, self.out)).sum((1, 2))
+
+    def sum(self, factor: Tensor) -> Tensor:
+        return torch.einsum("bot,bft->of", self.out * factor[:, None, None], self.fed)
+
+
+def _own(layer: nn.Linear | nn.Conv2d, given: Tensor, derivative: Tensor) -> _Formed | _Told:
+    if (compiled := _convolution(layer, given)) is not None:
+        return _Formed(compiled.by_own_weight(given, derivative))
+    a, d = _fed(layer, given), _put_out(layer, derivative)
+    return _Formed(torch.bmm(d, a.mT)) if _is_formed(a.shape[1], *d.shape[1:]) else _Told(a, d)
+
+
+def _convolution(layer: nn.Linear | nn.Conv2d, given: Tensor) -> VictimConvolution | None:
+    """The compiled code, where an example's gradient is formed."""
+    if isinstance(layer, nn.Linear) or layer.dilation != (1, 1) or not compiled_for(given.device, given.dtype):
+        return None
+    assert not isinstance(layer.padding, str)
+    sizes = (given.shape[1:], layer.weight.shape)
+    convolution = VictimConvolution(len(given), 1, *sizes, _pair(layer.stride), _pair(layer.padding))
+    _, out, *places = convolution.output
+    return convolution if _is_formed(layer.weight[0].numel(), out, prod(places)) else None
+
+
+def _pair(size: Sequence[int]) -> Pair:
+    return size[0], size[1]
 
 
 def _plain(layer: nn.Linear | nn.Conv2d) -> bool:
@@ -108,6 +160,7 @@ def _watched(
     with ExitStack() as hooks:
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_hook(partial(note, name)))
+        hooks.enter_context(narrow_convolutions(x.device, by_weights=False))
         return forward(net, noise, x), seen
 
 
@@ -126,7 +179,6 @@ def _put_out(layer: nn.Linear | nn.Conv2d, out: Tensor) -> Tensor:
     return out.flatten(2)
 
 
-def _is_formed(a: Tensor, d: Tensor) -> bool:
+def _is_formed(fed: int, out: int, places: int) -> bool:
     """Whether an example's gradient takes fewer products than what its length would be told by."""
-    fed, out, places = a.shape[1], d.shape[1], a.shape[2]
     return fed * out < places * (fed + out)

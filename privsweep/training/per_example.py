@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from privsweep.compiled.convolution import compiled_for
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
@@ -20,9 +21,9 @@ from privsweep.training.stacked import numbers_of
 # Numbers held at once. On a CPU the gradients of few examples stay in its caches: LeNet's 64 take 120 ms, not 149.
 HELD = {"cpu": 2**23, "cuda": 2**28}
 _PASSING = {"cpu": 2**24, "cuda": 2**30}  # of what passes through the layers
-# Gradients are not formed where one has more numbers than this many times what passes through. On one CPU core
-# (scripts/thresholds.py) the perceptrons then take a thirtieth of the time (273 and more) and AlexNet 0.4 (6.3); LeNet
-# would take 1.1 (0.77), and smaller ones 1.0 to 1.1 (0.65, 0.2).
+# Gradients of a network are not formed where one has more numbers than this many times what passes through. On one CPU
+# core (scripts/thresholds.py) the perceptrons then take a thirtieth of the time (273 and more), AlexNet 0.4 (6.3);
+# LeNet and DLG's would take 1.4 (0.77, 0.2). Nor where compiled code forms a convolution's: 0.8 and 0.3 there.
 _SHARE = 1.0
 _passing: WeakKeyDictionary[nn.Module, tuple[torch.Size, int]] = WeakKeyDictionary()  # numbers, of inputs of a shape
 
@@ -56,7 +57,8 @@ def defended_sum(
     values = [torch.zeros(0, device=x.device)]
     parameters, bound = sum(p.numel() for p in named.values()), defense.example_bound()
     layers = _plain_layers(model, y) if len(x) and bound is not None and bound < math.inf else None
-    if layers is not None and parameters >= _SHARE * (numbers := passing_through(model, layers, x)):
+    numbers = 0 if layers is None else passing_through(model, layers, x)
+    if layers is not None and (parameters >= _SHARE * numbers or _compiled(layers, x)):
         assert bound is not None
         for part in _parts(len(x), _PASSING[x.device.type] // numbers):
             own = {name: z[part] for name, z in noise.items()}
@@ -76,6 +78,11 @@ def defended_sum(
 def _parts(examples: int, size: int) -> list[slice]:
     size = max(1, size)
     return [slice(start, start + size) for start in range(0, examples, size)]
+
+
+def _compiled(layers: Layers, x: Tensor) -> bool:
+    convolutions = any(isinstance(layer, nn.Conv2d) for layer in layers.values())
+    return convolutions and compiled_for(x.device, x.dtype)
 
 
 def _plain_layers(model: nn.Module, y: Tensor) -> Layers | None:

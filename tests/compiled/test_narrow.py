@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from privsweep.compiled.convolution import compiled_for
+from privsweep.compiled.convolution import VictimConvolution, compiled_for
 from privsweep.compiled.library import compiled
 from privsweep.compiled.narrow import narrow_convolutions
 from privsweep.interface.defense import Defense
@@ -112,3 +112,17 @@ def test_a_training_steps_gradient_is_pytorchs_and_always_the_same() -> None:
     ours, again, theirs = step(True), step(True), step(False)
     assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_gradients_by_weights_may_be_left_out_and_asked_for_image_by_image() -> None:
+    layer, x = nn.Conv2d(6, 6, 3).double(), torch.randn(16, 6, 8, 8, dtype=torch.float64, requires_grad=True)
+    with narrow_convolutions(CPU, by_weights=False):
+        out = layer(x)
+    d = torch.randn_like(out)
+    by_images, by_weight = torch.autograd.grad(out, [x, layer.weight], d, allow_unused=True)
+    assert by_weight is None
+    expected, _ = torch.autograd.grad(layer(x), [x, layer.weight], d)
+    assert torch.allclose(by_images, expected, rtol=0, atol=1e-12)
+    of = VictimConvolution(16, 1, x.shape[1:], layer.weight.shape, (1, 1), (0, 0))
+    each = torch.stack([torch.autograd.grad(layer(x[i, None]), [layer.weight], d[i, None])[0] for i in range(16)])
+    assert torch.allclose(of.by_own_weight(x.detach(), d), each.flatten(2), rtol=0, atol=1e-12)

@@ -9,6 +9,7 @@ from tiny import Bench, capture, central, fedavg
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from privsweep.compiled.library import compiled
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.stack import Stack
@@ -240,18 +241,20 @@ WIDE = MLP(width=64, depth=2, activation="tanh", dropout=0.0, init="default", in
 def test_gradients_that_are_not_formed_add_up_to_the_same(
     held: int, data: Data, lenet: ConvNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What passes through the layers tells their lengths; both ways, one by one and together."""
+    """What passes through the layers tells their lengths, or compiled code forms them; one by one and together."""
     monkeypatch.setattr(per_example, "_PASSING", {"cpu": held})
     for architecture in (WIDE, lenet):
         net = architecture.build(data.domain, Rng(0)).double()
         x, y = data.domain.inputs(data.train.pixels(slice(0, 6))).double(), data.train.labels[:6]
         found = []
-        for share in (0.0, float("inf")):
+        for share, wanted in ((float("inf"), False), (0.0, False), (0.0, True)):
             monkeypatch.setattr(per_example, "_SHARE", share)
-            found.append(defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.5), Rng(0)))
-        (one, loss), (other, same) = found
-        assert all(torch.allclose(one[n], g, atol=1e-12) for n, g in other.items())
-        assert torch.allclose(loss, same)
+            with compiled(wanted):
+                found.append(defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.5), Rng(0)))
+        (one, loss), *others = found
+        for other, same in others:
+            assert all(torch.allclose(one[n], g, atol=1e-12) for n, g in other.items())
+            assert torch.allclose(loss, same)
 
 
 def test_large_gradients_are_not_formed(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
