@@ -39,7 +39,7 @@ class DpSgd(Defense):
     of them, without amplification, and neighbours differ in one example that is blanked: sums are divided by one
     and the same number with it and without (``fl_setting=release`` trains such pairs).
 
-    A clip and noise of zero, ``max_grad_norm: null`` and ``noise_multiplier: 0``, is plain training.
+    ``max_grad_norm: null`` and ``noise_multiplier: 0`` is plain training, with ``poisson`` on batches of drawn sizes.
     """
 
     max_grad_norm: Annotated[float, Field(gt=0)] | None
