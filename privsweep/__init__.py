@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from privsweep.interface.roles import Attack, Bench, Setting, View
     from privsweep.interface.training import Training
+    from privsweep.model.dropout import Dropout
 
 # By the module that has them. They are found when asked for, so that help and completion need not wait for PyTorch.
 _HOMES = {
@@ -76,6 +77,7 @@ _HOMES = {
     "Recipe Reconstruction Release Schedule Scores Sentences System ThreatModel Transcription Update",
     "privsweep.interface.roles": "Attack Bench Setting View",
     "privsweep.interface.training": "Training",
+    "privsweep.model.dropout": "Dropout",
 }
 _ELSEWHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 

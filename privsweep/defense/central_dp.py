@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from privsweep.differential_privacy.accounting import Accountant, Releases, check_noise, loose, noise_for, report
-from privsweep.differential_privacy.clipping import clip, noised, refuse_batch_normalisation
+from privsweep.differential_privacy.clipping import clip, noised, refuse_statistics
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
@@ -81,7 +81,7 @@ class CentralDp(Defense):
         return loose(_KEY, self.delta, schedule.clients, "clients' updates")
 
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:
-        refuse_batch_normalisation("central_dp", model)
+        refuse_statistics("central_dp", model)
         return model
 
     def update(self, delta: Tensors, rng: Rng) -> Tensors:

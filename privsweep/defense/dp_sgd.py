@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.differential_privacy.accounting import Accountant, Releases, check_noise, loose, noise_for, report
-from privsweep.differential_privacy.clipping import clip, noised, refuse_batch_normalisation
+from privsweep.differential_privacy.clipping import clip, noised, refuse_statistics
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
@@ -39,7 +39,7 @@ class DpSgd(Defense):
     of them, without amplification, and neighbours differ in one example that is blanked: sums are divided by one
     and the same number with it and without (``fl_setting=release`` trains such pairs).
 
-    A clip and noise of zero, ``max_grad_norm: null`` and ``noise_multiplier: 0``, is plain training.
+    ``max_grad_norm: null`` and ``noise_multiplier: 0`` is plain training, with ``poisson`` on batches of drawn sizes.
     """
 
     max_grad_norm: Annotated[float, Field(gt=0)] | None
@@ -90,7 +90,7 @@ class DpSgd(Defense):
         return super().acts_at() - (frozenset() if self.poisson else {"sample"})
 
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:
-        refuse_batch_normalisation("dp_sgd", model)
+        refuse_statistics("dp_sgd", model)
         return model
 
     def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:

@@ -17,7 +17,7 @@ def clip(items: Tensors, bound: float) -> dict[str, Tensor]:
 
     ``items``: ``[n, ...]`` by parameter. Abadi et al., "Deep Learning with Differential Privacy" (2016), algorithm 1.
     """
-    norms = torch.stack([t.flatten(1).norm(dim=1) for t in items.values()]).norm(dim=0)
+    norms = torch.stack([t[:, None].flatten(1).norm(dim=1) for t in items.values()]).norm(dim=0)
     factor = clip_factors(norms, bound)
     return {name: t * factor.view(-1, *[1] * (t.dim() - 1)) for name, t in items.items()}
 
@@ -27,13 +27,18 @@ def clip_factors(norms: Tensor, bound: float) -> Tensor:
     return (bound / (norms + _LEAST)).clamp(max=1)
 
 
-def refuse_batch_normalisation(defense: str, model: nn.Module) -> None:
+def refuse_statistics(defense: str, model: nn.Module) -> None:
     """Raises UserError where a layer mixes examples, or keeps statistics that no noise reaches."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise UserError(
                 f"defense={defense}: layer {name} normalises over the batch, so that no bound holds for one example; "
                 "take model.norm=group, or a model without it"
+            )
+        if getattr(layer, "track_running_stats", False):
+            raise UserError(
+                f"defense={defense}: layer {name} keeps running statistics, which go out with the model and no noise "
+                "reaches; build it with track_running_stats=False"
             )
 
 

@@ -19,6 +19,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Exposure, Images, Knowledge, System
 from privsweep.model.split_at import cut
 from privsweep.model.stochastic import draw
+from privsweep.training.frozen import client_mode
 
 
 @component
@@ -77,7 +78,7 @@ class ActivationView:
         net = self.federation.network(data, model, defense, rng)
         net.load_state_dict(dict(system.snapshots[done]))
         part, _ = cut(net, self.cut)
-        part.train(self.capture.mode == "train")
+        client_mode(part, self.capture.mode)
         own, shard = rng.child("exposure", done), self.federation.shards(data, rng)[client]
         index = self.victims.draw(client, shard, data.train.labels.cpu(), self.capture.batch_size, own)
         at = index.to(data.train.labels.device)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softmax
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from privsweep.exposure.federation import Federation, Round, check_kept, finished
 from privsweep.interface.data import Architecture, Data, ImageSet, image_shape
@@ -18,6 +20,7 @@ from privsweep.interface.records import Defended, Exposure, Knowledge, Membershi
 from privsweep.model.stochastic import draw, forward
 
 _BATCH = 1000  # records answered at once
+_known = WeakTensorKeyDictionary()  # digests of images, as long as these are there
 
 
 class BlackBox:
@@ -48,9 +51,10 @@ class BlackBoxView:
     """Answers of the released model on the candidates: as many members as others, in a random order.
 
     Members are drawn from what the released model was trained on: of the training split, the examples in the batches
-    of clients that took part by then. The others are of the test split; nothing in what the adversary gets tells them
-    apart. Of a model that was not trained at all, the control, members are any training examples. The adversary is told
-    how the released model was trained, not what followed. Zen, section 4.1: test time, off-path, black box.
+    of clients that took part by then. The others are of the test split, without images that are equal to one of these;
+    nothing in what the adversary gets tells them apart. Of a model that was not trained at all, the control, members
+    are any training examples. The adversary is told how the released model was trained, not what followed. Zen, section
+    4.1: test time, off-path, black box.
 
     What is measured, where training images are held out: ``held_out_auc``, how often the model is surer of one of these
     than of one of the others, neither of which it was trained on. Where splits are alike that is 0.5; what is above it
@@ -71,7 +75,8 @@ class BlackBoxView:
         """Raises UserError where the round's weights are not kept, or there are too few records."""
         image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "released", self.released)
-        self._half(data, self._used(data, defense, rng))
+        used = self._used(data, defense, rng)
+        self._half(used, _unlike(data.test, data.train, used))
 
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         candidates, truth = self._draw(data, self._used(data, defense, rng), rng.child("candidates"))
@@ -106,29 +111,31 @@ class BlackBoxView:
 
     def _draw(self, data: Data, used: Tensor, rng: Rng) -> tuple[ImageSet, Membership]:
         """The candidates, which of them are members, and where they stand in their split."""
-        half = self._half(data, used)
-        device = data.train.labels.device
+        strangers, device = _unlike(data.test, data.train, used), data.train.labels.device
+        half = self._half(used, strangers)
         inside = used[rng.child("members").permutation(len(used))[:half]]
-        outside = rng.child("others").permutation(len(data.test))[:half]
+        outside = strangers[rng.child("others").permutation(len(strangers))[:half]]
         order = rng.child("order").permutation(2 * half)
         member = (torch.arange(2 * half) < half)[order]
         index = torch.cat([inside, outside])[order]
         drawn = data.train.take(inside.to(device)).with_more(data.test.take(outside.to(device)))
         return drawn.take(order.to(device)), Membership(member=member, index=index)
 
-    def _half(self, data: Data, used: Tensor) -> int:
+    def _half(self, used: Tensor, strangers: Tensor) -> int:
         """Members among the candidates. Raises UserError where there are too few records."""
-        most = min(len(used), len(data.test))
-        if not most:
+        most = min(len(used), len(strangers))
+        if not len(used):
             raise UserError(
                 f"fl_setting.released={self.released}: no image was trained on until then; take a later round"
             )
+        if not most:
+            raise UserError("dataset: every test image is one that the model was trained on; bring others")
         half = most if self.candidates is None else self.candidates // 2
         if half > most:
             raise UserError(
                 f"fl_setting.candidates={self.candidates}: half of them are images that the released model was trained "
-                f"on and half test images, of which there are {len(used)} and {len(data.test)}; take {2 * most} or "
-                "fewer, or null for all"
+                f"on and half test images that it was not, of which there are {len(used)} and {len(strangers)}; take "
+                f"{2 * most} or fewer, or null for all"
             )
         return half
 
@@ -143,6 +150,23 @@ def _held_out(ask: BlackBox, data: Data, others: Tensor) -> dict[str, float | No
     records = data.prior.take(torch.arange(count, device=others.device))
     held = _of_label(ask(data.domain.inputs_of(records)), records.labels)
     return area_with_interval("held_out_auc", held.cpu().numpy(), others.cpu().numpy())
+
+
+def _unlike(images: ImageSet, others: ImageSet, used: Tensor) -> Tensor:
+    """Positions of those of ``images`` that are equal to none of ``others`` at the positions ``used``, ascending."""
+    theirs = _digests(others.images)
+    held = {theirs[n] for n in used.tolist()}
+    return torch.tensor(
+        [n for n, digest in enumerate(_digests(images.images)) if digest not in held], dtype=torch.int64
+    )
+
+
+def _digests(images: Tensor) -> list[bytes]:
+    """Of every image; reckoned once, for all cells of a table that are checked with the same data."""
+    if images not in _known:
+        _known[images] = [blake2b(image.tobytes(), digest_size=16).digest() for image in images.cpu().numpy()]
+    found: list[bytes] = _known[images]
+    return found
 
 
 def _of_label(probabilities: Tensor, labels: Tensor) -> Tensor:

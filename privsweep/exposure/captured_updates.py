@@ -148,7 +148,7 @@ def _numbers(file: UpdateFile, name: str, like: Tensor) -> Tensor:
     if not tensor.isfinite().all():
         whose = ""
         if tensor.ndim > like.ndim:
-            whose = f" of victim {int((~tensor.isfinite()).flatten(1).any(1).nonzero()[0])}"
+            whose = f" of victim {int((~tensor.isfinite())[:, None].flatten(1).any(1).nonzero()[0])}"
         raise UserError(f"{file.what}: {name}{whose} has values that are no finite float32; leave that update out")
     return tensor
 

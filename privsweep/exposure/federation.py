@@ -16,6 +16,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe
 from privsweep.interface.training import LocalSchedule
+from privsweep.training.frozen import client_mode
 
 Round = int | Literal["last"]
 
@@ -126,7 +127,7 @@ def _may_refuse(layer: nn.Module) -> bool:
 def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal["train", "eval"], rng: Rng) -> None:
     """Raises UserError where the model cannot take a captured batch of that size."""
     with torch.device("meta"):
-        net = model.build(data.domain, rng.child("init")).train(mode == "train")
+        net = client_mode(model.build(data.domain, rng.child("init")), mode)
         if fault := batch_fault(net, data.domain, batch_size):
             raise UserError(
                 f"fl_setting.capture.batch_size={batch_size}: {fault}; take more, fl_setting.capture.mode=eval, or "

@@ -14,7 +14,9 @@ from privsweep.training.local import gradient
 
 def update_norms(delta: Tensors) -> list[float]:
     """The L2 norm of what was sent for every victim, ``[V, ...]`` by name."""
-    norms = torch.stack([torch.linalg.vector_norm(d.flatten(1), dim=1, dtype=torch.float64) for d in delta.values()])
+    norms = torch.stack(
+        [torch.linalg.vector_norm(d[:, None].flatten(1), dim=1, dtype=torch.float64) for d in delta.values()]
+    )
     return torch.linalg.vector_norm(norms, dim=0).tolist()
 
 

@@ -23,7 +23,7 @@ from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Sys
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
 from privsweep.training.aggregation import server_mean
 from privsweep.training.fit import fit
-from privsweep.training.frozen import unfrozen
+from privsweep.training.frozen import client_mode, unfrozen
 from privsweep.training.local import gradient
 from privsweep.training.stacked import mixes_examples
 
@@ -55,7 +55,7 @@ class ClientContext:
         own = labelled(self.data.train, self.data.domain, [batch])
         if capture.what == "gradient":
             self.model.load_state_dict(dict(weights))
-            self.model.train(capture.mode == "train")
+            client_mode(self.model, capture.mode)
             x, y = own.read(own.index[0])
             delta, _ = gradient(self.model, self.loss, x, y, self.defense, rng)
         else:
@@ -142,7 +142,7 @@ class UpdateView:
             )
         net = self.federation.network(data, model, defense, rng)
         net.load_state_dict(dict(weights))
-        known = deepcopy(net).train(capture.mode == "train")  # before any victim's batch passes through
+        known = client_mode(deepcopy(net), capture.mode)  # before any victim's batch passes through
         loss, schedule = defense.loss(data.domain.loss), self.federation.local_schedule()
         client = ClientContext(data, net, loss, schedule, defense)
         deltas, index = self._updates(client, weights, self.federation.shards(data, rng), rng.child("exposure", done))

@@ -24,6 +24,7 @@ from privsweep.interface.records import Recipe, Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.training.aggregation import participants
+from privsweep.training.frozen import client_mode
 from privsweep.training.usage import whole
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -165,7 +166,7 @@ class TrainingSetting(Assembling, ABC):
     def _check_batch(self, size: int, images: int, data: Data, model: Architecture, rng: Rng) -> None:
         """Of the smallest batch, which so many images make: a model that takes it takes larger ones."""
         with torch.device("meta"):
-            net = self.plain(data.domain, model, rng.child("init")).train()
+            net = client_mode(self.plain(data.domain, model, rng.child("init")), "train")
             if fault := batch_fault(net, data.domain, size):
                 raise UserError(
                     f"fl_setting.batch_size={self.batch_size}: {images} images make a batch of {size}, and {fault}; "

@@ -43,6 +43,10 @@ class Federated(UpdateSetting):
         labels, classes = data.train.labels, data.domain.classes
         return partition(labels, classes, self.clients, self.partition, self.dirichlet_alpha, rng.child("partition"))
 
+    def version_with(self, model: Architecture) -> int:
+        """Enters hashes as an integer ``version`` does, where a change of results depends on what is trained."""
+        return 0
+
     def sampled(self, round_: int, rng: Rng) -> list[int]:
         """The clients that take part in a round, in order (McMahan et al., 2017, algorithm 1)."""
         count = participants(self.clients, self.participation)
@@ -63,6 +67,8 @@ class Federated(UpdateSetting):
         setting = replace(self, rounds=done, checkpoints=[], evaluate_every=None)  # type: ignore[type-var]
         left_out = marked(self, "training", "signature")
         told = {name: value for name, value in vars(setting).items() if name not in left_out}
+        if version := self.version_with(model):
+            told["version"] = version
         return Again(setting, model, data.domain, {"setting": type(self).__qualname__, **told})
 
     def uses_all(self, defense: Defense, done: int) -> bool:

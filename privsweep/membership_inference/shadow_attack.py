@@ -19,6 +19,7 @@ from privsweep.interface.records import Knowledge, Observation, Predictions, Rec
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Augmentation, LocalSchedule, Optimizer
 from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.training.frozen import client_mode
 from privsweep.training.shadows import ShadowModel, answers, train_shadows
 
 _WEIGHT = "weight:"  # names of shadows' weights in what is prepared
@@ -206,7 +207,7 @@ def _check_batch(model: ShadowModel, domain: Domain, schedule: LocalSchedule, re
     """Raises UserError where a shadow cannot be trained on its smallest batch."""
     least = min(schedule.sizes(records))
     with torch.device("meta"):
-        fault = batch_fault(model.build(domain, Rng(0)).train(), domain, least)
+        fault = batch_fault(client_mode(model.build(domain, Rng(0)), "train"), domain, least)
     if fault:
         raise UserError(
             f"attack.shadow_size: {records} records make a batch of {least}, and {fault}; take another size, another "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
@@ -29,6 +29,8 @@ class MLP:
     dropout: Annotated[float, Field(ge=0, lt=1)]  # share of every hidden layer's outputs that a training step drops
     init: Init
     init_bound: PositiveFloat  # of init=uniform, the deviation of init=normal
+
+    norm: ClassVar[Literal["none"]] = "none"
 
     def build(self, domain: Domain, rng: Rng) -> nn.Sequential:
         """Freshly initialised from ``rng``, on the CPU; inputs ``[B, C, H, W]``. Fits images of every size."""

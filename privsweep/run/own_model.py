@@ -1,19 +1,26 @@
-"""A network of the user's own is tried before anything is trained: whether it can be built, and what it answers."""
+"""A network of the user's own is tried before anything is trained: can it be built, what does it answer and draw?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from privsweep.interface.data import Architecture, Domain, TextDomain
 from privsweep.interface.errors import UserError
-from privsweep.interface.randomness import Rng
+from privsweep.interface.randomness import Rng, seeded
 
 _BATCH = 2
 
 
 def check_own_model(key: str, architecture: Architecture, domain: Domain | TextDomain, rng: Rng) -> None:
     """Raises UserError where ``architecture`` builds no network that tells the classes of a batch of images.
+
+    And where it draws from PyTorch's own stream when it trains, which no run could repeat.
 
     privsweep's own are left alone. ``key``: what the line names.
     """
@@ -38,6 +45,10 @@ def _fault(architecture: Architecture, domain: Domain | TextDomain, rng: Rng) ->
     network = architecture.build(domain, rng)  # type: ignore[arg-type]
     if not isinstance(network, nn.Module):
         return f"builds a {type(network).__name__}; let its build return an nn.Module"
+    with torch.no_grad(), seeded(rng.child("drawn")), _Watching() as watching:
+        network.train()(domain.blank(_BATCH))
+    if watching.draws:
+        return _drawing(network)
     if not isinstance(domain, Domain):
         return None
     with torch.no_grad():
@@ -51,3 +62,28 @@ def _fault(architecture: Architecture, domain: Domain | TextDomain, rng: Rng) ->
     if answer.shape[1] < domain.classes:
         return f"has {answer.shape[1]} outputs, the data {domain.classes} classes; build it with domain.classes"
     return None
+
+
+class _Watching(TorchDispatchMode):
+    """Notes whether an operation inside draws random numbers without a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        self.draws |= torch.Tag.nondeterministic_seeded in func.tags and given.get("generator") is None
+        return func(*args, **given)
+
+
+def _drawing(network: nn.Module) -> str:
+    """In words, naming a layer of dropout if there is one."""
+    dropouts = (name for name, layer in network.named_modules() if isinstance(layer, _DropoutNd) and layer.p)
+    what = f"layer {name} draws" if (name := next(dropouts, None)) else "draws"
+    return (
+        f"{what} random numbers in training from PyTorch's own stream, so that no run could be repeated; for dropout "
+        "take privsweep.Dropout(features, p), else a privsweep.model.stochastic.Stochastic layer"
+    )

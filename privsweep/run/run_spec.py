@@ -161,7 +161,10 @@ class RunSpec:
     def training_key(self, device: torch.device) -> dict[str, Any]:
         """Whatever determines the trained system."""
         kept = less(self.config, self.parts, "signature", "training")
-        made = {"dataset": self.dataset, "model": self.model, "defense": self.training_defense().defenses}
+        made = {
+            "dataset": self.dataset, "model": self.model, "fl_setting": self.fl_setting,
+            "defense": self.training_defense().defenses,
+        }  # fmt: skip
         return {
             **{key: kept[key] for key in ("dataset", "model", "fl_setting", "seed")},
             "defense": [[name, kept["defense"][name]] for name in self.training_defense().defenses],
@@ -180,11 +183,18 @@ def signed(config: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
 def versions(parts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """For a hash: under ``versions`` those of ``parts`` whose results have changed since they were first stored.
 
-    A component says so by an integer ``version``, for its own configuration; where there is none, or 0, it is left out.
+    A component says so by an integer ``version``, for its own configuration, or by ``version_with`` the model; where
+    there is none, or 0, it is left out.
     """
     plain = {**parts, **{f"defense.{name}": one for name, one in (parts.get("defense") or {}).items()}}
-    found = {key: v for key, made in plain.items() if (v := getattr(made, "version", 0))}
+    found = {key: v for key, made in plain.items() if (v := _version(made, parts.get("model")))}
     return {"versions": found} if found else {}
+
+
+def _version(made: Any, model: Any) -> int:
+    told = getattr(made, "version_with", None)
+    found: int = getattr(made, "version", 0) if told is None else told(model)
+    return found
 
 
 def view_of(setting: Setting, attack: Attack) -> View | None:

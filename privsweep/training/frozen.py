@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from typing import Literal
 
 from torch import nn
 
@@ -49,6 +50,14 @@ def only_moving(net: nn.Module, names: Set[str]) -> Iterator[None]:
     finally:
         for p, required in before.items():
             p.requires_grad_(required)
+
+
+def client_mode(net: nn.Module, mode: Literal["train", "eval"]) -> nn.Module:
+    """``net`` in eval mode, or in the mode in which a client trains it, where frozen layers keep their statistics."""
+    net.eval()
+    if mode == "train":
+        train_mode(net, set(unfrozen(net)))
+    return net
 
 
 def train_mode(net: nn.Module, names: Set[str]) -> None:

@@ -42,6 +42,12 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: t.detach().clone() for name, t in model.state_dict().items()}
 
 
+def beside_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the stored buffers, such as running statistics."""
+    parameters = {name for name, _ in model.named_parameters()}
+    return {name: t.detach().clone() for name, t in model.state_dict().items() if name not in parameters}
+
+
 def parameters_of(model: nn.Module, weights: Tensors) -> dict[str, Tensor]:
     """The part of ``weights`` that is trained."""
     return {name: weights[name] for name, _ in model.named_parameters()}

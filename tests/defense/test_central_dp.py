@@ -104,5 +104,9 @@ def test_what_cannot_hold_is_refused() -> None:
         central().bind(Schedule(20, 8, 12, 4, 1, 1.0))
     with pytest.raises(UserError, match=r"model\.norm=group"):
         central().model(nn.Sequential(nn.BatchNorm1d(3)), Rng(0))
+    with pytest.raises(UserError, match=r"layer 0 keeps running statistics.* track_running_stats=False"):
+        central().model(nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)), Rng(0))
+    for harmless in (nn.InstanceNorm2d(3), nn.GroupNorm(1, 3)):
+        central().model(nn.Sequential(harmless), Rng(0))
     with pytest.raises(UserError, match=r"defense\.central_dp\.max_update_norm=null"):
         central(max_update_norm=None)

@@ -185,6 +185,8 @@ def test_what_would_break_the_guarantee_is_refused(data: Data) -> None:
     Stack({"dp_sgd": dp(), "pruning": pruning}).bind(SCHEDULE)
     with pytest.raises(UserError, match=r"model\.norm=group"):
         dp().model(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), Rng(0))
+    with pytest.raises(UserError, match=r"layer 0 keeps running statistics.* track_running_stats=False"):
+        dp().model(nn.Sequential(nn.InstanceNorm2d(2, track_running_stats=True)), Rng(0))
 
 
 # --- the gradient --------------------------------------------------------------------------------------

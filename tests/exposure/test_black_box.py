@@ -9,7 +9,7 @@ from tiny import Bench, fedavg
 
 from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Data
+from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -101,6 +101,25 @@ def test_the_recipe_is_that_of_the_released_model(data: Data, lenet: ConvNet) ->
     assert epochs(4, clients=10, participation=0.2) == pytest.approx(2.4)
     # five steps of eight, of clients with 30 examples each
     assert epochs("last", local_steps=5) == pytest.approx(10 * 5 * 8 / 30)
+
+
+def test_a_test_image_that_was_trained_on_is_no_other(data: Data, lenet: ConvNet) -> None:
+    """It is a member, whatever split it is found in."""
+    copies = data.train.images[::4][: len(data.test) - 2]
+    images = torch.cat([data.test.images[:1], copies, data.test.images[-1:]])
+    images = torch.cat([images, data.test.images[1 : 1 + len(data.test) - len(images)]])
+    twice = dataclasses.replace(data, test=ImageSet(images, data.test.labels))
+    out = exposed(twice, lenet)
+    assert isinstance(out.truth, Membership)
+    own = {n for n in range(len(images)) if not 1 <= n <= len(copies)}
+    assert set(out.truth.index[~out.truth.member].tolist()) == own
+    assert int(out.truth.member.sum()) == len(own)
+    few = exposed(twice, lenet, clients=10, participation=0.1)  # most copies are of images that were not used
+    assert isinstance(few.truth, Membership)
+    assert len(few.truth.member) == 12
+    same = dataclasses.replace(data, test=data.train)
+    with pytest.raises(UserError, match="dataset: every test image is one that the model was trained on"):
+        fedavg(rounds=1).views()[1].check(same, lenet, Stack({}), Rng(0))
 
 
 def test_a_model_that_has_used_nothing_yet_has_no_members(data: Data, lenet: ConvNet) -> None:

@@ -1,22 +1,27 @@
 from dataclasses import replace
+from math import prod
+from typing import Any
 
 import pytest
 import torch
 from tiny import Bench, capture, fedavg
+from torch import nn
 from torch.nn.functional import cross_entropy
 
+from privsweep.defense.central_dp import CentralDp
+from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Data
+from privsweep.interface.data import Architecture, Data, Domain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
-from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure
+from privsweep.interface.randomness import Rng, seeded
+from privsweep.interface.records import Exposure, Update
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 
 
-def exposed(data: Data, lenet: ConvNet | MLP, defense: Stack | None = None, **changes: object) -> Exposure:
+def exposed(data: Data, lenet: Architecture, defense: Stack | None = None, **changes: object) -> Exposure:
     setting = fedavg(**changes)
     stack = defense or Stack({})
     system = setting.train(data, lenet, stack, Rng(0), Bench())
@@ -120,6 +125,41 @@ def test_a_later_step_is_captured_at_the_clients_local_weights(data: Data, lenet
     during = exposed(data, lenet, capture=capture(round=0, step=3), **one)
     for name, w in after.seen.weights.items():
         assert torch.allclose(during.seen.weights[name], w, atol=1e-6)
+
+
+class Scaled(nn.Module):
+    """Logits times a factor that is one number, learnt like all else."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.flatten, self.output = nn.Flatten(), nn.Linear(features, classes)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.scale * self.output(self.flatten(x))
+        return logits
+
+
+class Temperature:
+    def build(self, domain: Domain, rng: Rng) -> nn.Module:
+        with seeded(rng):
+            return Scaled(prod(domain.shape), domain.classes)
+
+
+@pytest.mark.parametrize("name", ["", "dp_sgd", "central_dp"])
+def test_a_parameter_may_be_a_single_number(name: str, data: Data) -> None:
+    """It is clipped and measured with the rest."""
+    common: dict[str, Any] = {"epsilon": None, "noise_multiplier": 0.0, "delta": 1e-3, "accountant": "rdp"}
+    clipping = {
+        "dp_sgd": DpSgd(max_grad_norm=0.1, poisson=True, **common),
+        "central_dp": CentralDp(max_update_norm=0.1, amplification=False, **common),
+    }
+    out = exposed(data, Temperature(), Stack({name: clipping[name]} if name else {}))
+    assert isinstance(out.seen, Update)
+    assert out.seen.delta["scale"].shape == (3,)
+    squares = torch.stack([d.reshape(3, -1).square().sum(1) for d in out.seen.delta.values()]).sum(0)
+    assert out.measures["update_norm"] == pytest.approx(squares.sqrt().tolist(), rel=1e-5)
+    assert bool((squares.sqrt() < 0.1001).all()) == bool(name)
 
 
 def test_noise_reaches_the_captured_gradient_and_zero_noise_does_not(data: Data, lenet: ConvNet) -> None:

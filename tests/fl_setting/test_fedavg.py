@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import Bench, capture, central, fedavg
@@ -5,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.stack import Stack
+from privsweep.fl_setting.fedavg import FedAvg
 from privsweep.fl_setting.fedsgd import FedSGD
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
@@ -40,10 +43,25 @@ def test_stacked_and_sequential_federations_agree(data: Data, lenet: ConvNet) ->
     )
 
 
-def test_one_full_local_sgd_step_is_federated_sgd(data: Data, lenet: ConvNet) -> None:
-    averaged = fedavg(optimizer="sgd", lr=0.1, local_epochs=1, batch_size=60, rounds=3)
-    common = {k: v for k, v in vars(averaged).items() if k not in ("local_epochs", "local_steps", "parallel")}
-    assert close(trained(averaged, data, lenet), trained(FedSGD(**common), data, lenet), atol=1e-5)
+def federated_sgd(like: FedAvg) -> FedSGD:
+    return FedSGD(**{k: v for k, v in vars(like).items() if k not in ("local_epochs", "local_steps", "parallel")})
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("partition", ["iid", "dirichlet"])
+def test_one_full_local_sgd_step_is_federated_sgd(norm: str, partition: str, data: Data, lenet: ConvNet) -> None:
+    """Running statistics of batch normalisation too."""
+    model = replace(lenet, norm=norm)
+    averaged = fedavg(optimizer="sgd", lr=0.1, local_epochs=1, batch_size=60, rounds=3, partition=partition)
+    assert close(trained(averaged, data, model), trained(federated_sgd(averaged), data, model), atol=1e-5)
+
+
+def test_what_federated_sgd_stored_before_is_not_found_where_statistics_may_differ(lenet: ConvNet) -> None:
+    normalised = replace(lenet, norm="batch")
+    assert federated_sgd(fedavg()).version_with(normalised) == 1
+    assert federated_sgd(fedavg()).version_with(lenet) == fedavg().version_with(normalised) == 0
+    for changes in ({"rounds": 0}, {"clients": 1}, {"clients": 4, "participation": 0.25}):
+        assert federated_sgd(fedavg(**changes)).version_with(normalised) == 0
 
 
 def test_central_training_keeps_its_optimiser_and_learns(data: Data, lenet: ConvNet) -> None:

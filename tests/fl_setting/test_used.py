@@ -88,6 +88,20 @@ def test_the_weights_know_of_what_was_used_and_of_nothing_else(name: str, data: 
         assert not same(plain, trained(setting, spoilt(data, one[None]), lenet, defense))
 
 
+def test_the_statistics_of_lost_messages_are_lost(data: Data, lenet: ConvNet) -> None:
+    """Those of batch normalisation, with a server that is sent a gradient by each client, and loses half of them."""
+    setting, defense, normalised = (
+        fedsgd(clients=4, rounds=1),
+        Stack({"secure_aggregation": LOSSY}),
+        replace(lenet, norm="batch"),
+    )
+    used = setting.used(data, defense, Rng(0), 1)
+    others = torch.ones(len(data.train), dtype=torch.bool).index_fill(0, used, False).nonzero().flatten()
+    plain = trained(setting, data, normalised, defense)
+    assert same(plain, trained(setting, spoilt(data, others), normalised, defense))
+    assert not same(plain, trained(setting, spoilt(data, used[:1]), normalised, defense))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_as_a_rule_all_is_used(name: str, data: Data) -> None:
     setting, defense = ALL[name]

@@ -90,6 +90,8 @@ def said(
         ("model", LINEAR, "domain.classes", "7", "2 privsweep: model=own: has 7 outputs, the data 10 classes"),
         ("model", LINEAR, "classes))", "classes)).double()", "2 privsweep: model=own: answers in torch.float64"),
         ("model", LINEAR, "nn.Flatten(), ", "nn.Flatten(0), ", "2 privsweep: model=own: fails on a batch"),
+        ("model", LINEAR, "(nn.F", "(nn.Dropout(0.5), nn.F", "2 privsweep: model=own: layer 0 draws random numbers"),
+        ("model", LINEAR, "(nn.F", "(nn.RReLU(), nn.F", "2 privsweep: model=own: draws random numbers in training"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -101,6 +103,12 @@ def test_a_mistake_is_told_in_one_line(
 @pytest.mark.parametrize(("group", "text"), [("attack", MEAN), ("defense", CLIP), ("model", LINEAR)])
 def test_without_a_mistake_it_runs(said: Callable[[str, str, str, str], str], group: str, text: str) -> None:
     assert said(group, text, "shift", "shift").startswith("0")
+
+
+@pytest.mark.parametrize("layer", ["privsweep.Dropout((1, 8, 8), 0.5)", "nn.Dropout(0.0)"])
+def test_what_draws_nothing_of_its_own_runs(said: Callable[[str, str, str, str], str], layer: str) -> None:
+    text = LINEAR.replace("from torch", "import privsweep\nfrom torch")
+    assert said("model", text, "(nn.F", f"({layer}, nn.F").startswith("0")
 
 
 def test_a_network_that_needs_values_is_tried_with_some(said: Callable[[str, str, str, str], str]) -> None:

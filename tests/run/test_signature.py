@@ -10,6 +10,7 @@ import torch
 
 from privsweep.attack.gradient_matching import GradientMatching
 from privsweep.defense.dp_sgd import DpSgd
+from privsweep.fl_setting.fedsgd import FedSGD
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.superseded import Judge
@@ -79,13 +80,20 @@ def test_resources_have_no_part_in_it(resource: str, tmp_path: Path) -> None:
     assert signed(f"attack=dlg {resource}", tmp_path) == signed("attack=dlg", tmp_path)
 
 
-def test_a_component_whose_results_have_changed_is_filed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that was trained under the defence as it was is not taken for one of today's, nor a run's record."""
+@pytest.mark.parametrize(
+    ("changed", "chosen"),
+    [((DpSgd, "version"), ["defense=[dp_sgd]"]), ((FedSGD, "version_with"), ["fl_setting=fedsgd", "model=resnet18"])],
+)
+def test_a_component_whose_results_have_changed_is_filed_anew(
+    changed: tuple[type, str], chosen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that was trained by it as it was is not taken for one of today's, nor a run's record."""
 
     def made(version: int) -> tuple[str, dict[str, Any], str | None]:
-        monkeypatch.setattr(DpSgd, "version", version)
+        by_model = changed[1] == "version_with"
+        monkeypatch.setattr(*changed, (lambda setting, model: version) if by_model else version)
         with searching(None):
-            spec = build(compose(["attack=none", "defense=[dp_sgd]", f"output_dir={tmp_path}"]))
+            spec = build(compose(["attack=none", *chosen, f"output_dir={tmp_path}"]))
         told = Judge()({"signature": before, "config": spec.config})
         return spec.signature, spec.training_key(torch.device("cpu")), told
 

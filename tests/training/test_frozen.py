@@ -12,7 +12,7 @@ from tiny import Bench, capture, fedavg
 from torch import nn
 
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Data, Domain
+from privsweep.interface.data import Architecture, Data, Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import System
@@ -102,6 +102,41 @@ def test_what_is_frozen_is_not_sent(what: str, data: Data) -> None:
     system = setting.train(data, model, Stack({}), Rng(0), Bench())  # type: ignore[arg-type]
     seen = setting.views()[0].expose(system, data, model, Stack({}), Rng(0)).seen  # type: ignore[arg-type]
     assert list(seen.delta) == ["middle.weight", "middle.bias", "output.weight", "output.bias"]  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class FrozenStatistics:
+    """Dense layers around a batch normalisation that is frozen, with statistics of an earlier training."""
+
+    def build(self, domain: Domain, rng: Rng) -> nn.Module:
+        with seeded(rng):
+            hidden, output = nn.Linear(prod(domain.shape), 6), nn.Linear(6, domain.classes)
+            norm = nn.BatchNorm1d(6).requires_grad_(False)
+            norm.load_state_dict({**norm.state_dict(), "running_mean": torch.ones(6), "running_var": 4 * torch.ones(6)})
+        layers = {"flatten": nn.Flatten(), "hidden": hidden, "norm": norm, "act": nn.Tanh(), "output": output}
+        return nn.Sequential(OrderedDict(layers))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_capture_is_computed_as_the_client_trains(batch: int, data: Data) -> None:
+    """By the statistics that stay as they are, which a single image has too; the attack's network computes so as well.
+
+    One step of SGD as a weight difference is the gradient times the rate.
+    """
+    seen = {}
+    for what in ("gradient", "difference"):
+        captured = capture(what=what, batch_size=batch)
+        setting = fedavg(rounds=0, local_epochs=1, optimizer="sgd", lr=0.5, capture=captured, batch_size=batch)
+        model: Architecture = FrozenStatistics()
+        for part in (setting, view := setting.views()[0]):
+            part.check(data, model, Stack({}), Rng(0))
+        system = setting.train(data, model, Stack({}), Rng(0), Bench())
+        out = view.expose(system, data, model, Stack({}), Rng(0))
+        seen[what] = out.seen.delta  # type: ignore[union-attr]
+        assert not out.known.model.get_submodule("norm").training
+        assert out.known.model.training
+    for name, g in seen["gradient"].items():
+        assert torch.allclose(seen["difference"][name], -0.5 * g, atol=1e-6)
 
 
 def test_a_stage_of_a_defence_does_not_thaw_a_layer(data: Data) -> None:
