@@ -25,6 +25,7 @@ from privsweep.interface.training import LocalSchedule, Training, labelled
 from privsweep.metric.accuracy import accuracy, outputs_of
 from privsweep.model.ensemble import Bodies, LearntSelector, Selector, widened
 from privsweep.model.loss_term import plus_last_output
+from privsweep.model.perturbation import Perturbation
 from privsweep.model.split_network import SplitNetwork
 from privsweep.training.fit import fit
 from privsweep.training.stacked import Parallel
@@ -61,6 +62,8 @@ def shadow_network(known: Knowledge, choice: Choice, convolutions: int, rng: Rng
     Those convolutions have as many channels as leave the head, with ReLU between: they stand for the noise that a
     client may add (Ensembler, section 5.1: three convolutional layers of 64 channels, "the first one simulating" the
     client's, "and the other two" the noise). They begin as the identity (ours): without it a shadow often gets stuck.
+
+    Where the defence is known, what it draws anew for every query, and drew in training, stands last there (ours).
     """
     net = known.architecture.build(known.domain, rng.child("architecture"))
     assert isinstance(net, SplitNetwork)
@@ -76,6 +79,7 @@ def shadow_network(known: Knowledge, choice: Choice, convolutions: int, rng: Rng
             assert same.bias is not None
             nn.init.zeros_(same.bias)
             layers.append((f"shadow_conv{n}", same))
+        layers += _perturbations(known, rng, afterwards=False)
         tail = net.tail
         if len(chosen) > 1:
             weigh = LearntSelector(len(chosen)) if choice.learnt else Selector(len(chosen), range(len(chosen)))
@@ -85,11 +89,33 @@ def shadow_network(known: Knowledge, choice: Choice, convolutions: int, rng: Rng
     return net.with_parts(head=nn.Sequential(OrderedDict(layers)), body=body, tail=tail)
 
 
+def _perturbations(known: Knowledge, rng: Rng, *, afterwards: bool) -> list[tuple[str, nn.Module]]:
+    """What the defence, where it is known, does anew to the features of every query, by layer, with its own draws.
+
+    afterwards: what it added to the finished network, in place of what that was trained with.
+    """
+    if "defense" not in known.granted():
+        return []
+    client = known.defense.architecture.build(known.domain, rng.child("architecture"))
+    defended = known.defense.defense.model(client, rng.child("defense"))
+    assert isinstance(defended, SplitNetwork)
+    added = [n for n in defended.head if isinstance(n, Perturbation) and n.afterwards == afterwards]
+    imitated = [own for layer in added if (own := layer.imitated()) is not None]
+    return [(f"shadow_{'later' if afterwards else 'noise'}{n}", own) for n, own in enumerate(imitated, 1)]
+
+
+def _sending(known: Knowledge, net: SplitNetwork, rng: Rng) -> nn.Module:
+    """The trained shadow's head, in eval mode, with what the defence added to the finished network."""
+    later = OrderedDict(_perturbations(known, rng, afterwards=True))
+    device = next(net.parameters()).device
+    return nn.Sequential(OrderedDict([*net.head.named_children(), *later.items()])).to(device).eval()
+
+
 @dataclass(frozen=True)
 class Shadows:
     """Trained shadow networks of one kind."""
 
-    heads: list[nn.Module]  # in eval mode
+    heads: list[nn.Module]  # in eval mode, with what the defence does to a query
     tails: list[nn.Module]
     losses: Tensor  # [R]: cross-entropy on own images that no shadow was trained on
     accuracies: Tensor  # [R], on the same
@@ -147,7 +173,7 @@ def train_shadows(
         learnt = weigh.scores.softmax(0) if isinstance(weigh, LearntSelector) else 1 / len(choice.networks)
         activations[k, list(choice.networks)] = torch.as_tensor(learnt, device=bench.device).detach()
     return Shadows(
-        [net.head.eval() for net in nets],
+        [_sending(known, net, r) for net, r in zip(nets, rngs, strict=True)],
         [net.tail.eval() for net in nets],
         torch.tensor([loss for loss, _ in judged], device=bench.device),
         torch.tensor([right for _, right in judged], device=bench.device),

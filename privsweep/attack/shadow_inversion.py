@@ -16,7 +16,7 @@ from privsweep.activation_inversion.own_activations import OwnActivations, Part
 from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.activation_inversion.shadow import Choice, server_networks, shadow_network, subsets, train_shadows
 from privsweep.attack.base import AttackBase
-from privsweep.interface.component import ResourceOnly, component
+from privsweep.interface.component import BesideDefense, ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Answers, Knowledge, Reconstruction, ThreatModel
@@ -24,6 +24,7 @@ from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.model.ensemble import Selector
 from privsweep.model.split_network import SplitNetwork
+from privsweep.model.stochastic import noise_layers
 from privsweep.training.stacked import Parallel
 
 Count = Annotated[int, Field(ge=1)]
@@ -49,11 +50,16 @@ class ShadowInversion(AttackBase):
 
     With ``statistics`` the shadow also fits the running statistics of the server's batch normalisation, that many times
     their distance (ours: Ensembler's attacker does not, and often gets stuck).
+
+    With ``shadows_defended`` the shadow's head ends with what the defence does to the client's features anew for every
+    query, such as dropout, and the decoder learns from features that have passed it; noise that is drawn once is left
+    to ``convolutions``. Without it, the attacker knows nothing of a defence, which then looks better than it is.
     """
 
     strategy: Literal["each", "adaptive", "selected", "exchanged", "subsets"]
     convolutions: Annotated[int, Field(ge=0)]
     statistics: Annotated[float, Field(ge=0)]
+    shadows_defended: BesideDefense[bool]  # with what the defence draws for a query; False: as if there were none
     restarts: Count
     shadow_epochs: Count
     shadow_lr: Annotated[float, Field(gt=0)]
@@ -67,12 +73,16 @@ class ShadowInversion(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(ge=0)]]  # GiB
 
     observes: ClassVar[type] = Activations
-    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box")
+
+    @property
+    def threat(self) -> ThreatModel:
+        return ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box", adaptive=self.shadows_defended)
 
     @property
     def needs(self) -> frozenset[str]:
         told = {"selector"} if self.strategy in ("selected", "exchanged") else set()
-        return frozenset({"architecture", "domain", "prior", "server_part"} | told)
+        defense = {"defense"} if self.shadows_defended else set()
+        return frozenset({"architecture", "domain", "prior", "server_part"} | told | defense)
 
     @property
     def prepares_from(self) -> frozenset[str]:  # type: ignore[override]
@@ -126,7 +136,8 @@ class ShadowInversion(AttackBase):
             )
             rngs = [rng.child(choice.name) for choice in group]
             heads = [Part(head, r.child("shadow")) for head, r in zip(shadows.heads, rngs, strict=True)]
-            images = OwnActivations(heads, known.prior, known.domain, self.memory)
+            anew = any(noise_layers(head) for head in shadows.heads)  # a decoder would learn kept draws by heart
+            images = OwnActivations(heads, known.prior, known.domain, 0.0 if anew else self.memory)
             schedule = LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, self.batch_size)
             trained = train_decoders(self._make(known), images, schedule, rngs, bench, parallel=self.parallel)
             found.append(

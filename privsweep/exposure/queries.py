@@ -19,7 +19,16 @@ from privsweep.interface.data import Architecture, Data, TextDomain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Exposure, Images, Knowledge, Sentences, System, Truth
+from privsweep.interface.records import (
+    Activations,
+    Defended,
+    Exposure,
+    Images,
+    Knowledge,
+    Sentences,
+    System,
+    Truth,
+)
 from privsweep.interface.translation import TranslationDomain
 from privsweep.metric.translation import translated
 from privsweep.model.ensemble import Selector
@@ -55,7 +64,8 @@ class Client(nn.Module):
 class QueryView:
     """One message for each victim, a test image. Ensembler, section 2.2: test time, a server that answers queries.
 
-    It knows the body of the network with its weights, and the architecture of all. The rest is ``access``: nothing more
+    It knows the body of the network with its weights, the architecture of all, and the defence, but not what that drew.
+    The rest is ``access``: nothing more
     (``query_free``), the answers to queries of its own (``black_box``), or the head (``white_box``).
 
     What is measured: ``snr``, the power of the head's outputs by that of what perturbs them, in dB, where something
@@ -80,7 +90,7 @@ class QueryView:
         more = {"query_free": set(), "black_box": {"query"}, "white_box": {"query", "model"}}[self.access]
         own = {"prior"} if self.training_data_known else set()
         secret = {"selector"} if self.selector_known else set()
-        return frozenset({"domain", "loss", "architecture", "server_part"} | more | own | secret)
+        return frozenset({"domain", "loss", "architecture", "defense", "server_part"} | more | own | secret)
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where there are fewer test images than victims, or no selector that could be known."""
@@ -108,6 +118,7 @@ class QueryView:
             domain=data.domain,
             loss=defense.loss(data.domain.loss),
             architecture=self.cut(model),
+            defense=Defended(defense, self.cut(model)) if defense.acts_at() else None,
             server_part=net.body,
             prior=data.train if self.training_data_known else None,
             query=None if self.access == "query_free" else Client(net.head, defense, own.child("queries")),

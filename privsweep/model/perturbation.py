@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,15 @@ from privsweep.model.stochastic import Stochastic
 
 class Perturbation:
     """Marks a layer that perturbs: without it, the features are what the network makes of the input."""
+
+    afterwards: ClassVar[bool] = False  # added to a finished network, which was trained without it
+
+    def imitated(self) -> Stochastic | None:
+        """What one who knows its law and not what was drawn puts in its place; None where that is the same each time.
+
+        A constant that is added to all features is then for other layers to stand for.
+        """
+        return None
 
 
 class FixedNoise(Perturbation, nn.Module):
@@ -41,6 +51,9 @@ class FreshNoise(Perturbation, Stochastic):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.sigma * self.noise
 
+    def imitated(self) -> Stochastic:
+        return self
+
     def extra_repr(self) -> str:
         return f"sigma={self.sigma}"
 
@@ -50,6 +63,8 @@ class NoiseCollection(Perturbation, Stochastic):
 
     Which one is read off standard normal noise. Shredder (Mireshghallah et al., 2020).
     """
+
+    afterwards: ClassVar[bool] = True
 
     def __init__(self, noises: Tensor, weights: Tensor | None):
         super().__init__(1)
@@ -64,6 +79,29 @@ class NoiseCollection(Perturbation, Stochastic):
         if self.weights is not None:
             x = x * self.weights[chosen]
         return x + self.noises[chosen]
+
+    def imitated(self) -> Stochastic:
+        """Without the weights. Tensors of its own would be learnt by heart, and are not those of the client."""
+        return ShuffledNoise(self.noises.detach())
+
+
+class ShuffledNoise(Stochastic):
+    """Adds to every feature of every example a number that is drawn anew, with equal chances, from those of ``noises``.
+
+    Which one is read off standard normal noise.
+    """
+
+    values: Tensor
+
+    def __init__(self, noises: Tensor):
+        super().__init__(*noises.shape[1:])
+        self.register_buffer("values", noises.flatten().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.noise.shape == self.noise_shape:  # nothing is drawn
+            return x
+        share = (1 + torch.erf(self.noise / math.sqrt(2))) / 2
+        return x + self.values[(share * len(self.values)).long().clamp(max=len(self.values) - 1)]
 
 
 class FeatureDropout(Perturbation, Stochastic):
@@ -80,6 +118,9 @@ class FeatureDropout(Perturbation, Stochastic):
         if self.noise.shape == self.noise_shape:  # nothing is drawn
             return x
         return torch.where(self.noise > self.quantile, x, 0.0)
+
+    def imitated(self) -> Stochastic:
+        return self
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -43,7 +43,8 @@ def attacked(spec: RunSpec, data: Data) -> tuple[Reconstruction | Answers, Image
     system = spec.training_setting().train(data, spec.model, defense, Rng(0), Bench())
     assert spec.view is not None
     out = exposure_for(spec, spec.view, system, data, None, defense, Rng(0))
-    assert out.known.granted() == spec.attack.needs
+    absent = set() if spec.defense.acts_at() else {"defense"}
+    assert out.known.granted() == spec.attack.needs - absent
     prepared = spec.attack.prepare(out.known.only(spec.attack.prepares_from), Bench(), Rng(0))
     guess = spec.attack(out.seen, out.known, prepared, Bench(), Rng(0))
     assert isinstance(out.truth, Images)
@@ -114,6 +115,47 @@ def test_of_several_shadows_the_one_that_judges_best_is_kept(data: Data) -> None
         assert isinstance(guess, Reconstruction)
         losses.append(float(guess.diagnostics["shadow_loss"][0]))
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("defense", "anew"),
+    [
+        ("", False),
+        ("single_noise", False),  # drawn once: a constant, for the shadow's convolutions to stand for
+        ("ensembler", False),
+        ("single_noise defense.single_noise.draw=fresh", True),
+        ("dropout_single", True),
+        ("shredder", True),
+    ],
+)
+def test_a_shadow_is_perturbed_as_the_client_by_what_is_drawn_for_every_query(
+    defense: str, anew: bool, data: Data
+) -> None:
+    name, *more = defense.split(" ")
+    images = []
+    for told in ("true", "false"):
+        spec = made(f"defense=[{name}]", *more, f"attack.shadows_defended={told}", "attack.strategy=adaptive")
+        assert spec.attack.threat.adaptive is (told == "true")
+        guess, _ = attacked(spec, data)
+        assert isinstance(guess, Reconstruction)
+        images.append(guess.images)
+    assert torch.equal(*images) is not anew
+
+
+def test_a_decoder_that_has_seen_dropout_reads_more_of_what_has_been_dropped() -> None:
+    digits = Digits(train_size=600, test_size=60, prior_size=0, resize=None, channels="same", normalize=False)
+    data, defense = digits.load(Rng(0)), ["defense=[dropout_single]", "defense.dropout_single.p=0.7"]
+    learns = ["fl_setting.epochs=8", "fl_setting.batch_size=32", "fl_setting.optimizer=adam", "fl_setting.lr=0.01"]
+    attack = ["attack.shadow_epochs=8", "attack.epochs=6", "attack.batch_size=16", "attack.width=8", "attack.lr=3e-3"]
+    network = ["model.width=8", "model.kernel=3", "model.norm=batch", "fl_setting.victims=32"]
+    similarity = []
+    for told in ("true", "false"):
+        guess, truth = attacked(made(*network, *defense, *learns, *attack, f"attack.shadows_defended={told}"), data)
+        similarity.append(score(guess, truth, data.domain, None, 0.6).metrics["ssim"])
+    knowing, unknowing = similarity
+    assert knowing is not None
+    assert unknowing is not None
+    assert knowing > unknowing + 0.1
 
 
 def test_the_servers_networks_stay_as_they_are_and_statistics_change_the_shadow(data: Data) -> None:

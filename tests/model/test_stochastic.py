@@ -3,6 +3,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from privsweep.interface.randomness import Rng
+from privsweep.model.perturbation import NoiseCollection
 from privsweep.model.stochastic import Stochastic, draw, forward, noise_layers
 
 CPU = torch.device("cpu")
@@ -61,3 +62,13 @@ def test_replicas_bring_noise_of_their_own() -> None:
     stacked = {name: torch.stack([n[name] for n in each]) for name in each[0]}
     out = vmap(lambda noise, x: forward(model, noise, x))(stacked, x)
     assert torch.equal(out, torch.stack([forward(model, n, v) for n, v in zip(each, x, strict=True)]))
+
+
+def test_noise_of_a_collection_is_imitated_by_its_numbers_drawn_anew_for_every_feature() -> None:
+    noises, x = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), torch.zeros(3000, 3)
+    layer = NoiseCollection(noises, None).imitated()
+    assert torch.equal(layer(x), x)
+    added = forward(nn.Sequential(layer), draw(nn.Sequential(layer), len(x), Rng(0), CPU), x)
+    values, counts = added.unique(return_counts=True)
+    assert values.tolist() == noises.flatten().tolist()
+    assert (counts / added.numel() - 1 / 6).abs().max() < 0.02
