@@ -57,6 +57,7 @@ class SweepPlan:
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
     search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
     config_dir: str | None = None
+    multirun: bool = False  # -m was typed
     backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
@@ -178,7 +179,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         if first.config.get("table"):
             if len(combinations) > 1 or search:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
-            return replace(_table_plan(first, typed, running), config_dir=config_dir)
+            return replace(_table_plan(first, typed, running), config_dir=config_dir, multirun=multirun)
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
         variants = Variants()
@@ -187,7 +188,8 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
         if search:
             check_objectives([(one.spec, one.record) for one in runs], typed)
-    return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
+    made_plan = SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
+    return replace(made_plan, config_dir=config_dir, multirun=multirun)
 
 
 def _check_summary(typed: Sequence[Override], summarised: bool) -> None:
