@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -56,8 +57,11 @@ def lines(planned: SweepPlan) -> list[Line]:
     return made
 
 
-def show(planned: SweepPlan) -> None:
-    """Prints the plan: a line for each run, and what all of it will take."""
+def show(planned: SweepPlan, unchecked: Sequence[str]) -> None:
+    """Prints the plan: a line for each run, and what all of it will take.
+
+    ``unchecked``: why runs were not checked against their data, one line each.
+    """
     if planned.search:
         trials = planned.hydra["sweeper"]["n_trials"]
         terminal.say(f"a search of {trials} trials chooses its values as it goes; what is checked are these ends:")
@@ -76,8 +80,9 @@ def show(planned: SweepPlan) -> None:
     if todo:
         share = Share.of([line.run.spec for line in todo])
         _total(todo, share.at_once(len(todo)) if planned.launcher == "basic" else 1)
-    for absent in planned.absent:
-        terminal.err.print(f"left out: {escape(printable(absent))}", soft_wrap=True)
+    for what, reasons in (("left out", planned.absent), ("not checked against its data", unchecked)):
+        for reason in reasons:
+            terminal.err.print(f"{what}: {escape(printable(reason))}", soft_wrap=True)
 
 
 def _total(todo: list[Line], at_once: int) -> None:

@@ -125,6 +125,8 @@ class ReleasedModels(Assembling):
                 f"fl_setting.released={self.released}: models are kept after {self._kept()} epochs; add it to "
                 "fl_setting.checkpoints"
             )
+        if data.train.images.is_meta:
+            return
         fixed, targets = self.fixed(data), self.targets(data, rng)
         held = {image.tobytes() for image in fixed.images.cpu().numpy()}
         inside = [i for i in targets.tolist() if data.test.images[i].cpu().numpy().tobytes() in held]

@@ -32,8 +32,9 @@ from privsweep.interface.records import (
 from privsweep.report.write import write
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
-from privsweep.run.run import check_with_data, exposure_for, prior_of, run
+from privsweep.run.run import exposure_for, run
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_with_data, prior_of
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
 
