@@ -67,6 +67,7 @@ class ShadowInversion(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(ge=0)]]  # GiB
 
     observes: ClassVar[type] = Activations
+    reports: ClassVar[frozenset[str]] = frozenset({"shadow_loss", "shadow_accuracy", "decoder_mse"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box")
 
     @property

@@ -65,14 +65,15 @@ def show(planned: SweepPlan, unchecked: Sequence[str]) -> None:
     if planned.search:
         trials = planned.hydra["sweeper"]["n_trials"]
         terminal.say(f"a search of {trials} trials chooses its values as it goes; what is checked are these ends:")
-    found = lines(planned)
+    found, typed = lines(planned), planned.typed_but()
+    untold = [o for o in typed if o.partition("=")[0] in ("plan", "summary")]  # of the command, not of a run
     for line in found:
         named = f"{', '.join(line.cells)}: " if planned.table else ""
         state = "to run" if line.estimate else "stored"
         if line.run.record and line.run.record["status"] != "complete":
             state = f"{line.run.record['status']} before, to run"
         cost = _cost(line) if line.estimate else ""
-        given = " ".join(o for o in line.run.overrides if not planned.table or o not in planned.typed_but())
+        given = " ".join(o for o in line.run.overrides if o not in (typed if planned.table else untold))
         terminal.say(f"{line.run.spec.signature}  {state:8}  {cost:24}  {named}{given}")
     todo = [line for line in found if line.estimate]
     cells = sum(len(line.cells) for line in found)

@@ -68,6 +68,7 @@ class ReleasedModels(Assembling):
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for the models that are trained together
 
     training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "example_gradients", "gradient"})
+    reports: ClassVar[frozenset[str]] = frozenset({"start_test_accuracy", "zero_gradients"})
 
     def __post_init__(self) -> None:
         if bool(self.pretrain_size) != bool(self.pretrain_epochs):
