@@ -14,8 +14,8 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, Composition, compose, searching
-from privsweep.run.run import check_with_data
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_with_data
 
 ALL = ("fl_setting=fedavg", "attack=none", "model=lenet", "defense=[]")  # named, so that no choice brings another
 SIZES = ("dataset.train_size=60", "dataset.test_size=20", "dataset.prior_size=20", "scale=smoke")

@@ -37,6 +37,7 @@ class InformedMembership(AttackBase):
     shadows: Annotated[int, Field(ge=1)]
 
     observes: ClassVar[type] = Trials
+    reports: ClassVar[frozenset[str]] = frozenset({"loss_spread"})
     needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")

@@ -68,6 +68,7 @@ class InformedReconstruction(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB
 
     observes: ClassVar[type] = Release
+    reports: ClassVar[frozenset[str]] = frozenset({"weights_distance", "reconstructor_parameters", "training_error"})
     needs: ClassVar[frozenset[str]] = frozenset({"domain", "algorithm", "prior"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")

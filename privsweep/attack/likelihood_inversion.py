@@ -53,6 +53,7 @@ class LikelihoodInversion(AttackBase):
     restarts: Count
 
     observes: ClassVar[type] = Activations
+    reports: ClassVar[frozenset[str]] = frozenset({"objective", "evaluations"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train", "test"}), frozenset({"server"}), "white-box")
 
     def __post_init__(self) -> None:

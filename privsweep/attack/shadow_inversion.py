@@ -73,6 +73,7 @@ class ShadowInversion(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(ge=0)]]  # GiB
 
     observes: ClassVar[type] = Activations
+    reports: ClassVar[frozenset[str]] = frozenset({"shadow_loss", "shadow_accuracy", "decoder_mse"})
 
     @property
     def threat(self) -> ThreatModel:

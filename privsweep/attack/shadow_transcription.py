@@ -55,6 +55,7 @@ class ShadowTranscription(AttackBase):
     batch_size: Count
 
     observes: ClassVar[type] = Activations
+    reports: ClassVar[frozenset[str]] = frozenset({"shadow_loss", "decoder_accuracy"})
     needs: ClassVar[frozenset[str]] = frozenset({"architecture", "domain", "prior", "server_part"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box")

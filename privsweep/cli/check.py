@@ -17,6 +17,7 @@ from privsweep.dataset.pixels import Channels
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 
+MISSING = 2  # exit code
 TEST_FRACTION = 0.2  # as in conf/dataset/folder.yaml
 LARGE = 64  # pixels a side above which the default model, made for small images, is not suggested
 FEW = 10  # training images of a class below which it is said
@@ -28,14 +29,16 @@ _PLAIN = re.compile(r"[\w.=/@+-]+")  # what neither a shell nor Hydra takes for 
 
 def check(paths: Sequence[str]) -> int:
     """One paragraph for each path; the exit code: 0 all fine, 1 some at fault, 2 a path that is not there."""
-    if missing := [path for path in paths if not Path(path).exists()] or (["check"] if not paths else []):
-        print(f"{printable(missing[0])}: no such file or folder; write privsweep-data check PATH", file=sys.stderr)
-        return 2
-    return max(_check(path) for path in paths)
+    if not paths:
+        print("check: names no file or folder; write privsweep-data check PATH", file=sys.stderr)
+    return max(map(_check, paths), default=MISSING)
 
 
 def _check(given: str) -> int:
     path, what = Path(given), printable(given)
+    if not path.exists():
+        print(f"{what}: no such file or folder; write privsweep-data check PATH", file=sys.stderr)
+        return MISSING
     try:
         lines = _update(path, what) if _is_update(path) else _folder(path, what) if path.is_dir() else _npz(path, what)
     except UserError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from privsweep.cli.same_command import HIDDEN
 from privsweep.store.sweeps import Sweep
 
 
@@ -18,6 +20,18 @@ def hints(sweep: Sweep, output_dir: Path, jobs: Iterable[str]) -> list[str]:
         lines.append(f"what there is so far: {_line('privsweep-report', sweep.table, *sweep.overrides, *where, *own)}")
     if arrays := sorted({job.partition("_")[0] for job in jobs}, key=int):
         lines.append(f"stop it: {_line('scancel', *arrays)}")
+    return lines
+
+
+def goes_on(sweep: Sweep) -> list[str]:
+    """The command that does what is left of a sweep that is over, where it was noted; not yet fit to be printed."""
+    if not sweep.command:
+        return []
+    here = os.path.realpath(sweep.cwd) == os.path.realpath(os.curdir)
+    lead = "" if here else f"{_line('cd', sweep.cwd)} && "
+    lines = [f"go on with it: {lead}{_line(*sweep.command)}"]
+    if hidden := [word.partition("=")[0] for word in sweep.command if word.endswith(f"={HIDDEN}")]:
+        lines.append(f"in place of {HIDDEN} what you gave {', '.join(hidden)}: it may be a secret, and is not kept")
     return lines
 
 

@@ -24,6 +24,7 @@ from privsweep.cli.at_once import BASIC, AtOnce, Share
 from privsweep.cli.cells import words_of
 from privsweep.cli.failure import Failure
 from privsweep.cli.go_on import go_on
+from privsweep.cli.same_command import same_command
 from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
 from privsweep.interface.errors import UserError
@@ -168,6 +169,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
         table=planned.name, scale=session.scale, overrides=planned.said, cells=found, folder=folder,
         started=datetime.now(UTC).isoformat(timespec="seconds"), launcher=planned.launcher,
         config_dir=config_dir, host=socket.gethostname(), pid=os.getpid(), user=getpass.getuser(),
+        command=same_command(planned, hidden=True), cwd=os.getcwd(),
     )  # fmt: skip
     sweeps.write(path, sweep)
     return path

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from privsweep.store.checksums import postponed
 
             _no_strange_flags(args)
-            loaded = None
+            loaded, unchecked = None, list[str]()
             with postponed():  # a request that is refused has written nothing
                 planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
                 terminal.brought(planned)
@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 many = args.multirun or planned.table is not None
                 session = planned.runs[0].spec.session
-                if many:
-                    check_data(planned)
-                elif planned.missing and not session.plan:
+                if many or session.plan:
+                    unchecked = check_data(planned)
+                elif planned.missing:
                     from privsweep.run.run import load
 
                     loaded = load(planned.runs[0].spec)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if session.plan:
                 from privsweep.cli import plan
 
-                plan.show(planned)
+                plan.show(planned, unchecked)
                 return 0
             if not many:
                 return jobs.single(planned, loaded, args.config_dir)

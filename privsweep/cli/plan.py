@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -56,19 +57,23 @@ def lines(planned: SweepPlan) -> list[Line]:
     return made
 
 
-def show(planned: SweepPlan) -> None:
-    """Prints the plan: a line for each run, and what all of it will take."""
+def show(planned: SweepPlan, unchecked: Sequence[str]) -> None:
+    """Prints the plan: a line for each run, and what all of it will take.
+
+    ``unchecked``: why runs were not checked against their data, one line each.
+    """
     if planned.search:
         trials = planned.hydra["sweeper"]["n_trials"]
         terminal.say(f"a search of {trials} trials chooses its values as it goes; what is checked are these ends:")
-    found = lines(planned)
+    found, typed = lines(planned), planned.typed_but()
+    untold = [o for o in typed if o.partition("=")[0] in ("plan", "summary")]  # of the command, not of a run
     for line in found:
         named = f"{', '.join(line.cells)}: " if planned.table else ""
         state = "to run" if line.estimate else "stored"
         if line.run.record and line.run.record["status"] != "complete":
             state = f"{line.run.record['status']} before, to run"
         cost = _cost(line) if line.estimate else ""
-        given = " ".join(o for o in line.run.overrides if not planned.table or o not in planned.typed_but())
+        given = " ".join(o for o in line.run.overrides if o not in (typed if planned.table else untold))
         terminal.say(f"{line.run.spec.signature}  {state:8}  {cost:24}  {named}{given}")
     todo = [line for line in found if line.estimate]
     cells = sum(len(line.cells) for line in found)
@@ -76,8 +81,9 @@ def show(planned: SweepPlan) -> None:
     if todo:
         share = Share.of([line.run.spec for line in todo])
         _total(todo, share.at_once(len(todo)) if planned.launcher == "basic" else 1)
-    for absent in planned.absent:
-        terminal.err.print(f"left out: {escape(printable(absent))}", soft_wrap=True)
+    for what, reasons in (("left out", planned.absent), ("not checked against its data", unchecked)):
+        for reason in reasons:
+            terminal.err.print(f"{what}: {escape(printable(reason))}", soft_wrap=True)
 
 
 def _total(todo: list[Line], at_once: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from privsweep.cli.follow import hints
+from privsweep.cli.follow import goes_on, hints
 from privsweep.cli.states import ORDER, CellState, Observer, count
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
@@ -162,9 +163,11 @@ def composed(table: str, overrides: Sequence[str], config_dir: str | None) -> Sw
         for n, r in enumerate(planned.runs)
     ]
     said = [o for o in overrides if not o.startswith("output_dir=")]
+    own = ["--config-dir", config_dir] if config_dir else []
     return Sweep(
         table=table, scale=session.scale, overrides=said, config_dir=config_dir, started="", launcher="", folder="logs",
-        host="", pid=0, user=getpass.getuser(), cells=cells,
+        host="", pid=0, user=getpass.getuser(), cells=cells, cwd=os.getcwd(),
+        command=["privsweep", *own, f"experiment={table}", *overrides],
     )  # fmt: skip
 
 
@@ -184,8 +187,11 @@ def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bo
         if not whole and len(own) > _SHOWN:
             console.print(f"  {state:8} ... and {len(own) - _SHOWN} more; --all lists them")
     live = [s.cell.job for s in states if s.cell.job and s.state in ("running", "queued")]
-    for line in hints(sweep, output_dir, live)[1:]:
-        console.print(Text(printable(line), "dim"))
+    lines = hints(sweep, output_dir, live)[1:]
+    if all(s.over for s in states) and any(s.state != "done" for s in states):
+        lines += goes_on(sweep)
+    for line in lines:
+        console.print(Text(printable(line), "dim"), soft_wrap=True)
 
 
 def _when(started: str) -> str:

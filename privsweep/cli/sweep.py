@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.search_space import MOST, check_objectives, ends, searches, values_of
+from privsweep.cli.summary_checks import check_cells, check_numbers, check_summary
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.keys import without_effect
 from privsweep.run.compose import Composition, compose, parse, searching
@@ -57,6 +58,7 @@ class SweepPlan:
     absent: tuple[str, ...] = ()  # datasets that cells were left out for, in one line each
     search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
     config_dir: str | None = None
+    multirun: bool = False  # -m was typed
     backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
@@ -173,12 +175,15 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         first = compose(without_parameters(plain))
         search = multirun and searches(first.hydra)
         combinations = [plain] if not multirun else ends(typed) if search else expand(typed)
-        _check_summary(typed, multirun and not search and not first.config.get("table"))
-        running = running and first.config["plan"] is not True
+        check_summary(typed, multirun and not search and not first.config.get("table"))
+        asked, running = running, running and first.config["plan"] is not True
         if first.config.get("table"):
             if len(combinations) > 1 or search:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
-            return replace(_table_plan(first, typed, running), config_dir=config_dir)
+            made_plan = replace(_table_plan(first, typed, running), config_dir=config_dir, multirun=multirun)
+            if asked:
+                check_cells(made_plan)
+            return made_plan
         if first.overrides != combinations[0]:  # an experiment, but no table
             first = compose(combinations[0])
         variants = Variants()
@@ -187,15 +192,9 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
         if search:
             check_objectives([(one.spec, one.record) for one in runs], typed)
-    return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search)
-
-
-def _check_summary(typed: Sequence[Override], summarised: bool) -> None:
-    """Raises UserError where it would show nothing, or be taken for values to sweep over."""
-    for override in typed:
-        if key_of(override) == "summary" and (not summarised or override.is_sweep_override()):
-            remedy = "write 'summary=[a,b]'" if summarised else "add -m key=a,b, or leave it out"
-            raise UserError(f"{override.input_line}: is what the summary of a sweep shows; {remedy}")
+        elif multirun:
+            check_numbers(runs)
+    return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search, config_dir=config_dir, multirun=multirun)
 
 
 def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -> SweepPlan:

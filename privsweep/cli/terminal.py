@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from privsweep.cli.same_command import same_command
 from privsweep.interface.printable import printable
 from privsweep.report.in_words import headlines, in_words, number, percent
 from privsweep.run.companions import lines
@@ -158,7 +160,7 @@ def stopped(planned: SweepPlan) -> None:
     runs = "" if len(now.runs) == 1 else f"{len(now.runs) - len(left)} of {len(now.runs)} runs, "
     complain(
         f"interrupted; what was finished is kept in {store.root} ({runs}{parts} parts of a run): the same command goes "
-        "on from there"
+        f"on from there: {shlex.join(same_command(planned))}"
     )
 
 

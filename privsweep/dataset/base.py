@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -38,8 +39,10 @@ class Shaping:
         What is drawn depends on the stream ``rng`` and the number of images alone. Images keep their order;
         a larger ``train_size`` adds to a smaller one, and never takes from the prior. The prior is of training images;
         where ``train_size`` leaves too few, test images that ``test_size`` leaves out make up for them.
+        Of ``arrays`` that are outlined images are on the meta device, and the domain is as if not normalised.
         Raises UserError where more images are asked for than there are.
         """
+        split = partial(self._split, blank=arrays.outlined)
         total = len(arrays.train_images)
         kept = total - self.prior_size if self.train_size is None else self.train_size
         tests = len(arrays.test_images)
@@ -59,26 +62,30 @@ class Shaping:
             count = kept + self.prior_size + (tests if self.test_size is None else self.test_size)
             check_resize(self.resize, count, f"dataset={name}")
         order = rng.child("train").permutation(total)
-        train = self._split(arrays.train_images, arrays.train_labels, order[:kept])
+        train = split(arrays.train_images, arrays.train_labels, order[:kept])
         held = min(self.prior_size, total - kept)
-        prior = self._split(arrays.train_images, arrays.train_labels, order[total - held :]) if held else None
+        prior = split(arrays.train_images, arrays.train_labels, order[total - held :]) if held else None
         order = rng.child("test").permutation(tests)
-        test = self._split(arrays.test_images, arrays.test_labels, order[: self.test_size])
+        test = split(arrays.test_images, arrays.test_labels, order[: self.test_size])
         more = self.prior_size - held
         if self.test_size is not None and more:
             rest = order[self.test_size : self.test_size + more]
-            spare_images = self._split(arrays.test_images, arrays.test_labels, rest)
+            spare_images = split(arrays.test_images, arrays.test_labels, rest)
             prior = spare_images if prior is None else prior.with_more(spare_images)
         channels, height, width = train.images.shape[1:]
         mean, std = (0.0,) * channels, (1.0,) * channels
-        if self.normalize:
+        if self.normalize and not arrays.outlined:
             mean, std = statistics(train.images)
         domain = Domain((channels, height, width), arrays.classes, mean, std)
         return Data(name, train, test, domain, arrays.multilabel, prior, more)
 
-    def _split(self, images: np.ndarray, labels: np.ndarray, index: Tensor) -> ImageSet:
+    def _split(self, images: np.ndarray, labels: np.ndarray, index: Tensor, blank: bool) -> ImageSet:
         chosen = slice(None) if len(index) == len(images) else index.sort().values.numpy()
-        pixels = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2)
+        if blank:
+            pixels = torch.empty(len(index), *images.shape[1:], dtype=torch.uint8, device="meta")
+        else:
+            pixels = torch.from_numpy(images[chosen])
+        pixels = pixels.permute(0, 3, 1, 2)
         shaped = resized(recolour(pixels, self.channels), self.resize)
         return ImageSet(shaped.contiguous(), torch.from_numpy(labels[chosen]))
 

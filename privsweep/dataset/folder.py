@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from privsweep.dataset.base import Shaping
-from privsweep.dataset.image_tree import Tree, decode, no_folder, scan, tree_checksum, tree_state
+from privsweep.dataset.image_tree import Tree, decode, no_folder, outlined, scan, tree_checksum, tree_state
 from privsweep.interface.component import component
 from privsweep.interface.data import Data, DataFiles
 from privsweep.interface.randomness import Rng
@@ -37,6 +37,10 @@ class Folder(Shaping):
         """Raises UserError where a file is no image, or sizes or channels differ and none is asked for."""
         arrays = decode(self._scan(), self.resize, self.channels, self._what())
         return self.shape("folder", arrays, rng)
+
+    def outline(self, rng: Rng) -> Data:
+        """As ``load``, without the pixels: of the first image, which stands for all, no more than its shape."""
+        return self.shape("folder", outlined(self._scan(), self.resize, self.channels, self._what()), rng)
 
     def _scan(self) -> Tree:
         return scan(self.path, self.test_fraction, self._what())

@@ -19,9 +19,9 @@ class Identities(Prepared):
 
     identities: Annotated[int, Field(ge=2)]
 
-    def arrays(self) -> Arrays:
+    def arrays(self, pixels: bool = True) -> Arrays:
         """The images of those identities; raises UserError, too, where the file has not as many."""
-        every = super().arrays()
+        every = super().arrays(pixels)
         if self.identities > every.classes:
             raise UserError(
                 f"dataset.identities={self.identities}: {self.name}.npz has {every.classes} identities; "

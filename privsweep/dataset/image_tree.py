@@ -7,13 +7,13 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from privsweep.dataset.npz_format import Arrays, checksum, held_out, validated
+from privsweep.dataset.npz_format import Arrays, checksum, held_out, stand_in, validated
 from privsweep.dataset.pixels import Channels, check_resize
 from privsweep.interface.errors import AbsentError, UserError
 
@@ -139,6 +139,15 @@ def decode(tree: Tree, side: int | None, channels: Channels, what: str) -> Array
         "test_labels": _labels(tree.test),
     }
     return validated(members, what)
+
+
+def outlined(tree: Tree, side: int | None, channels: Channels, what: str) -> Arrays:
+    """What ``decode`` gives, without pixels: the first image stands for all. Raises UserError for that one."""
+    first = _decode(tree.train[0][0], side, channels, what)
+    members: dict[str, np.ndarray] = {}
+    for split, files in (("train", tree.train), ("test", tree.test)):
+        members |= {f"{split}_images": stand_in((len(files), *first.shape)), f"{split}_labels": _labels(files)}
+    return replace(validated(members, what), outlined=True)
 
 
 def _labels(files: Sequence[tuple[Path, int]]) -> np.ndarray:

@@ -12,9 +12,9 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Arrays:
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: int
+    outlined: bool = False  # images are all one pixel, which stands for those that were not read
 
     @property
     def multilabel(self) -> bool:
@@ -112,12 +113,17 @@ def _size(images: np.ndarray) -> str:
     return "x".join(map(str, images.shape[1:]))
 
 
-def read(path: Path, what: str) -> Arrays:
-    """The dataset of an `.npz`; nothing is unpickled. Raises UserError, opening with ``what``."""
+def read(path: Path, what: str, pixels: bool = True) -> Arrays:
+    """The dataset of an `.npz`; nothing is unpickled. Raises UserError, opening with ``what``.
+
+    Without ``pixels`` of the images the headers alone are read.
+    """
     try:
-        _check_members(path, what)
+        shapes = _check_members(path, what, pixels)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            members = {name: archive[name] for name in MEMBERS if name in archive.files}
+            there = [name for name in MEMBERS if name in archive.files]
+            blank = {name for name in there if not pixels and name.endswith("_images")}
+            members = {name: stand_in(*shapes[name]) if name in blank else archive[name] for name in there}
     except (
         OSError,
         ValueError,
@@ -127,23 +133,34 @@ def read(path: Path, what: str) -> Arrays:
         zlib.error,
     ) as error:
         raise UserError(f"{what}: cannot be read as .npz ({reason(error)}); replace the file") from error
-    return validated(members, what)
+    return replace(validated(members, what), outlined=not pixels)
 
 
-def _check_members(path: Path, what: str) -> None:
-    """Raises ValueError where a member is no array, or none of the size that it claims; UserError for too much."""
+def stand_in(shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:
+    """An array that has a shape and takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def _check_members(path: Path, what: str, held: bool) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and type by name. Raises ValueError where a member is no array, or none of the size that it claims;
+    UserError for too much where all of it is to be ``held``."""
+    found = {}
     with zipfile.ZipFile(path) as archive:
         there = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in MEMBERS]
         for info in there:
             with archive.open(info) as file:
-                size = _claimed(file, info.filename) + file.tell()
+                shape, dtype = _header(file, info.filename)
+                size = math.prod(shape) * dtype.itemsize + file.tell()
             if size != info.file_size:
                 raise ValueError(f"{info.filename} claims {size:,} bytes and has {info.file_size:,}")
-    check_memory(sum(info.file_size for info in there), f"{what}: holding its arrays", "take a smaller part of it")
+            found[info.filename.removesuffix(".npy")] = shape, dtype
+    if held:
+        check_memory(sum(info.file_size for info in there), f"{what}: holding its arrays", "take a smaller part of it")
+    return found
 
 
-def _claimed(file: IO[bytes], name: str) -> int:
-    """The bytes that an array takes by its header, of which no more is read."""
+def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array, of which no more is read."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in readers:
@@ -151,7 +168,7 @@ def _claimed(file: IO[bytes], name: str) -> int:
     shape, _, dtype = readers[version](file)
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which are never unpickled")
-    return math.prod(shape) * dtype.itemsize
+    return shape, dtype
 
 
 def write(path: Path, members: Members) -> None:

@@ -20,7 +20,7 @@ def recolour(images: Tensor, channels: Channels) -> Tensor:
     if channels == "rgb" and images.shape[1] == 1:
         return images.repeat(1, 3, 1, 1)
     if channels == "grey" and images.shape[1] == 3:
-        weights = torch.tensor(LUMA)[:, None, None]
+        weights = torch.tensor(LUMA, device=images.device)[:, None, None]
         parts = [(part * weights).sum(1, keepdim=True).round_().byte() for part in images.split(CHUNK)]
         return torch.cat(parts)
     return images

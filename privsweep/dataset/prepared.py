@@ -37,15 +37,21 @@ class Prepared(Shaping):
 
     def load(self, rng: Rng) -> Data:
         """Raises UserError where the file is missing or malformed, or has too few images."""
-        arrays = self.arrays()
+        return self._of(self.arrays(), rng)
+
+    def outline(self, rng: Rng) -> Data:
+        """As ``load``, without the pixels."""
+        return self._of(self.arrays(pixels=False), rng)
+
+    def _of(self, arrays: Arrays, rng: Rng) -> Data:
         data, there = self.shape(self.name, arrays, rng), len(arrays.train_images) + len(arrays.test_images)
         published = PUBLISHED.get(self.name, there)
         return replace(data, subset=(there, published)) if there < published else data
 
-    def arrays(self) -> Arrays:
+    def arrays(self, pixels: bool = True) -> Arrays:
         """What the file holds, as it was published; raises UserError where it is missing or malformed."""
         path = prepared(self.name, self.data_dir)
-        return read(path, f"dataset={self.name}: {path}")
+        return read(path, f"dataset={self.name}: {path}", pixels)
 
 
 @component
@@ -65,6 +71,10 @@ class Npz(Shaping):
     def load(self, rng: Rng) -> Data:
         """Raises UserError where the file is missing or malformed, or has too few images."""
         return self.shape("npz", read(self._there(), self._what()), rng)
+
+    def outline(self, rng: Rng) -> Data:
+        """As ``load``, without the pixels."""
+        return self.shape("npz", read(self._there(), self._what(), pixels=False), rng)
 
     def _what(self) -> str:
         return f"dataset.path={self.path}"

@@ -66,6 +66,7 @@ class BlackBoxView:
     candidates: int | None  # records whose membership is asked, half of them members; None: as many as there are
 
     observation: ClassVar[type[Predictions]] = Predictions
+    reports: ClassVar[frozenset[str]] = frozenset({"held_out_auc"})
     time: ClassVar[Literal["train", "test"]] = "test"
     position: ClassVar[Literal["client", "server", "off-path"]] = "off-path"
     grants: ClassVar[frozenset[str]] = frozenset({"domain", "candidates", "architecture", "recipe", "defense"})

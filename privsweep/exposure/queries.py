@@ -81,6 +81,9 @@ class QueryView:
     selector_known: bool
 
     observation: ClassVar[type[Activations]] = Activations
+    reports: ClassVar[frozenset[str]] = frozenset(
+        {"snr", "bytes_up", "bytes_down", "attacker_combinations", "client_query", "server_query"}
+    )
     time: ClassVar[Literal["train", "test"]] = "test"
     position: ClassVar[Literal["client", "server", "off-path"]] = "server"
     calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "activations"})

@@ -84,6 +84,7 @@ class UpdateView:
     labels_known: bool
 
     observation: ClassVar[type[Update]] = Update
+    reports: ClassVar[frozenset[str]] = frozenset({"update_norm", "noise_floor_mse"})
     time: ClassVar[Literal["train", "test"]] = "train"
 
     @property

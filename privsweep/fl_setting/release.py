@@ -68,6 +68,7 @@ class ReleasedModels(Assembling):
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for the models that are trained together
 
     training_calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "example_gradients", "gradient"})
+    reports: ClassVar[frozenset[str]] = frozenset({"start_test_accuracy", "zero_gradients"})
 
     def __post_init__(self) -> None:
         if bool(self.pretrain_size) != bool(self.pretrain_epochs):
@@ -125,6 +126,8 @@ class ReleasedModels(Assembling):
                 f"fl_setting.released={self.released}: models are kept after {self._kept()} epochs; add it to "
                 "fl_setting.checkpoints"
             )
+        if data.train.images.is_meta:
+            return
         fixed, targets = self.fixed(data), self.targets(data, rng)
         held = {image.tobytes() for image in fixed.images.cpu().numpy()}
         inside = [i for i in targets.tolist() if data.test.images[i].cpu().numpy().tobytes() in held]

@@ -87,7 +87,7 @@ class Domain(_Classified):
 class ImageSet:
     """Images and labels, resident on one device."""
 
-    images: Tensor  # uint8 [n, C, H, W]
+    images: Tensor  # uint8 [n, C, H, W]; of an outline on the meta device
     labels: Tensor  # int64 [n]; [n, classes] of 0 and 1 for multi-label data
 
     def __len__(self) -> int:
@@ -105,7 +105,8 @@ class ImageSet:
         return ImageSet(torch.cat([self.images, more.images]), torch.cat([self.labels, more.labels]))
 
     def to(self, device: torch.device) -> ImageSet:
-        return ImageSet(self.images.to(device), self.labels.to(device))
+        """On that device, but for images without pixels."""
+        return ImageSet(self.images if self.images.is_meta else self.images.to(device), self.labels.to(device))
 
 
 def image_shape(domain: Domain | TextDomain, asker: str, instead: str) -> tuple[int, int, int]:

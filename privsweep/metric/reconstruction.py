@@ -20,6 +20,7 @@ from privsweep.metric.release import release_columns, release_metrics
 RECOVERED = 0.9  # a victim counts as recovered where the mean SSIM of its images is above
 NEVER = "iterations_to_zero"  # the diagnostic that is infinite where it never happened
 _IMAGE_METRICS = ("mse", "psnr", "ssim")
+REPORTS = frozenset({*_IMAGE_METRICS, "asr", "recovered", "diverged", "label_accuracy"})  # metrics begin with one
 
 
 def score_reconstruction(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ from privsweep.interface.data import Architecture, DataFiles, Domain, Tensors
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 
+_SHOWN = 3  # names of a file whose names are not the network's
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Parameters and buffers by name in a `.safetensors` file; nothing is ever unpickled."""
+    """Parameters and buffers by name in a `.safetensors` file; nothing is ever unpickled.
+
+    All names may stand behind one prefix: ``module.`` of DistributedDataParallel, ``_orig_mod.`` of torch.compile.
+    """
 
     path: Path
 
@@ -57,10 +63,17 @@ class Checkpoint:
         except FileNotFoundError as error:
             raise AbsentError(self._absent()) from error
         except (SafetensorError, OSError) as error:
+            fault = "was pickled, which may run code" if self._pickled() else f"cannot be read as safetensors ({error})"
             raise UserError(
-                f"model.weights={self.path}: cannot be read as safetensors ({error}); write the state with "
-                "safetensors.torch.save_file"
+                f"model.weights={self.path}: {fault}; write the state with "
+                f'safetensors.torch.save_file(model.state_dict(), "{self.path.stem}.safetensors")'
             ) from error
+
+    def _pickled(self) -> bool:
+        """Whether it begins as what torch.save writes: a zip archive, or a pickle."""
+        with suppress(OSError), self.path.open("rb") as file:
+            return file.read(4).startswith((b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6))))
+        return False
 
     def _absent(self) -> str:
         return f"model.weights={self.path}: no such file; give a .safetensors file with initial weights, or null"
@@ -77,24 +90,47 @@ class FromCheckpoint:
         """As the architecture's. Raises UserError unless names and shapes are those of the network, all of them."""
         model = self.architecture.build(domain, rng)
         state = model.state_dict()
-        self._compare({name: tuple(t.shape) for name, t in state.items()})
+        prefix = self._compare({name: tuple(t.shape) for name, t in state.items()})
         if not any(t.is_meta for t in state.values()):
             with torch.device("cpu"):
-                model.load_state_dict(dict(self.checkpoint.tensors()))
+                model.load_state_dict({name.removeprefix(prefix): t for name, t in self.checkpoint.tensors().items()})
         return model
 
-    def _compare(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    def _compare(self, wanted: Mapping[str, tuple[int, ...]]) -> str:
+        """What stands before all names in the file."""
         found, what = self.checkpoint.shapes(), f"model.weights={self.checkpoint.path}"
+        prefix = _prefix(found, wanted)
         for name, shape in wanted.items():
-            if name not in found:
-                raise UserError(f"{what}: has no {name}, {_size(shape)} in the network; choose the model that it is of")
-            if found[name] != shape:
+            if (there := found.get(prefix + name)) is None:
                 raise UserError(
-                    f"{what}: {name} is {_size(found[name])} there and {_size(shape)} in the network; choose the model "
-                    "and the dataset that it is of"
+                    f"{what}: has no {name}, {_size(shape)} in the network; choose the model that it is of (in the "
+                    f"file: {_listed(found)})"
                 )
-        for name in sorted(found.keys() - wanted.keys()):
-            raise UserError(f"{what}: has {name}, which the network has not; choose the model that it is of")
+            if there != shape:
+                raise UserError(
+                    f"{what}: {prefix}{name} is {_size(there)} there and {_size(shape)} in the network; choose the "
+                    "model and the dataset that it is of"
+                )
+        for name in sorted(found.keys() - {prefix + name for name in wanted}):
+            raise UserError(
+                f"{what}: has {name}, which the network has not; choose the model that it is of, or leave it out of "
+                "the file"
+            )
+        return prefix
+
+
+def _prefix(found: Collection[str], wanted: Collection[str]) -> str:
+    """Behind which the file has all names that are wanted, if there is just one such; else none."""
+    first = next(iter(wanted), "")
+    if not wanted or first in found:
+        return ""
+    heads = (name.removesuffix(first) for name in found if name.endswith(f".{first}"))
+    whole = [head for head in heads if all(head + name in found for name in wanted)]
+    return whole[0] if len(whole) == 1 else ""
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join([*list(names)[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])]) or "nothing"
 
 
 def _size(shape: tuple[int, ...]) -> str:

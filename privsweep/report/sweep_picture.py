@@ -17,7 +17,8 @@ MOST_RUNS, MOST_IMAGES = 24, 8
 def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], store: Store) -> Path | None:
     """A PNG of the first images of the first runs; None where fewer than two runs have any.
 
-    ``keys``: what was varied, which names a line; its number is the mean SSIM.
+    Runs on the same originals, as those of one seed are, stand together below them. ``keys``: what was varied, which
+    names a line; its number is the mean SSIM.
     """
     complete = [(record, store.folder(record["signature"])) for record in records if record["status"] == "complete"]
     kept = [(record, folder) for record, folder in complete if (folder / FILE).is_file()]
@@ -36,4 +37,6 @@ def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], st
         lines.append(Line(name, number, originals[0] if originals else None, guesses))
     if len(lines) < 2:
         return None
+    seen = [b"" if line.originals is None else line.originals.tobytes() for line in lines]
+    lines = [line for _, line in sorted(zip(map(seen.index, seen), lines, strict=True), key=lambda pair: pair[0])]
     return contact_sheet(path, lines, max(0, len(kept) - MOST_RUNS))

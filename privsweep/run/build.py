@@ -23,6 +23,7 @@ from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
+from privsweep.run.own_attack import attack_faults
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
 from privsweep.run.shape import counted_truths, strange_numbers
 from privsweep.run.tracking import refused_tracker
@@ -124,11 +125,11 @@ def _unchanging(made: Any, node: Mapping[str, Any]) -> bool:
 
 
 def _lacking(key: str, node: Any, made: Any) -> list[str]:
-    """What a component of the user's own misses of its role."""
+    """What a component of the user's own misses of its role, or says wrongly of itself."""
     role = ROLES.get(key)
     missing = sorted(m for m in get_protocol_members(role) if not hasattr(made, m)) if role else []
     if not missing:
-        return []
+        return [f"{key}={node['_target_']}: {fault}" for fault in attack_faults(made)] if role is Attack else []
     a, it = "an" if role in (Architecture, Attack) else "a", "it" if len(missing) == 1 else "them"
     return [f"{key}={node.get('_target_')}: has no {', '.join(missing)}; {a} {role.__name__} needs {it}"]  # type: ignore[union-attr]
 

@@ -28,9 +28,9 @@ from privsweep.run.companions import as_overrides, companions
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import CONF, Composition, compose, parse, searching
 from privsweep.run.matrix_data import images, sentences
-from privsweep.run.run import check_with_data
 from privsweep.run.run_spec import RunSpec
 from privsweep.run.trust import check_component
+from privsweep.run.with_data import check_with_data
 
 RUNS = "●"
 SENTENCES = "s"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.utility import with_finals
+from privsweep.run.reported import can_report, nearest_number
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
 
@@ -26,6 +27,8 @@ def check_objective(spec: RunSpec, record: Record | None) -> None:
         raise NoNumberError(f"objective={asked}: attack={spec.choices.get('attack')} attacks nothing; {remedy}")
     if record is not None and record["status"] == "complete" and not spec.session.force:
         _read(spec, record)
+    elif asked != "attack" and not can_report(spec, asked):
+        raise NoNumberError(f"objective={asked}: no trial can have such a number; {nearest_number(asked, [spec])}")
 
 
 def objective_of(spec: RunSpec, record: Record) -> float:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from privsweep.interface.data import Architecture, Domain, TextDomain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
+from privsweep.model.checkpoint import FromCheckpoint
 
 _BATCH = 2
 
@@ -24,14 +25,15 @@ def check_own_model(key: str, architecture: Architecture, domain: Domain | TextD
 
     privsweep's own are left alone. ``key``: what the line names.
     """
-    if type(architecture).__module__.partition(".")[0] == "privsweep":
+    own = architecture.architecture if isinstance(architecture, FromCheckpoint) else architecture
+    if type(own).__module__.partition(".")[0] == "privsweep":
         return
     try:
         with torch.device("meta"):
-            fault = _fault(architecture, domain, rng)
+            fault = _fault(own, domain, rng)
     except Exception:  # it may need values, which tensors without any lack
         try:
-            fault = _fault(architecture, domain, rng)
+            fault = _fault(own, domain, rng)
         except UserError:
             raise
         except Exception as error:  # the network is the user's own, and so are its faults

@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from privsweep.compiled.library import compiled
 from privsweep.interface import first_optimizer, heap
-from privsweep.interface.data import Data, Domain, ImageSet, Tensors, images_to_train_on
+from privsweep.interface.data import Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
-from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Guess, Knowledge, System
 from privsweep.interface.replayed import launched
@@ -26,10 +24,10 @@ from privsweep.interface.rounding import round_products
 from privsweep.run.chunks import in_chunks
 from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
-from privsweep.run.own_model import check_own_model
 from privsweep.run.run_spec import RunSpec, less, versions
 from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
+from privsweep.run.with_data import check_with_data, prior_of
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
 from privsweep.store.peak_memory import PeakMemory
@@ -199,66 +197,3 @@ def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rn
         **versions({"defense": spec.defense.defenses if {"algorithm", "defense"} & given.granted() else {}}),
     }
     return store.prepared(key, bench.device, lambda: attack.prepare(given, bench, rng.child("attack")))
-
-
-def prior_of(spec: RunSpec, data: Data, rng: Rng) -> ImageSet | None:
-    """The adversary's own data on the data's device: the training images of the prior, or those held out."""
-    if spec.prior is None:
-        return data.prior
-    prior = spec.prior.load(rng.child("prior"))
-    images_to_train_on(prior)
-    if prior.domain.shape != data.domain.shape:
-        remedy = "take data of the same kind"
-        if isinstance(data.domain, Domain) and isinstance(prior.domain, Domain):
-            channels, side, _ = data.domain.shape
-            remedy = f"set prior.resize={side} prior.channels={'grey' if channels == 1 else 'rgb'}"
-        raise UserError(
-            f"dataset@prior={spec.choices.get('dataset@prior')}: it has {prior.domain}, the target {data.domain}; "
-            f"{remedy}"
-        )
-    return prior.train.to(data.train.labels.device)
-
-
-def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
-    """What can be refused only once the data's shape is known; raises UserError before any work."""
-    if data.multilabel:
-        raise UserError(
-            f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
-            "classifier; it can only be an adversary's prior: dataset@prior=..."
-        )
-    if data.domain.classes < 2:
-        raise UserError(
-            f"dataset={spec.choices.get('dataset')}: has one class, which any model tells right; bring two or more, or "
-            "take it as an adversary's prior: dataset@prior=..."
-        )
-    defended = _assembled(spec, data, rng)
-    spec.fl_setting.check(data, spec.model, spec.defense, rng)
-    spec.defense.bind(spec.fl_setting.schedule(data, rng))  # raises where it has nothing to do in such a training
-    if spec.view is not None:
-        spec.view.check(data, spec.model, spec.defense, rng)
-    with torch.device("meta"):
-        known = data.train if prior is None and spec.knows_training_data else prior
-        reason = spec.attack.fits(defended, data.domain, known)
-    if reason:
-        raise UserError(reason)
-
-
-def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
-    """The defended model without its values.
-
-    Raises UserError where the machine cannot hold its parameters, or none of them can be trained.
-    """
-    what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
-    check_own_model(what, spec.model, data.domain, rng.child("own_model"))
-    try:
-        with torch.device("meta"):
-            model = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
-    except RuntimeError as error:
-        if "overflow" not in str(error):
-            raise
-        raise UserError(f"{what}: has more parameters than can be counted; {remedy}") from error
-    if not any(p.requires_grad for p in model.parameters()):
-        raise UserError(f"{what}: all its parameters are frozen, so that nothing can be trained; let one layer move")
-    parameters = sum(p.numel() for p in model.parameters())
-    check_memory(4 * parameters, f"{what}: holding its {parameters:,} parameters", remedy)
-    return model

@@ -98,7 +98,12 @@ def postponed() -> Iterator[None]:
         Checksums(root).add(notes)
 
 
+def absent(source: Contents) -> str | None:
+    """Why it cannot be read without a download, in one line that names a remedy; None where it can."""
+    files = source.files()
+    return files.absent if files is not None and files.state is None else None
+
+
 def at_hand(source: Contents) -> bool:
     """Whether it can be read without a download."""
-    files = source.files()
-    return files is None or files.state is not None
+    return absent(source) is None

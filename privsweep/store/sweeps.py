@@ -47,6 +47,8 @@ class Sweep(_Noted):
     pid: int
     user: Annotated[str, Field(pattern=r"^\w[\w.@-]*$")]
     cells: list[Cell]
+    command: list[str] = []  # its words; empty where the note is older than this
+    cwd: str = ""  # where it was typed
 
 
 def place(output_dir: Path, sweep_dir: str) -> Path:

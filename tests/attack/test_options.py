@@ -17,8 +17,9 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Answers, Predictions, Reconstruction, Scores
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
-from privsweep.run.run import check_with_data, exposure_for, prior_of
+from privsweep.run.run import exposure_for
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_with_data, prior_of
 
 CHOICES = sorted(p.stem for p in (CONF / "attack").glob("*.yaml"))
 BLACK_BOX = ["dataset.prior_size=100", "dataset.train_size=40", "dataset.test_size=40", "fl_setting.candidates=20"]

@@ -16,8 +16,9 @@ from privsweep.interface.records import Answers, Images, Reconstruction
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import check_with_data, exposure_for
+from privsweep.run.run import exposure_for
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_with_data
 
 GIVEN = [
     "fl_setting=collaborative_inference", "attack=shadow_inversion", "model=lenet", "fl_setting.victims=4",

@@ -18,7 +18,8 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Sentences, Transcription
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import check_with_data, exposure_for, prior_of
+from privsweep.run.run import exposure_for
+from privsweep.run.with_data import check_with_data, prior_of
 
 GIVEN = (
     "fl_setting=collaborative_inference", "dataset=multi30k", "dataset.max_words=7", "dataset.min_frequency=1",

@@ -102,3 +102,14 @@ def test_an_update_is_checked_without_its_network(tmp_path: Path, capsys: Any) -
 def test_a_path_that_is_not_there_is_a_wrong_command(paths: list[str], capsys: Any) -> None:
     assert main(["check", *paths]) == 2
     assert "write privsweep-data check PATH" in capsys.readouterr().err
+
+
+def test_the_paths_that_are_there_are_checked_beside_one_that_is_not(npz: Callable[..., Path], capsys: Any) -> None:
+    npz(name="good")
+    Path("junk.npz").write_text("junk")
+    assert main(["check", "nowhere", "good.npz", "junk.npz"]) == 2
+    out, err = capsys.readouterr()
+    assert "good.npz: fine" in out
+    first, second = err.splitlines()
+    assert first == "nowhere: no such file or folder; write privsweep-data check PATH"
+    assert second.startswith("junk.npz: cannot be read as .npz")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import threading
@@ -20,6 +21,8 @@ from tiny import small_table
 
 from privsweep.attack.blind import Blind
 from privsweep.attack.gradient_matching import GradientMatching
+from privsweep.cli import main as cli
+from privsweep.cli import states, status
 from privsweep.run.workbench import Workbench
 from privsweep.store import atomic
 from privsweep.store.store import Store
@@ -76,6 +79,9 @@ def test_an_interrupted_run_says_in_one_line_what_is_kept_and_goes_on(
     assert signal.getsignal(number) is before
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("privsweep: interrupted; what was finished is kept in outputs (2 parts of a run)")
+    words = shlex.split(line.partition("goes on from there: ")[2])
+    assert words[0] == "privsweep"
+    assert set(CHUNKED) < set(words)
     assert not list(tmp_path.glob("outputs/failed/*"))
     parts = [safe_open(path, "pt").metadata()["privsweep"] for path in tmp_path.glob("outputs/partial/*/*")]
     spent = sum(json.loads(notes)["seconds"] for notes in parts)
@@ -92,11 +98,46 @@ def test_an_interrupted_table_says_how_many_runs_are_stored(
     tmp_path: Path, privsweep: Privsweep, table: tuple[str, ...], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    at_call(2, lambda: os.kill(os.getpid(), signal.SIGINT), Blind, monkeypatch)
+    restore = at_call(2, lambda: os.kill(os.getpid(), signal.SIGINT), Blind, monkeypatch)
     assert privsweep(*table) == 130
     [line] = capsys.readouterr().err.splitlines()
     assert "1 of 2 runs, 0 parts" in line
     assert len(stored(tmp_path)) == 1
+    said = shlex.split(line.partition("goes on from there: ")[2])
+    monkeypatch.setattr(states, "process_lives", lambda pid: False)
+    assert status.main([]) == 1
+    [told] = [row for row in capsys.readouterr().out.splitlines() if row.startswith("go on with it: ")]
+    assert shlex.split(told.removeprefix("go on with it: ")) == said
+    restore()
+    assert cli.main(said[1:]) == 0
+    assert len(stored(tmp_path)) == 2
+    capsys.readouterr()
+    assert status.main([]) == 0
+    assert "go on" not in capsys.readouterr().out
+
+
+def test_the_command_that_goes_on_with_a_sweep_is_for_any_folder_and_keeps_no_secret(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = at_call(2, lambda: os.kill(os.getpid(), signal.SIGINT), Blind, monkeypatch)
+    typed = ["-m", "attack=blind", "attack.guess=noise,grey", "+hydra.job.env_set.KEY=secret", "output_dir=my results"]
+    assert privsweep(*typed) == 130
+    assert "+hydra.job.env_set.KEY=secret" in capsys.readouterr().err
+    restore()
+    monkeypatch.setattr(states, "process_lives", lambda pid: False)
+    notes = "".join(path.read_text() for path in tmp_path.glob("my results/sweeps/*"))
+    assert notes
+    assert "secret" not in notes
+    (tmp_path / "else where").mkdir()
+    monkeypatch.chdir(tmp_path / "else where")
+    assert status.main(["output_dir=../my results"]) == 1
+    said = capsys.readouterr().out
+    [line] = [row for row in said.splitlines() if row.startswith("go on with it: ")]
+    assert line.startswith(f"go on with it: cd {shlex.quote(str(tmp_path))} && privsweep -m ")
+    assert {"attack.guess=noise,grey", "output_dir=my results", "+hydra.job.env_set.KEY=YOUR_VALUE"} < {
+        *shlex.split(line)
+    }
+    assert "in place of YOUR_VALUE what you gave +hydra.job.env_set.KEY" in said
 
 
 def test_a_full_disk_is_one_line_and_a_rerun_completes(

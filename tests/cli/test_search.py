@@ -63,18 +63,20 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
 def test_a_number_that_no_trial_has_ends_the_search_after_the_first_and_then_before_it(
     optuna: Optuna, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ("objective=metrics.mes", "attack=blind", "fl_setting.lr=tag(log,interval(0.001,0.1))")
+    asked = ("objective=metrics.mse_mean", "attack=blind", "fl_setting.lr=tag(log,interval(0.001,0.1))")
     assert optuna(*asked) == 1
     shown, said = capsys.readouterr()
-    assert shown.count("metrics.mes failed") == 1  # of three trials
-    assert "the run has no such number; did you mean metrics.mse? of metrics there are mse" in said
+    assert shown.count("metrics.mse_mean failed") == 1  # of three trials
+    assert "the run has no such number; did you mean metrics.mse_median? of metrics there are mse" in said
     assert "Traceback" not in shown + said
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 1
-    known = ("objective=metrics.mes", "attack=blind", "attack.guess=grey,noise", "hydra.sweeper.n_trials=2")
+    known = ("objective=metrics.mse_mean", "attack=blind", "attack.guess=grey,noise", "hydra.sweeper.n_trials=2")
     assert optuna(*known) == 1
-    assert capsys.readouterr().out.count("metrics.mes failed") == 2  # other values could have had it
+    assert capsys.readouterr().out.count("metrics.mse_mean failed") == 2  # other values could have had it
     assert optuna(*known) == 2  # of both there is a record now
-    assert "did you mean metrics.mse?" in capsys.readouterr().err
+    assert "did you mean metrics.mse_median?" in capsys.readouterr().err
+    assert optuna("objective=metrics.mes", *asked[1:]) == 2, "no trial can have it"
+    assert "no trial can have such a number; did you mean metrics.mse?" in capsys.readouterr().err
 
 
 def test_a_trial_without_the_number_fails_alone(

@@ -17,8 +17,8 @@ from privsweep.model.perturbation import FixedNoise, NoiseCollection
 from privsweep.model.split_network import SplitNetwork
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import check_with_data
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_with_data
 
 NAMES = ["dropout_ensemble", "dropout_single", "ensembler", "random_head", "shredder", "single_noise"]
 OFF = {

@@ -17,7 +17,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Images, Membership, Release, Trials
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import check_with_data
+from privsweep.run.with_data import check_with_data
 
 GIVEN = [
     "fl_setting=release", "attack=none", "dataset.train_size=40", "dataset.test_size=20", "dataset.prior_size=30",

@@ -40,6 +40,22 @@ def test_networks_begin_with_its_weights_whatever_the_seed(tmp_path: Path, lenet
     assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.module."])
+def test_names_behind_one_prefix_are_the_networks(tmp_path: Path, lenet: ConvNet, state: State, prefix: str) -> None:
+    wrapped = {f"{prefix}{name}": t for name, t in state.items()}
+    model = FromCheckpoint(lenet, put(tmp_path / "a.safetensors", wrapped)).build(DIGITS, Rng(3))
+    assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
+    more = put(tmp_path / "b.safetensors", {**wrapped, "epoch": torch.zeros(())})
+    with pytest.raises(UserError, match=r"has epoch, which the network has not; .*, or leave it out of the file$"):
+        FromCheckpoint(lenet, more).build(DIGITS, Rng(3))
+    twice = put(tmp_path / "c.safetensors", {**wrapped, **{f"ema.{name}": t.clone() for name, t in state.items()}})
+    with pytest.raises(UserError, match=r"has no conv1\.weight.* \(in the file: \S+conv1\.bias, .*\)$"):
+        FromCheckpoint(lenet, twice).build(DIGITS, Rng(3))
+    short = put(tmp_path / "d.safetensors", {**wrapped, f"{prefix}output.bias": torch.zeros(4)})
+    with pytest.raises(UserError, match=rf"{prefix}output\.bias is 4 there and 10 in the network"):
+        FromCheckpoint(lenet, short).build(DIGITS, Rng(3))
+
+
 def test_running_statistics_come_along(tmp_path: Path) -> None:
     architecture = TorchvisionModel(name="shufflenet_v2_x0_5")
     trained: nn.Module = architecture.build(DIGITS, Rng(0)).train()
@@ -78,7 +94,7 @@ def test_nothing_is_unpickled(tmp_path: Path, lenet: ConvNet) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(UserError, match=r"cannot be read as safetensors .*; write the state with safetensors"):
+    with pytest.raises(UserError, match=r"was pickled, which may run code; write the state with safetensors"):
         FromCheckpoint(lenet, Checkpoint(tmp_path / "a.safetensors")).build(DIGITS, Rng(0))
     assert not (tmp_path / "ran").exists()
 

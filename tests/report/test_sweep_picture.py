@@ -17,11 +17,12 @@ def world(tmp_path, monkeypatch):
     """A store, records in it by the names of their attacks, and what was drawn of them."""
     store, drawn = Store(tmp_path), []
 
-    def record(attack: str, images: bool = True, status: str = "complete"):
+    def record(attack: str, images: bool = True, status: str = "complete", originals=None):
         folder = store.folder(attack)
         folder.mkdir(parents=True)
         if images:
-            save_images(folder, RANDOM.random((9, 2, 1, 4, 4)), RANDOM.random((9, 2, 1, 4, 4)), {})
+            originals = RANDOM.random((9, 2, 1, 4, 4)) if originals is None else originals
+            save_images(folder, originals, RANDOM.random((9, 2, 1, 4, 4)), {})
         own = {"signature": attack, "status": status, "choices": {"attack": attack}, "config": {"seed": 3}}
         return {**own, "metrics": {"ssim": 0.125}, "utility": {}, "seconds": {}}
 
@@ -53,3 +54,14 @@ def test_one_run_alone_has_its_own_picture_and_many_are_cut(world, tmp_path, mon
     monkeypatch.setattr(module, "MOST_RUNS", 2)
     sweep_picture(tmp_path / "s.png", [record(f"own{n}") for n in range(5)], ["attack"], store)
     assert [(len(lines), left_out) for lines, left_out in drawn] == [(2, 3)]
+
+
+def test_runs_on_the_same_originals_stand_together(world, tmp_path):
+    store, record, drawn = world
+    first, second = RANDOM.random((2, 9, 2, 1, 4, 4))
+    records = [
+        record(name, originals=images) for name, images in zip("abcd", (first, second, first, second), strict=True)
+    ]
+    sweep_picture(tmp_path / "s.png", records, ["attack"], store)
+    ((lines, _),) = drawn
+    assert [line.name for line in lines] == ["attack=a", "attack=c", "attack=b", "attack=d"]

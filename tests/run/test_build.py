@@ -10,8 +10,9 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.run.build import Made, build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import check_with_data, run, train
+from privsweep.run.run import run, train
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_with_data
 
 BASE = ["dataset.train_size=60", "dataset.test_size=20", "model.width=3", "attack=blind", "scale=smoke"]
 CPU = torch.device("cpu")

@@ -32,8 +32,10 @@ from privsweep.interface.records import (
 from privsweep.report.write import write
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
-from privsweep.run.run import check_with_data, exposure_for, prior_of, run
+from privsweep.run.reported import can_report
+from privsweep.run.run import exposure_for, run
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_with_data, prior_of
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
 
@@ -229,6 +231,8 @@ def test_every_table_runs_at_smoke_scale(name: str, tmp_path: Path) -> None:
         elsewhere = name in REPEATED and len(choices["defense"]) < 2
         records[job.name] = None if elsewhere or kind in done else run(least(job.spec))
         done.add(kind)
+        for part in ("metrics", "utility", "seconds", "sizes"):  # a name that is not foreseen would be refused
+            assert all(can_report(job.spec, f"{part}.{number}") for number in (records[job.name] or {}).get(part, {}))
     store = Store(tmp_path / "out")
     filled = fill_table(table, records, "smoke", folder=store.folder)
     assert not filled.problems

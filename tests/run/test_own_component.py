@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Privsweep
+from safetensors.torch import save_file
 
 MEAN = """
 import torch
@@ -50,14 +53,15 @@ class Own:
 @pytest.fixture
 def said(
     privsweep: Privsweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str, str, str, str], str]:
+) -> Callable[..., str]:
     """What is said of a component in which ``old`` is mistaken for ``new``, after the exit code."""
 
-    def run(group: str, text: str, old: str, new: str) -> str:
+    def run(group: str, text: str, old: str, new: str, *more: str) -> str:
         package = f"own_{tmp_path.name}"
+        sys.modules.pop(package, None)
         (tmp_path / f"{package}.py").write_text(text.replace(old, new))
         folder = tmp_path / "my_conf" / group
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         head = "# @package defense.own\n" if group == "defense" else ""
         (folder / "own.yaml").write_text(f"{head}_target_: {package}.Own\nshift: 0.0\n")
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -65,7 +69,7 @@ def said(
         chosen = "defense=[own]" if group == "defense" else f"{group}=own"
         width = [] if group == "model" else ["model.width=3"]
         small = ["dataset.train_size=60", "dataset.test_size=20", "fl_setting.victims=2", "scale=smoke", *width]
-        code = privsweep("--config-dir", str(tmp_path / "my_conf"), chosen, *small, tiny=False)
+        code = privsweep("--config-dir", str(tmp_path / "my_conf"), chosen, *small, *more, tiny=False)
         return f"{code} " + " ".join(capsys.readouterr().err.split())
 
     return run
@@ -82,6 +86,18 @@ def said(
         ("attack", MEAN, "return Rec", "Rec", "1 privsweep: TypeError: the attack returned NoneType; let it return"),
         ("attack", MEAN, "seen.examples, ", "", "1 privsweep: ValueError: the attack's images are [2, 1, 8, 8]"),
         ("attack", MEAN, ", dtype=torch.bool", "", "let it be torch.bool [2], one for each victim"),
+        ("attack", MEAN, "white-box", "whitebox", "Own: threat.access=whitebox: take white-box or black-box"),
+        ("attack", MEAN, '"server"}', '"sever"}', "Own: threat.positions=sever: take some of client, off-path, server"),
+        ("attack", MEAN, 'frozenset({"train"})', '"train"', "Own: threat.times=train: is no set; write frozenset"),
+        ("attack", MEAN, '({"domain"})', '({"domian"})', "Own: needs=domian: take some of algorithm, architecture"),
+        (
+            "attack",
+            MEAN,
+            "observes = Update",
+            "observes = ThreatModel",
+            "take Update, Activations, Predictions, Release or Trials",
+        ),
+        ("attack", MEAN, "threat = ThreatModel", "threat = ", "is no ThreatModel; write privsweep.ThreatModel(times"),
         ("defense", CLIP, "def update", "def updat", "2 privsweep: defense=own: overrides no point"),
         ("defense", CLIP, "return delta", "delta", "1 privsweep: TypeError: defense=own: its update returns nothing"),
         ("model", LINEAR, "return nn", "nn", "2 privsweep: model=own: builds a NoneType; let its build return"),
@@ -95,24 +111,40 @@ def said(
     ],
 )
 def test_a_mistake_is_told_in_one_line(
-    said: Callable[[str, str, str, str], str], group: str, text: str, old: str, new: str, expected: str
+    said: Callable[..., str], group: str, text: str, old: str, new: str, expected: str
 ) -> None:
     assert expected in said(group, text, old, new)
 
 
 @pytest.mark.parametrize(("group", "text"), [("attack", MEAN), ("defense", CLIP), ("model", LINEAR)])
-def test_without_a_mistake_it_runs(said: Callable[[str, str, str, str], str], group: str, text: str) -> None:
+def test_without_a_mistake_it_runs(said: Callable[..., str], group: str, text: str) -> None:
     assert said(group, text, "shift", "shift").startswith("0")
 
 
 @pytest.mark.parametrize("layer", ["privsweep.Dropout((1, 8, 8), 0.5)", "nn.Dropout(0.0)"])
-def test_what_draws_nothing_of_its_own_runs(said: Callable[[str, str, str, str], str], layer: str) -> None:
+def test_what_draws_nothing_of_its_own_runs(said: Callable[..., str], layer: str) -> None:
     text = LINEAR.replace("from torch", "import privsweep\nfrom torch")
     assert said("model", text, "(nn.F", f"({layer}, nn.F").startswith("0")
 
 
-def test_a_network_that_needs_values_is_tried_with_some(said: Callable[[str, str, str, str], str]) -> None:
+def test_a_network_that_needs_values_is_tried_with_some(said: Callable[..., str]) -> None:
     layer = "nn.Sequential(nn.Flatten(), Looks(), nn"
     looks = "class Looks(nn.Module):\n    def forward(self, x):\n        return x * float(x.sum() > -1)\n\n@component"
     text = LINEAR.replace("@component", looks)
     assert said("model", text, "nn.Sequential(nn.Flatten(), nn", layer).startswith("0")
+
+
+def test_a_network_with_a_checkpoint_is_tried_too(said: Callable[..., str], tmp_path: Path) -> None:
+    state = {"1.weight": torch.zeros(10, 64), "1.bias": torch.zeros(10)}
+    save_file({f"module.{name}": t for name, t in state.items()}, tmp_path / "good.safetensors")
+    save_file({f"state_dict.{name}": t[:7] for name, t in state.items()}, tmp_path / "short.safetensors")
+    torch.save({"state_dict": state}, tmp_path / "old.pt")
+    assert said("model", LINEAR, "", "", "+model.weights=good.safetensors").startswith("0")
+    for file, words in (
+        ("short.safetensors", "state_dict.1.weight is 7x64 there and 10x64 in the network; choose"),
+        ("old.pt", "model.weights=old.pt: was pickled, which may run code; write the state with"),
+    ):
+        for plan in ("true", "false"):
+            assert words in said("model", LINEAR, "", "", f"+model.weights={file}", f"plan={plan}")
+    wrong = said("model", LINEAR, "domain.classes", "7", "+model.weights=good.safetensors", "seed=1")
+    assert wrong.startswith("2 privsweep: model=own: has 7 outputs, the data 10 classes")

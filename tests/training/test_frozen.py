@@ -19,7 +19,7 @@ from privsweep.interface.records import System
 from privsweep.interface.training import LocalSchedule, Optimizer, Training, alike, labelled
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import check_with_data
+from privsweep.run.with_data import check_with_data
 from privsweep.training.fit import fit
 from privsweep.training.frozen import moving, unfrozen
 from privsweep.training.local import weights_of

@@ -64,7 +64,9 @@ def test_what_was_not_laid_out_takes_a_line(tmp_path: Path) -> None:
     text = html(tmp_path, mine, experiments=("zen/fig1", "zen/fig2", "zen/table1"))
     assert "Stored, but in no table yet: 1 run of 1 experiment<" in text
     assert f"privsweep-report zen/fig1 scale=quick output_dir={tmp_path}" in text
-    assert "Never run here: zen/fig2.<" in text
+    folded = text.partition('id="never">')[2].partition("</details>")[0]
+    assert "1 table never run here" in folded
+    assert "\nzen/fig2: <code>privsweep experiment=NAME</code> runs one." in folded
 
 
 def test_runs_in_progress_are_told_as_text(tmp_path: Path) -> None:

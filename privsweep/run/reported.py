@@ -1,0 +1,104 @@
+"""Which numbers a run may come to, as far as that is known before it is made.
+
+Metrics follow from what is seen; components of privsweep declare under ``reports`` what they add, and a component of
+the user's own may. Where it does not, any name may be one of its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from privsweep.interface.records import Activations, Predictions, Release, Trials, Update
+from privsweep.interface.utility import FINAL
+from privsweep.run.run_spec import RunSpec
+
+_SECONDS = frozenset(["import", "load", "train", "expose", "prepare", "attack", "measure", "total", "per_victim"])
+_SIZES = frozenset(["train", "test", "prior", "all", "file", "published", "parameters", "judged_train", "judged_test"])
+_ANY = None  # in place of names: there may be any
+
+
+def can_report(spec: RunSpec, name: str) -> bool:
+    """Whether the run may have such a number: of its metrics, else of its utility, or with a dot of another part.
+
+    A metric may have anything behind its name, such as ``_median``, or an answer of an attack that has several.
+    """
+    part, dot, rest = name.partition(".")
+    if not dot:
+        return _among(name, _metrics(spec)) or _utility(spec, name)
+    match part:
+        case "metrics":
+            return _among(rest, _metrics(spec))
+        case "utility":
+            return _utility(spec, rest)
+        case "seconds":
+            added = _declared(spec.view) if spec.view else frozenset()
+            return added is _ANY or rest in _SECONDS | added
+        case "sizes":
+            return rest in _SIZES
+        case "privacy":
+            return rest.partition(".")[0] in spec.defense.defenses
+        case "config":
+            return _in(spec.config, rest.split("."))
+    return part == "environment"
+
+
+def nearest_number(name: str, specs: Iterable[RunSpec]) -> str:
+    """What may have been meant, or what there is."""
+    found = [(_metrics(spec) or frozenset(), _utilities(spec) or frozenset()) for spec in specs]
+    metrics, utility = (frozenset().union(*names) for names in zip(*found, strict=True))
+    parts = {"metrics": metrics, "utility": utility, "seconds": _SECONDS, "sizes": _SIZES}
+    part = name.partition(".")[0]
+    plain = [f"{part}.{n}" for n in parts[part]] if part in parts else [*metrics, *utility]
+    dotted = [f"{part}.{n}" for part, names in parts.items() for n in names]
+    near = get_close_matches(name, plain, 1) or get_close_matches(name, dotted, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(plain))}"
+
+
+def _metrics(spec: RunSpec) -> frozenset[str] | None:
+    """Beginnings of their names."""
+    from privsweep.metric import membership, reconstruction, release, sentences  # here, for they take long to import
+
+    if spec.view is None:
+        return frozenset()
+    attack, view = _declared(spec.attack), _declared(spec.view)
+    if attack is _ANY or view is _ANY:
+        return _ANY
+    of_guess = {
+        Update: reconstruction.REPORTS,
+        Activations: reconstruction.REPORTS | sentences.REPORTS,
+        Release: reconstruction.REPORTS | release.REPORTS,
+        Predictions: membership.REPORTS,
+        Trials: membership.REPORTS,
+    }
+    return of_guess[spec.view.observation] | attack | view
+
+
+def _utilities(spec: RunSpec) -> frozenset[str] | None:
+    from privsweep.metric.utility import REPORTS
+
+    added = _declared(spec.fl_setting)
+    return _ANY if added is _ANY else REPORTS | added
+
+
+def _utility(spec: RunSpec, name: str) -> bool:
+    return _among(name.removeprefix(FINAL), _utilities(spec))
+
+
+def _declared(part: Any) -> frozenset[str] | None:
+    own = type(part).__module__.partition(".")[0] != "privsweep"
+    found: frozenset[str] | None = getattr(part, "reports", _ANY if own else frozenset())
+    return found
+
+
+def _among(name: str, beginnings: frozenset[str] | None) -> bool:
+    return beginnings is _ANY or any(name == known or name.startswith(f"{known}_") for known in beginnings)
+
+
+def _in(node: Any, path: list[str]) -> bool:
+    for key in path:
+        if not isinstance(node, Mapping) or key not in node:
+            return False
+        node = node[key]
+    return True

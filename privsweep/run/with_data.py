@@ -1,0 +1,101 @@
+"""Whether a run fits its data: what can be refused only once their shape is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from privsweep.interface.data import Data, Dataset, Domain, ImageSet, images_to_train_on
+from privsweep.interface.errors import UserError
+from privsweep.interface.machine import check_memory
+from privsweep.interface.randomness import Rng
+from privsweep.run.own_model import check_own_model
+from privsweep.run.run_spec import RunSpec
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A dataset of which nearly everything can be told without its pixels."""
+
+    def outline(self, rng: Rng) -> Data:
+        """What ``load`` gives, the same labels in the same order, but without pixels and without their scale.
+
+        For plans, which have files at hand: no pixel is read. Raises UserError as ``load`` does, as far as it can tell.
+        """
+        ...
+
+
+def read(dataset: Dataset, rng: Rng) -> Data:
+    """All of it."""
+    return dataset.load(rng)
+
+
+def outline(dataset: Dataset, rng: Rng) -> Data:
+    """Without its pixels, where it can be told without them."""
+    return dataset.outline(rng) if isinstance(dataset, Outlined) else dataset.load(rng)
+
+
+def prior_of(spec: RunSpec, data: Data, rng: Rng, read: Callable[[Dataset, Rng], Data] = read) -> ImageSet | None:
+    """The adversary's own data on the data's device: the training images of the prior, or those held out."""
+    if spec.prior is None:
+        return data.prior
+    prior = read(spec.prior, rng.child("prior"))
+    images_to_train_on(prior)
+    if prior.domain.shape != data.domain.shape:
+        remedy = "take data of the same kind"
+        if isinstance(data.domain, Domain) and isinstance(prior.domain, Domain):
+            channels, side, _ = data.domain.shape
+            remedy = f"set prior.resize={side} prior.channels={'grey' if channels == 1 else 'rgb'}"
+        raise UserError(
+            f"dataset@prior={spec.choices.get('dataset@prior')}: it has {prior.domain}, the target {data.domain}; "
+            f"{remedy}"
+        )
+    return prior.train.to(data.train.labels.device)
+
+
+def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
+    """What can be refused only once the data's shape is known; raises UserError before any work."""
+    if data.multilabel:
+        raise UserError(
+            f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
+            "classifier; it can only be an adversary's prior: dataset@prior=..."
+        )
+    if data.domain.classes < 2:
+        raise UserError(
+            f"dataset={spec.choices.get('dataset')}: has one class, which any model tells right; bring two or more, or "
+            "take it as an adversary's prior: dataset@prior=..."
+        )
+    defended = _assembled(spec, data, rng)
+    spec.fl_setting.check(data, spec.model, spec.defense, rng)
+    spec.defense.bind(spec.fl_setting.schedule(data, rng))  # raises where it has nothing to do in such a training
+    if spec.view is not None:
+        spec.view.check(data, spec.model, spec.defense, rng)
+    with torch.device("meta"):
+        known = data.train if prior is None and spec.knows_training_data else prior
+        reason = spec.attack.fits(defended, data.domain, known)
+    if reason:
+        raise UserError(reason)
+
+
+def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
+    """The defended model without its values.
+
+    Raises UserError where the machine cannot hold its parameters, or none of them can be trained.
+    """
+    what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
+    check_own_model(what, spec.model, data.domain, rng.child("own_model"))
+    try:
+        with torch.device("meta"):
+            model = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise UserError(f"{what}: has more parameters than can be counted; {remedy}") from error
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError(f"{what}: all its parameters are frozen, so that nothing can be trained; let one layer move")
+    parameters = sum(p.numel() for p in model.parameters())
+    check_memory(4 * parameters, f"{what}: holding its {parameters:,} parameters", remedy)
+    return model
