@@ -34,19 +34,23 @@ def check_numbers(runs: Sequence[PlannedRun]) -> None:
 
 
 def check_cells(planned: SweepPlan) -> None:
-    """Raises UserError for the first row or column of a table whose number none of the runs to do can have."""
+    """Raises UserError for the first row or column of a table whose number none of its runs can have.
+
+    Nothing is said of one that runs which are left out, for want of data or by ``only``, may fill.
+    """
     from privsweep.run.reported import can_report, nearest_number
 
     assert planned.table is not None
-    table, specs = planned.table, {run.name: run.spec for run in planned.runs if run.missing}
-    asked: dict[str, tuple[str, list[RunSpec]]] = {}
-    for job in (job for job in table.jobs() if job.id in specs):
+    table, specs = planned.table, {run.name: run.spec for run in planned.runs}
+    asked: dict[str, tuple[str, list[RunSpec | None]]] = {}
+    for job in table.jobs():
         for row, column, _ in job.cells:
             source = table.source(row, column)
             if source.learning is None:
                 axis = f"table.rows.{row}" if table.rows[row].readings else f"table.columns.{column}"
                 name = table.metric(row, column)
-                asked.setdefault(f"{axis}.metric={source.metric}", (name, []))[1].append(specs[job.id])
+                asked.setdefault(f"{axis}.metric={source.metric}", (name, []))[1].append(specs.get(job.id))
     for key, (name, own) in asked.items():
-        if not any(can_report(spec, name) for spec in own):
-            raise UserError(f"{key}: none of its runs can have such a number; {nearest_number(name, own)}")
+        known = [spec for spec in own if spec is not None]
+        if len(known) == len(own) and not any(can_report(spec, name) for spec in known):
+            raise UserError(f"{key}: none of its runs can have such a number; {nearest_number(name, known)}")

@@ -99,3 +99,14 @@ def test_a_table_of_what_no_run_can_have_is_refused(
     assert not (tmp_path / "outputs").exists()
     (tmp_path / "conf" / "experiment" / "small.yaml").write_text(TABLE.replace("METRIC", "psnr_median"))
     assert privsweep(*typed) == 0
+
+
+def test_a_number_that_runs_left_out_may_have_is_not_refused(tmp_path: Path, privsweep: Privsweep) -> None:
+    """Those of a table that are stored, or that ``only`` leaves for later, count with those that are to do."""
+    text = TABLE.replace("METRIC", "privacy.dp_sgd.epsilon").replace(
+        "  seeds:", "    private: {label: Private, overrides: ['defense=[dp_sgd]']}\n  seeds:"
+    )
+    typed = small_table(tmp_path, text)
+    assert privsweep(*typed, "only=[grey]", "plan=true") == 0
+    assert privsweep(*typed, "only=[private]") == 0
+    assert privsweep(*typed, "plan=true") == 0
