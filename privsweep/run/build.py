@@ -141,9 +141,10 @@ def _complaints(key: str, node: Any, error: InstantiationException) -> list[str]
         if isinstance(cause, UserError):
             return [str(cause)]
         if isinstance(cause, ValidationError):
-            inner = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else key
-            own = node if inner == key else next((n for path, n in walk(node, key) if path == inner), None)
-            return faults(inner, own, cause)  # of this component, or of one within it
+            within = {path: part for path, part in walk(node, key) if isinstance(part, Mapping)} | {key: node}
+            told = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else key
+            inner = next(path for path in (told, f"{key}.{told}", key) if path in within)
+            return faults(inner, within[inner], cause)  # of this component, or of one within it
         first, cause = cause, cause.__cause__
     said = (str(first).strip().splitlines() or ["no words"])[0]
     own = is_pydantic_dataclass(class_of(key, node["_target_"], trusted()))

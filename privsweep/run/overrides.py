@@ -35,6 +35,9 @@ def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list
             made += OverridesParser.create(loader).parse_overrides([text]) if swept else known  # it may list choices
         except (HydraException, ValueError, TypeError) as error:
             key = text.partition("=")[0].strip() or "key"
+            if text.isidentifier():
+                said = f"; or type privsweep --{text}" if text in ("help", "version") else ""
+                raise UserError(f"{text}: has no value; write {text}=VALUE, as --help shows{said}") from error
             raise UserError(
                 f"{text or repr(text)}: cannot be read; write {key}=value without blanks around =, and in quotes a "
                 f"value with brackets, commas or quotes that are a part of it: {in_quotes(key, text)}"
