@@ -100,7 +100,9 @@ class VictimConvolution:
 
     def by_weight(self, images: Tensor, d: Tensor) -> Tensor:
         """The gradient with respect to a weight that all share, ``[outputs, C, kh, kw]``."""
-        sums = next(n for n in (_lanes(d.dtype) * torch.get_num_threads(), _lanes(d.dtype), 1) if len(images) % n == 0)
+        sums = next(
+            n for n in (lanes_of(d.dtype) * torch.get_num_threads(), lanes_of(d.dtype), 1) if len(images) % n == 0
+        )
         sums = sums if sums > 1 else len(images)
         parts = replace(self, victims=sums, batch=len(images) // sums)
         return parts.by_own_weight(images, d).sum(0).view(self.weight)
@@ -124,7 +126,7 @@ class VictimConvolution:
             layer = (ctypes.c_int64 * 18)(part.first, part.last, *sizes, each, bias_each, part.vector)
             return int(work(layer, *places))
 
-        lanes = _lanes(dtype)
+        lanes = lanes_of(dtype)
         kind, cost = self._alone(lanes, back=name == "pull_back")
         first, *others = _parts(self.victims, lanes, torch.get_num_threads(), kind, cost)
         begun = [_pool(os.getpid(), torch.get_num_threads()).submit(of, part) for part in others]
@@ -139,7 +141,7 @@ class VictimConvolution:
         return (Vector.PIXELS, by_pixel) if back and by_pixel < by_channel else (Vector.CHANNELS, by_channel)
 
 
-def _lanes(dtype: torch.dtype) -> int:
+def lanes_of(dtype: torch.dtype) -> int:
     """Numbers in a vector."""
     found = library(dtype, _agrees)
     assert found is not None

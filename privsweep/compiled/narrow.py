@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from privsweep.compiled.convolution import Pair, VictimConvolution, compiled_for
+from privsweep.compiled.convolution import Pair, VictimConvolution, compiled_for, lanes_of
 
-# Channels in a vector of PyTorch's library. With fewer outputs compiled code goes forward 0.9 to 2.6 times as fast,
-# with fewer inputs back to the images 1.1 to 17 times, measured with scripts/thresholds.py on one CPU core (512 bits).
+# With fewer outputs compiled code goes forward 0.9 to 2.6 times as fast as PyTorch's library, with fewer inputs back to
+# the images 1.0 to 17 times, measured with scripts/thresholds.py on one CPU core, with vectors of 512 and of 256 bits.
 FEW_CHANNELS = 16
-# By the weights 0.8 to 3.1 times as fast with fewer of both, 0.5 to 2 times from so few inputs on.
+# By the weights 0.8 to 3.1 times as fast with fewer of both, unless they fill the library's vectors: 0.7 times. With so
+# few inputs 0.5 to 2 times.
 COLOURS = 3
 LEAST = 8  # images of a batch, for they fill our vectors
 
@@ -44,6 +45,7 @@ class _Convolution(torch.autograd.Function):
         for_weight, for_bias = (needed and ctx.by_weights for needed in others)
         outputs, inputs = weight.shape[:2]
         ours_images, ours_weight = inputs < FEW_CHANNELS, COLOURS < inputs < FEW_CHANNELS and outputs < FEW_CHANNELS
+        ours_weight &= inputs % lanes_of(d.dtype) > 0 or outputs % lanes_of(d.dtype) > 0
         theirs = [for_images and not ours_images, for_weight and not ours_weight, False]
         sizes = [outputs], of.stride, of.padding, (1, 1), False, (0, 0), 1
         found = torch.ops.aten.convolution_backward(d, images, weight, *sizes, theirs) if any(theirs) else (None,) * 3
