@@ -13,6 +13,11 @@ memory. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__FMA__) || defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 #if defined(__AVX512F__)
 #define BYTES 64
@@ -30,6 +35,24 @@ memory. */
 typedef REAL lanes __attribute__((vector_size(BYTES)));
 #define LANES ((int64_t)(BYTES / sizeof(REAL)))
 #define INLINE static inline __attribute__((always_inline))
+
+/* a b + c, rounded once where the processor can: said, since compilers that are free to fuse do so here and not there,
+   and a victim's last bit would depend on the tile that it is in. */
+INLINE lanes fused(const lanes a, const lanes b, const lanes c) {
+#define SINGLE (sizeof(REAL) == 4)
+#if defined(__AVX512F__)
+    return SINGLE ? (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c)
+                  : (lanes)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+    return SINGLE ? (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c)
+                  : (lanes)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__aarch64__)
+    return SINGLE ? (lanes)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b)
+                  : (lanes)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+    return a * b + c;
+#endif
+}
 
 typedef struct {
     int64_t first, last, batch;     /* victims first to last - 1, images of each */
@@ -101,7 +124,7 @@ INLINE void tile(const int I, const int J, const int same, const Product *x, int
         for (int j = 0; j < J; j++) memcpy(seen + j, from + j * x->right_step, BYTES);
         for (int i = 0; i < I; i++) {
             const lanes by = same ? (lanes){0} + number[at + i * x->left_step] : left[at + i * x->left_step];
-            for (int j = 0; j < J; j++) sum[i][j] += by * seen[j];
+            for (int j = 0; j < J; j++) sum[i][j] = fused(by, seen[j], sum[i][j]);
         }
     }
     for (int i = 0; i < I; i++)

@@ -1,6 +1,7 @@
 """How the code comes to be there, and what happens where it does not."""
 
 import ctypes
+import platform
 import stat
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from privsweep.compiled import library as module
-from privsweep.compiled.convolution import compiled_for
+from privsweep.compiled.convolution import VictimConvolution, compiled_for
 from privsweep.compiled.library import Compiling, compiled, library
 
 CPU = torch.device("cpu")
@@ -93,3 +94,17 @@ def test_it_can_be_declined():
 def test_there_is_none_for_a_gpu_or_for_half_the_digits():
     assert not compiled_for(torch.device("cuda"), torch.float32)
     assert not compiled_for(CPU, torch.bfloat16)
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of other processors")
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx512f -mno-avx2 -mno-avx -mno-fma"])
+def test_with_narrower_vectors_too_a_victims_numbers_depend_on_nobody(fresh, monkeypatch, without):
+    monkeypatch.setenv("CC", f"cc {without}")
+    image, weight, window = (3, 16, 16), (12, 3, 5, 5), ((2, 2), (2, 2))
+    many, one = (VictimConvolution(victims, 1, image, weight, *window) for victims in (19, 1))
+    random = torch.Generator().manual_seed(0)
+    shared, images, d = (torch.randn(shape, generator=random) for shape in (weight, (19, *image), many.output))
+    assert torch.equal(one.forward((images[3:4], shared)), many.forward((images, shared))[3:4])
+    assert torch.equal(one.pull_back((d[3:4], shared)), many.pull_back((d, shared))[3:4])
+    assert torch.equal(one.by_own_weight(images[3:4], d[3:4]), many.by_own_weight(images, d)[3:4])
