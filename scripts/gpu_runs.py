@@ -46,6 +46,7 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "generative_decoder": ["attack=generative_decoder", *_SPLIT, _PRIOR, "attack.epochs=2"],
     "prior_mean": ["attack=prior_mean", *_SPLIT, _PRIOR],
     "likelihood_inversion": ["attack=likelihood_inversion", *_SPLIT, "attack.iterations=12"],
+    "moment_inversion": ["attack=moment_inversion", "fl_setting=collaborative_inference", "model=lenet"],
     "shadow_inversion": ["attack=shadow_inversion", "fl_setting=collaborative_inference", "model=lenet"],
     "shadow_inversion_ensembler": [
         "attack=shadow_inversion", "fl_setting=collaborative_inference", "model=lenet", "defense=[ensembler]",

@@ -35,6 +35,7 @@ FITTING = {
     "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "likelihood_inversion": ["fl_setting=split", "model=lenet"],
     "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "moment_inversion": ["fl_setting=collaborative_inference", "fl_setting.queries_kept=10", "model=lenet"],
     "shadow_inversion": ["fl_setting=collaborative_inference", "model=lenet"],
     "informed_reconstruction": [
         "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", "dataset.prior_size=20",

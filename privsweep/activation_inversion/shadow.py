@@ -79,7 +79,7 @@ def shadow_network(known: Knowledge, choice: Choice, convolutions: int, rng: Rng
             assert same.bias is not None
             nn.init.zeros_(same.bias)
             layers.append((f"shadow_conv{n}", same))
-        layers += _perturbations(known, rng, afterwards=False)
+        layers += perturbations(known, rng, afterwards=False)
         tail = net.tail
         if len(chosen) > 1:
             weigh = LearntSelector(len(chosen)) if choice.learnt else Selector(len(chosen), range(len(chosen)))
@@ -89,7 +89,7 @@ def shadow_network(known: Knowledge, choice: Choice, convolutions: int, rng: Rng
     return net.with_parts(head=nn.Sequential(OrderedDict(layers)), body=body, tail=tail)
 
 
-def _perturbations(known: Knowledge, rng: Rng, *, afterwards: bool) -> list[tuple[str, nn.Module]]:
+def perturbations(known: Knowledge, rng: Rng, *, afterwards: bool) -> list[tuple[str, nn.Module]]:
     """What the defence, where it is known, does anew to the features of every query, by layer, with its own draws.
 
     afterwards: what it added to the finished network, in place of what that was trained with.
@@ -106,7 +106,7 @@ def _perturbations(known: Knowledge, rng: Rng, *, afterwards: bool) -> list[tupl
 
 def _sending(known: Knowledge, net: SplitNetwork, rng: Rng) -> nn.Module:
     """The trained shadow's head, in eval mode, with what the defence added to the finished network."""
-    later = OrderedDict(_perturbations(known, rng, afterwards=True))
+    later = OrderedDict(perturbations(known, rng, afterwards=True))
     device = next(net.parameters()).device
     return nn.Sequential(OrderedDict([*net.head.named_children(), *later.items()])).to(device).eval()
 

@@ -68,6 +68,9 @@ class QueryView:
     The rest is ``access``: nothing more
     (``query_free``), the answers to queries of its own (``black_box``), or the head (``white_box``).
 
+    With ``queries_kept`` it has also kept the features of so many other queries, of test images that are drawn whoever
+    the victims are, so that these stay independent of each other.
+
     What is measured: ``snr``, the power of the head's outputs by that of what perturbs them, in dB, where something
     does; ``bytes_up`` and ``bytes_down``, what one query sends and brings back; ``attacker_combinations``, the sets of
     server networks that a client might use. And seconds a query, one by one: ``client_query``, ``server_query``.
@@ -79,6 +82,7 @@ class QueryView:
     access: Access
     training_data_known: bool
     selector_known: bool
+    queries_kept: int
 
     observation: ClassVar[type[Activations]] = Activations
     reports: ClassVar[frozenset[str]] = frozenset(
@@ -92,11 +96,12 @@ class QueryView:
     def grants(self) -> frozenset[str]:
         more = {"query_free": set(), "black_box": {"query"}, "white_box": {"query", "model"}}[self.access]
         own = {"prior"} if self.training_data_known else set()
-        secret = {"selector"} if self.selector_known else set()
-        return frozenset({"domain", "loss", "architecture", "defense", "server_part"} | more | own | secret)
+        told = {"selector"} if self.selector_known else set()
+        kept = {"received"} if self.queries_kept else set()
+        return frozenset({"domain", "loss", "architecture", "defense", "server_part"} | more | own | told | kept)
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
-        """Raises UserError where there are fewer test images than victims, or no selector that could be known."""
+        """Raises UserError where there are fewer test images than queries, or no selector that could be known."""
         if self.selector_known:
             with torch.device("meta"):
                 _selector(self.federation.assembled(data.domain, model, defense, rng))
@@ -104,6 +109,12 @@ class QueryView:
             raise UserError(
                 f"fl_setting.victims={self.victims.count}: there are {len(data.test)} test images; take fewer victims"
             )
+        if self.queries_kept > len(data.test):
+            raise UserError(
+                f"fl_setting.queries_kept={self.queries_kept}: there are {len(data.test)} test images; take fewer"
+            )
+        if self.queries_kept == 1:
+            raise UserError("fl_setting.queries_kept=1: one query has no moments; take two or more, or none")
 
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         net = self.federation.network(data, model, defense, rng)
@@ -127,6 +138,7 @@ class QueryView:
             query=None if self.access == "query_free" else Client(net.head, defense, own.child("queries")),
             model=net.head if self.access == "white_box" else None,
             selector=_selector(net) if self.selector_known else None,
+            received=self._received(net.head, data, defense, own) if self.queries_kept else None,
         )
         seen = Activations(z=z, cut=list(net.head._modules)[-1], weights=None, examples=1)
         measures, seconds = cost(net, x[:1])
@@ -137,6 +149,13 @@ class QueryView:
             measures | _noise(net.head, x, z[:, 0], own.child("clean")),
             seconds,
         )
+
+    def _received(self, head: nn.Module, data: Data, defense: Defense, rng: Rng) -> Tensor:
+        """``[Q, ...]`` for test images that are drawn from all of them."""
+        rows = rng.child("kept").permutation(len(data.test))[: self.queries_kept].to(data.test.labels.device)
+        client = Client(head, defense, rng.child("received"))
+        sent = [client(data.domain.queries_of(data.test, part)) for part in rows.split(_AT_ONCE)]
+        return torch.cat(sent)
 
 
 def _selector(net: nn.Module) -> Tensor:

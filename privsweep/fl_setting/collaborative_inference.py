@@ -12,7 +12,7 @@ from torch import nn
 
 from privsweep.exposure.queries import Access, QueryView
 from privsweep.fl_setting.single_party import SingleParty
-from privsweep.interface.component import ExposureOnly, ResourceOnly, component
+from privsweep.interface.component import ExposureOnly, ResourceOnly, UnlessZero, component
 from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
@@ -32,8 +32,8 @@ class CollaborativeInference(SingleParty):
 
     The server holds the body of the network. It sees what the client's head makes of every query, and knows the body's
     weights and the whole architecture (Ensembler, section 2.2; He et al., "Model inversion attacks against
-    collaborative inference", 2019). What it knows besides is in ``access``, ``training_data_known`` and
-    ``selector_known``.
+    collaborative inference", 2019). What it knows besides is in ``access``, ``training_data_known``,
+    ``selector_known`` and ``queries_kept``.
     """
 
     first_split: Point
@@ -45,6 +45,7 @@ class CollaborativeInference(SingleParty):
     access: ExposureOnly[Access]
     training_data_known: ExposureOnly[bool]
     selector_known: ExposureOnly[bool]
+    queries_kept: ExposureOnly[UnlessZero[Annotated[int, Field(ge=0)]]]
 
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay, self.decay)
@@ -64,7 +65,7 @@ class CollaborativeInference(SingleParty):
             self.plain(data.domain, model, rng.child("init"))
 
     def views(self) -> Sequence[View]:
-        told = self.access, self.training_data_known, self.selector_known
+        told = self.access, self.training_data_known, self.selector_known, self.queries_kept
         return QueryView(self, self.architecture, self._victims(), *told), self._black_box()
 
     def train(self, data: Data, model: Architecture, defense: Defense, rng: Rng, bench: Bench) -> System:

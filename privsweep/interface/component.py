@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 T = TypeVar("T")
-Outside = Literal["signature", "training", "preparation", "undefended"]
+Outside = Literal["signature", "training", "preparation", "undefended", "zero"]
 
 
 @plain_dataclass(frozen=True)
@@ -32,6 +32,8 @@ ExposureOnly = Annotated[T, Mark("training")]
 JudgementOnly = Annotated[T, Mark("preparation")]
 # What says something only beside a defence: where there is none it enters no hash.
 BesideDefense = Annotated[T, Mark("undefended")]
+# What is not there at zero: then it enters no hash.
+UnlessZero = Annotated[T, Mark("zero")]
 
 
 # The same in a plain dataclass, ``field(metadata={COUNTS_AS: value})``: checksums take every value for this one.

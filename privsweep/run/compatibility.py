@@ -91,6 +91,7 @@ _REMEDIES = {
     "model": "set fl_setting.access=white_box, or take fl_setting=split",
     "server_part": "take fl_setting=collaborative_inference",
     "defense": "set attack.shadows_defended=false",
+    "received": "set fl_setting.queries_kept=256",
     "labels": "set fl_setting.labels_known=true, or attack.labels=analytic",
     "prior": "give the adversary data: dataset@prior=<dataset>, or dataset.prior_size=1000 held out",
 }
