@@ -15,16 +15,17 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 _CELLS = 4  # cells a side in which the mean of a map is compared, at most
 _LAGS = ((0, 0), (0, 1), (1, 0), (1, 1))  # in pixels; apart from the first, what tells a filter from its mirror image
-_LEAST = 1e-6  # standard deviation, of a channel that says nothing
+_LEAST = 0.1  # of the channels' mean deviation: one that is nearly the same for all says little, and counts for little
 
 
 @dataclass(frozen=True)
 class Moments:
     """Of features: where they are large, and how channels go together.
 
-    In units of each channel's standard deviation around the mean at its position. Products are of what is left when
-    that mean is subtracted, so that what a client adds to every query alike drops out of them. Images are brighter in
-    some places than in others: means by place tell a head from one that sees the negative.
+    In units of each channel's standard deviation around the mean at its position, or of a tenth of what channels have
+    on average, if that is more: a channel may never be active. Products are of what is left when that mean is
+    subtracted, so that what a client adds to every query alike drops out of them. Images are brighter in some places
+    than in others: means by place tell a head from one that sees the negative.
     """
 
     deviation: Tensor  # [C]
@@ -35,7 +36,8 @@ class Moments:
     def of(cls, z: Tensor) -> Self:
         """Of features ``[Q, ...]``, of two queries or more."""
         z = _maps(z)
-        deviation = _left(z, z.mean(0)).square().mean((0, 2, 3)).sqrt().clamp_min(_LEAST)
+        deviation = _left(z, z.mean(0)).square().mean((0, 2, 3)).sqrt()
+        deviation = deviation.maximum(_LEAST * deviation.mean())
         return cls(deviation, *_moments(z, deviation))
 
     def distance(self, z: Tensor) -> Tensor:

@@ -101,6 +101,17 @@ def test_features_that_are_no_maps_have_moments_too() -> None:
     assert float(Moments.of(z).distance(2 * z)) > 0.1
 
 
+def test_a_channel_that_was_never_active_does_not_outweigh_all_others() -> None:
+    torch.manual_seed(0)
+    z = torch.rand(100, 4, 8, 8)
+    received, other = z.clone(), torch.rand(100, 4, 8, 8)
+    received[:, 2] = 0.3
+    assert float(Moments.of(received).distance(other)) < 1e4
+    assert float(Moments.of(received).distance(received)) == pytest.approx(0, abs=1e-6)
+    other[:, 2] = 0.3
+    assert float(Moments.of(received).distance(other)) < 0.1
+
+
 def test_what_was_received_does_not_depend_on_the_victims_nor_they_on_each_other(data: Data) -> None:
     few, more = (exposed(made(f"fl_setting.victims={n}"), data) for n in (2, 6))
     assert few.known.received.shape[0] == 15
