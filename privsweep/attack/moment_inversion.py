@@ -56,6 +56,7 @@ class MomentInversion(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(ge=0)]]  # GiB
 
     observes: ClassVar[type] = Activations
+    reports: ClassVar[frozenset[str]] = frozenset({"moment_distance", "decoder_mse"})
 
     @property
     def threat(self) -> ThreatModel:
