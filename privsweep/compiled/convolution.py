@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -139,6 +140,11 @@ class VictimConvolution:
         by_channel = _filled(channels, lanes) * (_ONE_BLOCK if channels <= lanes else 1)
         by_pixel = _filled(-(-self.image[2] // self.stride[1]), lanes) * _PIXELS
         return (Vector.PIXELS, by_pixel) if back and by_pixel < by_channel else (Vector.CHANNELS, by_channel)
+
+
+def pair(size: int | Sequence[int]) -> Pair:
+    """Of rows and columns, as layers state a stride or a padding."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def lanes_of(dtype: torch.dtype) -> int:

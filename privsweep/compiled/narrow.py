@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from privsweep.compiled.convolution import Pair, VictimConvolution, compiled_for, lanes_of
+from privsweep.compiled.convolution import Pair, VictimConvolution, compiled_for, lanes_of, pair
 
 # With fewer outputs compiled code goes forward 0.9 to 2.6 times as fast as PyTorch's library, with fewer inputs back to
 # the images 1.0 to 17 times, measured with scripts/thresholds.py on one CPU core, with vectors of 512 and of 256 bits.
@@ -88,11 +88,7 @@ def _taken(
         return None
     if not compiled_for(images.device, images.dtype):
         return None
-    return images, weight, bias, _pair(stride), _pair(padding)
-
-
-def _pair(size: int | Sequence[int]) -> Pair:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    return images, weight, bias, pair(stride), pair(padding)
 
 
 def narrow_convolutions(device: torch.device, by_weights: bool = True) -> AbstractContextManager[object]:

@@ -8,7 +8,7 @@ Bu et al., "Scalable and efficient training of large convolutional neural networ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
-from privsweep.compiled.convolution import Pair, VictimConvolution, compiled_for
+from privsweep.compiled.convolution import VictimConvolution, compiled_for, pair
 from privsweep.compiled.narrow import narrow_convolutions
 from privsweep.differential_privacy.clipping import clip_factors
 from privsweep.interface.data import Loss, Tensors
@@ -129,13 +129,9 @@ def _convolution(layer: nn.Linear | nn.Conv2d, given: Tensor) -> VictimConvoluti
         return None
     assert not isinstance(layer.padding, str)
     sizes = (given.shape[1:], layer.weight.shape)
-    convolution = VictimConvolution(len(given), 1, *sizes, _pair(layer.stride), _pair(layer.padding))
+    convolution = VictimConvolution(len(given), 1, *sizes, pair(layer.stride), pair(layer.padding))
     _, out, *places = convolution.output
     return convolution if _is_formed(layer.weight[0].numel(), out, prod(places)) else None
-
-
-def _pair(size: Sequence[int]) -> Pair:
-    return size[0], size[1]
 
 
 def _plain(layer: nn.Linear | nn.Conv2d) -> bool:

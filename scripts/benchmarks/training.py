@@ -184,11 +184,15 @@ CASES = {
     },
     **{
         f"fedavg_{m}": Case(f"a round of three clients, {_NAMES[m]}, {_PLAIN}", "an image", partial(fedavg, m))
-        for m in ("lenet", "smlp")
+        for m in ("lenet", "lenet_dlg", "smlp")
     },
     **{
         name: Case(f"DP-SGD on {_NAMES[m]}, or Opacus' make_private loop", "an image", partial(dp_sgd, m, some))
-        for name, m, some in (("dp_sgd", "lenet", 1), ("dp_sgd_dmlp", "dmlp", 0.1))
+        for name, m, some in (
+            ("dp_sgd", "lenet", 1),
+            ("dp_sgd_lenet_dlg", "lenet_dlg", 1),
+            ("dp_sgd_dmlp", "dmlp", 0.1),
+        )
     },
     **{
         d: Case(f"LeNet trained with {d}, or without", "an image", partial(defended, d, "lenet"))
