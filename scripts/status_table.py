@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -37,16 +38,45 @@ WAITS = {
     "for more seeds or victims": ("would decide", "would tell"),
     "since some seeds got there and some did not": ("some of its seeds",),
 }
+CLAIM = re.compile(
+    r"^- \[.\] \*\*(.+?)\*\* (\S+): (.*)\n  \((.*?)in print: (.*?)\) `.*"
+    rf"(?:\n  ((?:{'|'.join(EXPLAINED.values())}): .*))?",
+    re.MULTILINE,
+)
 KINDS = ("table", "fig")  # others, of the papers' text and our own, come after
+SCALES = ("paper", "half", "quick")  # the most work first
+
+
+class Claim(NamedTuple):
+    """What a page says of one claim; ``about``: its margin, or what it waits for."""
+
+    name: str
+    word: str
+    text: str
+    about: str
+    in_print: str
+    explained: str
+    page: Path
+    scale: str
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """A claim stands on several pages where several amounts of work are published: decided, with most work."""
+        return self.word == "undecided", SCALES.index(self.scale) if self.scale in SCALES else len(SCALES)
+
+    def line(self) -> str:
+        margin = f" ({self.about})" if self.about else ""
+        why = f"; {self.explained}" if self.explained else ""
+        return f"- **{self.word}** {self.name}: {self.text}{margin}{why} [{self.page.stem}]({_of_paper(self.page)})"
 
 
 def status_table(root: Path = ROOT) -> str:
-    """Markdown, a line a paper: what is published of it, and what became of its claims, at all scales."""
+    """Markdown, a line a paper: what is published of it, and what became of each of its claims."""
     lines, total = [], [0, 0, 0, 0]
     for paper in sorted((root / "conf/experiment").iterdir(), key=lambda path: [*PAPERS, path.name].index(path.name)):
-        texts = [path.read_text(encoding="utf-8") for path in _pages(root / "outputs/paper" / paper.name)]
-        held, failed, undecided = (sum(_counts(text)[i] for text in texts) for i in range(3))
-        counts = [held, failed, sum(text.count(f"\n  {EXPLAINED[True]}: ") for text in texts), undecided]
+        claims = _claims(root / "outputs/paper" / paper.name)
+        held, failed, undecided = (sum(claim.word == word for claim in claims) for word in WORDS)
+        counts = [held, failed, sum(claim.explained.startswith(EXPLAINED[True]) for claim in claims), undecided]
         total = [so_far + count for so_far, count in zip(total, counts, strict=True)]
         every = len([*paper.glob("*.yaml")])
         link = f"[{PAPERS.get(paper.name, paper.name)}](outputs/paper/{paper.name}/README.md)"
@@ -66,37 +96,35 @@ def index(root: Path = ROOT) -> str:
         "another rule than now. [Every attack on a GPU, beside the CPU](gpu_check.md).",
         "",
     ]
-    open_claims: list[str] = []
-    held = 0
+    claims: list[Claim] = []
     for paper in sorted(path for path in folder.iterdir() if path.is_dir()):
         lines += [f"## [{paper.name}]({paper.name}/README.md)", "", *_rule("table or figure", *ABOUT, *WORDS)]
         for path in _pages(paper):
             text = path.read_text(encoding="utf-8")
             found = _conditions(text)
-            link = f"[{text.splitlines()[0].removeprefix('# ')}]({paper.name}/{path.name})"
+            link = f"[{text.splitlines()[0].removeprefix('# ')}]({_of_paper(path)})"
             found["scale"] += _marks(text)
             about = [_short(name, found.get(name, "–")) for name in ABOUT.values()]
             lines.append(f"| {' | '.join([link, *about, *map(str, _counts(text))])} |")
-            open_claims += [f"- {claim} [{path.stem}]({paper.name}/{path.name})" for claim in _contradicted(text)]
-            held += len(re.findall(r"^- \[x\] .*\n  \(.*in print: held\)", text, re.MULTILINE))
         if missing := _unpublished(root, paper.name):
             lines += ["", f"Not published: {'; '.join(missing)}."]
         lines.append("")
-    lines += ["## Claims that hold in print, and not or undecided here", "", _sums(held, open_claims), ""]
-    return "\n".join([*lines, *open_claims]) + "\n"
+        claims += [claim for claim in _claims(paper) if claim.in_print == "held"]
+    lines += ["## Claims that hold in print, and not or undecided here", "", _sums(claims), ""]
+    return "\n".join([*lines, *(claim.line() for claim in claims if claim.word != "held")]) + "\n"
 
 
-def _sums(held: int, others: Sequence[str]) -> str:
+def _sums(claims: Sequence[Claim]) -> str:
     """What became of all claims that hold in print, and what the open ones wait for."""
-    undecided = [claim for claim in others if claim.startswith("- **undecided**")]
-    waits = {why: sum(any(w in claim for w in words) for claim in undecided) for why, words in WAITS.items()}
+    held, failed, undecided = ([claim for claim in claims if claim.word == word] for word in WORDS)
+    waits = {why: sum(any(w in claim.about for w in words) for claim in undecided) for why, words in WAITS.items()}
     waits["for what their page does not say"] = len(undecided) - sum(waits.values())
-    total, decided = held + len(others), len(others) - len(undecided)
-    why = sum(f"; {EXPLAINED[True]}: " in claim for claim in others)
+    why = sum(claim.explained.startswith(EXPLAINED[True]) for claim in failed)
     return (
-        f"Of {total} claims that hold in print {held} hold here, {decided} do not ({why} of them {EXPLAINED[True]}), "
-        f"and {len(undecided)} are undecided: "
-        f"{', '.join(f'{count} {why}' for why, count in waits.items() if count)}."
+        f"Of {len(claims)} claims that hold in print {len(held)} hold here, {len(failed)} do not ({why} of them "
+        f"{EXPLAINED[True]}), and {len(undecided)} are undecided"
+        f"{': ' if undecided else ''}{', '.join(f'{count} {why}' for why, count in waits.items() if count)}. "
+        "A claim of several pages is counted once: by the one with the most work that decides it."
     )
 
 
@@ -122,15 +150,20 @@ def _counts(text: str) -> list[int]:
     return [words.count(word) for word in WORDS]
 
 
-def _contradicted(text: str) -> list[str]:
-    """Claims that hold over the printed numbers and do not over ours."""
-    claims = re.findall(rf"^- \[[ ?]\] (.*)\n  \((.*?)in print: held\).*\n(  {EXPLAINED[True]}.*)?", text, re.MULTILINE)
-    return [
-        "; ".join(
-            [f"{claim} ({about.removesuffix('; ')})" if about else claim, *filter(None, [why.split(" `")[0].strip()])]
-        )
-        for claim, about, why in claims
-    ]
+def _claims(folder: Path) -> list[Claim]:
+    """A paper's claims, each as the page that decides it has it."""
+    found: dict[str, Claim] = {}
+    for page in _pages(folder):
+        text = page.read_text(encoding="utf-8")
+        scale = _conditions(text)["scale"]
+        for word, name, claim, about, in_print, why in CLAIM.findall(text):
+            one = Claim(name, word, claim, about.removesuffix("; "), in_print, why.split(" `")[0], page, scale)
+            found[name] = min(found.get(name, one), one, key=lambda claim: claim.rank)
+    return [*found.values()]
+
+
+def _of_paper(page: Path) -> str:
+    return f"{page.parent.name}/{page.name}"
 
 
 def with_table(readme: str, table: str) -> str:

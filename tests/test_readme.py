@@ -83,6 +83,26 @@ def test_claims_that_do_not_hold_are_counted_with_those_that_runs_explain(script
     assert "a.f2: it is. (by 5.0 standard errors); explained by runs here: it was [t]" in index
 
 
+def test_a_claim_of_several_pages_counts_once_by_the_one_with_the_most_work_that_decides_it(
+    script: Any, tmp_path: Path
+) -> None:
+    said = {  # by claim, at half and at quick
+        "a.f1": ("undecided", "held"),
+        "a.f2": ("not held", "held"),
+        "a.f3": ("undecided", "undecided"),
+    }
+    folder = tmp_path / "outputs/paper/mine"
+    folder.mkdir(parents=True)
+    for n, scale in enumerate(("half", "quick")):
+        lines = [f"- [ ] **{w[n]}** {claim}: so.\n  (by 3.0; in print: held) `1 == 1`" for claim, w in said.items()]
+        about = f"- command: a b\n- scale: {scale}\n"
+        page = folder / f"t.{scale}.md"
+        page.write_text("# T\n\n" + "\n".join(lines) + f"\n\n## Conditions\n\n{about}", encoding="utf-8")
+    index = script.index(tmp_path)
+    assert "Of 3 claims that hold in print 1 hold here, 1 do not (0 of them explained by runs here), and 1" in index
+    assert "- **not held** a.f2: so. (by 3.0) [t.half](mine/t.half.md)\n- **undecided** a.f3: so." in index
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8").replace("]\n(", "]("))
