@@ -37,7 +37,7 @@ _ONE_BLOCK, _PIXELS = 1.8, 2.2
 
 def compiled_for(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether there is code for such numbers there, and it is wanted."""
-    return device.type == "cpu" and library(dtype, _agrees) is not None
+    return device.type == "cpu" and library("lanes", dtype, _agrees) is not None
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class VictimConvolution:
     def _call(
         self, name: str, dtype: torch.dtype, each: int, bias_each: int, tensors: tuple[Tensor | None, ...]
     ) -> None:
-        found = library(dtype, _agrees)
+        found = library("lanes", dtype, _agrees)
         assert found is not None
         sizes = [self.batch, *self.image, *self.output[1:], *self.weight[2:], *self.stride, *self.padding]
         places = [None if t is None else ctypes.c_void_p(t.data_ptr()) for t in tensors]
@@ -149,7 +149,7 @@ def pair(size: int | Sequence[int]) -> Pair:
 
 def lanes_of(dtype: torch.dtype) -> int:
     """Numbers in a vector."""
-    found = library(dtype, _agrees)
+    found = library("lanes", dtype, _agrees)
     assert found is not None
     return int(found.vector_bytes()) // dtype.itemsize
 

@@ -1,4 +1,4 @@
-"""The C code beside this file, compiled for the processor at hand when it is first needed, and kept.
+"""C code beside this file, compiled for the processor at hand when it is first needed, and kept.
 
 Where there is no C compiler, or what it makes does not answer as PyTorch does, PyTorch does the work.
 """
@@ -21,9 +21,8 @@ from pathlib import Path
 
 import torch
 
-_SOURCE = Path(__file__).with_name("lanes.c")
 _TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t")}
-_FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
+_FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # one of them, as compilers differ
 _PATIENCE = 120  # seconds
 
@@ -41,7 +40,7 @@ class Compiling:
     wanted: bool = True
     asked: bool = False
     refused: str = ""
-    loaded: dict[torch.dtype, ctypes.CDLL | None] = field(default_factory=dict)
+    loaded: dict[tuple[str, torch.dtype], ctypes.CDLL | None] = field(default_factory=dict)
 
     def in_words(self) -> str:
         """For a record: ``compiled`` (at hand), ``PyTorch`` (not asked for, or not wanted), or why there is nothing.
@@ -67,38 +66,39 @@ def compiled(wanted: bool) -> Iterator[Compiling]:
         compiling.wanted, compiling.asked = before
 
 
-def library(dtype: torch.dtype, check: Check) -> ctypes.CDLL | None:
-    """The code for numbers of that type; None where it is not wanted or cannot be had.
+def library(name: str, dtype: torch.dtype, check: Check) -> ctypes.CDLL | None:
+    """The code of ``name``.c for numbers of that type; None where it is not wanted or cannot be had.
 
     ``check``: whether it answers rightly when it is used; asked once in a process.
     """
     if not compiling.wanted or dtype not in _TYPES:
         return None
     compiling.asked = True
-    if dtype not in compiling.loaded:
+    key = name, dtype
+    if key not in compiling.loaded:
         try:
-            compiling.loaded[dtype] = ctypes.CDLL(str(_built(*_TYPES[dtype])))
+            compiling.loaded[key] = ctypes.CDLL(str(_built(name, *_TYPES[dtype])))
             if not check(dtype):
                 raise RefusedError("the compiled code gives other numbers")
         except (OSError, RefusedError) as error:
-            compiling.loaded[dtype] = None
+            compiling.loaded[key] = None
             compiling.refused = str(error).splitlines()[0]
-    return compiling.loaded[dtype]
+    return compiling.loaded[key]
 
 
-def _built(real: str, integer: str) -> Path:
+def _built(name: str, real: str, integer: str) -> Path:
     """The file of machine code, from the cache, or compiled. Raises RefusedError, or OSError."""
+    source = Path(__file__).with_name(f"{name}.c")
     compiler = shlex.split(os.environ.get("CC", "")) or _found()
     flags = [*_FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}"]
-    told = [*compiler, *flags, _version(compiler), _processor(), _SOURCE.read_text()]
-    name = f"lanes-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}.so"
-    kept = _cache() / name
+    told = [*compiler, *flags, _version(compiler), _processor(), source.read_text()]
+    kept = _cache() / f"{name}-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}.so"
     if not kept.is_file():
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(suffix=".so", dir=kept.parent)
         os.close(handle)
         try:
-            _compile(compiler, flags, Path(draft))
+            _compile(compiler, flags, source, Path(draft))
             os.replace(draft, kept)  # whole, or not there: other processes may be at it
         finally:
             Path(draft).unlink(missing_ok=True)
@@ -139,11 +139,11 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()} {platform.node()}"
 
 
-def _compile(compiler: list[str], flags: list[str], to: Path) -> None:
+def _compile(compiler: list[str], flags: list[str], source: Path, to: Path) -> None:
     said = ""
     for processor in (*_FOR_THIS_PROCESSOR, None):
         own = [processor] if processor else []
-        command = [*compiler, *flags, *own, str(_SOURCE), "-o", str(to)]
+        command = [*compiler, *flags, *own, str(source), "-o", str(to), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE)
         except (OSError, subprocess.SubprocessError) as error:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from privsweep.compiled.entries import First, pruned
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
+
+_FIRST = {
+    "rest": First.LEAST_MAGNITUDE,
+    "largest": First.LEAST_MAGNITUDE,
+    "not_largest": First.LARGEST_MAGNITUDE,
+    "not_lowest": First.LOWEST,
+}
 
 
 @component
@@ -35,25 +45,30 @@ class GradientPruning(Defense):
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
         if self.fraction == (1 if self.keep == "largest" else 0):
             return grad
-        if self.scope == "tensor":
-            return {name: self._prune(g.flatten()).view_as(g) for name, g in grad.items()}
-        flat = self._prune(torch.cat([g.flatten() for g in grad.values()]))
-        parts = flat.split([g.numel() for g in grad.values()])
-        return {name: part.view_as(g) for (name, g), part in zip(grad.items(), parts, strict=True)}
+        together = [[name] for name in grad] if self.scope == "tensor" else [[*grad]]
+        parts = [zip(names, self._prune([grad[name] for name in names]), strict=True) for names in together]
+        return dict(chain.from_iterable(parts))
 
-    def _prune(self, g: Tensor) -> Tensor:
-        chosen = round(self.fraction * len(g))
-        count = len(g) - chosen if self.keep == "largest" else chosen
+    def _prune(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Of the entries of all together."""
+        total = sum(g.numel() for g in parts)
+        chosen = round(self.fraction * total)
+        count = total - chosen if self.keep == "largest" else chosen
         if count == 0:
-            return g
-        size = g if self.keep == "not_lowest" else g.abs()  # the least of these go
+            return parts
+        compiled = pruned(parts, count, _FIRST[self.keep])
+        if compiled is not None:
+            return compiled
+        flat = torch.cat([g.flatten() for g in parts])
+        size = flat if self.keep == "not_lowest" else flat.abs()  # the least of these go
         if self.keep == "not_largest":
             size = -size
         bound = _smallest(size, count)
         below, level = size < bound, size == bound
         # of the entries at the bound, as many as the exact count still lacks
-        pruned = below | (level & (level.cumsum(0, dtype=torch.int32) <= count - below.sum()))
-        return torch.where(pruned, 0.0, g)
+        gone = below | (level & (level.cumsum(0, dtype=torch.int32) <= count - below.sum()))
+        left = torch.where(gone, 0.0, flat).split([g.numel() for g in parts])
+        return [one.view_as(g) for one, g in zip(left, parts, strict=True)]
 
 
 def _smallest(size: Tensor, count: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from privsweep.compiled.entries import with_normal
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -44,6 +45,9 @@ def refuse_statistics(defense: str, model: nn.Module) -> None:
 
 def noised(items: Tensors, deviation: float, rng: Rng) -> dict[str, Tensor]:
     """Gaussian noise of that standard deviation on every entry."""
+    compiled = with_normal([*items.values()], deviation, rng.key())
+    if compiled is not None:
+        return dict(zip(items, compiled, strict=True))
     generator = rng.generator(next(iter(items.values())).device)
     # Drawn in the order of the axes, whatever the layout in memory.
     made = {name: torch.empty_like(t, memory_format=torch.contiguous_format) for name, t in items.items()}

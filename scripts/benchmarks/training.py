@@ -195,7 +195,8 @@ CASES = {
         )
     },
     **{
-        d: Case(f"LeNet trained with {d}, or without", "an image", partial(defended, d, "lenet"))
-        for d in ("noisy_gradients", "gradient_pruning")
+        f"{d}{name}": Case(f"{_NAMES[m]} trained with {d}, or without", "an image", partial(defended, d, m))
+        for d in ("noisy_gradients", "gradient_pruning", "gradient_quantization")
+        for name, m in (("", "lenet"), ("_dmlp", "dmlp"))
     },
 }

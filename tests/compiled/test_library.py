@@ -35,43 +35,43 @@ def wrong(dtype: torch.dtype) -> bool:
 
 @needs_compiler
 def test_it_is_compiled_once_and_kept_for_this_user_alone(fresh, tmp_path, monkeypatch):
-    assert isinstance(library(torch.float32, right), ctypes.CDLL)
+    assert isinstance(library("lanes", torch.float32, right), ctypes.CDLL)
     (kept,) = (tmp_path / "privsweep").iterdir()
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     fresh.loaded.clear()
     monkeypatch.setattr(module, "_compile", lambda *_: pytest.fail("compiled again"))
-    assert library(torch.float32, right) is not None
+    assert library("lanes", torch.float32, right) is not None
 
 
 @needs_compiler
 def test_other_processors_and_compilers_have_files_of_their_own(fresh, tmp_path, monkeypatch):
-    library(torch.float32, right)
+    library("lanes", torch.float32, right)
     for name in ("_processor", "_version"):
         monkeypatch.setattr(module, name, lambda *_: "another")
         fresh.loaded.clear()
-        library(torch.float32, right)
+        library("lanes", torch.float32, right)
     assert len(list((tmp_path / "privsweep").iterdir())) == 3
 
 
 def test_without_a_compiler_the_record_says_so(fresh, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "")
-    assert library(torch.float32, right) is None
+    assert library("lanes", torch.float32, right) is None
     assert fresh.in_words() == "PyTorch: no C compiler"
 
 
 @pytest.mark.parametrize(("compiler", "said"), [("/nowhere/cc", "does not run"), (sys.executable, "fails")])
 def test_a_compiler_that_does_not_work_is_named(fresh, monkeypatch, compiler, said):
     monkeypatch.setenv("CC", compiler)
-    assert library(torch.float32, right) is None
+    assert library("lanes", torch.float32, right) is None
     assert compiler in fresh.in_words()
     assert said in fresh.in_words()
 
 
 @needs_compiler
 def test_code_that_answers_wrongly_is_not_used(fresh):
-    assert library(torch.float32, wrong) is None
-    assert library(torch.float32, right) is None, "asked twice"
+    assert library("lanes", torch.float32, wrong) is None
+    assert library("lanes", torch.float32, right) is None, "asked twice"
     assert fresh.in_words() == "PyTorch: the compiled code gives other numbers"
 
 
@@ -80,7 +80,7 @@ def test_where_the_home_cannot_be_written_to_it_lies_elsewhere(fresh, tmp_path, 
     home = tmp_path / "home"
     home.touch()  # not a folder
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    assert library(torch.float32, right) is not None
+    assert library("lanes", torch.float32, right) is not None
 
 
 @needs_compiler
