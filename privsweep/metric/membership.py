@@ -13,9 +13,8 @@ from scipy.stats import binomtest, norm, rankdata
 from sklearn.metrics import roc_curve
 
 from privsweep.interface.records import Membership, Scores
+from privsweep.metric.names import RATES
 
-RATES = {"tpr_at_1_fpr": 0.01, "tpr_at_01_fpr": 0.001}  # false positive rates of 1% and 0.1% (Carlini et al., 2022)
-REPORTS = frozenset({"attack_accuracy", "balanced_accuracy", "auc", *RATES})  # metrics begin with one
 CONFIDENCE = 0.95
 _TINY = 1e-12
 _DEVIATIONS = norm.ppf((1 + CONFIDENCE) / 2)

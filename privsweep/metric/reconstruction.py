@@ -14,13 +14,12 @@ from privsweep.interface.finite import finite
 from privsweep.interface.records import Images, Reconstruction
 from privsweep.metric.assignment import match, reorder
 from privsweep.metric.images import asr, mse, ssim
+from privsweep.metric.names import IMAGES
 from privsweep.metric.pixel_scale import canonical, paper
 from privsweep.metric.release import release_columns, release_metrics
 
 RECOVERED = 0.9  # a victim counts as recovered where the mean SSIM of its images is above
 NEVER = "iterations_to_zero"  # the diagnostic that is infinite where it never happened
-_IMAGE_METRICS = ("mse", "psnr", "ssim")
-REPORTS = frozenset({*_IMAGE_METRICS, "asr", "recovered", "diverged", "label_accuracy"})  # metrics begin with one
 
 
 def score_reconstruction(
@@ -118,7 +117,7 @@ def _measures(
     columns = {}
     for suffix, scale in scales.items():
         values = scale(pixels, original, domain)
-        for name in _IMAGE_METRICS:
+        for name in IMAGES:
             columns[name + suffix] = values[name].mean(1)
         columns["asr" + suffix] = asr(values["ssim"], threshold)
     return columns
@@ -144,7 +143,7 @@ def _means(columns: dict[str, Tensor]) -> dict[str, float | None]:
     metrics: dict[str, float | None] = {}
     for name, values in columns.items():
         metrics[name] = _plain(values.double().mean())
-        if name.startswith(_IMAGE_METRICS):
+        if name.startswith(IMAGES):
             metrics[f"{name}_median"] = _median(values)
     return metrics
 

@@ -13,11 +13,9 @@ from scipy import stats
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from privsweep.metric.membership import CONFIDENCE, RATES, share
+from privsweep.metric.membership import CONFIDENCE, share
+from privsweep.metric.names import RATES
 
-REPORTS = frozenset(
-    {"oracle_mse", "below_oracle", "total_variation", "border_variance", "reconstruction_auc", *RATES}
-)  # metrics begin with one
 SHOWN = 6  # how many are the easiest, and the hardest; fewer than twelve victims are halved
 _CHUNK = 2048  # known images at once
 

@@ -15,7 +15,6 @@ from privsweep.interface.records import Sentences, Transcription
 from privsweep.interface.translation import TranslationDomain
 from privsweep.metric.translation import bleu
 
-REPORTS = frozenset({"token_accuracy", "exact", "overlap", "bleu"})  # metrics begin with one
 Scores = dict[str, float | None]
 Text = Callable[[Tensor], str]
 

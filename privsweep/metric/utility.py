@@ -10,8 +10,6 @@ from privsweep.interface.translation import TranslationDomain
 from privsweep.metric.accuracy import accuracy
 from privsweep.metric.translation import BATCH, bleu_of_translations, loss_a_token
 
-REPORTS = frozenset({"train_accuracy", "test_accuracy", "validation_loss", "bleu"})
-
 
 def utility(model: nn.Module, weights: Tensors, data: Data) -> dict[str, float]:
     """``train_accuracy`` and ``test_accuracy``, after every round.

@@ -12,6 +12,7 @@ from typing import Any
 
 from privsweep.interface.records import Activations, Predictions, Release, Trials, Update
 from privsweep.interface.utility import FINAL
+from privsweep.metric import names
 from privsweep.run.run_spec import RunSpec
 
 _SECONDS = frozenset(["import", "load", "train", "expose", "prepare", "attack", "measure", "total", "per_victim"])
@@ -47,39 +48,35 @@ def can_report(spec: RunSpec, name: str) -> bool:
 def nearest_number(name: str, specs: Iterable[RunSpec]) -> str:
     """What may have been meant, or what there is."""
     found = [(_metrics(spec) or frozenset(), _utilities(spec) or frozenset()) for spec in specs]
-    metrics, utility = (frozenset().union(*names) for names in zip(*found, strict=True))
+    metrics, utility = (frozenset().union(*each) for each in zip(*found, strict=True))
     parts = {"metrics": metrics, "utility": utility, "seconds": _SECONDS, "sizes": _SIZES}
     part = name.partition(".")[0]
     plain = [f"{part}.{n}" for n in parts[part]] if part in parts else [*metrics, *utility]
-    dotted = [f"{part}.{n}" for part, names in parts.items() for n in names]
+    dotted = [f"{part}.{n}" for part, all_names in parts.items() for n in all_names]
     near = get_close_matches(name, plain, 1) or get_close_matches(name, dotted, 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(plain))}"
 
 
 def _metrics(spec: RunSpec) -> frozenset[str] | None:
     """Beginnings of their names."""
-    from privsweep.metric import membership, reconstruction, release, sentences  # here, for they take long to import
-
     if spec.view is None:
         return frozenset()
     attack, view = _declared(spec.attack), _declared(spec.view)
     if attack is _ANY or view is _ANY:
         return _ANY
     of_guess = {
-        Update: reconstruction.REPORTS,
-        Activations: reconstruction.REPORTS | sentences.REPORTS,
-        Release: reconstruction.REPORTS | release.REPORTS,
-        Predictions: membership.REPORTS,
-        Trials: membership.REPORTS,
+        Update: names.RECONSTRUCTION,
+        Activations: names.RECONSTRUCTION | names.SENTENCES,
+        Release: names.RECONSTRUCTION | names.RELEASE,
+        Predictions: names.MEMBERSHIP,
+        Trials: names.MEMBERSHIP,
     }
     return of_guess[spec.view.observation] | attack | view
 
 
 def _utilities(spec: RunSpec) -> frozenset[str] | None:
-    from privsweep.metric.utility import REPORTS
-
     added = _declared(spec.fl_setting)
-    return _ANY if added is _ANY else REPORTS | added
+    return _ANY if added is _ANY else names.UTILITY | added
 
 
 def _utility(spec: RunSpec, name: str) -> bool:
