@@ -49,7 +49,10 @@ class ShadowAttack:
 
     def __post_init__(self) -> None:
         if self.shadow != "target" and not hasattr(self.shadow, "build"):
-            raise UserError(f"attack.shadow={self.shadow}: is no architecture; take attack.shadow=target")
+            raise UserError(
+                f"attack.shadow={self.shadow}: is no architecture; take attack.shadow=target, or "
+                "+model@attack.shadow=smlp"
+            )
 
     @property
     def version(self) -> int:

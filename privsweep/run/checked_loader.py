@@ -84,7 +84,25 @@ class CheckedLoader(ConfigLoaderImpl):
                 cfg.hydra.overrides.task = [o.input_line for o in typed if not o.is_hydra_override()]
             settle(cfg, typed, self.output_dir if config_name else os.curdir)
             _note(cfg, brought)
+            self._inner(cfg, typed)
         return cfg
+
+    def _inner(self, cfg: DictConfig, overrides: Sequence[Override]) -> None:
+        """An architecture within a component (``+model@attack.shadow=lenet``) stands in place of another.
+
+        Of that nothing is left. It has no ``weights``, unless somebody gives it some, which is refused later.
+        """
+        typed = {key for o in overrides if not o.is_sweep_override() for key in dotted(o.key_or_group, o.value())}
+        for place, choice in cfg.hydra.runtime.choices.items():
+            group, _, package = str(place).partition("@")
+            node = OmegaConf.select(cfg, package) if group == "model" and package else None
+            if not isinstance(node, DictConfig):
+                continue
+            stated = self.stated(group, str(choice))
+            own = stated.keys() - {KEY, *(["weights"] if stated.get("weights") is None else [])}
+            with open_dict(cfg):
+                for key in [key for key in node if key not in own and f"{package}.{key!s}" not in typed]:
+                    del node[key]
 
     def _load_configuration_impl(
         self,

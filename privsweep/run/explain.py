@@ -50,6 +50,8 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
             f"{packaged[1]}={packaged[2]}: states its values under {packaged[1]}; let its YAML begin with "
             "# @package _global_"
         )
+    if key and "@" in key[1] and "Could not override" in text:
+        return f"{key[1]}: nothing is there yet that it could override; put a + before it: +{key[1]}=..."
     if key and ("struct" in text or "not in" in text):
         return f"{key[1]}: no such key; {_instead(key[1], typed, loader)}"
     if key and "Missing mandatory value" in text:
