@@ -116,6 +116,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link
 
 
+def test_a_page_of_the_guide_says_a_thing_once() -> None:
+    """A section that stands twice, as a passage put back in part would, tells two things of the same subject."""
+    for page, text in DOCS.items():
+        titles = re.findall(r"^#+ .*$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+        assert len(titles) == len({*titles}), page
+
+
 def test_every_page_of_the_guide_is_named_in_the_readme() -> None:
     assert len(DOCS) > 5
     assert all(f"(docs/{name}.md)" in README for name in DOCS)
