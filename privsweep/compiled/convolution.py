@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import cache
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple
@@ -18,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from privsweep.compiled.library import library
+from privsweep.compiled.threads import at_once
 
 Pair = tuple[int, int]
 
@@ -129,9 +127,7 @@ class VictimConvolution:
 
         lanes = lanes_of(dtype)
         kind, cost = self._alone(lanes, back=name == "pull_back")
-        first, *others = _parts(self.victims, lanes, torch.get_num_threads(), kind, cost)
-        begun = [_pool(os.getpid(), torch.get_num_threads()).submit(of, part) for part in others]
-        if any([of(first), *(work.result() for work in begun)]):
+        if any(at_once(of, _parts(self.victims, lanes, torch.get_num_threads(), kind, cost))):
             raise MemoryError("no memory for a convolution")
 
     def _alone(self, lanes: int, back: bool) -> tuple[Vector, float]:
@@ -186,12 +182,6 @@ def _split(first: int, last: int, unit: int, threads: int, vector: Vector) -> li
     shares = min(threads, units)
     ends = [min(last, first + units * k // shares * unit) for k in range(shares + 1)] if shares else []
     return [_Part(a, b, vector) for a, b in pairwise(ends)]
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Of this process: one that was forked has none of its parent's threads."""
-    return ThreadPoolExecutor(threads)
 
 
 def _agrees(dtype: torch.dtype) -> bool:

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from privsweep.compiled.matrices import both_products
 from privsweep.gradient_inversion.engine.distance import squared_norm
 
 _SPARE = 2  # columns beyond the rank, so that the random sketch misses nothing
@@ -31,12 +32,11 @@ class Matrices(Protocol):
         """Victims."""
         ...
 
-    def times(self, a: Tensor) -> Tensor:
-        """``G a`` for inputs ``[V, n, inputs]``: ``[V, n, outputs]``; float64."""
-        ...
+    def products(self, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """``G a`` and ``G^T d``, float64, for inputs ``[V, n, inputs]`` and output gradients ``[V, n, outputs]``.
 
-    def transposed_times(self, d: Tensor) -> Tensor:
-        """``G^T d`` for output gradients ``[V, n, outputs]``: ``[V, n, inputs]``; float64."""
+        ``[V, n, outputs]`` and ``[V, n, inputs]``.
+        """
         ...
 
     def take(self, rows: Tensor) -> Matrices: ...
@@ -53,11 +53,8 @@ class Factors:
     def __len__(self) -> int:
         return len(self.left)
 
-    def times(self, a: Tensor) -> Tensor:
-        return (a @ self.right) @ self.left.mT
-
-    def transposed_times(self, d: Tensor) -> Tensor:
-        return (d @ self.left) @ self.right.mT
+    def products(self, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        return (a @ self.right) @ self.left.mT, (d @ self.left) @ self.right.mT
 
     def take(self, rows: Tensor) -> Factors:
         return Factors(self.left[rows], self.right[rows], self.squared_norm[rows])
@@ -65,7 +62,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Whole:
-    """Of full rank, as noise makes them: every evaluation reads each of them twice and copies none."""
+    """Of full rank, as noise makes them: no evaluation copies one."""
 
     matrices: Tensor
     squared_norm: Tensor
@@ -73,11 +70,12 @@ class Whole:
     def __len__(self) -> int:
         return len(self.matrices)
 
-    def times(self, a: Tensor) -> Tensor:
-        return (a.to(self.matrices.dtype) @ self.matrices.mT).double()
-
-    def transposed_times(self, d: Tensor) -> Tensor:
-        return (d.to(self.matrices.dtype) @ self.matrices).double()
+    def products(self, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        both = both_products(self.matrices, a[:, 0], d[:, 0]) if a.shape[1] == 1 else None  # of more PyTorch's gain
+        if both is not None:
+            return both[0][:, None].double(), both[1][:, None].double()
+        dtype = self.matrices.dtype
+        return (a.to(dtype) @ self.matrices.mT).double(), (d.to(dtype) @ self.matrices).double()
 
     def take(self, rows: Tensor) -> Whole:
         return Whole(self.matrices[rows], self.squared_norm[rows])

@@ -158,7 +158,7 @@ class Gram(WeightRule):
         """``d`` ``[V, n, outputs]``, float64; the result is that of ``compare_with_target``."""
         self.d = d
         self.gram_a, self.gram_d = self.a @ self.a.mT, d @ d.mT
-        self.target_a, self.target_d = self.target.times(self.a), self.target.transposed_times(d)
+        self.target_a, self.target_d = self.target.products(self.a, d)
         product = (self.target_a * d).sum((1, 2))  # <g, G>
         # rounding must not make a squared norm negative
         squared = ((self.gram_a * self.gram_d).sum((1, 2)) - 2 * product + self.target.squared_norm).clamp(min=0)
