@@ -10,7 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.differential_privacy.accounting import Accountant, Releases, check_noise, loose, noise_for, report
+from privsweep.differential_privacy.accounting import (
+    Accountant,
+    Releases,
+    asymptotic,
+    check_noise,
+    loose,
+    noise_for,
+    report,
+)
 from privsweep.differential_privacy.clipping import clip, noised, refuse_statistics
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
@@ -83,8 +91,9 @@ class DpSgd(Defense):
         return report(self.accountant, self.noise_multiplier, releases, self.delta, "max_grad_norm", self.max_grad_norm)
 
     def warnings(self, schedule: Schedule) -> list[str]:
-        """Where a client may publish an example; not of ``bind``'s result, whose delta may be derived."""
-        return loose(_KEY, self.delta, max(schedule.examples, 2), "examples of the smallest client")
+        """Where a client may publish an example, or epsilon is no bound; not of ``bind``'s result."""
+        given = loose(_KEY, self.delta, max(schedule.examples, 2), "examples of the smallest client")
+        return given + asymptotic(_KEY, self.accountant)
 
     def acts_at(self) -> frozenset[str]:
         return super().acts_at() - (frozenset() if self.poisson else {"sample"})

@@ -58,6 +58,16 @@ def loose(key: str, delta: float | None, holders: int, what: str) -> list[str]:
     return [f"{key}.delta={delta:g}: is kept to by publishing one of {holders} {what}; take {1 / holders:.3g} or less"]
 
 
+def asymptotic(key: str, accountant: Accountant) -> list[str]:
+    """A warning where the accountant's epsilon is that of infinitely many steps, which is no bound for few.
+
+    Bu, Dong, Long and Su, "Deep learning with Gaussian differential privacy" (2020), section 3.2.
+    """
+    if accountant != "gdp":
+        return []
+    return [f"{key}.accountant=gdp: is a limit for many steps, and its epsilon may come out too low; take rdp or prv"]
+
+
 @cache
 def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float) -> Mapping[str, float]:
     """What those releases cost: ``epsilon``, ``delta``, and of ``rdp`` the ``renyi_order`` that gives that epsilon.

@@ -88,10 +88,17 @@ def test_a_captured_update_tells_what_it_costs_by_itself(overrides: str, uses: i
         ("defense=[dp_sgd] defense.dp_sgd.delta=0.9", "defense.dp_sgd.delta=0.9: .* take 0.05 or less"),
         ("defense=[dp_sgd] defense.dp_sgd.delta=0.05", None),
         ("defense=[dp_sgd]", None),
+        ("defense=[dp_sgd] defense.dp_sgd.accountant=gdp", "defense.dp_sgd.accountant=gdp: .* take rdp or prv"),
+        ("defense=[central_dp] fl_setting.participation=0.7", None),
+        (
+            "defense=[central_dp] fl_setting.participation=0.7 defense.central_dp.amplification=true",
+            "defense.central_dp.amplification=true: .* take false for a bound",
+        ),
+        ("defense=[central_dp] defense.central_dp.accountant=gdp", "defense.central_dp.accountant=gdp: .* rdp or prv"),
         ("defense=[central_dp] defense.central_dp.delta=0.9", "defense.central_dp.delta=0.9: .* take 0.333 or less"),
     ],
 )
-def test_a_delta_that_allows_publishing_a_record_is_warned_of(
+def test_a_budget_that_promises_little_or_is_no_bound_is_warned_of(
     overrides: str, line: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of 60 images each of three clients has 20."""
@@ -100,7 +107,7 @@ def test_a_delta_that_allows_publishing_a_record_is_warned_of(
         spec = build(compose(given))
     run(spec)
     told = capsys.readouterr().err
-    assert (re.search(line, told) is not None) if line else "delta" not in told
+    assert (re.search(line, told) is not None) if line else "defense" not in told
 
 
 @pytest.mark.parametrize("delta", ["0", "1", "-0.1"])
