@@ -202,7 +202,9 @@ def versions(parts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     A component says so by an integer ``version``, for its own configuration, or by ``version_with`` the model; where
     there is none, or 0, it is left out.
     """
-    plain = {**parts, **{f"defense.{name}": one for name, one in (parts.get("defense") or {}).items()}}
+    defenses = parts.get("defense") or {}
+    each = {f"defense.{name}": one for name, one in defenses.items()}
+    plain = {**parts, "defense": Stack(defenses), **each}
     found = {key: v for key, made in plain.items() if (v := _version(made, parts.get("model")))}
     return {"versions": found} if found else {}
 
