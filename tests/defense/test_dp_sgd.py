@@ -8,6 +8,7 @@ from opacus.accountants.utils import get_noise_multiplier
 from tiny import Bench, capture, central, fedavg
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from privsweep.compiled.library import compiled
 from privsweep.defense.dp_sgd import DpSgd
@@ -289,6 +290,26 @@ def test_a_layer_that_is_passed_twice_is_clipped_as_a_whole() -> None:
     x, y = torch.rand(5, 30, generator=Rng(0).generator()).double(), torch.tensor([0, 1, 2, 3, 4])
     assert layers_with_parameters(nn.Sequential(shared, nn.Tanh(), shared)) is None
     net = nn.Sequential(Twice(), nn.Tanh()).double()
+    total, _ = defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.01), Rng(0))
+    clipped = [{n: g * 0.01 / torch.cat([t.flatten() for t in own.values()]).norm() for n, g in own.items()}
+               for own in one_by_one(net, x, y)]  # fmt: skip
+    assert all(torch.allclose(g, torch.stack([own[n] for own in clipped]).sum(0), rtol=1e-3) for n, g in total.items())
+
+
+class Centred(nn.Module):
+    """What an example comes to depends on the others, if it is not by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0, keepdim=True) / 2
+
+
+@pytest.mark.parametrize("kind", ["mixes examples", "weights that are made of others"])
+def test_layers_that_are_not_what_they_seem_are_clipped_example_by_example(kind: str) -> None:
+    net = nn.Sequential(nn.Linear(30, 30), Centred() if kind == "mixes examples" else nn.Tanh(), nn.Linear(30, 5))
+    if kind != "mixes examples":
+        prune.random_unstructured(net[0], "weight", 0.5)
+    net.double()
+    x, y = torch.rand(5, 30, generator=Rng(0).generator()).double(), torch.tensor([0, 1, 2, 3, 4])
     total, _ = defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.01), Rng(0))
     clipped = [{n: g * 0.01 / torch.cat([t.flatten() for t in own.values()]).norm() for n, g in own.items()}
                for own in one_by_one(net, x, y)]  # fmt: skip
