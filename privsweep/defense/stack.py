@@ -54,7 +54,18 @@ class Stack(Defense):
         each = {name: d.bind(schedule) for name, d in self.defenses.items()}
         bound = Stack({name: d.shortening() if name in summing else d for name, d in each.items()})
         bound._check_stages(schedule)
+        bound._check_batches(schedule)
         return bound
+
+    def _check_batches(self, schedule: Schedule) -> None:
+        """A budget counts the batches of the defence whose it is, and the first that draws any draws them all."""
+        drawing = [name for name, d in self.defenses.items() if "sample" in d.acts_at()]
+        for name, d in self.defenses.items():
+            if "example_gradients" in d.acts_at() and drawing[:1] not in ([], [name]) and d.spent(schedule):
+                raise UserError(
+                    f"defense=[{','.join(self.defenses)}]: {drawing[0]} draws batches that {name} does not account "
+                    "for, so that its epsilon would not hold; leave one out"
+                )
 
     def _check_stages(self, schedule: Schedule) -> None:
         """A second defence could not train its way, and a budget counts the steps of the schedule alone."""

@@ -17,6 +17,7 @@ from privsweep.defense.stack import Stack
 from privsweep.differential_privacy.accounting import undominated
 from privsweep.fl_setting.fedsgd import FedSGD
 from privsweep.interface.data import Data, Tensors
+from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule, System
@@ -184,6 +185,18 @@ def test_what_would_break_the_guarantee_is_refused(data: Data) -> None:
     with pytest.raises(UserError, match="pruning changes what dp_sgd clips"):
         Stack({"pruning": pruning, "dp_sgd": dp()}).bind(SCHEDULE)
     Stack({"dp_sgd": dp(), "pruning": pruning}).bind(SCHEDULE)
+
+    class First(Defense):
+        def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
+            return torch.arange(batch_size)
+
+    for poisson in (True, False):
+        with pytest.raises(UserError, match="first draws batches that dp_sgd does not account for"):
+            Stack({"first": First(), "dp_sgd": dp(poisson=poisson)}).bind(SCHEDULE)
+        Stack({"first": First(), "dp_sgd": dp(poisson=poisson, **NONE)}).bind(SCHEDULE)
+    Stack({"dp_sgd": dp(), "first": First()}).bind(SCHEDULE)
+    with pytest.raises(UserError, match="first draws batches"):
+        Stack({"dp_sgd": dp(poisson=False), "first": First()}).bind(SCHEDULE)
     with pytest.raises(UserError, match=r"model\.norm=group"):
         dp().model(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), Rng(0))
     with pytest.raises(UserError, match=r"layer 0 keeps running statistics.* track_running_stats=False"):
