@@ -63,7 +63,7 @@ class CentralDp(Defense):
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_update_norm", self.max_update_norm)
 
     def bind(self, schedule: Schedule) -> Self:
-        """With the noise multiplier in numbers; raises UserError where there is nothing to average."""
+        """With the noise multiplier in numbers; raises UserError with nothing to average, or no epsilon found."""
         if schedule.clients < 2:
             raise UserError(
                 "defense=central_dp: hides one client among others, and there is only one; take a federation of "
@@ -72,7 +72,10 @@ class CentralDp(Defense):
         sigma = self.noise_multiplier
         if self.epsilon is not None:
             sigma = noise_for(_KEY, self.accountant, self.epsilon, self.releases(schedule), self.delta)
-        return replace(self, epsilon=None, noise_multiplier=sigma)  # type: ignore[type-var]
+        bound: Self = replace(self, epsilon=None, noise_multiplier=sigma)  # type: ignore[type-var]
+        if self.accountant != "rdp":  # whose epsilon is always found
+            bound.spent(schedule)
+        return bound
 
     def releases(self, schedule: Schedule) -> list[Releases]:
         rate = participants(schedule.clients, schedule.participation) / schedule.clients
@@ -83,7 +86,7 @@ class CentralDp(Defense):
         assert self.noise_multiplier is not None
         releases = self.releases(schedule)
         return report(
-            self.accountant, self.noise_multiplier, releases, self.delta, "max_update_norm", self.max_update_norm
+            _KEY, self.accountant, self.noise_multiplier, releases, self.delta, "max_update_norm", self.max_update_norm
         )
 
     def warnings(self, schedule: Schedule) -> list[str]:

@@ -180,6 +180,14 @@ def test_a_budget_that_no_noise_meets_is_refused() -> None:
         dp(epsilon=1.0, noise_multiplier=None).bind(Schedule(20, 8, 0, 0, 3, 1.0))
 
 
+@pytest.mark.parametrize(("accountant", "noise"), [("prv", 0.01), ("gdp", 0.05)])
+def test_noise_whose_epsilon_is_not_found_is_refused_before_any_work(accountant: Any, noise: float) -> None:
+    schedule = Schedule(600, 60, 100, 5, 3, 1.0)
+    with pytest.raises(UserError, match=f"noise_multiplier={noise}: accountant={accountant} finds no epsilon"):
+        dp(accountant=accountant, noise_multiplier=noise).bind(schedule)
+    assert dp(noise_multiplier=noise).bind(schedule).spent(schedule)["epsilon"] < math.inf
+
+
 def test_what_would_break_the_guarantee_is_refused(data: Data) -> None:
     pruning = GradientPruning(fraction=0.5, keep="rest", scope="global")
     with pytest.raises(UserError, match="pruning changes what dp_sgd clips"):
