@@ -196,14 +196,15 @@ int add_normal(const Part *parts, int64_t count, double deviation, uint32_t with
 enum { MAGNITUDE, LARGEST, VALUE }; /* the least magnitudes go, the largest, or the lowest values */
 enum { SAMPLE = 1 << 16, CHUNK = 1 << 5 };
 
-/* A whole number by which entries are ordered; those with the least go first. */
+/* A whole number by which entries are ordered; those with the least go first, and what is no number last. */
 static inline uint32_t key(float x, int by) {
     uint32_t bits;
     const float unsigned_zero = x + 0.0f;
     memcpy(&bits, &unsigned_zero, sizeof bits);
     const uint32_t magnitude = bits & 0x7fffffffu;
-    if (by == VALUE) return bits >> 31 ? ~bits : bits | 0x80000000u;
-    return by == LARGEST ? ~magnitude : magnitude;
+    const uint32_t last = (uint32_t)((int32_t)(0x7f800000u - magnitude) >> 31); /* all bits beyond infinity */
+    if (by == VALUE) return (bits >> 31 ? ~bits : bits | 0x80000000u) | last;
+    return (by == LARGEST ? 0x7fffffffu - magnitude : magnitude) | last;
 }
 
 /* The `rank`-th smallest of them, from 0 on, digit by digit. */

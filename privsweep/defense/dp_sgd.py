@@ -10,7 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.differential_privacy.accounting import Accountant, Releases, check_noise, loose, noise_for, report
+from privsweep.differential_privacy.accounting import (
+    Accountant,
+    Releases,
+    asymptotic,
+    check_noise,
+    loose,
+    noise_for,
+    report,
+)
 from privsweep.differential_privacy.clipping import clip, noised, refuse_statistics
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
@@ -36,8 +44,9 @@ class DpSgd(Defense):
 
     ``poisson``: every step draws each example with probability batch size / examples, which is what the accountants
     amplify by. Without it the batches are the setting's own; then every pass over the data counts as one step on all
-    of them, without amplification, and neighbours differ in one example that is blanked: sums are divided by one
-    and the same number with it and without (``fl_setting=release`` trains such pairs).
+    of them, without amplification. Either way neighbours differ in one example that is blanked, and how many there are
+    is no secret: sums are divided by one and the same number with it and without (``fl_setting=release`` trains such
+    pairs).
 
     ``max_grad_norm: null`` and ``noise_multiplier: 0`` is plain training, with ``poisson`` on batches of drawn sizes.
     """
@@ -58,12 +67,15 @@ class DpSgd(Defense):
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_grad_norm", self.max_grad_norm)
 
     def bind(self, schedule: Schedule) -> Self:
-        """With delta and noise multiplier in numbers; raises UserError for an epsilon that no noise reaches."""
+        """With delta and noise multiplier in numbers; raises UserError for an epsilon that no noise has."""
         delta = self.delta if self.delta is not None else 1 / max(schedule.examples, 2)
         sigma = self.noise_multiplier
         if self.epsilon is not None:
             sigma = noise_for(_KEY, self.accountant, self.epsilon, self.releases(schedule), delta)
-        return replace(self, epsilon=None, noise_multiplier=sigma, delta=delta)  # type: ignore[type-var]
+        bound: Self = replace(self, epsilon=None, noise_multiplier=sigma, delta=delta)  # type: ignore[type-var]
+        if self.accountant != "rdp":  # whose epsilon is always found
+            bound.spent(schedule)
+        return bound
 
     def releases(self, schedule: Schedule) -> list[Releases]:
         """What a client of every size releases in all rounds."""
@@ -80,11 +92,14 @@ class DpSgd(Defense):
         assert self.noise_multiplier is not None
         assert self.delta is not None
         releases = self.releases(schedule)
-        return report(self.accountant, self.noise_multiplier, releases, self.delta, "max_grad_norm", self.max_grad_norm)
+        return report(
+            _KEY, self.accountant, self.noise_multiplier, releases, self.delta, "max_grad_norm", self.max_grad_norm
+        )
 
     def warnings(self, schedule: Schedule) -> list[str]:
-        """Where a client may publish an example; not of ``bind``'s result, whose delta may be derived."""
-        return loose(_KEY, self.delta, max(schedule.examples, 2), "examples of the smallest client")
+        """Where a client may publish an example, or epsilon is no bound; not of ``bind``'s result."""
+        given = loose(_KEY, self.delta, max(schedule.examples, 2), "examples of the smallest client")
+        return given + asymptotic(_KEY, self.accountant)
 
     def acts_at(self) -> frozenset[str]:
         return super().acts_at() - (frozenset() if self.poisson else {"sample"})

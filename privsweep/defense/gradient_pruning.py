@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Literal
@@ -29,8 +30,8 @@ class GradientPruning(Defense):
     """Sets the smallest entries of a gradient to zero, in every training step and in a captured one.
 
     Exactly ``fraction`` of the entries, rounded to a whole number, are pruned (``keep: rest``) or are the only
-    ones to stay (``keep: largest``). Of equal magnitudes the earlier ones are pruned. ``fraction=0``, or 1 with
-    ``keep: largest``, is no defence.
+    ones to stay (``keep: largest``). Of equal magnitudes the earlier ones are pruned, and what is no number last.
+    ``fraction=0``, or 1 with ``keep: largest``, is no defence.
 
     PRECODE, section 5.2, prunes the smallest 10%, and reports that training then fails, as it does where
     only the largest 10% are kept: both readings are here. Zhu et al. (2019) prune 1% to 70%. Two slips in code would
@@ -63,6 +64,7 @@ class GradientPruning(Defense):
         size = flat if self.keep == "not_lowest" else flat.abs()  # the least of these go
         if self.keep == "not_largest":
             size = -size
+        size = torch.where(size.isnan(), math.inf, size)
         bound = _smallest(size, count)
         below, level = size < bound, size == bound
         # of the entries at the bound, as many as the exact count still lacks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, cast
 
 import torch
 from pydantic import Field
@@ -29,7 +29,8 @@ class SecureAggregation(Defense):
     those, so that the sum of the rest comes out, and with fewer than ``threshold`` left they refuse. Simulated: key
     agreement, secret sharing and double masks are not, and the generator is PyTorch's.
 
-    The server sees a sum of one round's updates, exact in steps of ``2 ** -fraction_bits``.
+    The server sees a sum of one round's updates, exact in steps of ``2 ** -fraction_bits``. Updates that were clipped
+    are rounded towards zero, for else they might grow beyond their bound, many small entries above all.
     """
 
     fraction_bits: Annotated[int, Field(ge=1)]
@@ -50,6 +51,9 @@ class SecureAggregation(Defense):
         """Raises UserError where too few clients would be left in a round."""
         self._left(participants(schedule.clients, schedule.participation))
         return self
+
+    def shortening(self) -> Self:
+        return cast(Self, _TowardsZero(**vars(self)))
 
     def _left(self, clients: int) -> int:
         left = clients - round(self.dropout * clients)
@@ -89,7 +93,7 @@ class SecureAggregation(Defense):
 
     def _encode(self, update: Tensors, clients: int) -> dict[str, Tensor]:
         """Whole steps of the fixed point; the sum of all clients' must fit."""
-        scaled = {name: (t.double() * 2**self.fraction_bits).round() for name, t in update.items()}
+        scaled = {name: self._whole(t.double() * 2**self.fraction_bits) for name, t in update.items()}
         most = ((1 << (self.bits - 1)) - 1) // clients
         largest = torch.stack([t.abs().amax() for t in scaled.values()]).amax().item()
         if not largest <= most:  # what is not a number does not fit either
@@ -99,6 +103,9 @@ class SecureAggregation(Defense):
                 "bits (53 at most), or fewer of the fraction"
             )
         return {name: t.long() for name, t in scaled.items()}
+
+    def _whole(self, steps: Tensor) -> Tensor:
+        return steps.round()
 
     def _mask(self, like: Tensors, rng: Rng) -> dict[str, Tensor]:
         """Uniform below ``2 ** bits``, from the seed that two clients have in common."""
@@ -111,3 +118,8 @@ class SecureAggregation(Defense):
 
     def _wrap(self, message: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: t & ((1 << self.bits) - 1) for name, t in message.items()}
+
+
+class _TowardsZero(SecureAggregation):
+    def _whole(self, steps: Tensor) -> Tensor:
+        return steps.trunc()

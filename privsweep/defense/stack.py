@@ -28,25 +28,44 @@ class Stack(Defense):
         return any(d.sums_only for d in self.defenses.values())
 
     @property
+    def version(self) -> int:
+        """1: sums of what is clipped are rounded towards zero."""
+        return int(self.sums_only and any(d.bounded and "update" in d.bounded for d in self.defenses.values()))
+
+    @property
     def uniform(self) -> bool:  # type: ignore[override]
         return any(d.uniform for d in self.defenses.values())
 
     def bind(self, schedule: Schedule) -> Stack:
         """Raises UserError too where members train in stages of their own, or one breaks another's guarantee."""
+        summing: set[str] = set()  # what is clipped, before it is noised
         order = {(POINTS.index(p), n): name for n, (name, d) in enumerate(self.defenses.items()) for p in d.acts_at()}
         for n, (name, d) in enumerate(self.defenses.items()):
             if d.bounded is None:
                 continue
             first, last = ((POINTS.index(p), n) for p in d.bounded)
             between = {other for place, other in order.items() if first < place < last and other != name}
-            for other in sorted(o for o in between if not self.defenses[o].sums_only):
+            summing |= {o for o in between if self.defenses[o].sums_only}
+            for other in sorted(between - summing):
                 raise UserError(
                     f"defense=[{','.join(self.defenses)}]: {other} changes what {name} clips before it adds noise, so "
                     f"that its epsilon would not hold; change the order, or leave {other} out"
                 )
-        bound = Stack({name: d.bind(schedule) for name, d in self.defenses.items()})
+        each = {name: d.bind(schedule) for name, d in self.defenses.items()}
+        bound = Stack({name: d.shortening() if name in summing else d for name, d in each.items()})
         bound._check_stages(schedule)
+        bound._check_batches(schedule)
         return bound
+
+    def _check_batches(self, schedule: Schedule) -> None:
+        """A budget counts the batches of the defence whose it is, and the first that draws any draws them all."""
+        drawing = [name for name, d in self.defenses.items() if "sample" in d.acts_at()]
+        for name, d in self.defenses.items():
+            if "example_gradients" in d.acts_at() and drawing[:1] not in ([], [name]) and d.spent(schedule):
+                raise UserError(
+                    f"defense=[{','.join(self.defenses)}]: {drawing[0]} draws batches that {name} does not account "
+                    "for, so that its epsilon would not hold; leave one out"
+                )
 
     def _check_stages(self, schedule: Schedule) -> None:
         """A second defence could not train its way, and a budget counts the steps of the schedule alone."""

@@ -17,6 +17,7 @@ _TOLERANCE = 1e-3  # how far below its target an epsilon may stay
 # Of neighbouring orders beyond Opacus' own: an epsilon is at most a hundredth of a percent above the best.
 _RATIO = 1.03
 _MOST = 1e6  # noise multiplier, as in Opacus
+_FAR = 500.0  # an epsilon beyond which prv takes minutes and many GiB, and finds nothing
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,31 @@ def loose(key: str, delta: float | None, holders: int, what: str) -> list[str]:
     return [f"{key}.delta={delta:g}: is kept to by publishing one of {holders} {what}; take {1 / holders:.3g} or less"]
 
 
+def asymptotic(key: str, accountant: Accountant) -> list[str]:
+    """A warning where the accountant's epsilon is that of infinitely many steps, which is no bound for few.
+
+    Bu, Dong, Long and Su, "Deep learning with Gaussian differential privacy" (2020), section 3.2.
+    """
+    if accountant != "gdp":
+        return []
+    return [f"{key}.accountant=gdp: is a limit for many steps, and its epsilon may come out too low; take rdp or prv"]
+
+
 @cache
 def budget(accountant: Accountant, noise_multiplier: float, releases: Releases, delta: float) -> Mapping[str, float]:
     """What those releases cost: ``epsilon``, ``delta``, and of ``rdp`` the ``renyi_order`` that gives that epsilon.
 
-    Nothing where there is no noise, so no guarantee, or nothing is trained. The order is on Opacus's grid, 1.1 to 10.9
-    and 12 to 63, and where the last of these is the best, of the higher ones too that small budgets need.
+    Nothing where there is no noise, so no guarantee, or nothing is trained. Infinite where ``prv`` finds none. The
+    order is on Opacus's grid, 1.1 to 10.9 and 12 to 63, and where the last of these is the best, of the higher ones
+    too that small budgets need.
     """
     # Here, for the import takes a second or more, which runs without a budget need not wait.
     from opacus.accountants import RDPAccountant, create_accountant
 
     if noise_multiplier == 0 or releases.steps == 0:
         return {}
+    if accountant == "prv" and budget("rdp", noise_multiplier, releases, delta)["epsilon"] > _FAR:
+        return {"epsilon": math.inf, "delta": delta}
     with _quiet():
         counted = create_accountant(accountant)
         counted.history = [(noise_multiplier, releases.sample_rate, releases.steps)]
@@ -94,6 +108,7 @@ def _higher_orders(last: float, sample_rate: float) -> list[float | int]:
 
 
 def report(
+    key: str,
     accountant: Accountant,
     noise_multiplier: float,
     each: Iterable[Releases],
@@ -103,8 +118,15 @@ def report(
 ) -> dict[str, float]:
     """``budget`` of who pays most, and what it follows from; nothing without noise.
 
-    ``each``: what the clients release, one or more. The norm ``bound`` stands under the name ``clip``.
+    ``each``: what the clients release, one or more. The norm ``bound`` stands under the name ``clip``. Raises UserError
+    where the accountant finds no epsilon.
     """
+    each = list(each)
+    if noise_multiplier and any(math.isinf(_epsilon(accountant, noise_multiplier, o, delta)) for o in each if o.steps):
+        raise UserError(
+            f"{key}.noise_multiplier={noise_multiplier}: accountant={accountant} finds no epsilon for so little noise; "
+            "take more, or accountant=rdp"
+        )
     costs = [(budget(accountant, noise_multiplier, one, delta), one) for one in undominated(each)]
     cost, worst = max(costs, key=lambda pair: pair[0].get("epsilon", 0.0))
     if not cost:
@@ -176,7 +198,7 @@ def _noise_for(key: str, accountant: Accountant, epsilon: float, releases: Relea
 def _epsilon(accountant: Accountant, noise: float, releases: Releases, delta: float) -> float:
     try:
         return budget(accountant, noise, releases, delta)["epsilon"]
-    except ValueError:  # beyond the largest epsilon that gdp looks at
+    except (ValueError, ArithmeticError):  # beyond what gdp looks at
         return math.inf
 
 

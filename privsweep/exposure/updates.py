@@ -19,7 +19,7 @@ from privsweep.interface.data import Architecture, Data, Loss, Tensors, image_sh
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, System, Update
+from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Schedule, System, Update
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
 from privsweep.training.aggregation import server_mean
 from privsweep.training.fit import fit
@@ -101,6 +101,13 @@ class UpdateView:
     def version(self) -> int:
         """1: a client listens to those that take part in a round, where that is not all."""
         return int(self._listens and self.federation.fraction_of_clients() < 1)
+
+    @property
+    def message(self) -> Schedule:
+        """How often one message uses the images behind it."""
+        local, size = self.federation.local_schedule(), self.capture.batch_size
+        batch, steps = (size, 1) if self.capture.what == "gradient" else (local.batch_size, local.length(size))
+        return Schedule(size, batch, steps, rounds=1, clients=1, participation=1.0)
 
     @property
     def _listens(self) -> bool:

@@ -161,6 +161,13 @@ class Defense:
         """The sum of the updates behind all messages of a round."""
         return {name: sum((m[name] for m in messages[1:]), first) for name, first in messages[0].items()}
 
+    def shortening(self) -> Self:
+        """The same, of what is clipped: no message may stand for a longer update than it was made of.
+
+        Of a defence with ``sums_only``, whose messages are added up and then noised.
+        """
+        return self
+
     def gradient_noise(self) -> float:
         """The standard deviation of the independent noise that ``gradient`` adds to every entry; 0 where there is none.
 

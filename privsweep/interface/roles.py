@@ -117,6 +117,16 @@ class View(Protocol):
         ...
 
 
+@runtime_checkable
+class Captures(Protocol):
+    """A view of messages that training would not have sent: of the victims' images alone."""
+
+    @property
+    def message(self) -> Schedule:
+        """How often one message uses the images behind it."""
+        ...
+
+
 class Setting(Protocol):
     """A choice of the ``fl_setting`` group: trains a federation, and knows nothing of what is seen of it."""
 

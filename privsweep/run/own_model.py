@@ -47,6 +47,8 @@ def _fault(architecture: Architecture, domain: Domain | TextDomain, rng: Rng) ->
     network = architecture.build(domain, rng)  # type: ignore[arg-type]
     if not isinstance(network, nn.Module):
         return f"builds a {type(network).__name__}; let its build return an nn.Module"
+    if tied := _tied(network):
+        return f"{tied}; hold it in one layer, and call that layer wherever it is needed"
     with torch.no_grad(), seeded(rng.child("drawn")), _Watching() as watching:
         network.train()(domain.blank(_BATCH))
     if watching.draws:
@@ -63,6 +65,15 @@ def _fault(architecture: Architecture, domain: Domain | TextDomain, rng: Rng) ->
         return f"answers in {answer.dtype}; build it in torch.float32, as the images are"
     if answer.shape[1] < domain.classes:
         return f"has {answer.shape[1]} outputs, the data {domain.classes} classes; build it with domain.classes"
+    return None
+
+
+def _tied(network: nn.Module) -> str | None:
+    """Names of one parameter, each of which would be sent, averaged and stored as if it were another."""
+    names: dict[nn.Parameter, str] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if (first := names.setdefault(parameter, name)) != name:
+            return f"holds one parameter as {first} and as {name}, so that a defence would miss the second"
     return None
 
 

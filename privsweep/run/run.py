@@ -159,7 +159,7 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
             guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
     with clock("measure"):
         seen = seen_utility(spec, system, data, exposure.done if exposure else None, rng)
-    outcome = Outcome(data, system, seen, cached, exposure, guess, defense.budgets(schedule), clock.seconds, peak)
+    outcome = Outcome(data, system, seen, cached, exposure, guess, spec.budgets(defense, schedule), clock.seconds, peak)
     return file(spec, store, sign, outcome, bench)
 
 

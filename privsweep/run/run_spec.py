@@ -15,8 +15,8 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.component import Outside, component, marked, without
 from privsweep.interface.data import Architecture, Contents, Dataset
 from privsweep.interface.errors import UserError
-from privsweep.interface.records import OF_RELEASED_MODELS
-from privsweep.interface.roles import Attack, Setting, View
+from privsweep.interface.records import OF_RELEASED_MODELS, Schedule
+from privsweep.interface.roles import Attack, Captures, Setting, View
 from privsweep.interface.rounding import Precision
 from privsweep.interface.tracker import Tracker
 from privsweep.store.store import signature
@@ -145,11 +145,27 @@ class RunSpec:
     def covers(self, defense: str) -> str:
         """Whom a defence's privacy budget covers: the adversary with what it sees, or who has the released model alone.
 
-        Where nothing is attacked, the adversary is the usual one.
+        Where nothing is attacked, the adversary is the usual one, who gets the messages of the training. A captured one
+        is none of these: whose data are behind it is known, and no sampling hides them.
         """
-        view = self.view or self.fl_setting.views()[0]
-        covered = view.observation in OF_RELEASED_MODELS or self.defense.defenses[defense].covers(view.calls)
+        if self.view is not None:
+            covered = self.view.observation in OF_RELEASED_MODELS
+        else:
+            covered = self.defense.defenses[defense].covers(self.fl_setting.views()[0].calls)
         return "what the adversary sees" if covered else "released model"
+
+    def budgets(self, defense: Stack, schedule: Schedule) -> dict[str, dict[str, float]]:
+        """What a training costs of a privacy budget, by name of the defences, which are bound to it.
+
+        ``captured_epsilon`` is what a captured message with their noise costs by itself, of an image behind it.
+        """
+        found, view = defense.budgets(schedule), self.view
+        if isinstance(view, Captures):
+            for name, alone in defense.budgets(view.message).items():
+                if defense.defenses[name].covers(view.calls):
+                    told = found.setdefault(name, {"delta": alone["delta"]})
+                    told["captured_epsilon"] = alone["epsilon"]
+        return found
 
     def training_setting(self) -> Setting:
         """The setting as training sees it: without the fields that only steer the exposure."""
@@ -186,7 +202,9 @@ def versions(parts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     A component says so by an integer ``version``, for its own configuration, or by ``version_with`` the model; where
     there is none, or 0, it is left out.
     """
-    plain = {**parts, **{f"defense.{name}": one for name, one in (parts.get("defense") or {}).items()}}
+    defenses = parts.get("defense") or {}
+    each = {f"defense.{name}": one for name, one in defenses.items()}
+    plain = {**parts, "defense": Stack(defenses), **each}
     found = {key: v for key, made in plain.items() if (v := _version(made, parts.get("model")))}
     return {"versions": found} if found else {}
 

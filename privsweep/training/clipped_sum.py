@@ -22,19 +22,22 @@ from privsweep.compiled.convolution import VictimConvolution, compiled_for, pair
 from privsweep.compiled.narrow import narrow_convolutions
 from privsweep.differential_privacy.clipping import clip_factors
 from privsweep.interface.data import Loss, Tensors
+from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import forward
 
 Layers = Mapping[str, nn.Linear | nn.Conv2d]
+_KNOWN = ("torch.", "torchvision.", "privsweep.")  # whose layers mix examples where they normalise by the batch alone
 
 
 def layers_with_parameters(net: nn.Module) -> Layers | None:
     """Those that hold them all; None where there are others, parameters are frozen or held twice, a layer stands in two
-    places, or one overwrites what another put out."""
+    places, one overwrites what another put out, or one is of somebody else's making and may mix examples."""
     found: dict[str, nn.Linear | nn.Conv2d] = {}
     if len(list(net.named_modules())) < len(list(net.named_modules(remove_duplicate=False))):
         return None
     for name, layer in net.named_modules():
-        if getattr(layer, "inplace", False):
+        known = is_sequence(layer) or type(layer).__module__.startswith(_KNOWN)
+        if getattr(layer, "inplace", False) or not known:
             return None
         own = list(layer.parameters(recurse=False))
         if not own:
@@ -135,7 +138,9 @@ def _convolution(layer: nn.Linear | nn.Conv2d, given: Tensor) -> VictimConvoluti
 
 
 def _plain(layer: nn.Linear | nn.Conv2d) -> bool:
-    """Whether ``_fed`` tells what such a layer multiplies."""
+    """Whether ``_fed`` tells what such a layer multiplies, its own parameters and no product of others."""
+    if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
+        return False
     if isinstance(layer, nn.Linear):
         return type(layer) is nn.Linear
     numbers = not isinstance(layer.padding, str) and layer.padding_mode == "zeros"

@@ -62,6 +62,22 @@ def test_pruning_is_what_pytorch_gives(kind: str, keep: str, n: int) -> None:
         assert {name: g.shape for name, g in ours.items()} == {name: g.shape for name, g in grad.items()}
 
 
+@pytest.mark.parametrize("keep", ["rest", "largest", "not_largest", "not_lowest"])
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000 - 2**32], ids=["plus", "minus"])
+@pytest.mark.parametrize("n", [20, MANY])
+def test_what_is_no_number_is_not_hidden(keep: str, bits: int, n: int) -> None:
+    """A processor gives it either sign; as long as other entries are left these go, as many as are asked for."""
+    whole = torch.randn(n, generator=torch.Generator().manual_seed(n))
+    whole[::5] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+    rule = GradientPruning(fraction=0.5, keep=keep, scope="global")
+    ours = rule.gradient({"w": whole}, 1, Rng(0))["w"]
+    with compiled(False):
+        theirs = rule.gradient({"w": whole}, 1, Rng(0))["w"]
+    assert torch.equal(ours.isnan(), whole.isnan())
+    assert (ours == 0).sum() == (n - round(0.5 * n) if keep == "largest" else round(0.5 * n))
+    assert torch.equal(ours.nan_to_num(99.0), theirs.nan_to_num(99.0))
+
+
 def test_what_goes_in_stays_as_it_is() -> None:
     one = torch.randn(100)
     before = one.clone()

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -42,6 +43,24 @@ def test_rounds_are_accounted_with_participation_as_the_rate(amplification: bool
     direct.history = [(1.0, rate, 4)]
     assert (spent["epsilon"], spent["renyi_order"]) == direct.get_privacy_spent(delta=1e-5)
     assert (spent["sample_rate"], spent["steps"]) == (rate, 4)
+
+
+def test_an_epsilon_without_amplification_bounds_what_rounds_of_a_fixed_number_give_away() -> None:
+    """One of ten clients is drawn: the one asked about, who sends 1 or nothing, or another, who sends -1."""
+    schedule, delta = Schedule(20, 8, 3, 1, 10, 0.1), 1e-5
+    x = torch.linspace(-15, 15, 300_001, dtype=torch.float64)
+    at = {mean: (-((x - mean) ** 2) / 2).exp() / math.sqrt(2 * math.pi) for mean in (-1, 0, 1)}
+    there, blanked = 0.9 * at[-1] + 0.1 * at[1], 0.9 * at[-1] + 0.1 * at[0]
+
+    def broken(epsilon: float) -> bool:
+        return (there - math.exp(epsilon) * blanked).clamp(min=0).sum().item() * 1e-4 > delta
+
+    spent = {a: central(amplification=a).bind(schedule).spent(schedule)["epsilon"] for a in (False, True)}
+    assert not broken(spent[False])
+    assert broken(spent[True])
+    assert any("amplification=true" in line for line in central().warnings(schedule))
+    assert not central(amplification=False).warnings(schedule)
+    assert not central(delta=0.01).warnings(Schedule(20, 8, 3, 1, 10, 1.0))
 
 
 def test_a_target_is_met() -> None:

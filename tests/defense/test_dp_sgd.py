@@ -8,6 +8,7 @@ from opacus.accountants.utils import get_noise_multiplier
 from tiny import Bench, capture, central, fedavg
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from privsweep.compiled.library import compiled
 from privsweep.defense.dp_sgd import DpSgd
@@ -16,6 +17,7 @@ from privsweep.defense.stack import Stack
 from privsweep.differential_privacy.accounting import undominated
 from privsweep.fl_setting.fedsgd import FedSGD
 from privsweep.interface.data import Data, Tensors
+from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule, System
@@ -178,11 +180,31 @@ def test_a_budget_that_no_noise_meets_is_refused() -> None:
         dp(epsilon=1.0, noise_multiplier=None).bind(Schedule(20, 8, 0, 0, 3, 1.0))
 
 
+@pytest.mark.parametrize(("accountant", "noise"), [("prv", 0.01), ("gdp", 0.05)])
+def test_noise_whose_epsilon_is_not_found_is_refused_before_any_work(accountant: Any, noise: float) -> None:
+    schedule = Schedule(600, 60, 100, 5, 3, 1.0)
+    with pytest.raises(UserError, match=f"noise_multiplier={noise}: accountant={accountant} finds no epsilon"):
+        dp(accountant=accountant, noise_multiplier=noise).bind(schedule)
+    assert dp(noise_multiplier=noise).bind(schedule).spent(schedule)["epsilon"] < math.inf
+
+
 def test_what_would_break_the_guarantee_is_refused(data: Data) -> None:
     pruning = GradientPruning(fraction=0.5, keep="rest", scope="global")
     with pytest.raises(UserError, match="pruning changes what dp_sgd clips"):
         Stack({"pruning": pruning, "dp_sgd": dp()}).bind(SCHEDULE)
     Stack({"dp_sgd": dp(), "pruning": pruning}).bind(SCHEDULE)
+
+    class First(Defense):
+        def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:
+            return torch.arange(batch_size)
+
+    for poisson in (True, False):
+        with pytest.raises(UserError, match="first draws batches that dp_sgd does not account for"):
+            Stack({"first": First(), "dp_sgd": dp(poisson=poisson)}).bind(SCHEDULE)
+        Stack({"first": First(), "dp_sgd": dp(poisson=poisson, **NONE)}).bind(SCHEDULE)
+    Stack({"dp_sgd": dp(), "first": First()}).bind(SCHEDULE)
+    with pytest.raises(UserError, match="first draws batches"):
+        Stack({"dp_sgd": dp(poisson=False), "first": First()}).bind(SCHEDULE)
     with pytest.raises(UserError, match=r"model\.norm=group"):
         dp().model(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), Rng(0))
     with pytest.raises(UserError, match=r"layer 0 keeps running statistics.* track_running_stats=False"):
@@ -289,6 +311,26 @@ def test_a_layer_that_is_passed_twice_is_clipped_as_a_whole() -> None:
     x, y = torch.rand(5, 30, generator=Rng(0).generator()).double(), torch.tensor([0, 1, 2, 3, 4])
     assert layers_with_parameters(nn.Sequential(shared, nn.Tanh(), shared)) is None
     net = nn.Sequential(Twice(), nn.Tanh()).double()
+    total, _ = defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.01), Rng(0))
+    clipped = [{n: g * 0.01 / torch.cat([t.flatten() for t in own.values()]).norm() for n, g in own.items()}
+               for own in one_by_one(net, x, y)]  # fmt: skip
+    assert all(torch.allclose(g, torch.stack([own[n] for own in clipped]).sum(0), rtol=1e-3) for n, g in total.items())
+
+
+class Centred(nn.Module):
+    """What an example comes to depends on the others, if it is not by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0, keepdim=True) / 2
+
+
+@pytest.mark.parametrize("kind", ["mixes examples", "weights that are made of others"])
+def test_layers_that_are_not_what_they_seem_are_clipped_example_by_example(kind: str) -> None:
+    net = nn.Sequential(nn.Linear(30, 30), Centred() if kind == "mixes examples" else nn.Tanh(), nn.Linear(30, 5))
+    if kind != "mixes examples":
+        prune.random_unstructured(net[0], "weight", 0.5)
+    net.double()
+    x, y = torch.rand(5, 30, generator=Rng(0).generator()).double(), torch.tensor([0, 1, 2, 3, 4])
     total, _ = defended_sum(net, cross_entropy, x, y, {}, stack(max_grad_norm=0.01), Rng(0))
     clipped = [{n: g * 0.01 / torch.cat([t.flatten() for t in own.values()]).norm() for n, g in own.items()}
                for own in one_by_one(net, x, y)]  # fmt: skip

@@ -6,6 +6,7 @@ import torch
 from tiny import Bench, capture, fedavg
 from torch import Tensor
 
+from privsweep.defense.central_dp import CentralDp
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.secure_aggregation import SecureAggregation
 from privsweep.defense.stack import Stack
@@ -30,6 +31,22 @@ def stack(**changes: Any) -> Stack:
 def rounded(updates: Sequence[Tensors], name: str) -> Tensor:
     """The sum of the updates, each in whole steps of the fixed point."""
     return sum((s[name].double() * 2**24).round() for s in updates) / 2**24  # type: ignore[return-value]
+
+
+def test_what_is_clipped_does_not_grow_by_rounding() -> None:
+    """Every entry of half a step and a little would else become a whole one, and the update twice as long."""
+    schedule = Schedule(examples=20, batch_size=8, steps=4, rounds=2, clients=2, participation=1.0)
+    noisy = CentralDp(
+        max_update_norm=1.0, epsilon=None, noise_multiplier=1.0, delta=1e-5, accountant="rdp", amplification=False
+    )
+    masked = masking(fraction_bits=6)
+    for order in ({"a": noisy, "b": masked}, {"b": masked, "a": noisy}):
+        defense = Stack(order).bind(schedule)
+        updates = [defense.update({"w": torch.full((4000,), size)}, Rng(0)) for size in (1.0, -1e-9)]
+        mean, _ = server_mean(updates, [8, 8], defense, Rng(0))
+        assert mean["w"].norm() <= 0.5  # of two clients, each clipped to 1
+    plain, _ = server_mean(updates, [8, 8], Stack({"b": masked}).bind(schedule), Rng(0))
+    assert (plain["w"] - updates[0]["w"] / 2).abs().max() <= 2**-7 + 1e-6  # to the nearest step
 
 
 def test_the_sum_is_exact_to_the_fixed_point() -> None:

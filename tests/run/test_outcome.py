@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+from opacus.accountants import RDPAccountant
 from tiny import TINY
 
 from privsweep.cli.terminal import finish
@@ -26,7 +27,7 @@ ALL, MODEL = "what the adversary sees", "released model"
 @pytest.mark.parametrize(
     ("overrides", "covered"),
     [
-        ("defense=[dp_sgd] attack=dlg", ALL),
+        ("defense=[dp_sgd] attack=dlg", MODEL),
         ("defense=[dp_sgd] attack=loss_threshold", ALL),
         ("defense=[dp_sgd] attack=none", ALL),
         ("defense=[dp_sgd] attack=informed_reconstruction fl_setting=release defense.dp_sgd.poisson=false", ALL),
@@ -34,9 +35,10 @@ ALL, MODEL = "what the adversary sees", "released model"
         ("defense=[dp_sgd] attack=none fl_setting=split model=lenet", MODEL),
         ("defense=[dp_sgd] attack=loss_threshold fl_setting=split model=lenet", ALL),
         ("defense=[central_dp] attack=dlg", MODEL),
-        ("defense=[central_dp] attack=dlg fl_setting.position=client", ALL),
+        ("defense=[central_dp] attack=dlg fl_setting.position=client", MODEL),
         ("defense=[central_dp] attack=loss_threshold", ALL),
-        ("defense=[central_dp,dp_sgd] attack=dlg", f"{MODEL}, {ALL}"),
+        ("defense=[central_dp,dp_sgd] attack=dlg", f"{MODEL}, {MODEL}"),
+        ("defense=[central_dp,dp_sgd] attack=none", f"{MODEL}, {ALL}"),
     ],
 )
 def test_a_budget_says_whether_it_covers_what_the_adversary_sees(overrides: str, covered: str) -> None:
@@ -45,16 +47,58 @@ def test_a_budget_says_whether_it_covers_what_the_adversary_sees(overrides: str,
     assert ", ".join(spec.covers(name) for name in spec.defense.defenses) == covered
 
 
+def alone(noise: float, uses: int) -> float:
+    """The epsilon of so many noisy sums, an example being in all of them."""
+    direct = RDPAccountant()
+    direct.history = [(noise, 1.0, uses)]
+    return direct.get_epsilon(0.01)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "uses"),
+    [
+        ("defense=[dp_sgd]", 1),
+        ("defense=[dp_sgd] defense.dp_sgd.poisson=false", 1),
+        ("defense=[dp_sgd] fl_setting.capture.what=difference fl_setting.local_steps=7", 7),
+        ("defense=[dp_sgd] fl_setting.rounds=0 defense.dp_sgd.epsilon=null defense.dp_sgd.noise_multiplier=0.9", 1),
+        ("defense=[central_dp] fl_setting.position=client fl_setting.clients=5 fl_setting.participation=0.4", 1),
+        ("defense=[central_dp]", None),
+    ],
+)
+def test_a_captured_update_tells_what_it_costs_by_itself(overrides: str, uses: int | None, tmp_path: Path) -> None:
+    """Whose images are behind it is known: no sampling hides them, and the server sees updates before central noise."""
+    name = "dp_sgd" if "dp_sgd" in overrides else "central_dp"
+    given = [
+        *overrides.split(), *TINY, "attack=dlg", "fl_setting.optimizer=sgd", "dataset.train_size=200",
+        f"defense.{name}.delta=0.01", f"output_dir={tmp_path}",
+    ]  # fmt: skip
+    with searching(None):
+        spec = build(compose(given))
+    budget = run(spec)["privacy"][name]
+    if uses is None:
+        assert "captured_epsilon" not in budget
+        return
+    noise = budget.get("noise_multiplier", 0.9)
+    assert budget["captured_epsilon"] == pytest.approx(alone(noise, uses), rel=0.05)  # orders above Opacus' own
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
         ("defense=[dp_sgd] defense.dp_sgd.delta=0.9", "defense.dp_sgd.delta=0.9: .* take 0.05 or less"),
         ("defense=[dp_sgd] defense.dp_sgd.delta=0.05", None),
         ("defense=[dp_sgd]", None),
+        ("defense=[dp_sgd] defense.dp_sgd.accountant=gdp", "defense.dp_sgd.accountant=gdp: .* take rdp or prv"),
+        ("defense=[central_dp] fl_setting.participation=0.7", None),
+        (
+            "defense=[central_dp] fl_setting.participation=0.7 defense.central_dp.amplification=true",
+            "defense.central_dp.amplification=true: .* take false for a bound",
+        ),
+        ("defense=[central_dp] defense.central_dp.accountant=gdp", "defense.central_dp.accountant=gdp: .* rdp or prv"),
         ("defense=[central_dp] defense.central_dp.delta=0.9", "defense.central_dp.delta=0.9: .* take 0.333 or less"),
     ],
 )
-def test_a_delta_that_allows_publishing_a_record_is_warned_of(
+def test_a_budget_that_promises_little_or_is_no_bound_is_warned_of(
     overrides: str, line: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of 60 images each of three clients has 20."""
@@ -63,7 +107,7 @@ def test_a_delta_that_allows_publishing_a_record_is_warned_of(
         spec = build(compose(given))
     run(spec)
     told = capsys.readouterr().err
-    assert (re.search(line, told) is not None) if line else "delta" not in told
+    assert (re.search(line, told) is not None) if line else "defense" not in told
 
 
 @pytest.mark.parametrize("delta", ["0", "1", "-0.1"])

@@ -107,6 +107,13 @@ def said(
         ("model", LINEAR, "classes))", "classes)).double()", "2 privsweep: model=own: answers in torch.float64"),
         ("model", LINEAR, "nn.Flatten(), ", "nn.Flatten(0), ", "2 privsweep: model=own: fails on a batch"),
         ("model", LINEAR, "(nn.F", "(nn.Dropout(0.5), nn.F", "2 privsweep: model=own: layer 0 draws random numbers"),
+        (
+            "model",
+            LINEAR,
+            "return nn.Sequential(nn.Flatten(), ",
+            "one = nn.Linear(64, 64); return nn.Sequential(nn.Flatten(), one, nn.Tanh(), one, ",
+            "2 privsweep: model=own: holds one parameter as 1.weight and as 3.weight, so that a defence would miss",
+        ),
         ("model", LINEAR, "(nn.F", "(nn.RReLU(), nn.F", "2 privsweep: model=own: draws random numbers in training"),
     ],
 )

@@ -24,7 +24,7 @@ function configuration(run) {
 function spent(run) {
   const all = numbers(run, "privacy");
   for (const [name, value] of all) {
-    if (name.endsWith("epsilon") && typeof value === "number") {
+    if (name.endsWith(".epsilon") && typeof value === "number") {
       const [delta, covers] = ["delta", "covers"].map((other) => all.get(name.replace(/epsilon$/, other)));
       return { epsilon: value, delta, seen: covers !== "released model" }; // whether it holds for what the attack saw
     }
