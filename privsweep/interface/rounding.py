@@ -1,7 +1,8 @@
 """How products are rounded: all of them on a GPU, or those of a training step.
 
-A gradient that somebody sees, or that is clipped, is computed in float32 whatever is asked for: a distance of nearly
-nothing does not survive eight bits, nor does a bound on a norm. A weight difference is what rounded steps come to.
+``bfloat16`` leaves a gradient in float32 that somebody sees or that is clipped: a distance of nearly nothing does not
+survive eight bits, nor does a bound on a norm. A weight difference is what rounded steps come to. ``tf32`` rounds all,
+and is refused where gradients are clipped.
 """
 
 from __future__ import annotations

@@ -27,6 +27,13 @@ def refuse(spec: RunSpec) -> list[str]:
                 f"defense={name}: acts at {', '.join(sorted(defense.acts_at()))}, which "
                 f"fl_setting={choice.get('fl_setting')} with attack={choice.get('attack')} never calls; remove it"
             )
+    if spec.session.precision == "tf32":
+        complaints += [
+            f"precision=tf32: rounds what defense={name} clips, so that its bound on a gradient's norm would not hold; "
+            "take float32, or bfloat16, which leaves that alone"
+            for name, defense in spec.defense.defenses.items()
+            if "example_gradients" in defense.acts_at()
+        ]
     if reason := setting.refuses(spec.defense):
         complaints.append(reason)
     label = f"attack={choice.get('attack')}"

@@ -65,3 +65,11 @@ def test_what_is_put_together_here_is_what_is_composed() -> None:
              "scale=smoke", "model.width=3", "fl_setting.victims=2"]  # fmt: skip
     with searching(None):
         assert compose(typed).config == composed(choice).config
+
+
+@pytest.mark.parametrize(("precision", "taken"), [("tf32", False), ("bfloat16", True), ("float32", True)])
+def test_what_is_clipped_is_not_rounded_to_ten_bits(digits: Data, precision: str, taken: bool) -> None:
+    found = checked(Choice("central", "loss_threshold", ("dp_sgd",), "smlp"), digits, {"precision": precision})
+    assert isinstance(found, RunSpec) == taken
+    if not isinstance(found, RunSpec):
+        assert any(line.startswith("precision=tf32: rounds what defense=dp_sgd clips") for line in found)
