@@ -12,6 +12,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ _TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_
 _FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # one of them, as compilers differ
 _PATIENCE = 120  # seconds
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH  # who may write besides its owner
 
 Check = Callable[[torch.dtype], bool]
 
@@ -106,11 +108,12 @@ def _built(name: str, real: str, integer: str) -> Path:
 
 
 def _cache() -> Path:
-    """A folder that this user alone writes to; where the home cannot be written to, one of this process."""
+    """A folder that this user alone writes to, for what lies in it is run; where there is none, one of this process."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "privsweep"
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # the latter where users have no numbers
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(home, os.W_OK | os.X_OK):
+        about = home.stat()
+        if about.st_uid == os.getuid() and not about.st_mode & _OTHERS and os.access(home, os.W_OK | os.X_OK):
             return home
     elsewhere = Path(tempfile.mkdtemp(prefix="privsweep-"))
     atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)

@@ -84,6 +84,15 @@ def test_where_the_home_cannot_be_written_to_it_lies_elsewhere(fresh, tmp_path, 
 
 
 @needs_compiler
+def test_a_folder_that_others_may_write_to_is_not_trusted(fresh, tmp_path, monkeypatch):
+    kept = tmp_path / "privsweep"
+    kept.mkdir()
+    kept.chmod(0o777)
+    assert library("lanes", torch.float32, right) is not None
+    assert not [*kept.iterdir()]
+
+
+@needs_compiler
 def test_it_can_be_declined():
     with compiled(False) as state:
         assert not compiled_for(CPU, torch.float32)
