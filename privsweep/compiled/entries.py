@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import torch
@@ -24,17 +24,17 @@ class _Part(ctypes.Structure):
     _fields_ = (("source", ctypes.c_void_p), ("to", ctypes.c_void_p), ("length", ctypes.c_int64))
 
 
-def with_normal(items: Sequence[Tensor], deviation: float, seed: int) -> list[Tensor] | None:
+def with_normal(items: Sequence[Tensor], deviation: float, seed: Callable[[], int]) -> list[Tensor] | None:
     """Each with normal noise of that standard deviation; None where there is no code for such tensors.
 
     The draws are those of ``normal_``, for one after the other, from a CPU generator with that seed, to rounding: in a
-    quarter of the time.
+    quarter of the time. ``seed`` is not asked for where there is no code.
     """
     found = _code(items)
     if found is None:
         return None
     whole, out, parts = _laid_out(items)
-    least_bits = ctypes.c_uint32(seed & 0xFFFFFFFF)  # all that a generator takes of it
+    least_bits = ctypes.c_uint32(seed() & 0xFFFFFFFF)  # all that a generator takes of it
     if found.add_normal(parts, ctypes.c_int64(len(whole)), ctypes.c_double(deviation), least_bits):
         raise MemoryError("no memory for noise")
     return out
@@ -72,7 +72,7 @@ def _agrees(dtype: torch.dtype) -> bool:
     """With PyTorch's generator, for few and many numbers, and with a sort, beyond what is pruned without a sample."""
     generator, lengths = torch.Generator().manual_seed(2**40 + 1), (3, 16, 5, 1000, 300_000)
     drawn = [torch.empty(n).normal_(0, 0.5, generator=generator) for n in lengths]
-    ours = with_normal([torch.zeros(n) for n in lengths], 0.5, 2**40 + 1)
+    ours = with_normal([torch.zeros(n) for n in lengths], 0.5, lambda: 2**40 + 1)
     assert ours is not None
     if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(drawn, ours, strict=True)):
         return False

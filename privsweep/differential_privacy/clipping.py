@@ -45,7 +45,7 @@ def refuse_statistics(defense: str, model: nn.Module) -> None:
 
 def noised(items: Tensors, deviation: float, rng: Rng) -> dict[str, Tensor]:
     """Gaussian noise of that standard deviation on every entry."""
-    compiled = with_normal([*items.values()], deviation, rng.key())
+    compiled = with_normal([*items.values()], deviation, rng.key)
     if compiled is not None:
         return dict(zip(items, compiled, strict=True))
     generator = rng.generator(next(iter(items.values())).device)

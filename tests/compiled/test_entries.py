@@ -9,7 +9,7 @@ from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.interface.randomness import Rng
 
-pytestmark = pytest.mark.skipif(with_normal([torch.zeros(1)], 1.0, 0) is None, reason="no C compiler")
+pytestmark = pytest.mark.skipif(with_normal([torch.zeros(1)], 1.0, lambda: 0) is None, reason="no C compiler")
 
 MANY = 300_001  # more than are pruned without a sample
 KINDS = {
@@ -31,14 +31,14 @@ def test_noise_is_what_the_generator_draws(lengths: list[int], seed: int) -> Non
     generator = torch.Generator().manual_seed(seed)
     drawn = [torch.empty(n).normal_(0, 0.3, generator=generator) for n in lengths]
     base = [torch.linspace(-1, 1, n) for n in lengths]
-    ours = with_normal(base, 0.3, seed)
+    ours = with_normal(base, 0.3, lambda: seed)
     assert ours is not None
     for a, b, noise in zip(base, ours, drawn, strict=True):
         assert torch.allclose(b, a + noise, rtol=0, atol=1e-6)
 
 
 def test_noise_has_the_distribution_that_it_should() -> None:
-    (noise,) = with_normal([torch.zeros(4_000_000)], 2.0, 7) or [torch.zeros(1)]
+    (noise,) = with_normal([torch.zeros(4_000_000)], 2.0, lambda: 7) or [torch.zeros(1)]
     assert abs(noise.mean()) < 0.004
     assert abs(noise.std() - 2) < 0.004
     assert abs((noise.abs() < 2).float().mean() - 0.6827) < 0.001
@@ -81,14 +81,14 @@ def test_what_is_no_number_is_not_hidden(keep: str, bits: int, n: int) -> None:
 def test_what_goes_in_stays_as_it_is() -> None:
     one = torch.randn(100)
     before = one.clone()
-    assert with_normal([one], 1.0, 0) is not None
+    assert with_normal([one], 1.0, lambda: 0) is not None
     assert pruned([one], 10, First.LOWEST) is not None
     assert torch.equal(one, before)
 
 
 def test_in_double_precision_it_is_pytorch() -> None:
     grad = torch.randn(600, dtype=torch.float64)
-    assert with_normal([grad], 1.0, 0) is None
+    assert with_normal([grad], 1.0, lambda: 0) is None
     assert pruned([grad], 3, First.LOWEST) is None
     assert NoisyGradients(sigma=0.1, distribution="gaussian").gradient({"w": grad}, 1, Rng(3))["w"].dtype == grad.dtype
 
