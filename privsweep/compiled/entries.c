@@ -279,7 +279,7 @@ static void sifted(Window *w, const Part *parts, int64_t count, int by) {
     else sift(w, parts, count, VALUE);
 }
 
-/* Every part without the `pruned` entries, fewer than all, that come first by `by`; of equals the earlier ones. */
+/* Every part without the `pruned` entries, at least one, that come first by `by`; of equals the earlier ones. */
 int prune(const Part *parts, int64_t count, int64_t pruned, int by) {
     int64_t total = 0;
     for (int64_t i = 0; i < count; i++) total += parts[i].length;

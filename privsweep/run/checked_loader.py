@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.resolvers import oc
 
 from privsweep.interface.errors import UserError
-from privsweep.run.companions import GROUPS, KEY, Brought, as_overrides, companions, dotted, lines
+from privsweep.run.companions import GROUPS, KEY, Brought, as_overrides, companions, keys_set, lines
 from privsweep.run.hydra_settings import check_hydra, inside
 from privsweep.run.kept_files import KeptFiles
 from privsweep.run.overrides import check_overrides, parsed
@@ -92,7 +92,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
         Of that nothing is left. It has no ``weights``, unless somebody gives it some, which is refused later.
         """
-        typed = {key for o in overrides if not o.is_sweep_override() for key in dotted(o.key_or_group, o.value())}
+        typed = keys_set(overrides)
         for place, choice in cfg.hydra.runtime.choices.items():
             group, _, package = str(place).partition("@")
             node = OmegaConf.select(cfg, package) if group == "model" and package else None
@@ -184,7 +184,7 @@ def settle(cfg: DictConfig, overrides: Sequence[Override], output_dir: str) -> N
     """
     if OmegaConf.is_interpolation(cfg, "hydra"):
         raise UserError("hydra: is an interpolation; write the values themselves")
-    typed = {key for o in overrides if not o.is_sweep_override() for key in dotted(o.key_or_group, o.value())}
+    typed = keys_set(overrides)
     own = cfg.hydra
     noted: Any = OmegaConf.to_container(own.overrides, resolve=False)
     for kind, given in noted.items():

@@ -112,6 +112,11 @@ def keys_of(override: Override) -> Iterator[str]:
     yield from [key] if override.is_sweep_override() else dotted(key, override.value())
 
 
+def keys_set(overrides: Sequence[Override]) -> set[str]:
+    """The dotted keys that they set, each to one value."""
+    return {key for o in overrides if not o.is_sweep_override() for key in dotted(o.key_or_group, o.value())}
+
+
 def dotted(path: str, value: Any) -> Iterator[str]:
     """The keys that setting ``path`` to ``value`` sets."""
     if isinstance(value, Mapping) and value:
