@@ -87,8 +87,12 @@ def _section(name: str, result: dict[str, Any]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [f"\n## {name.capitalize()}\n", (STEPS[name].__doc__ or "").strip() + f" ({result['seconds']:.0f} s)", ""]
     lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(str(row.get(key, '')) for key in columns)} |" for row in rows]
+    lines += [f"| {' | '.join(_shown(row.get(key, '')) for key in columns)} |" for row in rows]
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.1e}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

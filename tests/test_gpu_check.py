@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from gpu_check import main
+from gpu_steps import too_far
 
 
 def test_it_goes_on_where_it_was_and_writes_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +31,16 @@ def test_bad_input_is_one_line(wrong: list[str], tmp_path: Path, capsys: pytest.
         main(["--output", str(tmp_path), "--device", "cpu", *wrong])
     assert ended.value.code == 2
     assert wrong[1] in capsys.readouterr().err
+
+
+def test_a_run_that_repeats_itself_must_do_so_when_recorded() -> None:
+    assert too_far(across=1e-6, again=0.0, recorded=0.0, other_draws=False) == []
+    assert too_far(across=1e-6, again=0.0, recorded=1e-3, other_draws=False) == ["recorded"]
+    assert too_far(across=0.03, again=0.0, recorded=0.0, other_draws=False) == ["device"]
+    assert too_far(across=0.5, again=0.0, recorded=0.0, other_draws=True) == []
+
+
+def test_kernels_that_add_in_any_order_are_held_to_the_tolerance() -> None:
+    assert too_far(across=1e-6, again=1e-7, recorded=3e-3, other_draws=False) == []
+    assert too_far(across=0.03, again=0.05, recorded=0.05, other_draws=False) == []
+    assert too_far(across=1e-6, again=1e-7, recorded=0.05, other_draws=True) == ["recorded"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
@@ -71,11 +72,11 @@ def processor() -> str:
 def _commit() -> str | None:
     """The source's commit, where privsweep runs from a checkout; with "+" where it has changes.
 
-    A copy of one without its history, as in a container, is told by ``PRIVSWEEP_COMMIT``.
+    A copy of one without its history, as in a container, is told by ``PRIVSWEEP_COMMIT``, shortened as here.
     """
     here = Path(__file__).parents[1]
     if not (here.parent / ".git").exists():
-        return os.environ.get("PRIVSWEEP_COMMIT")
+        return re.sub(r"^([0-9a-f]{12})[0-9a-f]{28}", r"\1", os.environ.get("PRIVSWEEP_COMMIT", "")) or None
     try:
         git = ["git", "-C", str(here)]
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
