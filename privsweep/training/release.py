@@ -110,7 +110,7 @@ class ReleaseTraining:
             models = dense.Dense(task)
         elif self._is_patched(task.net, task.x.device):
             models = Patched(task)
-        elif grouped.wins(task.net, self.defense):
+        elif grouped.wins(task.net, self.defense, task.x):
             models = grouped.Grouped(task)
         else:
             models = OneByOne(task)

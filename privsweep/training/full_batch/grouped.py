@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from privsweep.compiled.convolution import compiled_for
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.model.blocks import ACTIVATION_LAYERS
@@ -24,15 +25,17 @@ _MODELS = 4  # at once
 _NARROW = 8  # channels from which a convolution fills the vectors by itself
 
 
-def wins(net: nn.Module, defense: Defense) -> bool:
+def wins(net: nn.Module, defense: Defense, x: Tensor) -> bool:
     """Whether ``Grouped`` takes the network and is faster than one model after the other.
 
-    Where gradients are clipped it is, for a first convolution looks at its input once for all models.
+    Where gradients are clipped it is, for a first convolution looks at its input once for all models; but not where
+    compiled code forms the examples' gradients of one.
     """
     if not fits(net, defense):
         return False
-    narrow = any(isinstance(layer, nn.Conv2d) and layer.out_channels < _NARROW for layer in net.children())
-    return narrow or defense.example_bound() != math.inf
+    if defense.example_bound() != math.inf:
+        return not compiled_for(x.device, x.dtype)
+    return any(isinstance(layer, nn.Conv2d) and layer.out_channels < _NARROW for layer in net.children())
 
 
 class Grouped(Convolutional):
