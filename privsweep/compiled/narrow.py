@@ -1,4 +1,4 @@
-"""A training step's convolutions of few channels, on a CPU: PyTorch's library fills its vectors with channels."""
+"""Convolutions of few channels, in training and in judging, on a CPU: PyTorch's library fills vectors with channels."""
 
 from __future__ import annotations
 
@@ -81,10 +81,11 @@ def _taken(
     groups: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor | None, Pair, Pair] | None:
     """What ``_Convolution`` takes, where it is the faster one."""
-    gains = len(weight) < FEW_CHANNELS or (weight.shape[1] < FEW_CHANNELS and images.requires_grad)
+    back = torch.is_grad_enabled() and images.requires_grad
+    gains = len(weight) < FEW_CHANNELS or (weight.shape[1] < FEW_CHANNELS and back)
     plain = groups == 1 and dilation in (1, (1, 1)) and not isinstance(padding, str)
     same = images.dim() == 4 and images.dtype == weight.dtype
-    if not (gains and plain and same and len(images) >= LEAST and torch.is_grad_enabled()):
+    if not (gains and plain and same and len(images) >= LEAST):
         return None
     if not compiled_for(images.device, images.dtype):
         return None
@@ -92,7 +93,7 @@ def _taken(
 
 
 def narrow_convolutions(device: torch.device, by_weights: bool = True) -> AbstractContextManager[object]:
-    """For the outputs of a training step, whose gradient follows them; they are differentiated once.
+    """For outputs alone, or those of a training step, whose gradient follows them; they are differentiated once.
 
     Not for products that are rounded. ``by_weights``: by parameters, too.
     """

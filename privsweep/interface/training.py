@@ -118,7 +118,7 @@ def labelled(
     """Inputs and labels of a classifier: every replica has the examples of ``pool`` at its positions."""
     device = pool.labels.device
     own = [rows.to(device) for rows in index]
-    return Examples(lambda rows: (domain.inputs_of(pool, rows), pool.labels[rows]), own, augment)
+    return Examples(lambda rows: (domain.inputs_of(pool, rows), pool.labels.index_select(0, rows)), own, augment)
 
 
 @dataclass(frozen=True)

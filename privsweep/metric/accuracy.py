@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from privsweep.compiled.narrow import narrow_convolutions
 from privsweep.interface.data import Domain, ImageSet, Tensors, TextDomain, TokenSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -61,7 +62,9 @@ def outputs_of(
             chosen = slice(start, start + batch)
             x = domain.inputs_of(split, chosen)  # type: ignore[arg-type]
             noise = draw(model, len(x), _NOISE.child(start), device)
-            yield chosen, functional_call(model, {**weights, **noise}, (x,))
+            with narrow_convolutions(device):
+                outputs = functional_call(model, {**weights, **noise}, (x,))
+            yield chosen, outputs
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -74,11 +75,16 @@ def draw(model: nn.Module, batch: int, rng: Rng, device: torch.device) -> dict[s
 
     Every layer draws from a stream of its own; float64 layers get the numbers of float32 ones.
     """
+    return drawn(noise_layers(model), batch, rng, device)
+
+
+def drawn(layers: Mapping[str, Stochastic], batch: int, rng: Rng, device: torch.device) -> dict[str, Tensor]:
+    """The same, for layers that are known by the name of their noise."""
     noise = {}
-    for name, layer in noise_layers(model).items():
+    for name, layer in layers.items():
         shape, generator = (batch, *layer.noise_shape), rng.child(name).generator(device)
-        drawn = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-        noise[name] = drawn.to(layer.noise.dtype)
+        numbers = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+        noise[name] = numbers.to(layer.noise.dtype)
     return noise
 
 

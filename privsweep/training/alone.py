@@ -13,8 +13,9 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.replayed import Replayed
 from privsweep.interface.training import Training, replica
+from privsweep.model.stochastic import noise_layers
 from privsweep.training.frozen import moving, only_moving, train_mode
-from privsweep.training.local import gradient, weights_of
+from privsweep.training.local import Looked, gradient, weights_of
 from privsweep.training.stepper import Stepper, steady
 
 
@@ -33,6 +34,7 @@ class Alone:
             self.net.to(memory_format=self.layout)
         parameters = dict(self.net.named_parameters())
         self.leaves: list[Tensor] = [parameters[name] for name in self.names]
+        self.looked = Looked(dict(zip(self.names, self.leaves, strict=True)), noise_layers(self.net))
         self.whole = len(self.names) == len(parameters)
         self.steady = steady(defense)
         self.stepper = Stepper(training.schedule.optimizer, self.leaves)
@@ -60,7 +62,7 @@ class Alone:
 
     def given(self, positions: Tensor) -> tuple[Tensor, ...]:
         """What ``move`` takes."""
-        rows = self.data.index[0][positions]
+        rows = self.data.index[0].index_select(0, positions)
         return self.data.read(rows) if self.data.waits else (rows,)
 
     def move(self, *given: Tensor, rngs: Sequence[Rng], expected: int | None = None) -> tuple[Tensor, ...]:
@@ -72,7 +74,7 @@ class Alone:
         if x.dim() == 4:
             x = x.contiguous(memory_format=self.layout)
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
-            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected, unseen=True)
+            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected, True, self.looked)
         self.stepper.step([grads[name] for name in self.names])
         return (value[None],)
 

@@ -5,8 +5,9 @@ There is no data loader: a client's images lie on the device as bytes, and a ste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.rounding import rounded_step
 from privsweep.interface.training import LocalSchedule
-from privsweep.model.stochastic import draw, forward
+from privsweep.model.stochastic import Stochastic, drawn, forward, noise_layers
 from privsweep.training.per_example import defended_sum
 
 
@@ -53,6 +54,19 @@ def parameters_of(model: nn.Module, weights: Tensors) -> dict[str, Tensor]:
     return {name: weights[name] for name, _ in model.named_parameters()}
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a step looks up in a network. Many steps look once: that takes a LeNet a fiftieth of each."""
+
+    moving: Mapping[str, Tensor]  # parameters by name, in the network's order
+    noisy: Mapping[str, Stochastic]  # layers by the name of their noise
+
+
+def looked_up(model: nn.Module) -> Looked:
+    """Of all that is not frozen."""
+    return Looked({name: p for name, p in model.named_parameters() if p.requires_grad}, noise_layers(model))
+
+
 def _laid_out(grad: Tensor, like: Tensor) -> Tensor:
     """In its parameter's memory layout: fused optimisers misread any other, which convolutions may hand out."""
     return grad if grad.stride() == like.stride() else torch.empty_like(like).copy_(grad)
@@ -67,15 +81,17 @@ def gradient(
     rng: Rng,
     expected: int | None = None,
     unseen: bool = False,
+    looked: Looked | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The gradient of one step, as the defence lets it pass, and the loss. ``model`` keeps its weights.
 
     Of parameters that are not frozen. Stochastic layers draw afresh, from ``rng``. ``expected`` divides a sum of
     examples' gradients; None: the batch's length. An empty batch has the loss zero. ``unseen``: nobody sees the
-    gradient, so that its products may be rounded (``round_products``).
+    gradient, so that its products may be rounded (``round_products``). ``looked``: found before.
     """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    noise = draw(model, len(x), rng.child("noise"), x.device)
+    looked = looked_up(model) if looked is None else looked
+    named = looked.moving
+    noise = drawn(looked.noisy, len(x), rng.child("noise"), x.device)
     size = len(x) if expected is None else expected
     if "example_gradients" in defense.acts_at() or not len(x):
         total, value = defended_sum(model, loss, x, y, noise, defense, rng)

@@ -10,6 +10,7 @@ from torch import Tensor
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.training import Optimizer
+from privsweep.training.lean import Move, lean
 
 
 class Stepper:
@@ -21,6 +22,7 @@ class Stepper:
     def __init__(self, rule: Optimizer, leaves: Sequence[Tensor], replicas: int | None = None):
         self.rule, self.leaves, self.replicas = rule, list(leaves), replicas
         self.optimizer = rule.make(self.leaves)
+        self._move: Move | None = None  # once the optimiser remembers something
 
     def at(self, done: float) -> None:
         """The rate becomes what it is when that share of all steps is done."""
@@ -33,9 +35,13 @@ class Stepper:
                 group["lr"] = self.rule.rate(done)
 
     def step(self, gradients: Sequence[Tensor]) -> None:
+        if self._move is not None:
+            self._move(gradients)
+            return
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             leaf.grad = gradient
         self.optimizer.step()
+        self._move = lean(self.optimizer)
 
     def state(self) -> dict[str, Tensor]:
         """``[R, ...]`` (``[1, ...]`` of one network) by the leaf's position and what is remembered of it; copies."""
@@ -49,6 +55,7 @@ class Stepper:
 
     def remember(self, state: Tensors) -> None:
         """The way back, before the first step."""
+        self._move = None
         for label, value in state.items():
             n, _, key = label.partition(":")
             leaf = self.leaves[int(n)]

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.compiled.convolution import VictimConvolution, compiled_for
 from privsweep.compiled.library import compiled
-from privsweep.compiled.narrow import narrow_convolutions
+from privsweep.compiled.narrow import FEW_CHANNELS, narrow_convolutions
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.training.local import gradient
@@ -55,6 +55,17 @@ def test_outputs_and_gradients_are_pytorchs(name: str, bias: bool, batch: int) -
     for ours, theirs in zip(*both(layer, x), strict=True):
         assert ours.shape == theirs.shape
         assert (ours - theirs).abs().max() <= 1e-12 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_outputs_that_nobody_differentiates_are_pytorchs(name: str) -> None:
+    inputs, outputs, *window = LAYERS[name]
+    layer = nn.Conv2d(inputs, outputs, *window).double()
+    x = torch.randn(50, inputs, 9, 8, dtype=torch.float64)
+    with torch.no_grad(), compiled(True) as used, narrow_convolutions(CPU):
+        ours = layer(x)
+        assert used.asked == (outputs < FEW_CHANNELS)
+    torch.testing.assert_close(ours, layer(x).detach(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("images", [True, False])

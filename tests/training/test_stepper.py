@@ -39,3 +39,44 @@ def test_whatever_the_layout_steps_go_on_to_the_same_weights(
         through.step([gradient])
         later.step([gradient])
     assert torch.equal(through.leaves[0], later.leaves[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Optimizer("adam", 0.1, 0.0, 0.01, "cosine"),
+        Optimizer("sgd", 0.1, 0.9, 0.01, "one_cycle"),
+        Optimizer("sgd", 0.1, 0.0),
+        Optimizer("rmsprop", 0.1, 0.0),
+    ],
+)
+def test_steps_are_those_of_the_optimiser_to_the_last_bit(rule: Optimizer, dtype: torch.dtype) -> None:
+    rng = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=rng, dtype=dtype) for shape in ((5,), (3, 4))]
+    ours, theirs = ([t.clone().requires_grad_() for t in start] for _ in range(2))
+    stepper, optimizer = Stepper(rule, ours), rule.make(theirs)
+    for count in range(5):
+        gradients = [torch.randn(t.shape, generator=rng, dtype=dtype) for t in start]
+        stepper.at(count / 5)
+        stepper.step(gradients)
+        for leaf, gradient in zip(theirs, gradients, strict=True):
+            leaf.grad = gradient
+        optimizer.param_groups[0]["lr"] = rule.rate(count / 5)
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("rule", [Optimizer("adam", 0.1, 0.0), Optimizer("sgd", 0.1, 0.9)])
+def test_what_was_forgotten_does_not_come_back(rule: Optimizer) -> None:
+    def moved(stepper: Stepper) -> Tensor:
+        with torch.no_grad():
+            stepper.leaves[0].zero_()
+        for value in (1.0, -2.0, 0.5):
+            stepper.step([torch.full((3,), value)])
+        return stepper.leaves[0].detach().clone()
+
+    used = Stepper(rule, [torch.zeros(3).requires_grad_()])
+    moved(used)
+    used.forget()
+    assert torch.equal(moved(used), moved(Stepper(rule, [torch.zeros(3).requires_grad_()])))
