@@ -135,13 +135,18 @@ def _environment(records: Sequence[Record]) -> dict[str, str]:
     seen: dict[str, list[str]] = {}
     for record in records:
         for key, value in record.get("environment", {}).items():
-            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
+            text = _listed(value) if isinstance(value, Mapping) else str(value)
             if value is not None and text and key not in _OF_ONE_RUN and text not in seen.setdefault(key, []):
                 seen[key].append(text)
     for key, order in (("date", str), ("memory_gib", float)):
         if len(values := sorted(seen.get(key, []), key=order)) > 1:
             seen[key] = [f"{values[0]} to {values[-1]}"]
     return {key: "; ".join(values) for key, values in seen.items()}
+
+
+def _listed(versions: Mapping[str, object]) -> str:
+    """Of what was installed: sources may run as they lie there."""
+    return ", ".join(f"{name} {one}" for name, one in versions.items() if one is not None)
 
 
 def matters(override: str) -> bool:
