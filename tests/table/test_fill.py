@@ -98,7 +98,9 @@ def test_one_seed_has_no_deviation() -> None:
 
 
 def test_environments_are_told_apart() -> None:
-    other = record(31, environment={"device": "cuda", "date": "2025-02-03", "versions": {"torch": "2.6", "privsweep": None}})
+    other = record(
+        31, environment={"device": "cuda", "date": "2025-02-03", "versions": {"torch": "2.6", "privsweep": None}}
+    )
     filled = lay([record(20), other, record(50)], [None] * 3)
     assert filled.environment == {
         "device": "cpu; cuda",
