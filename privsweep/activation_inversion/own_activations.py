@@ -50,7 +50,7 @@ class OwnActivations:
     def __call__(self, rows: Tensor) -> Tensor:
         """``[m, ...]`` for int64 ``[m]``."""
         if self.kept is not None:
-            return self.kept[rows]
+            return self.kept.index_select(0, rows)
         return torch.cat([self._fresh(k, own) for k, own in self._by_source(rows)])
 
     def pixels(self, rows: Tensor) -> Tensor:

@@ -51,9 +51,9 @@ class BatchedLBFGS:
                 continue
             live = state.live.nonzero().squeeze(1)
             if progress is not None:
-                progress(state.mean_outer(), state.report.value)
+                progress(state.mean_outer(), state.settle().value)
             if not len(live):
-                return state.report
+                return state.settle()
             if len(live) < _WORTH_COMPACTING * len(state.live):
                 objective = objective.take(live)
                 state.take(live)
@@ -71,7 +71,7 @@ class _State:
     def __init__(self, rule: BatchedLBFGS, start: Tensor, outer: int):
         self.rule, self.limit = rule, outer
         self.first = True
-        self.x = start.clone()
+        self.x, self.result = start.clone(), start.clone()
         self.g = torch.zeros_like(start)
         self.step = torch.zeros_like(start)
         self.curvature = Curvature(start, rule.history)
@@ -80,20 +80,44 @@ class _State:
         self.live = torch.ones(victims, dtype=torch.bool, device=device)
         self.outer = torch.zeros(victims, dtype=torch.int64, device=device)
         self.inner = torch.zeros_like(self.outer)
-        self.value = start.new_full((victims,), torch.inf)
+        self.broken = torch.zeros_like(self.live)
+        self.evaluations = torch.zeros_like(self.outer)
+        self.value, self.reached = (start.new_full((victims,), torch.inf) for _ in range(2))
         self.report = Minimum(
             x=start.clone(),
             value=self.value.clone(),
-            diverged=torch.zeros_like(self.live),
-            evaluations=torch.zeros_like(self.outer),
+            diverged=self.broken.clone(),
+            evaluations=self.evaluations.clone(),
             curve=start.new_full((victims, outer), torch.nan),
         )
         self.outer_of_all = self.outer.clone()
 
+    def settle(self) -> Minimum:
+        """The report, with those still in the batch as they stand."""
+        report, rows = self.report, self.rows
+        report.x.index_copy_(0, rows, self.result)
+        report.value[rows], report.diverged[rows] = self.reached, self.broken
+        report.evaluations[rows] = self.evaluations
+        return report
+
     def take(self, keep: Tensor) -> None:
+        self.settle()
         self.curvature.take(keep)
-        for name in ("x", "g", "step", "rows", "live", "outer", "inner", "value"):
-            setattr(self, name, getattr(self, name)[keep])
+        for name in (
+            "x",
+            "result",
+            "g",
+            "step",
+            "rows",
+            "live",
+            "broken",
+            "evaluations",
+            "outer",
+            "inner",
+            "value",
+            "reached",
+        ):
+            setattr(self, name, getattr(self, name).index_select(0, keep))
 
     def advance(self, value: Tensor, g: Tensor) -> None:
         """Judge the point just evaluated, then move every live problem by one iteration."""
@@ -121,7 +145,7 @@ class _State:
 
         length = rule.lr * (1 / g.abs().sum(1)).clamp(max=1)[:, None] if self.first else rule.lr
         self.step = torch.where(self.live[:, None], length * direction, 0)
-        self.x = torch.where(self.live[:, None], self.x + self.step, self.report.x[self.rows])
+        self.x = torch.where(self.live[:, None], self.x + self.step, self.result)
         self.inner = self.inner + self.live
         self.value, self.g, self.first = value, g, False
 
@@ -130,12 +154,11 @@ class _State:
 
     def _record(self, value: Tensor, finite: Tensor) -> None:
         """Count the evaluation and keep the iterate, if it is finite."""
-        report, rows = self.report, self.rows
-        report.evaluations[rows] += self.live
-        better = self.live & finite
-        report.x[rows] = torch.where(better[:, None], self.x, report.x[rows])
-        report.value[rows] = torch.where(better, value, report.value[rows])
-        report.diverged[rows] |= self.live & ~finite
+        self.evaluations += self.live
+        kept = self.live & finite
+        self.result = torch.where(kept[:, None], self.x, self.result)
+        self.reached = torch.where(kept, value, self.reached)
+        self.broken = self.broken | (self.live & ~finite)
 
     def _end_outer(self, ended: Tensor, value: Tensor) -> None:
         curve = self.report.curve

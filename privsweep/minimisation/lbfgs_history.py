@@ -4,13 +4,15 @@ The two-loop recursion (Nocedal and Wright, algorithm 7.4) amounts to a pair of 
 ``Y`` the pairs from old to new, ``R`` the upper triangle of ``S^T Y`` and ``D`` its diagonal, the
 first loop solves ``R a = S^T g`` and the second ``R^T c = D a - Y^T r``, where ``r = gamma (g - Y a)``; the
 result is ``r + S c``. So one iteration of all problems is four batched products with the history and two
-small solves, instead of four kernels a pair.
+small solves, instead of four kernels a pair. On a CPU compiled code does the same, victim by victim.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from privsweep.compiled.history import directions
 
 
 class Curvature:
@@ -34,7 +36,7 @@ class Curvature:
     def take(self, rows: Tensor) -> None:
         """Keep the problems ``rows`` only."""
         for name in ("steps", "changes", "stored", "triangle", "gamma"):
-            setattr(self, name, getattr(self, name)[rows])
+            setattr(self, name, getattr(self, name).index_select(0, rows))
 
     def direction(self, g: Tensor, step: Tensor, change: Tensor, least: float) -> Tensor:
         """Store the pair (``step``, ``change``) where their product exceeds ``least``; return ``-H g``.
@@ -46,6 +48,9 @@ class Curvature:
         self.gamma = torch.where(keep, product / change.square().sum(1), self.gamma)
         last = self._store(step, change, keep)
         order = self._by_age()
+        triangle, gamma = self.triangle, self.gamma
+        if (found := directions(self.steps, self.changes, order, triangle, last, keep, gamma, g, change)) is not None:
+            return found
         history_s, history_y = self.steps[:, : self.used], self.changes[:, : self.used]
 
         along, column = (_products(history_s, v, order) for v in (g, change))
@@ -65,10 +70,10 @@ class Curvature:
         if self.used == self.size:
             older = (keep & full)[:, None, None]
             self.triangle[:, :-1, :-1] = torch.where(older, self.triangle[:, 1:, 1:], self.triangle[:, :-1, :-1])
-        rows = torch.arange(len(step), device=step.device)
-        slot = self.stored % self.size
+        place = torch.arange(len(step), device=step.device) * self.size + self.stored % self.size
         for history, new in ((self.steps, step), (self.changes, change)):
-            history[rows, slot] = torch.where(keep[:, None], new, history[rows, slot])
+            pairs = history.flatten(0, 1)
+            pairs.index_copy_(0, place, torch.where(keep[:, None], new, pairs.index_select(0, place)))
         last = self.stored.clamp(max=self.size - 1)
         self.stored = self.stored + keep
         return last

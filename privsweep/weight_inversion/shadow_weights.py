@@ -27,7 +27,8 @@ class ShadowWeights:
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Weights ``[n, P]`` and pixels ``[n, C, H, W]`` in [0, 1] of the chosen shadows, on the records' device."""
         device = self.records.labels.device
-        return self.weights[rows.to(self.weights.device)].to(device), self.records.pixels(rows.to(device))
+        weights = self.weights.index_select(0, rows.to(self.weights.device)).to(device)
+        return weights, self.records.pixels(rows.to(device))
 
     def kept_on(self, device: torch.device, memory: float) -> ShadowWeights:
         """These with the weights on the device, if they take no more than ``memory`` GiB there."""
