@@ -243,7 +243,7 @@ FILES = {
     "--config-dir conf experiment=cell_brackets": "attack=[}: cannot be read",
     "--config-dir conf experiment=good only=[]": "only=[]: must be a list",
     "--config-dir conf experiment=good only=3": "only=3: must be a list",
-    "--config-dir conf experiment=good only=[b]": "only=b: give a list of columns, of a",
+    "--config-dir conf experiment=good only=[b]": "only=b: give a list of columns or rows, of a and ",
     "--config-dir conf experiment=good table=3": "table=3",
     "--config-dir conf experiment=good -m fl_setting.clients=2,3": "a table is a sweep already",
     "dataset=npz dataset.path=claims_909_tib.npz": "cannot be read as .npz (train_images.npy claims",

@@ -169,7 +169,9 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
     with searching(config_dir):
         typed = tuple(parse(overrides))
         if any(key_of(o) == "cell" for o in typed):
-            raise UserError("cell: is set by privsweep itself; to run some columns of a table, type 'only=[a,b]'")
+            raise UserError(
+                "cell: is set by privsweep itself; to run a part of a table, type 'only=[a,b]', its columns or rows"
+            )
         _check_swept(typed)
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
         first = compose(without_parameters(plain))
@@ -208,7 +210,7 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
     runs, refused = [], []
     made: Made = {}
     for job in table.jobs():
-        chosen = any(column in wanted for _, column, _ in job.cells)
+        chosen = any((row, column) in wanted for row, column, _ in job.cells)
         try:
             run = _planned(job.id, cells.compose(job), chosen and running, made)
         except AbsentError as error:

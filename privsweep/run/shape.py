@@ -49,9 +49,9 @@ def check_shape(config: Mapping[str, Any], keys: Collection[str], groups: Collec
     ]
     only = config.get("only")
     if only is not None and not config.get("table"):
-        wrong.append(f"only={shown(only)}: chooses columns of a table; add experiment=..., or leave it out")
+        wrong.append(f"only={shown(only)}: chooses columns or rows of a table; add experiment=..., or leave it out")
     elif only is not None and not (isinstance(only, list) and only and all(isinstance(c, str) for c in only)):
-        wrong.append(f"only={shown(only)}: must be a list of columns with one at least; write 'only=[a,b]'")
+        wrong.append(f"only={shown(only)}: must be a list of columns or rows with one at least; write 'only=[a,b]'")
     wrong += _summary(config.get("summary"))
     if wrong:
         raise UserError(*wrong)

@@ -166,14 +166,19 @@ class Table(Strict):
         cells = {(r, c): parse(text) for r, texts in self.printed.items() for c, text in texts.items()}
         return self.holds(name, check, cells)
 
-    def chosen(self, only: Sequence[str] | None) -> set[str]:
-        """The columns to run. Raises UserError where ``only`` names one that does not exist."""
-        if only is None:
-            return {*self.columns}
-        if isinstance(only, str) or (strange := [c for c in only if c not in self.columns]):
-            wrong = only if isinstance(only, str) else strange[0]
-            raise UserError(f"only={wrong}: give a list of columns, of {', '.join(self.columns)}")
-        return {*only}
+    def chosen(self, only: Sequence[str] | None) -> set[Place]:
+        """The cells to run: of the columns and of the rows that ``only`` names, of all where it names none of a kind.
+
+        What names both is a column. Raises UserError for what names neither.
+        """
+        named = [only] if isinstance(only, str) else only or []
+        strange = [name for name in named if name not in self.columns and name not in self.rows]
+        if isinstance(only, str) or strange:
+            wrong, ids = strange[0] if strange else only, (", ".join(axis) for axis in (self.columns, self.rows))
+            raise UserError(f"only={wrong}: give a list of columns or rows, of {' and '.join(ids)}")
+        columns = {name for name in named if name in self.columns}
+        rows = {name for name in named if name not in columns}
+        return {(r, c) for r in rows or self.rows for c in columns or self.columns}
 
     def keys(self) -> set[str]:
         """The configuration keys and groups that rows, columns and seeds set."""

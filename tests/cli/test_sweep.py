@@ -70,8 +70,17 @@ def test_seeds_may_depend_on_the_scale_and_the_figure_comes_along(planned) -> No
 def test_only_some_columns_run_and_the_others_are_shown_as_far_as_they_are_stored(planned) -> None:  # type: ignore[no-untyped-def]
     made = planned("scale=smoke", "only=[plain]")
     assert {run.name for run in made.runs} == {"plain-s0", "accuracy.plain-s0"}
-    with pytest.raises(UserError, match=r"only=plane: give a list of columns, of plain, noisy, weak, exact"):
+    with pytest.raises(
+        UserError, match=r"only=plane: give a list of columns or rows, of plain, noisy, weak, exact and "
+    ):
         planned("scale=smoke", "only=[plane]")
+
+
+def test_rows_are_run_as_columns_are_and_both_leave_what_they_share(planned) -> None:  # type: ignore[no-untyped-def]
+    of_a_row = {run.name for run in planned("scale=smoke", "only=[accuracy]").runs}
+    assert "accuracy.plain-s0" in of_a_row
+    assert all(name.startswith("accuracy.") for name in of_a_row)
+    assert {run.name for run in planned("scale=smoke", "only=[accuracy,plain]").runs} == {"accuracy.plain-s0"}
 
 
 def test_a_table_is_laid_out_without_the_columns_whose_dataset_is_not_there(tmp_path: Path) -> None:

@@ -85,5 +85,5 @@ def test_what_is_wrong_is_refused_each_time() -> None:
     with searching(None):
         made.compose(["seed=0", "only=null"])
         for _ in range(2):
-            with pytest.raises(UserError, match=r"only=.*: chooses columns of a table"):
+            with pytest.raises(UserError, match=r"only=.*: chooses columns or rows of a table"):
                 made.compose(["seed=1", "only=[a]"])
