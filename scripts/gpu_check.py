@@ -4,7 +4,7 @@
     python scripts/gpu_check.py --steps agreement,speed      # some of it
     python scripts/gpu_check.py --device cpu --small         # a minute, on any machine: whether the check itself works
 
-Writes one file a step and ``report.md`` below ``--output``, anew after every step. Exit code 1 if anything is wrong.
+Writes one file a step and ``report.md`` below ``--output``, anew after every row. Exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import privsweep  # noqa: F401
 import torch
 
 from gpu_steps import STEPS, Place, quiet
+from privsweep.store.atomic import whole_file
 from privsweep.store.environment import environment
 
 
@@ -41,23 +42,38 @@ def main(arguments: list[str] | None = None) -> int:
     given.output.mkdir(parents=True, exist_ok=True)
     for name in steps:
         kept = given.output / f"{name}.json"
-        if kept.is_file():
+        if kept.is_file() and _read(kept)["whole"]:
             print(f"{name}: done before", flush=True)
             continue
         print(f"{name} ...", flush=True)
-        place = Place(given.device, given.output, given.data, given.small)
-        start = time.perf_counter()
-        with quiet():
-            rows = STEPS[name](place)
-        result = {
-            "rows": rows, "wrong": place.found, "seconds": round(time.perf_counter() - start, 1),
-            **environment(torch.device(given.device)),
-        }  # fmt: skip
-        kept.write_text(json.dumps(result, indent=1))
-        (given.output / "report.md").write_text(_report(given.output))
-        print(_section(name, result), flush=True)
+        print(_section(name, _done(name, Place(given.device, given.output, given.data, given.small))), flush=True)
     found = [_read(given.output / f"{name}.json")["wrong"] for name in steps]
     return 1 if any(found) else 0
+
+
+def _done(name: str, place: Place) -> dict[str, Any]:
+    """The step's result, which is kept after every row: a machine may be taken back at any time."""
+    start, rows = time.perf_counter(), []
+
+    def keep(whole: bool) -> dict[str, Any]:
+        result = {
+            "rows": rows, "wrong": place.found, "whole": whole, "seconds": round(time.perf_counter() - start, 1),
+            **environment(torch.device(place.device)),
+        }  # fmt: skip
+        _write(place.folder / f"{name}.json", json.dumps(result, indent=1))
+        _write(place.folder / "report.md", _report(place.folder))
+        return result
+
+    with quiet():
+        for row in STEPS[name](place):
+            rows.append(row)
+            keep(whole=False)
+    return keep(whole=True)
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as draft:
+        draft.write_text(text)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -85,7 +101,9 @@ def _report(folder: Path) -> str:
 def _section(name: str, result: dict[str, Any]) -> str:
     rows = result["rows"]
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [f"\n## {name.capitalize()}\n", (STEPS[name].__doc__ or "").strip() + f" ({result['seconds']:.0f} s)", ""]
+    so_far = "" if result["whole"] else ", not to the end"
+    about = f" ({result['seconds']:.0f} s{so_far})"
+    lines = [f"\n## {name.capitalize()}\n", (STEPS[name].__doc__ or "").strip() + about, ""]
     lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     lines += [f"| {' | '.join(_shown(row.get(key, '')) for key in columns)} |" for row in rows]
     return "\n".join(lines)

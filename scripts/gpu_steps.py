@@ -54,21 +54,18 @@ class Place:
         return "WRONG"
 
 
-def environment(place: Place) -> list[Row]:
+def environment(place: Place) -> Iterator[Row]:
     """What there is."""
     cuda = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if cuda else "none"
     memory = f"{torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB" if cuda else "-"
-    return [{"torch": torch.__version__, "GPU": name, "memory": memory, "CPUs": os.cpu_count() or 0}]
+    yield {"torch": torch.__version__, "GPU": name, "memory": memory, "CPUs": os.cpu_count() or 0}
 
 
-def agreement(place: Place) -> list[Row]:
+def agreement(place: Place) -> Iterator[Row]:
     """Every attack on the CPU, on the device kernel by kernel, and with recorded iterations."""
-    rows = []
-    names = list(AGREEING)[:: 8 if place.small else 1]
-    for name in names:
-        rows.append({"attack": name, **_three_ways(place, name, [*TINY, *AGREEING[name]])})
-    return rows
+    for name in list(AGREEING)[:: 8 if place.small else 1]:
+        yield {"attack": name, **_three_ways(place, name, [*TINY, *AGREEING[name]])}
 
 
 def _three_ways(place: Place, name: str, own: Sequence[str]) -> Row:
@@ -124,17 +121,15 @@ def difference(first: Record, second: Record) -> tuple[float, str]:
     return worst, which
 
 
-def synchronisations(place: Place) -> list[Row]:
+def synchronisations(place: Place) -> Iterator[Row]:
     """How often the host waits in an iteration or a step: the difference between a long run and a short one."""
-    rows = []
     for name, (own, key, often, steps) in LOOPS.items():
         counts = [_waits(place, [*TINY, *own, f"{key}={n}"]) for n in (often, 2 * often)]
         each = (counts[1] - counts[0]) / (often * steps)
         row: Row = {"work": name, "host waits an iteration or step": f"{each:.3f}"}
         if each > 0.5:
             row["host waits an iteration or step"] += " " + place.wrong(f"{name}: {each:.1f} host waits each")
-        rows.append(row)
-    return rows
+        yield row
 
 
 def _waits(place: Place, own: Sequence[str]) -> int:
@@ -154,7 +149,7 @@ _DATA = ("dataset=digits", "dataset.resize=32", "dataset.channels=rgb", "scale=p
 _BIG = (*_DATA, "fl_setting.epochs=0", "fl_setting.labels_known=true")
 
 
-def speed(place: Place) -> list[Row]:
+def speed(place: Place) -> Iterator[Row]:
     """Recorded against kernel by kernel, in turns."""
     few = place.small
     victims, iterations, epochs = (2, 20, 1) if few else (128, 600, 6)
@@ -177,7 +172,6 @@ def speed(place: Place) -> list[Row]:
             90 * epochs,
         ),
     }  # fmt: skip
-    rows = []
     for name, (own, part, work) in list(cases.items())[:: 4 if few else 1]:
         own = [o for o in own if not (o.startswith("fl_setting.epochs") and "fl_setting=fedavg" in own)]
         seconds: dict[str, list[float]] = {"false": [], "true": []}
@@ -187,30 +181,31 @@ def speed(place: Place) -> list[Row]:
                 record = place.run(*own, f"cuda_graphs={graphs}", f"output_dir={folder}")
                 kept.append(record["seconds"][part])
         eager, graphs = min(seconds["false"]), min(seconds["true"])
-        rows.append(
-            {"work": name, "kernel by kernel, a second": f"{work / eager:,.0f}",
-             "recorded, a second": f"{work / graphs:,.0f}", "ratio": f"{eager / graphs:.2f}"}
-        )  # fmt: skip
-    return rows
+        yield {
+            "work": name,
+            "kernel by kernel, a second": f"{work / eager:,.0f}",
+            "recorded, a second": f"{work / graphs:,.0f}",
+            "ratio": f"{eager / graphs:.2f}",
+        }
 
 
-def memory(place: Place) -> list[Row]:
+def memory(place: Place) -> Iterator[Row]:
     """Cost a victim and memory, by the number of victims; the stated limit is in force."""
-    rows = []
     for model in ("lenet_dlg",) if place.small else ("lenet_dlg", "dmlp"):
         for victims in (1, 2) if place.small else (32, 128, 512, 1024):
             given = [*_BIG, "attack=iga", f"model={model}", f"fl_setting.victims={victims}"]
             record = place.run(*given, f"attack.iterations={10 if place.small else 300}")
-            made = record["environment"]
-            rows.append(
-                {"model": model, "victims": victims, "ms a victim and 100 iterations":
-                 f"{record['seconds']['attack'] / victims * (1000 / (0.1 if place.small else 3)):.1f}",
-                 "GiB": str(made["memory_gib"]), "chunks": str(made["chunks"])}
-            )  # fmt: skip
-    return rows
+            made, each = record["environment"], record["seconds"]["attack"] / victims / (10 if place.small else 300)
+            yield {
+                "model": model,
+                "victims": victims,
+                "ms a victim and 100 iterations": f"{1e5 * each:.1f}",
+                "GiB": str(made["memory_gib"]),
+                "chunks": str(made["chunks"]),
+            }
 
 
-def suite(place: Place) -> list[Row]:
+def suite(place: Place) -> Iterator[Row]:
     """The tests, with as many workers as there are processors."""
     root = Path(__file__).parents[1]
     chosen = ["tests/minimisation"] if place.small else []
@@ -227,33 +222,35 @@ def suite(place: Place) -> list[Row]:
         place.wrong(line)
     if done.returncode and not failed:
         place.wrong(f"pytest ended with {done.returncode}: {last}")
-    return [{"result": last, "seconds": f"{time.perf_counter() - start:.0f}"}]
+    yield {"result": last, "seconds": f"{time.perf_counter() - start:.0f}"}
 
 
-def table(place: Place) -> list[Row]:
+def table(place: Place) -> Iterator[Row]:
     """The attacks of PRECODE's Table 2 at the paper's scale, one seed; needs CIFAR-10."""
     if not (Path(place.data) / "cifar10.npz").is_file():
-        return [{"table": "precode/table2", "result": f"left out: no cifar10.npz in {place.data}"}]
+        yield {"table": "precode/table2", "result": f"left out: no cifar10.npz in {place.data}"}
+        return
     from privsweep.cli import sweep
 
     scale = "smoke" if place.small else "paper"
     given = [f"scale={scale}", f"data_dir={place.data}", f"output_dir={place.folder / 'table'}", "table.seeds=[0]"]
-    rows = []
-    for run in sweep.stored("precode/table2", [*given, f"device={place.device}"]).runs:
-        if "acc" in run.name or (place.small and len(rows) == 2):
-            continue
+    runs = [
+        run for run in sweep.stored("precode/table2", [*given, f"device={place.device}"]).runs if "acc" not in run.name
+    ]
+    for run in runs[: 2 if place.small else None]:
         start = time.perf_counter()
-        record = privsweep.execute(run.spec)
-        if record["metrics"]:
-            m = record["metrics"]
-            rows.append(
-                {"run": run.name, "SSIM": f"{m['ssim_paper']:.3f}", "PSNR": f"{m['psnr_paper']:.2f}",
-                 "success": f"{m['asr_paper']:.1%}", "seconds": f"{time.perf_counter() - start:.1f}"}
-            )  # fmt: skip
-    return rows
+        m = privsweep.execute(run.spec)["metrics"]
+        if m:
+            yield {
+                "run": run.name,
+                "SSIM": f"{m['ssim_paper']:.3f}",
+                "PSNR": f"{m['psnr_paper']:.2f}",
+                "success": f"{m['asr_paper']:.1%}",
+                "seconds": f"{time.perf_counter() - start:.1f}",
+            }
 
 
-STEPS: Mapping[str, Callable[[Place], list[Row]]] = {
+STEPS: Mapping[str, Callable[[Place], Iterator[Row]]] = {
     "environment": environment,
     "agreement": agreement,
     "synchronisations": synchronisations,

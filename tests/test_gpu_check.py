@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gpu_check import main
-from gpu_steps import too_far
+from gpu_steps import STEPS, Place, Row, too_far
 
 
 def test_it_goes_on_where_it_was_and_writes_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,8 +21,31 @@ def test_it_goes_on_where_it_was_and_writes_one_report(tmp_path: Path, capsys: p
     assert [line for line in report.splitlines() if line.startswith("## ")] == ["## Environment", "## Memory"]
 
 
+def test_a_step_that_was_cut_off_keeps_its_rows_and_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cut_off(place: Place) -> Iterator[Row]:
+        """A step."""
+        yield {"work": "the first"}
+        raise KeyboardInterrupt
+
+    given = ["--device", "cpu", "--small", "--output", str(tmp_path), "--steps", "memory"]
+    with monkeypatch.context() as patched:
+        patched.setitem(STEPS, "memory", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            main(given)
+    report = (tmp_path / "report.md").read_text()
+    assert "| the first |" in report
+    assert "not to the end" in report
+    assert main(given) == 0
+    assert "done before" not in capsys.readouterr().out
+    assert "not to the end" not in (tmp_path / "report.md").read_text()
+
+
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
-    (tmp_path / "agreement.json").write_text(json.dumps({"rows": [], "wrong": ["iga differs"], "seconds": 1}))
+    (tmp_path / "agreement.json").write_text(
+        json.dumps({"rows": [], "wrong": ["iga differs"], "seconds": 1, "whole": True})
+    )
     assert main(["--device", "cpu", "--small", "--output", str(tmp_path), "--steps", "agreement"]) == 1
 
 
