@@ -3,21 +3,11 @@
 A victim is done before the next, so that its history comes from memory once and is gone through again from a cache.
 library.py compiles this for the processor at hand; REAL is float or double. Arrays are PyTorch's and contiguous. */
 
-#include <stdint.h>
+#include "vectors.h"
 #include <stdlib.h>
 
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
-
 typedef REAL lanes __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-#define LANES ((int64_t)(BYTES / sizeof(REAL)))
 enum { PAIRS = 4 }; /* that are gone through at once */
-#define INLINE static inline __attribute__((always_inline))
 
 /* <row, a> and, where there is a b, <row, b>, of `count` rows. */
 INLINE void products(

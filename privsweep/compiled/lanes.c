@@ -10,7 +10,7 @@ PyTorch's and contiguous: images [victims * batch, channels, height, width]; a v
 kernel height, kernel width], `each` numbers from one victim to the next. A function returns 0, or 1 where it finds no
 memory. */
 
-#include <stdint.h>
+#include "vectors.h"
 #include <stdlib.h>
 #include <string.h>
 #if defined(__FMA__) || defined(__AVX512F__)
@@ -19,13 +19,6 @@ memory. */
 #include <arm_neon.h>
 #endif
 
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define REGISTERS 32
 #else
@@ -33,8 +26,6 @@ memory. */
 #endif
 
 typedef REAL lanes __attribute__((vector_size(BYTES)));
-#define LANES ((int64_t)(BYTES / sizeof(REAL)))
-#define INLINE static inline __attribute__((always_inline))
 
 /* a b + c, rounded once where the processor can: said, since compilers that are free to fuse do so here and not there,
    and a victim's last bit would depend on the tile that it is in. */

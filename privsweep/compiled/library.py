@@ -25,6 +25,7 @@ import torch
 _TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t")}
 _FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # one of them, as compilers differ
+_SHARED = "vectors.h"  # which the sources include
 _PATIENCE = 120  # seconds
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH  # who may write besides its owner
 
@@ -93,7 +94,8 @@ def _built(name: str, real: str, integer: str) -> Path:
     source = Path(__file__).with_name(f"{name}.c")
     compiler = shlex.split(os.environ.get("CC", "")) or _found()
     flags = [*_FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}"]
-    told = [*compiler, *flags, _version(compiler), _processor(), source.read_text()]
+    text = [file.read_text() for file in (source, source.with_name(_SHARED))]
+    told = [*compiler, *flags, _version(compiler), _processor(), *text]
     kept = _cache() / f"{name}-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}.so"
     if not kept.is_file():
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,21 +2,11 @@
 
 library.py compiles this for the processor at hand; REAL is float or double. Arrays are PyTorch's and contiguous. */
 
-#include <stdint.h>
+#include "vectors.h"
 #include <string.h>
 
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
-
 typedef REAL lanes __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-#define LANES ((int64_t)(BYTES / sizeof(REAL)))
 enum { ROWS = 8 }; /* of a matrix that are gone through at once */
-#define INLINE static inline __attribute__((always_inline))
 
 /* Of `rows` rows m: m a into `out`, and m^T d is added to `back`. */
 INLINE void through(const REAL *m, const REAL *a, const REAL *d, REAL *out, REAL *back, const int rows, int64_t columns) {
