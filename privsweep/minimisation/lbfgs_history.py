@@ -34,8 +34,15 @@ class Curvature:
         self.gamma = like.new_ones(victims)  # the inverse Hessian to start from, as a multiple of the identity
 
     def take(self, rows: Tensor) -> None:
-        """Keep the problems ``rows`` only."""
-        for name in ("steps", "changes", "stored", "triangle", "gamma"):
+        """Keep the problems ``rows``, in ascending order, only; pairs move up, for a copy may not fit beside them."""
+        places = rows.tolist()
+        for name in ("steps", "changes"):
+            pairs = getattr(self, name)
+            for place, row in enumerate(places):
+                if place != row:
+                    pairs[place].copy_(pairs[row])
+            setattr(self, name, pairs[: len(places)])
+        for name in ("stored", "triangle", "gamma"):
             setattr(self, name, getattr(self, name).index_select(0, rows))
 
     def direction(self, g: Tensor, step: Tensor, change: Tensor, least: float) -> Tensor:

@@ -1,7 +1,6 @@
 """How much memory gradient matching takes, and how many victims at once fit a budget.
 
-An estimate in bytes, held against measured memory by ``tests/gradient_inversion/engine/test_memory.py``. It is too
-high for convolutions that go without patches or residuals (a ResNet18 takes a quarter of it).
+An estimate in bytes, held against measured memory by ``tests/gradient_inversion/engine/test_memory.py``.
 """
 
 from __future__ import annotations
@@ -10,19 +9,21 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from privsweep.compiled.convolution import compiled_for
 from privsweep.gradient_inversion.engine.low_rank import SLICE
+from privsweep.gradient_inversion.engine.rule_conv import GramConv, PatchConv, kind_of
 from privsweep.gradient_inversion.engine.rule_dense import SMALL
 from privsweep.interface.data import Tensors
 
-# Both were found by measuring peak memory on the CPU; an accelerator's allocator may round differently.
+# All were found by measuring peak memory on the CPU; an accelerator's allocator may round differently.
 _PER_OUTPUT = 6  # copies of a layer's output: its value, derivatives and tangents in the four sweeps (LeNet: 4 to 5)
-_PER_UNKNOWN = 40  # vectors as long as the unknowns: iterates, gradients, temporaries (26 to 32 in Adam, 46 in L-BFGS)
+_GRAM = 6  # of what passes a convolution of few positions, in and out, numbers in float64 count twice
+# Vectors as long as the unknowns: those that stay, and those of a step, which are gone when the next sweeps begin.
+_STAY, _STEP = {"adam": 6, "lbfgs": 22}, {"adam": 18, "lbfgs": 11}
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class BatchActivations:
 
     shape: tuple[int, ...]  # (B, C, H, W)
     positions: Mapping[str, int]  # of every convolution by name: how many its window takes in the batch
+    convolutions: Mapping[str, nn.Conv2d]  # on the meta device
     elements: int  # outputs with what is kept beside them
-    patches: int  # of convolutions, with their columns, where no compiled code does without them
 
     @property
     def examples(self) -> int:
@@ -45,15 +46,14 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
     the meta device, for a user's network may read values."""
     part = deepcopy(model).eval()
     positions: dict[str, int] = {}
-    elements = patches = 0
+    elements = 0
 
     def count(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal elements, patches
+            nonlocal elements
             elements += _PER_OUTPUT * output.numel()
             if isinstance(layer, nn.Conv2d):
                 positions[name] = output.numel() // output.shape[1]
-                patches += 2 * positions[name] * layer.in_channels * prod(layer.kernel_size)
 
         return hook
 
@@ -62,7 +62,9 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
             layer.register_forward_hook(count(name, layer))
     with torch.no_grad():
         part(next(part.parameters()).new_zeros(shape))
-    return BatchActivations(shape, positions, elements, patches)
+    layers = dict(part.named_modules())
+    convolutions = {name: cast(nn.Conv2d, layers[name].to("meta")) for name in positions}
+    return BatchActivations(shape, positions, convolutions, elements)
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,24 @@ def estimate_memory(
     """``target``: captured gradients ``[V, ...]``, which move to ``device`` for the attack. ``unknowns``: numbers that
     are searched for in one start. ``history``: pairs of vectors that L-BFGS keeps, 0 for Adam."""
     like = next(iter(target.values()))
-    patches = 0 if compiled_for(device, like.dtype) else activations.patches
     numel = {name: g[0].numel() for name, g in target.items()}
     wide = {name for name, g in target.items() if g.dim() == 3 and numel[name] > SMALL and not only_nonzero}
-    # A wide dense layer forms no residual. Other layers hold a residual, a direction and temporaries.
-    copies = {name: int(restarts > 1) if name in wide else 4 for name in numel}
+    beside = 0
+    for name, layer in activations.convolutions.items():
+        positions, (outputs, inputs) = activations.positions[name], layer.weight.flatten(1).shape
+        kind = kind_of(layer, positions, only_nonzero, device, like.dtype)
+        if kind is GramConv:
+            wide.add(f"{name}.weight")
+            beside += _GRAM * positions * (outputs + inputs)
+        elif kind is PatchConv:
+            beside += 2 * positions * inputs  # patches and their columns
+    # A wide dense layer, and a convolution of few positions, form no residual. Others hold one, a direction and
+    # temporaries.
+    copies = {name: int(restarts > 1) if name in wide else 3 for name in numel}
     matched = sum(copies[name] * n for name, n in numel.items())
-    curvature = 2 * history * unknowns + 2 * history**2  # the triangle is in float64
-    each = restarts * (curvature + _PER_UNKNOWN * unknowns + matched + activations.elements + patches)
+    rule = "lbfgs" if history else "adam"
+    stays = 2 * history * unknowns + 2 * history**2 + _STAY[rule] * unknowns  # the triangle is in float64
+    each = restarts * (stays + max(_STEP[rule] * unknowns, matched + activations.elements + beside))
     moved = sum(numel.values()) if like.device.type != device.type else 0
     per_victim = like.element_size() * (each + moved)
     return MemoryEstimate(per_victim, 3 * 8 * max((numel[name] for name in wide), default=0))

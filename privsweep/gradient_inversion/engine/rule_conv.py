@@ -204,6 +204,22 @@ class GramConv(Gram):
         return GramConv(self.weight, self.bias, *self._targets(rows), self.window)
 
 
+def kind_of(
+    layer: nn.Conv2d, positions: int, only_nonzero: bool, device: torch.device, dtype: torch.dtype
+) -> type[DenseConv | GramConv]:
+    """The fastest rule for a convolution whose window takes ``positions`` in a victim's batch."""
+    outputs, inputs = layer.weight.shape[0], layer.weight[0].numel()
+    window = window_of(layer)
+    if window is None or not window.has_patches:
+        return VictimwiseConv
+    in_c = compiled_for(device, dtype)
+    if not only_nonzero and (FEW_COMPILED if in_c else FEW) * positions <= min(outputs, inputs):
+        return GramConv
+    if positions * inputs >= MANY_PATCH_ENTRIES and layer.weight.shape[1] >= DEEP:
+        return VictimwiseConv
+    return CompiledConv if in_c else PatchConv
+
+
 def conv_rule(
     name: str, layer: nn.Conv2d, weights: Tensors, target: Tensors, positions: int, only_nonzero: bool
 ) -> Rule | None:
@@ -218,15 +234,8 @@ def conv_rule(
     if f"{name}.weight" not in target:
         return None if f"{name}.bias" in target else UnmatchedConv(weight, bias, window)
     captured, captured_bias = target[f"{name}.weight"], target.get(f"{name}.bias")
-    outputs, inputs = weight.shape[0], weight[0].numel()
-    if not window.has_patches:
-        return VictimwiseConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
-    in_c = compiled_for(weight.device, weight.dtype)
-    few = FEW_COMPILED if in_c else FEW
-    if not only_nonzero and few * positions <= min(outputs, inputs):
+    kind = kind_of(layer, positions, only_nonzero, weight.device, weight.dtype)
+    if issubclass(kind, GramConv):
         return GramConv(weight, bias, low_rank_or_whole(window.rows(captured), positions), captured_bias, window)
-    if positions * inputs >= MANY_PATCH_ENTRIES and weight.shape[1] >= DEEP:
-        return VictimwiseConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
-    if in_c:
-        return CompiledConv(weight, bias, captured.flatten(2), captured_bias, window, only_nonzero)
-    return PatchConv(weight, bias, window.rows(captured), captured_bias, window, only_nonzero)
+    laid_out = window.rows(captured) if kind is PatchConv else captured.flatten(2)
+    return kind(weight, bias, laid_out, captured_bias, window, only_nonzero)

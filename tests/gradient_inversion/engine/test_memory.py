@@ -24,7 +24,8 @@ def test_positions_and_elements_are_counted_by_hand():
     assert found.positions == {"0": 2 * 4 * 4}
     outputs = 2 * (5 * 16 + 5 * 16 + 80 + 3)
     assert found.elements == 6 * outputs
-    assert found.patches == 2 * 2 * 16 * 2 * 9
+    assert found.convolutions["0"].weight.shape == (5, 2, 3, 3)
+    assert found.convolutions["0"].weight.is_meta
     assert next(model.parameters()).device.type == "cpu"
 
 
@@ -47,19 +48,33 @@ class TestEstimate:
 
     def test_what_takes_more_is_estimated_at_more(self):
         least = self.estimate().per_victim
-        assert self.estimate(history=10).per_victim == least + 4 * (2 * 10 * 64 + 2 * 10**2)
+        pairs = self.estimate(history=20).per_victim - self.estimate(history=10).per_victim
+        assert pairs == 4 * (2 * 10 * 64 + 2 * (20**2 - 10**2))
+        assert self.estimate(history=10).per_victim > least
         assert self.estimate(device=torch.device("cuda")).per_victim == least + 4 * 6500
-        assert self.estimate(only_nonzero=True).per_victim == least + 4 * 4 * 6400
-        assert self.estimate(restarts=3).per_victim == 3 * (least + 4 * 6400)
+        whole = self.estimate(only_nonzero=True).per_victim  # its sweeps hold a residual: more than a step does
+        assert whole == 4 * (6 * 64 + 3 * 6500 + 6 * (64 + 100))
+        assert self.estimate(restarts=3).per_victim > 3 * least
+
+    def test_a_convolution_of_few_positions_forms_no_residual(self):
+        model = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.Flatten(), nn.Linear(256, 3))
+        target = {name: torch.zeros(3, *p.shape) for name, p in model.named_parameters()}
+        few, many = (
+            estimate_memory(target, batch_activations(model, (n, 64, 2, 2)), 256 * n, 0, 1, False, CPU) for n in (1, 9)
+        )
+        weight = model[0].weight.numel()
+        assert few.per_victim < 4 * 3 * weight < many.per_victim
+        assert few.factorised == 3 * 8 * weight
+        assert many.factorised == 0
 
     def test_patches_count_where_no_compiled_code_does_without_them(self):
         model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3))
         target = {name: torch.zeros(3, *p.shape) for name, p in model.named_parameters()}
         activations = batch_activations(model, (1, 1, 8, 8))
         with compiled(False):
-            without = estimate_memory(target, activations, 64, 0, 1, False, CPU).per_victim
+            without = estimate_memory(target, activations, 16, 0, 1, False, CPU).per_victim
         spared = 4 * 2 * 36 * 9 if compiled_for(CPU, torch.float32) else 0
-        assert estimate_memory(target, activations, 64, 0, 1, False, CPU).per_victim == without - spared
+        assert estimate_memory(target, activations, 16, 0, 1, False, CPU).per_victim == without - spared
 
     def test_victims_fit_the_budget_and_there_is_always_one(self):
         estimate = MemoryEstimate(per_victim=2**20, factorised=0)
@@ -87,6 +102,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Update
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
+from privsweep.model.resnet import ResNet
 from tiny import Bench
 
 torch.set_num_threads(1)
@@ -96,6 +112,9 @@ networks = {
     "lenet": ConvNet(
         width=12, layers=(1, 1, 1), depth=3, kernel=5, pool_after=(1, 2), pooling="stride", norm="none", fc=(),
         padding="same", fc_width=None, activation="sigmoid", init="default", init_bound=0.5,
+    ),
+    "resnet": ResNet(
+        blocks=[2, 2, 2, 2], width=16, stem="small", norm="batch", activation="relu", init="he",
     ),
     "mlp": MLP(width=128, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5),
 }
@@ -140,9 +159,15 @@ print(growth, estimates[-1].of(victims))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     ("network", "search", "victims"),
-    [("lenet", "adam", 250), ("lenet", "lbfgs", 50), ("mlp", "adam", 100), ("mlp", "lbfgs", 120)],
+    [
+        ("lenet", "adam", 250),
+        ("lenet", "lbfgs", 50),
+        ("mlp", "adam", 100),
+        ("mlp", "lbfgs", 120),
+        ("resnet", "adam", 16),
+    ],
 )
-def test_the_estimate_is_within_a_factor_of_two_of_measured_memory(network, search, victims):
+def test_the_estimate_is_near_measured_memory(network, search, victims):
     arguments = [sys.executable, "-c", MEASURE, network, search, str(victims)]
     paths = [path for path in sys.path if path]
     tests = Path(__file__).parents[2]
@@ -150,4 +175,4 @@ def test_the_estimate_is_within_a_factor_of_two_of_measured_memory(network, sear
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=tests, check=False)
     assert done.returncode == 0, done.stderr
     measured, estimated = map(int, done.stdout.split())
-    assert 0.5 <= measured / estimated <= 2, f"measured {measured / GIB:.3f} GiB, estimated {estimated / GIB:.3f} GiB"
+    assert 0.7 <= measured / estimated <= 1.4, f"measured {measured / GIB:.3f} GiB, estimated {estimated / GIB:.3f} GiB"
