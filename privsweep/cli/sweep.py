@@ -169,9 +169,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
     with searching(config_dir):
         typed = tuple(parse(overrides))
         if any(key_of(o) == "cell" for o in typed):
-            raise UserError(
-                "cell: is set by privsweep itself; to run a part of a table, type 'only=[a,b]', its columns or rows"
-            )
+            raise UserError("cell: is set by privsweep itself; to run a part of a table, type 'only=[column,row]'")
         _check_swept(typed)
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
         first = compose(without_parameters(plain))

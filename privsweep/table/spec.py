@@ -171,13 +171,12 @@ class Table(Strict):
 
         What names both is a column. Raises UserError for what names neither.
         """
-        named = [only] if isinstance(only, str) else only or []
-        strange = [name for name in named if name not in self.columns and name not in self.rows]
-        if isinstance(only, str) or strange:
-            wrong, ids = strange[0] if strange else only, (", ".join(axis) for axis in (self.columns, self.rows))
-            raise UserError(f"only={wrong}: give a list of columns or rows, of {' and '.join(ids)}")
-        columns = {name for name in named if name in self.columns}
-        rows = {name for name in named if name not in columns}
+        strange = [only] if isinstance(only, str) else [n for n in only or [] if n not in {*self.columns, *self.rows}]
+        if strange:
+            ids = f"{', '.join(self.columns)} and {', '.join(self.rows)}"
+            raise UserError(f"only={strange[0]}: give a list of columns or rows, of {ids}")
+        columns = {name for name in only or [] if name in self.columns}
+        rows = {*(only or [])} - columns
         return {(r, c) for r in rows or self.rows for c in columns or self.columns}
 
     def keys(self) -> set[str]:

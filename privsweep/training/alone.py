@@ -74,7 +74,9 @@ class Alone:
         if x.dim() == 4:
             x = x.contiguous(memory_format=self.layout)
         with nullcontext() if self.whole else only_moving(self.net, set(self.names)):
-            grads, value = gradient(self.net, self.loss, x, y, self.defense, rng, expected, True, self.looked)
+            grads, value = gradient(
+                self.net, self.loss, x, y, self.defense, rng, expected, unseen=True, looked=self.looked
+            )
         self.stepper.step([grads[name] for name in self.names])
         return (value[None],)
 

@@ -22,7 +22,7 @@ class Stepper:
     def __init__(self, rule: Optimizer, leaves: Sequence[Tensor], replicas: int | None = None):
         self.rule, self.leaves, self.replicas = rule, list(leaves), replicas
         self.optimizer = rule.make(self.leaves)
-        self._move: Move | None = None  # once the optimiser remembers something
+        self._move: Move = self._first
 
     def at(self, done: float) -> None:
         """The rate becomes what it is when that share of all steps is done."""
@@ -35,13 +35,17 @@ class Stepper:
                 group["lr"] = self.rule.rate(done)
 
     def step(self, gradients: Sequence[Tensor]) -> None:
-        if self._move is not None:
-            self._move(gradients)
-            return
+        self._move(gradients)
+
+    def _first(self, gradients: Sequence[Tensor]) -> None:
+        """After it the optimiser remembers something."""
+        self._by_optimizer(gradients)
+        self._move = lean(self.optimizer) or self._by_optimizer
+
+    def _by_optimizer(self, gradients: Sequence[Tensor]) -> None:
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             leaf.grad = gradient
         self.optimizer.step()
-        self._move = lean(self.optimizer)
 
     def state(self) -> dict[str, Tensor]:
         """``[R, ...]`` (``[1, ...]`` of one network) by the leaf's position and what is remembered of it; copies."""
@@ -55,7 +59,7 @@ class Stepper:
 
     def remember(self, state: Tensors) -> None:
         """The way back, before the first step."""
-        self._move = None
+        self._move = self._first
         for label, value in state.items():
             n, _, key = label.partition(":")
             leaf = self.leaves[int(n)]
