@@ -14,8 +14,8 @@ from privsweep.table.conditions import SUBSET
 from privsweep.table.fill import FilledTable
 from privsweep.table.parts import RowOrColumn
 from privsweep.table.significance import RULE
+from privsweep.table.verdicts import BY_ONE_SEED, Verdict
 from privsweep.table.verdicts import RULE as CLAIMS
-from privsweep.table.verdicts import Verdict
 
 MOST = 10  # columns that stand side by side in a file
 VERDICTS = {True: "held", False: "not held", None: "undecided"}
@@ -188,5 +188,6 @@ def _conditions(filled: FilledTable) -> list[tuple[str, str]]:
 def _notes(filled: FilledTable) -> list[str]:
     both = [*filled.table.rows.values(), *filled.table.columns.values()]
     rules = [CLAIMS] if filled.table.findings else []
+    rules += [BY_ONE_SEED] if filled.by_one_seed else []
     rules += [RULE] if any(row.weakened for row in filled.table.rows.values()) else []
     return [*rules, *filled.table.notes_at(filled.scale), *(f"{one.label}: {one.note}" for one in both if one.note)]

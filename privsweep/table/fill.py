@@ -41,6 +41,7 @@ class FilledTable:
     complete: int
     jobs: int
     folders: Mapping[tuple[str, str, int], Path]  # of the complete run behind row, column and seed
+    by_one_seed: bool  # whether a claim was decided by that seed alone which shows it best
 
     @property
     def command(self) -> str:
@@ -105,6 +106,7 @@ def fill_table(
         complete=len(present),
         jobs=len(jobs),
         folders=folders,
+        by_one_seed=spread.by_one_seed,
     )
 
 

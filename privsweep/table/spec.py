@@ -159,8 +159,9 @@ class Table(Strict):
         return holds(name, check, cell, [*self.rows], columns, series)
 
     def in_print(self, finding: Finding) -> bool | None:
-        """A claim over the printed numbers."""
-        return self._in_print(finding.id, finding.check)
+        """A claim over the printed numbers; where it also reads cells without one, what the finding says of print."""
+        computed = self._in_print(finding.id, finding.check)
+        return finding.holds_in_print if computed is None else computed
 
     def _in_print(self, name: str, check: str) -> bool | None:
         cells = {(r, c): parse(text) for r, texts in self.printed.items() for c, text in texts.items()}

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from privsweep.interface.utility import FINAL
+from privsweep.table.shares import Share, errors_above_none, least_variance, share_of
 from privsweep.table.significance import error_of_mean
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import ROUNDING, Log, Place, Term, cell_of
@@ -39,11 +40,14 @@ class Spread:
         folders: Mapping[tuple[str, str, int], Path],
     ):
         self.table, self.values, self.records, self.folders = table, values, records, folders
+        self.by_one_seed = False  # whether an error was that of a single seed where there are several
         self.victims = cache(self._victims)
         self.first = cache(self._first)
 
-    def error(self, slopes: Mapping[Term, float], strict: bool = False) -> float | None:
+    def error(self, slopes: Mapping[Term, float], strict: bool = False, apart: float = 0.0) -> float | None:
         """Of the sum of ``slopes`` times cells, differences taken seed by seed, or victim by victim; None: not known.
+
+        ``apart``: how far it is from what it is compared with.
 
         ``strict``: what is asked is whether it is above, or below, another; then nothing, or everything, out of few
         victims is not exact, nor is any share of them that is the same under every seed. Cells that compare two others
@@ -65,7 +69,14 @@ class Spread:
                 own[place] = own.get(place, 0.0) - slope
         if not any(own.values()):
             return 0.0
-        return (self._over_seeds if len(self.table.seeds) > 1 else self._of_one_seed)(own, strict)
+        if len(self.table.seeds) == 1:
+            return self._of_one_seed(own, strict)
+        error = self._over_seeds(own, strict)
+        least = self._above_none(own, apart) if error else None
+        if least is None or error is None or least >= error:
+            return error
+        self.by_one_seed = True
+        return least
 
     def log(self, cell: Place) -> float | None:
         """Of the numbers of all seeds, the mean or median of their common logarithms; None where one has none."""
@@ -105,17 +116,32 @@ class Spread:
             return math.sqrt(sum(slope**2 * self._least_of_all_seeds(cell) for cell, slope in cells.items()))
         return (MEDIAN if median else 1.0) * error_of_mean(sums)
 
+    def _above_none(self, slopes: Mapping[Term, float], apart: float) -> float | None:
+        """Of a share of victims that is compared with none; None where something else is."""
+        (place, slope), *others = slopes.items()
+        if others or isinstance(place, Log):
+            return None
+        shares = self._shares(place)
+        if not all(share.surely for share in shares) or not any(share.yes for share in shares):
+            return None
+        value = slope * self._unit(place) * statistics.fmean(share.yes / share.of for share in shares)
+        return abs(value) / errors_above_none(shares) if math.isclose(apart, value, rel_tol=ROUNDING) else None
+
     def _least_of_all_seeds(self, place: Place) -> float:
         """The variance of a share of all seeds' victims; nothing for a number that is no share of them."""
-        yes, of, name, unit = 0.0, 0, self.table.metric(*place), self._unit(place)
+        shares = self._shares(place)
+        yes, of = sum(share.yes for share in shares), sum(share.of for share in shares)
+        return self._unit(place) ** 2 * least_variance(yes, of) if shares else 0.0
+
+    def _shares(self, place: Place) -> list[Share]:
+        """Of every seed; none where a number is no share of victims."""
+        shares = []
         for seed in self.table.seeds:
-            frame, share = _victims_in(self.folders[*place, seed]), self.values[place][seed]
-            assert share is not None
-            each = frame[name].isin((0, 1)).all() if name in frame else 0 <= share <= unit
-            yes, of = yes + share / unit * len(frame), of + len(frame)
-            if frame.empty or not each or abs(yes - round(yes)) > ROUNDING * of:
-                return 0.0
-        return unit**2 * _least_variance(yes, of)
+            value = self.values[place][seed]
+            assert value is not None
+            victims = _victims_in(self.folders[*place, seed])
+            shares.append(share_of(victims, self.table.metric(*place), value / self._unit(place)))
+        return [share for share in shares if share] if None not in shares else []
 
     def _of_one_seed(self, terms: Mapping[Term, float], strict: bool) -> float | None:
         """Cells that attack the same victims are compared victim by victim, the others as independent."""
@@ -187,13 +213,7 @@ class Spread:
 def _least_of_one_seed(numbers: np.ndarray, unit: float) -> float:
     """Of numbers, one a victim, that are zero or ``unit``; of anything else, nothing."""
     known = np.isin(numbers, (0.0, unit)).all()
-    return unit**2 * _least_variance(float(numbers.sum()) / unit, len(numbers)) if known else 0.0
-
-
-def _least_variance(yes: float, of: int) -> float:
-    """Of a share out of few, which may come out as none or all of them by chance (Agresti and Coull, 1998)."""
-    p = (yes + 2) / (of + 4)
-    return p * (1 - p) / (of + 4)
+    return unit**2 * least_variance(float(numbers.sum()) / unit, len(numbers)) if known else 0.0
 
 
 def _victims_in(folder: Path) -> pd.DataFrame:

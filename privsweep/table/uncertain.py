@@ -33,8 +33,11 @@ def cell_of(term: Term) -> Place:
 class Errors(Protocol):
     """How uncertain the cells of a table are."""
 
-    def error(self, slopes: Mapping[Term, float], strict: bool) -> float | None:
-        """Standard error of a sum of terms, each with its factor, for a strict comparison; None: not known."""
+    def error(self, slopes: Mapping[Term, float], strict: bool, apart: float) -> float | None:
+        """Standard error of a sum of terms, each with its factor, for a strict comparison; None: not known.
+
+        ``apart``: how far the sum is from what it is compared with.
+        """
 
     def log(self, cell: Place) -> float | None:
         """The cell's logarithm; None where a seed's number has none."""
@@ -114,7 +117,7 @@ def ordered(order: Callable[[float, float], bool], a: Any, b: Any) -> bool | Unk
     if isinstance(apart, Uncertain):
         slopes = {term: slope for term, slope in apart.slopes.items() if slope}
         strict = order in (operator.lt, operator.gt) or apart.value != 0  # "at most 5" says more of 0 than "at most 0"
-        error = apart.noise.errors.error(slopes, strict)
+        error = apart.noise.errors.error(slopes, strict, apart.value)
         rounding = ROUNDING * (abs(float(a)) + abs(float(b)))
         errors = NOT_KNOWN if error is None else abs(apart.value) / error if error > rounding else math.inf
         apart.noise.met.append(errors)

@@ -20,6 +20,11 @@ RULE = (
     "allowed for: where one of many is enough, a margin little above two may be chance"
 )
 
+BY_ONE_SEED = (
+    "That a share of victims is above none is decided by the seed that shows it best, over the victims of its run: no "
+    "seed's can be below"
+)
+
 
 @dataclass(frozen=True)
 class Verdict:

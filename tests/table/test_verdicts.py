@@ -217,6 +217,20 @@ def test_none_of_few_victims_is_not_exact_because_every_seed_says_so(tmp_path: P
     assert whole.margin_text == "no spread in what decides it"
 
 
+def test_that_a_share_is_above_none_is_shown_by_one_seed(tmp_path: Path) -> None:
+    """Over the seeds it varies widely, and under none can it be below nothing."""
+    seeds = {"a": [[0.7] * 12 + [0.1] * 4, [0.1] * 16], "b": [[0.7] + [0.1] * 15, [0.1] * 16]}
+    above = judged("v('asr', 'a') > 0", seeds, tmp_path)
+    assert (above.holds, above.margin) == (True, pytest.approx(0.75 / math.sqrt(0.75 * 0.25 / 16)))
+    assert judged("v('asr', 'a') == 0", seeds, tmp_path).holds is False
+    assert judged("max(v('asr', 'a'), v('asr', 'b')) > 0", seeds, tmp_path).holds is True
+    one = judged("v('asr', 'b') > 0", seeds, tmp_path)  # of 16 one says little of how many there are
+    assert (one.holds, one.margin) == (None, pytest.approx(1 / 16 / math.sqrt(1 / 16 * 15 / 16 / 16)))
+    assert judged("v('ssim', 'a') > 0", {**seeds, "a": [[0.9] * 16, [0.1] * 16]}, tmp_path).holds is None, "no share"
+    for other in ("v('asr', 'a') > 5", "v('asr', 'a') > v('asr', 'b')"):
+        assert judged(other, seeds, tmp_path).holds is None
+
+
 def test_candidates_that_columns_share_are_compared_one_by_one(tmp_path: Path) -> None:
     def filled(own: Sequence[bool]) -> Verdict:
         rows = {"acc": {"label": "accuracy", "metric": "attack_accuracy", "format": ".1%"}}
@@ -287,6 +301,20 @@ def test_a_premise_that_print_contradicts_is_no_premise() -> None:
             "columns": {"a": {"label": "a"}}, "printed": {"x": {"a": "3"}},
             "findings": [{**claim, "holds_in_print": True}],
         })  # fmt: skip
+
+
+def test_where_cells_without_a_printed_number_decide_print_is_what_the_claim_says_of_it() -> None:
+    def in_print(check: str, says: bool | None) -> bool | None:
+        claim = {"id": "f1", "claim": "c", "check": check, "holds_in_print": says}
+        table = Table.from_config({
+            "title": "t", "place": "p", "seeds": [0], "rows": {"x": {"label": "x", "metric": "mse"}},
+            "columns": {c: {"label": c} for c in "ab"}, "printed": {"x": {"a": "3"}}, "findings": [claim],
+        })  # fmt: skip
+        return table.in_print(table.findings[0])
+
+    both = "v('x', 'a') > 1 and v('x', 'b') > 1"
+    assert [in_print(both, says) for says in (True, False, None)] == [True, False, None]
+    assert in_print("v('x', 'a') > 1 or v('x', 'b') > 1", None) is True
 
 
 def test_cells_of_the_same_runs_are_equal_whatever_their_noise(tmp_path: Path) -> None:
