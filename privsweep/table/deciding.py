@@ -32,20 +32,20 @@ def what_decides(
             return f"waits for {_listed([column.label for c, column in table.columns.items() if c in lacking])}"
         compares = any(table.rows[row].weakened for row, _ in read)
         return "more seeds would decide its cells" if compares else "some of its seeds got there and some did not"
-    if verdict.unmet:
+    if verdict.unmet and verdict.short is None:
         return "needs more work than this scale does" if scale != "paper" else ""
-    margin = verdict.margin
+    margin, it = (verdict.short, "what it presupposes") if verdict.unmet else (verdict.margin, "it")
     if margin is None or margin < 0:
         return "other seeds would tell" if verdict.one_run else ""
     if margin == 0:
         return ""
     if verdict.one_run:
         if margin < MOST_BY_CHANCE / math.sqrt(MOST_TIMES):
-            return f"not even {MOST_TIMES:,} times the victims or examples would decide it, other seeds might"
+            return f"not even {MOST_TIMES:,} times the victims or examples would decide {it}, other seeds might"
         times = math.ceil((MOST_BY_CHANCE / margin) ** 2)  # with few victims it takes fewer: less is then widened
-        return f"at most about {times:,} times the victims or examples, or other seeds, would decide it"
+        return f"at most about {times:,} times the victims or examples, or other seeds, would decide {it}"
     seeds = seeds_needed(margin, len(table.seeds))
-    return f"about {seeds:,} seeds would decide it" if seeds else f"not even {MOST_SEEDS:,} seeds would decide it"
+    return f"about {seeds:,} seeds would decide {it}" if seeds else f"not even {MOST_SEEDS:,} seeds would decide {it}"
 
 
 def seeds_needed(margin: float, seeds: int) -> int | None:

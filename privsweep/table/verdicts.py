@@ -34,7 +34,8 @@ class Verdict:
     leaning: bool | None  # of the numbers as they are; None where some are missing or N/A
     margin: float | None  # standard errors by which it leans; infinite where nothing that decides it varies
     one_run: bool = False  # one seed: errors are those within a run
-    unmet: bool = False  # what it presupposes does not hold
+    unmet: bool = False  # what it presupposes is not shown
+    short: float | None = None  # of what is not shown, by how many standard errors it leans to hold; None: it does not
     explained: bool | None = None  # of a claim that does not hold; None where that is undecided, or nothing is said
     more: str = ""  # what it would take to decide it; empty where it is decided, or where nothing can be said
 
@@ -68,7 +69,7 @@ def judged(table: Table, finding: Finding, cells: Mapping[Place, Number], errors
     if leaning is not None and finding.presupposes is not None:
         given, by = _margin(table, finding.presupposes, finding.id, cells, errors)
         if not given or not _enough(by):
-            return Verdict(finding, None, in_print, leaning, margin, one_run, unmet=True)
+            return Verdict(finding, None, in_print, leaning, margin, one_run, unmet=True, short=by if given else None)
     holds = leaning if _enough(margin) else None
     explained = None
     if holds is False and finding.explained is not None:

@@ -50,6 +50,13 @@ def test_what_a_claim_presupposes_takes_more_work_than_a_smaller_scale_does(tmp_
     assert unmet.more == "needs more work than this scale does"
 
 
+def test_what_it_presupposes_may_want_seeds_alone(tmp_path: Path) -> None:
+    check, premise = "v('ssim', 'a') > 0", "v('ssim', 'a') > v('ssim', 'b')"
+    seeds = judged(premise, NEAR, tmp_path).more
+    assert seeds.endswith("seeds would decide it")
+    assert judged(check, NEAR, tmp_path, presupposes=premise).more == seeds.replace("it", "what it presupposes")
+
+
 def test_columns_whose_runs_are_missing_are_named_and_no_others() -> None:
     columns = {c: {"label": label, "overrides": [f"model={c}"]} for c, label in (("a", "one"), ("b", "two, of 3"))}
     columns |= {c: {"label": c, "overrides": [f"model={c}"]} for c in ("c", "d", "e", "f", "g")}
