@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-EXACTLY = 1e-12  # of the victims, within which their number is whole
+from privsweep.table.uncertain import ROUNDING
+
 _OF_VICTIMS = ("recovered", "zero_share")  # shares that a table of victims has no column of
 
 
@@ -25,7 +27,7 @@ def share_of(victims: pd.DataFrame, name: str, value: float) -> Share | None:
     told = name in victims
     each = bool(victims[name].isin((0, 1)).all()) if told else 0 <= value <= 1
     yes = value * len(victims)
-    whole = abs(yes - round(yes)) <= EXACTLY * len(victims)
+    whole = abs(yes - round(yes)) <= ROUNDING * len(victims)
     return Share(yes, len(victims), told or name in _OF_VICTIMS) if each and whole else None
 
 
@@ -35,6 +37,11 @@ def errors_above_none(shares: Sequence[Share]) -> float:
     No seed's can be below none, so that one is enough.
     """
     return max(one.yes / one.of / math.sqrt(_variance(one)) for one in shares)
+
+
+def least_of(victims: np.ndarray) -> float:
+    """The variance of their share, at least; nothing where they are not all zero or one."""
+    return least_variance(float(victims.sum()), len(victims)) if np.isin(victims, (0.0, 1.0)).all() else 0.0
 
 
 def least_variance(yes: float, of: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from privsweep.interface.utility import FINAL
-from privsweep.table.shares import Share, errors_above_none, least_variance, share_of
+from privsweep.table.shares import Share, errors_above_none, least_of, least_variance, share_of
 from privsweep.table.significance import error_of_mean
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import ROUNDING, Log, Place, Term, cell_of
@@ -72,11 +72,10 @@ class Spread:
         if len(self.table.seeds) == 1:
             return self._of_one_seed(own, strict)
         error = self._over_seeds(own, strict)
-        least = self._above_none(own, apart) if error else None
-        if least is None or error is None or least >= error:
-            return error
-        self.by_one_seed = True
-        return least
+        if error and (least := self._above_none(own, apart)) is not None and least < error:
+            self.by_one_seed = True
+            return least
+        return error
 
     def log(self, cell: Place) -> float | None:
         """Of the numbers of all seeds, the mean or median of their common logarithms; None where one has none."""
@@ -165,7 +164,9 @@ class Spread:
                 variance += (slope * error) ** 2
             else:
                 paired[victims] = paired.get(victims, np.zeros(len(error))) + slope * error
-                floors[victims] = floors.get(victims, 0.0) + slope**2 * _least_of_one_seed(error, self._unit(place))
+                floors[victims] = floors.get(victims, 0.0) + slope**2 * self._unit(place) ** 2 * least_of(
+                    error / self._unit(place)
+                )
         for victims, sums in paired.items():
             own = error_of_mean(sums.tolist())
             variance += own**2 if own or not strict else floors[victims]
@@ -208,12 +209,6 @@ class Spread:
         if name.endswith("_median"):
             return (), unit * MEDIAN * error_of_mean(numbers.tolist())
         return who, unit * numbers
-
-
-def _least_of_one_seed(numbers: np.ndarray, unit: float) -> float:
-    """Of numbers, one a victim, that are zero or ``unit``; of anything else, nothing."""
-    known = np.isin(numbers, (0.0, unit)).all()
-    return unit**2 * least_variance(float(numbers.sum()) / unit, len(numbers)) if known else 0.0
 
 
 def _victims_in(folder: Path) -> pd.DataFrame:
