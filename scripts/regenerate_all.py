@@ -5,6 +5,7 @@
 
 Words name papers or tables, every key=value is given to each ``privsweep experiment=...``. What the table in the
 repository's ``outputs/paper/`` was typed with, as its *Conditions* tell, is given, too, unless that key is typed anew.
+The runs behind a table are packed beside it, so that it can be laid out again without computing (``privsweep-store``).
 Columns whose data are not in ``data_dir`` are said and left out (``privsweep-data`` downloads data first). A table that
 fails does not stop the others; the same command goes on where it was stopped. Where results go to the repository's
 ``outputs``, the README's table of claims is written at the end.
@@ -31,6 +32,7 @@ from privsweep.interface.printable import printable
 from privsweep.report.write import name_at, path_of, write
 from privsweep.run.compose import CONF
 from privsweep.store.checksums import at_hand
+from privsweep.store.packed import SUFFIX, pack
 from privsweep.store.store import Store
 from privsweep.table.fill import fill_table, matters
 
@@ -117,6 +119,9 @@ def regenerate(todo: Todo, overrides: Sequence[str], config_dir: str | None, lau
     if not filled.complete:
         return Done(todo.name, False, f"no run succeeded; see {todo.output_dir / 'logs' / 'regenerate'}")
     write(filled, session.output_dir, todo.published)
+    stem = path_of(filled, session.output_dir, todo.published)
+    behind = {folder.name for folder in filled.folders.values()}
+    pack(Store(session.output_dir), sorted(behind), stem.with_name(stem.name + SUFFIX))
     if todo.published:  # the command filed it as a variant
         variant = path_of(filled, session.output_dir)
         for path in variant.parent.glob(f"{glob.escape(variant.name)}.*"):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import yaml
 
 from privsweep.report.table_text import EXPLAINED
+from privsweep.store.packed import SUFFIX
 from privsweep.table.verdicts import RULE
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,8 @@ def index(root: Path = ROOT) -> str:
         "",
         "Written by `scripts/status_table.py`. Victims are attacked runs' or released models' targets; where columns "
         "differ, and for all else, see the page. \\*: with further settings. †: laid out when claims were decided by "
-        "another rule than now. [Every attack on a GPU, beside the CPU](gpu_check.md).",
+        "another rule than now. Runs with a link are there: `privsweep-store unpack FILE` stores them. [Every attack "
+        "on a GPU, beside the CPU](gpu_check.md).",
         "",
     ]
     claims: list[Claim] = []
@@ -105,6 +107,9 @@ def index(root: Path = ROOT) -> str:
             link = f"[{text.splitlines()[0].removeprefix('# ')}]({_of_paper(path)})"
             found["scale"] += _marks(text)
             about = [_short(name, found.get(name, "–")) for name in ABOUT.values()]
+            if (packed := path.with_name(path.stem + SUFFIX)).is_file():
+                place = [*ABOUT].index("runs")
+                about[place] = f"[{about[place]}]({_of_paper(packed)})"
             lines.append(f"| {' | '.join([link, *about, *map(str, _counts(text))])} |")
         if missing := _unpublished(root, paper.name):
             lines += ["", f"Not published: {'; '.join(missing)}."]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import re
 import shlex
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from privsweep.cli import data as privsweep_data
 from privsweep.cli.sweep import plan
 from privsweep.run.compose import CONF
 from privsweep.store.checksums import FILE
+from privsweep.store.packed import DATA, SUFFIX
 from privsweep.store.sealed import write_sealed
 from privsweep.table.verdicts import RULE
 
@@ -200,3 +203,11 @@ def test_privsweep_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len(records) == 4
     assert all(path.parent.name in said for path in records)
     assert "gradient_quantization" in said
+
+
+def test_packed_runs_are_those_that_their_table_names() -> None:
+    for packed in sorted((ROOT / "outputs/paper").rglob(f"*{SUFFIX}")):
+        with tarfile.open(packed) as archive:
+            inside = {name.partition("/")[0] for name in archive.getnames()} - {DATA}
+        with packed.with_name(packed.name.replace(SUFFIX, ".csv")).open(newline="") as file:
+            assert inside == {row["run"] for row in csv.DictReader(file)} - {""}, packed.name

@@ -105,7 +105,9 @@ def test_what_is_published_comes_out_the_same_and_the_readme_tells_it(
     assert script.published_with("mine/whole", given) == ["dataset.train_size=60", "model.width=3"]
     given.remove("fl_setting.victims=1")
     assert script.main(given, lambda arguments, log: cli.main(list(arguments))) == 0
-    assert {path.name for path in folder.iterdir()} == {f"whole.quick.{kind}" for kind in ("md", "csv", "tex", "png")}
+    assert {path.name for path in folder.iterdir()} == {
+        f"whole.quick.{kind}" for kind in ("md", "csv", "tex", "png", "runs.tar.xz")
+    }
     command = next(line for line in PUBLISHED.splitlines() if line.startswith("- command"))
     assert command in (folder / "whole.quick.md").read_text().splitlines()
     text = readme.read_text()
@@ -114,6 +116,6 @@ def test_what_is_published_comes_out_the_same_and_the_readme_tells_it(
     assert "| [mine](outputs/paper/mine/README.md) | 1 of 3 | 0 | 0 | 0 | 0 |" in text
     assert "old" not in text
     index = (folder.parent / "README.md").read_text()
-    assert "[A small table](mine/whole.quick.md) | quick\\* | 0 | 2 | 2 of 2 |" in index
+    assert "[A small table](mine/whole.quick.md) | quick\\* | 0 | 2 | [2 of 2](mine/whole.quick.runs.tar.xz) |" in index
     assert "Not published: A small table; A small table." in index
     assert "what is published is written anew" in capsys.readouterr().out

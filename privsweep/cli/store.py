@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from privsweep.cli.store_request import BY, Request, requested
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 from privsweep.store.inventory import KINDS, SHARED, Entry, inventory, key_of, record_in, remove, under_way
 
-OUTPUT_DIR = "outputs"  # as in conf/config.yaml
-DAYS = 30.0
-_BY = ("experiment", "attack", "defense", "dataset", "model", "fl_setting", "seed", "scale", "device", "date")
 _DESCRIPTION = """\
 Tells what an output folder holds, in a line each, and removes what is of no more use to any command.
 
@@ -29,24 +25,17 @@ Tells what an output folder holds, in a line each, and removes what is of no mor
                                        the command that makes it again
   privsweep-store prune                what would be removed, and why; nothing is
   privsweep-store prune yes=true       removes it
+  privsweep-store pack TABLE.csv       the runs behind a table of paper/, in one file beside it; several tables may be
+                                       named, and to=FILE; without a table, to=FILE takes all complete runs
+  privsweep-store unpack FILE          stores the runs that such a file holds
 
 prune removes runs that no command finds any more, for the code has changed; what is left of runs that are complete;
 logs, failures and unfinished work older than days=30; drafts of killed processes and files that could not be read;
 and systems, preparations and rows that no stored run uses, unless a run is under way or unfinished. What a running
 sweep works on stays. The tables of paper/, links, and whatever privsweep did not write are never touched.
-""" % (", ".join(_BY), ", ".join(KINDS))  # noqa: UP031
 
-
-@dataclass(frozen=True)
-class Request:
-    """What was typed."""
-
-    action: str
-    output_dir: Path
-    by: Sequence[str]
-    days: float
-    yes: bool
-    run: str  # the beginning of the signature to show
+pack takes the files with a run's numbers; pictures=true takes all of them.
+""" % (", ".join(BY), ", ".join(KINDS))  # noqa: UP031
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,14 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config-dir", help="with show: your own configuration, searched besides the built-in one")
     options = parser.parse_intermixed_args(argv)
     try:
-        asked = _request([*options.words, *(["yes=true"] if options.yes else [])])
+        asked = requested([*options.words, *(["yes=true"] if options.yes else [])])
+        if asked.action == "unpack":
+            from privsweep.cli.packed import unpacked  # here and below, for a list needs neither this nor Hydra
+
+            unpacked(asked)
+            return 0
         entries = inventory(asked.output_dir)
         if options.config_dir is not None and asked.action != "show":
             raise UserError(f"--config-dir={options.config_dir}: goes with show; leave it out")
         if asked.action == "prune":
             _prune(asked, entries)
+        elif asked.action == "pack":
+            from privsweep.cli.packed import packed
+
+            packed(asked)
         elif asked.action == "show":
-            from privsweep.cli.one_run import show  # here, for no other action needs Hydra
+            from privsweep.cli.one_run import show
 
             show(asked.output_dir, entries, asked.run, options.config_dir)
         elif asked.action:
@@ -81,44 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(f"output_dir={asked.output_dir}: {reason}"), file=sys.stderr)
         return 2
     return 0
-
-
-def _request(words: Sequence[str]) -> Request:
-    actions = [word for word in words if "=" not in word]
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    run = ""
-    if actions[:1] == ["show"]:
-        if len(actions) != 2 or not re.fullmatch("[0-9a-f]{1,12}", actions[1]):
-            raise UserError(
-                f"{' '.join(actions)}: takes one signature, or its beginning; privsweep-store runs lists them"
-            )
-        run = actions.pop()
-    for word in actions:
-        if word not in ("show", "prune", *KINDS):
-            raise UserError(
-                f"{word}: is neither show, prune nor a folder of the store; choose one of {', '.join(KINDS)}"
-            )
-    if len(actions) > 1:
-        raise UserError(f"{' '.join(actions)}: one at a time; leave {actions[1]} out")
-    for key, value in given.items():
-        known = {"output_dir", *({"days", "yes"} if actions == ["prune"] else set() if actions else {"by"})}
-        if key not in known:
-            raise UserError(f"{key}={value}: is no key here; there are {', '.join(sorted(known))}")
-    by = given.get("by", "experiment").split(",")
-    for name in by:
-        if name not in _BY:
-            raise UserError(f"by={name}: runs are not told apart by it; choose of {', '.join(_BY)}")
-    yes = given.get("yes", "false").lower()
-    if yes not in ("true", "false"):
-        raise UserError(f"yes={yes}: is true or false; true removes what is listed")
-    try:
-        days = float(given.get("days", DAYS))
-    except ValueError:
-        days = -1.0
-    if not 0 <= days < float("inf"):
-        raise UserError(f"days={given['days']}: is no number of days; give 0 or more")
-    action = actions[0] if actions else ""
-    return Request(action, Path(given.get("output_dir", OUTPUT_DIR)).expanduser(), by, days, yes == "true", run)
 
 
 def _overview(asked: Request, entries: Sequence[Entry]) -> None:

@@ -47,6 +47,10 @@ class Checksums:
         self._note(source.files() if files.state is None else files, checksum)
         return checksum
 
+    def last(self) -> dict[str, str]:
+        """The last checksum of every name that is noted, such as ``dataset=mnist``."""
+        return dict(self._read()["last"])
+
     def _note(self, files: DataFiles | None, checksum: str) -> None:
         if files is None or files.state is None:
             return

@@ -114,6 +114,22 @@ class Store:
         self._failure(sign).unlink(missing_ok=True)
         self.forget_parts(sign)
 
+    def take(self, sign: str, files: Mapping[str, bytes]) -> bool:
+        """Files a run that was made elsewhere, as it was written there; False where a complete one is stored.
+
+        Raises SpoiltError where it is not as it was written, and BusyError where a process is at that run.
+        """
+        with self.lock(f"run-{sign}", wait=None):
+            if self.complete(sign) is not None:
+                return False
+            with whole_folder(self.folder(sign)) as draft:
+                for name, content in files.items():
+                    (draft / name).write_bytes(content)
+                _check_whole(files, draft / "record.json", sign)
+            self._failure(sign).unlink(missing_ok=True)
+            self.forget_parts(sign)
+        return True
+
     def forget_parts(self, sign: str) -> None:
         """Removes what was kept of work that is done."""
         shutil.rmtree(self.partial(sign), ignore_errors=True)
@@ -207,6 +223,21 @@ def _text(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _check_whole(files: Mapping[str, bytes], path: Path, sign: str) -> None:
+    """Raises SpoiltError unless ``files`` are a complete record and others of its own, which lie beside ``path``."""
+    text = files.get(path.name, b"{}")
+    try:
+        record = _checked(text, path, sign, files=True)
+        own = json.loads(text).get(_FILES, {})
+    except (ValueError, RecursionError) as error:
+        raise SpoiltError("no such file as was written") from error
+    foreign = sorted(files.keys() - {path.name} - own.keys())
+    if foreign:
+        raise SpoiltError(f"{foreign[0]} is none of its files")
+    if record.get("status") != "complete":
+        raise SpoiltError("is not complete")
 
 
 def _checked(text: bytes, path: Path, sign: str, files: bool) -> Record:
