@@ -1,4 +1,4 @@
-"""A command that goes on from a run."""
+"""A command that goes on from a run, and one that spares what it does not need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 from privsweep.cli.cells import key_of
 from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update
 from privsweep.run.run_spec import RunSpec
-from privsweep.store.store import Record
+from privsweep.store.store import Record, Store
 
 AGAINST: dict[type[Observation], tuple[str, ...]] = {  # a defence of what is observed
     Update: ("defense=[noisy_gradients]",),
@@ -58,3 +58,19 @@ def _trains(spec: RunSpec) -> bool:
         return False
     needs_dp_sgd = spec.attack.observes in (Predictions, Release, Trials)
     return not (needs_dp_sgd and getattr(spec.model, "norm", "none") == "batch")
+
+
+def spared(spec: RunSpec) -> str | None:
+    """The override that leaves out a training still to be done whose results the attack never sees, or None.
+
+    Of an experiment the accuracy may be wanted, and a defence's noise may follow from the length of the training.
+    """
+    capture = getattr(spec.fl_setting, "capture", None)
+    length = next((name for name in ("rounds", "epochs") if getattr(spec.fl_setting, name, 0)), None)
+    if spec.attack.observes is not Update or capture is None or capture.round != 0 or length is None:
+        return None
+    if spec.choices.get("experiment") or spec.defense.defenses:
+        return None
+    store = Store(spec.session.output_dir)
+    done = store.complete(spec.signature) or store.trained(spec.training_key(spec.session.resolve_device()))
+    return None if done else f"fl_setting.{length}=0"

@@ -67,9 +67,10 @@ def _near(path: Path) -> Path:
 
 
 def start(spec: RunSpec) -> None:
-    """Where and against what threat model the run goes, in two lines."""
+    """Where and against what threat model the run goes, in two lines; and how to spare a training, in a third."""
     import torch  # here, as what goes with it, for a refusal needs none of it
 
+    from privsweep.cli.go_on import spared
     from privsweep.run.header import title_of
 
     device = spec.session.resolve_device()
@@ -83,6 +84,8 @@ def start(spec: RunSpec) -> None:
             f"threat model: {threat.security} {spec.position}, {spec.time} time, {threat.access}",
             soft_wrap=True,
         )
+    if key := spared(spec):
+        out.print(f"the attack sees the untrained model alone: {key} leaves out the training, and its accuracy")
 
 
 def finish(spec: RunSpec, record: Record, next_step: tuple[str, str] | None = None) -> None:

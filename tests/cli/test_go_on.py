@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import TINY
 
 import privsweep as library
-from privsweep.cli.go_on import go_on
+from privsweep.cli import terminal
+from privsweep.cli.go_on import go_on, spared
 from privsweep.run.compose import parse, searching
 
 
@@ -33,3 +36,34 @@ def test_it_follows_from_what_was_typed_and_what_came_out(typed: str, metrics: d
     with searching(None):
         given = parse(typed.split())
     assert go_on(spec, {"metrics": metrics}, given, None)[0] == command
+
+
+@pytest.mark.parametrize(
+    ("typed", "override"),
+    [
+        ("attack=dlg", "fl_setting.rounds=0"),
+        ("attack=iga fl_setting=central", "fl_setting.epochs=0"),
+        ("attack=iga fl_setting.capture.round=1", None),
+        ("attack=dlg fl_setting.rounds=0", None),
+        ("attack=iga defense=[dp_sgd]", None),
+        ("attack=generative_decoder dataset.prior_size=100", None),
+        ("attack=loss_threshold", None),
+        ("attack=none", None),
+    ],
+)
+def test_a_training_that_the_attack_never_sees_can_be_spared(
+    typed: str, override: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = library.compose(*typed.split(), f"output_dir={tmp_path}")
+    assert spared(spec) == override
+    terminal.start(spec)
+    assert ("leaves out the training" in capsys.readouterr().out) == (override is not None)
+
+
+def test_without_that_training_the_attack_comes_out_the_same(tmp_path: Path) -> None:
+    typed = ["attack=dlg", "attack.iterations=3", f"output_dir={tmp_path}", *TINY]
+    trained, spare = (library.execute(library.compose(*typed, *more)) for more in ([], ["fl_setting.rounds=0"]))
+    assert trained["metrics"] == spare["metrics"]
+    assert trained["utility"].keys() > spare["utility"].keys()
+    assert spared(library.compose(*typed, "seed=1")) == "fl_setting.rounds=0"
+    assert spared(library.compose(*typed)) is None, "it is stored"
