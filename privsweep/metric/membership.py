@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, rankdata
+from scipy.special import expit, logit
+from scipy.stats import binom, binomtest, norm, rankdata
 from sklearn.metrics import roc_curve
 
 from privsweep.interface.records import Membership, Scores
@@ -26,10 +27,11 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     Metrics, shares from 0 to 1: ``attack_accuracy`` of the attack's own decisions, ``balanced_accuracy`` (mean of
     both classes' accuracies), ``auc`` of the scores, ``tpr_at_1_fpr`` and ``tpr_at_01_fpr`` (members found while at
     most 1% and 0.1% of the others are taken for members). Each with the ends of its 95% interval under ``_low``
-    and ``_high``: Clopper and Pearson's for shares, Newcombe's for the balanced accuracy, DeLong's for the AUC or,
-    where that has no width, Newcombe's; None for these two where there is one member or one other record alone. The
-    interval of a rate at fixed false positives holds for that threshold. A score that is NaN counts as the lowest,
-    infinite ones as the lowest and the highest.
+    and ``_high``: Clopper and Pearson's for shares, Newcombe's for the balanced accuracy, DeLong's on the scale of log
+    odds for the AUC or, where that has no width, Newcombe's; None for these two where there is one member or one other
+    record alone. The interval of a rate at fixed false positives allows for the threshold, too, which is the others'
+    of this run: with fewer than 1000 of them the rate at 0.1% is the one at none. A score that is NaN
+    counts as the lowest, infinite ones as the lowest and the highest.
 
     Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
     answers about one record, pooled over records; zero where all are the same.
@@ -51,7 +53,7 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     false, true = roc(guess, truth)
     for name, rate in RATES.items():
         reached = float(true[false <= rate].max())
-        share(metrics, name, round(reached * int(member.sum())), int(member.sum()))
+        _interval(metrics, name, reached, rate_ends(scores[member], scores[~member], rate))
     rows = pd.DataFrame({"candidate": range(len(member)), "index": truth.index.cpu().numpy(), "member": member})
     rows["score"], rows["decision"] = scores, decisions
     for name, values in guess.diagnostics.items():
@@ -96,10 +98,39 @@ def area_with_interval(name: str, members: np.ndarray, others: np.ndarray) -> di
     found: dict[str, float | None] = {}
     sizes = len(members), len(others)
     area, error = delong(members, others)
-    spread = _DEVIATIONS * error
-    ends = (area - spread, area + spread) if error else area_ends(area, *sizes)
+    ends = _by_odds(area, error) if error else area_ends(area, *sizes)
     _interval(found, name, area, ends if min(sizes) > 1 else None)
     return found
+
+
+def _by_odds(area: float, error: float) -> tuple[float, float]:
+    """The 95% interval about an area between 0 and 1: symmetric in its log odds, or it would say too much near 1."""
+    spread = _DEVIATIONS * error / (area * (1 - area))
+    return float(expit(logit(area) - spread)), float(expit(logit(area) + spread))
+
+
+def rate_ends(members: np.ndarray, others: np.ndarray, rate: float) -> tuple[float, float]:
+    """The 95% interval of the share of all members above the score that the share ``rate`` of all others exceeds.
+
+    How many of ``others`` exceed that score is binomial, which leaves it between two of theirs, and the share between
+    those of ``members`` above either; at one score the share has Clopper and Pearson's ends. The distances of the two
+    from the estimate are squared and added, as Newcombe does.
+    """
+    tail, ranked = (1 - CONFIDENCE) / 2, np.sort(others)[::-1]
+
+    def above(count: int) -> int:
+        """Members above the score that ``count`` of the others exceed."""
+        return int((members > ranked[count]).sum()) if count < len(others) else len(members)
+
+    counts = binom.ppf([tail, 1 - tail], len(others), rate)
+    fewest, most = max(0, int(counts[0]) - 1), int(counts[1])
+    middle = above(int(rate * len(others) + _TINY))
+    ends = binomtest(middle, len(members)).proportion_ci(CONFIDENCE)
+    share = middle / len(members)
+    strict = above(fewest) / len(members) if counts[0] else 0.0
+    low = share - np.hypot(share - ends.low, share - strict)
+    high = share + np.hypot(ends.high - share, above(most) / len(members) - share)
+    return float(low), float(high)
 
 
 def area_ends(area: float, members: int, others: int) -> tuple[float, float]:

@@ -5,7 +5,15 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from privsweep.interface.records import Membership, Scores
-from privsweep.metric.membership import area_ends, delong, mean_share_ends, roc, score_membership
+from privsweep.metric.membership import (
+    area_ends,
+    area_with_interval,
+    delong,
+    mean_share_ends,
+    rate_ends,
+    roc,
+    score_membership,
+)
 
 
 def truth(members: int, others: int) -> Membership:
@@ -117,6 +125,37 @@ def test_an_interval_at_the_end_covers_an_attack_that_is_nearly_perfect() -> Non
             covered.append(low <= true <= high)
     assert ends > 20
     assert np.mean(covered) > 0.9
+
+
+@pytest.mark.parametrize(("records", "apart"), [(20, 1.8), (50, 3.3), (200, 2.7)])
+def test_the_interval_of_an_area_near_one_covers_it_as_often_as_it_promises(records: int, apart: float) -> None:
+    """Where one that is symmetric about the estimate misses one in six."""
+    rng, true = np.random.default_rng(0), norm.cdf(apart / np.sqrt(2))
+    covered = []
+    for _ in range(400):
+        found = area_with_interval("auc", rng.normal(apart, size=records), rng.normal(size=records))
+        low, high = found["auc_low"], found["auc_high"]
+        assert low is not None
+        assert high is not None
+        assert low <= (found["auc"] or 0) <= high
+        covered.append(low <= true <= high)
+    assert 0.92 <= np.mean(covered) <= 0.99
+
+
+@pytest.mark.parametrize(("records", "rate"), [(50, 0.01), (400, 0.01), (400, 0.001), (3000, 0.001)])
+def test_the_interval_of_a_rate_covers_it_as_often_as_it_promises_though_few_others_set_the_threshold(
+    records: int, rate: float
+) -> None:
+    rng, true = np.random.default_rng(0), norm.sf(norm.isf(rate) - 2)
+    covered, inside = [], []
+    for _ in range(200):
+        members, others = rng.normal(2, size=records), rng.normal(size=records)
+        low, high = rate_ends(members, others, rate)
+        found = (members > np.sort(others)[::-1][int(rate * records)]).mean()
+        covered.append(low <= true <= high)
+        inside.append(low <= found <= high)
+    assert np.mean(covered) >= 0.93
+    assert all(inside)
 
 
 def test_the_interval_of_a_balanced_accuracy_covers_it_as_often_as_it_promises() -> None:
