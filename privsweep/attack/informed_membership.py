@@ -1,4 +1,4 @@
-"""Informed membership inference (Balle, Cherubin and Hayes, 2022, figure 10): the loss of a model on the one record."""
+"""Informed membership inference (Balle, Cherubin and Hayes, 2022, figure 10), by a model's confidence in the record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from privsweep.attack.base import AttackBase
@@ -18,32 +18,38 @@ from privsweep.interface.roles import Bench
 from privsweep.membership_inference.shadow_attack import by_content
 from privsweep.model.stochastic import draw
 
+_LEAST = 1e-12  # variance of a confidence, in squared logits: of shadows that agree
+
 
 @component
 class InformedMembership(AttackBase):
-    """Takes a model's candidate for a member where the loss on it is below what separates shadows with and without it.
+    """Takes a model's candidate for a member where its confidence is nearer to that of shadows with the record.
 
     The adversary knows all other records and the algorithm. It trains ``shadows`` models on each candidate and the
     fixed records, and as many on the fixed records alone, which serve all candidates. A candidate that stands for
-    several models is trained on once. The score is how far the loss lies below the midpoint of the two mean losses, so
-    that the scores of different candidates can be pooled; above 0 decides for a member.
+    several models is trained on once. The score is the log likelihood ratio of two Gaussians, which for each candidate
+    have the two means and one variance (Carlini et al., 2022, section V), so that the scores of different candidates
+    can be pooled; above 0 decides for a member. Figure 10 shows the loss, which is among the diagnostics: where a
+    model is sure it rounds to 0 with the record and without, and the confidence does not.
 
     The models of one side differ by what is drawn for each: initial values where models do not share them, and the
-    noise of differential privacy. Where nothing is drawn they are equal, as their losses are to rounding, and one
-    shadow a side is trained. The paper's own models with shared initial values differed by reductions of a GPU that
-    are not deterministic.
+    noise of differential privacy. Where nothing is drawn they are equal, as their answers are to rounding, one shadow
+    a side is trained, and half of the distance between the two stands for the deviation. The paper's own models with
+    shared initial values differed by reductions of a GPU that are not deterministic.
     """
 
     shadows: Annotated[int, Field(ge=1)]
 
     observes: ClassVar[type] = Trials
-    reports: ClassVar[frozenset[str]] = frozenset({"loss_spread"})
+    version: ClassVar[int] = 1
+    prepared_version: ClassVar[int] = 1
+    reports: ClassVar[frozenset[str]] = frozenset({"confidence_spread", "loss_spread"})
     needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"off-path"}), "white-box")
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
-        """Losses of the shadows ``with`` and ``without`` each distinct candidate, ``[U, shadows]``, by content."""
+        """Confidences of shadows ``with`` and ``without`` each distinct candidate, ``[U, shadows]``, by content."""
         first, _ = distinct(known.candidates)
         own, algorithm = known.candidates.take(first), known.algorithm
         each = self.shadows if algorithm.random else 1
@@ -55,7 +61,7 @@ class InformedMembership(AttackBase):
             absent = torch.zeros(len(rngs), dtype=torch.bool, device=first.device)
             models = algorithm(records, absent, rngs, bench.tick)
             asked = ImageSet(*(t.expand(len(rngs), *t.shape) for t in (own.images, own.labels)))
-            return {"loss": losses(known, models, asked, rng.child("without", part.start, "asked"))}
+            return {"confidence": told(known, models, asked, rng.child("without", part.start, "asked"))[0]}
 
         def including(part: slice) -> Tensors:
             pairs = [divmod(i, each) for i in range(part.start, part.stop)]
@@ -64,20 +70,29 @@ class InformedMembership(AttackBase):
             present = torch.ones(len(rngs), dtype=torch.bool, device=first.device)
             models = algorithm(records, present, rngs, bench.tick)
             asked = ImageSet(records.images[:, None], records.labels[:, None])
-            return {"loss": losses(known, models, asked, rng.child("with", part.start, "asked"))}
+            return {"confidence": told(known, models, asked, rng.child("with", part.start, "asked"))[0]}
 
-        out = bench.chunks("shadows", "without", each, size, without)["loss"]
-        inside = bench.chunks("shadows", "with", len(own) * each, size, including)["loss"]
+        out = bench.chunks("shadows", "without", each, size, without)["confidence"]
+        inside = bench.chunks("shadows", "with", len(own) * each, size, including)["confidence"]
         return {"with": inside.view(len(own), each), "without": out.T.contiguous()}
 
     def __call__(self, seen: Trials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         records = known.candidates
         _, group = distinct(records)
         asked = ImageSet(records.images[:, None], records.labels[:, None])
-        loss = losses(known, seen.weights, asked, rng.child("asked"))[:, 0]
-        midpoint = (prepared["with"].mean(1) + prepared["without"].mean(1)) / 2
-        scores = (midpoint[group] - loss).nan_to_num(0.0)  # of a model that diverged, nothing can be told
-        return Scores(scores, scores > 0, {"loss": loss})
+        confidence, loss = (value[:, 0] for value in told(known, seen.weights, asked, rng.child("asked")))
+        scores = ratio(confidence, prepared["with"][group], prepared["without"][group])
+        return Scores(scores, scores > 0, {"confidence": confidence, "loss": loss})
+
+
+def ratio(asked: Tensor, inside: Tensor, out: Tensor) -> Tensor:
+    """How much likelier ``asked`` ``[n]`` is among ``inside`` ``[n, K]`` than among ``out``, as a logarithm ``[n]``.
+
+    Zero for a model, or beside shadows, of which nothing can be told, since they diverged.
+    """
+    apart, middle = inside.mean(1) - out.mean(1), (inside.mean(1) + out.mean(1)) / 2
+    variance = (inside.var(1) + out.var(1)) / 2 if inside.shape[1] > 1 else apart.square() / 4
+    return (apart * (asked - middle) / variance.clamp_min(_LEAST)).nan_to_num(0.0, 0.0, 0.0)
 
 
 def distinct(records: ImageSet) -> tuple[Tensor, Tensor]:
@@ -92,15 +107,21 @@ def distinct(records: ImageSet) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def losses(known: Knowledge, weights: Tensors, records: ImageSet, rng: Rng) -> Tensor:
-    """Of models with ``weights`` ``[K, ...]`` on records of their own, ``[K, n, C, H, W]``: ``[K, n]``."""
+def told(known: Knowledge, weights: Tensors, records: ImageSet, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Confidences, ``log(p / (1 - p))`` in float64, and losses ``[K, n]`` of models with ``weights`` ``[K, ...]`` on
+    records of their own, ``[K, n, C, H, W]``.
+    """
     device = records.labels.device
     net = known.algorithm.network(rng).to(device).eval()
     each = vmap(known.domain.loss)
-    found = []
+    sure, lost = [], []
     for k in range(len(records)):
         x = known.domain.inputs_of(records, torch.tensor(k))
         model = {name: w[k] for name, w in weights.items()}
         outputs = functional_call(net, {**model, **draw(net, len(x), rng.child(k), device)}, (x,))
-        found.append(each(outputs[:, None, : known.domain.classes], records.labels[k][:, None]))
-    return torch.stack(found)
+        logits, labels = outputs[:, : known.domain.classes], records.labels[k]
+        lost.append(each(logits[:, None], labels[:, None]))
+        hits = nn.functional.one_hot(labels, known.domain.classes).bool()
+        others = logits.double().masked_fill(hits, -torch.inf).logsumexp(1)
+        sure.append(logits.double()[hits] - others)
+    return torch.stack(sure), torch.stack(lost)

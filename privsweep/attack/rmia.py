@@ -14,9 +14,11 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.scores import of_label, stand_out
-from privsweep.membership_inference.shadow_attack import InOutAttack
+from privsweep.membership_inference.shadow_attack import InOutAttack, asked
 
 _TINY = 1e-30
+_GRID = 11  # values of ``a`` from 0 to 1 that are tried
+_USUAL = 0.3  # ``a`` where nothing can be tried, as in the authors' code
 
 
 @component
@@ -27,10 +29,17 @@ class RMIA(InOutAttack):
     in and half out. Where no shadow was trained on it, the average in is ``a`` times that out, plus 1 - a. The
     population are the public records, none of them a member. Records that are above as many of them are ordered by
     likelihood, as a larger population would. A member's score stands out from those of public records.
+
+    Of one target ``gamma`` moves neither a record's rank nor a decision, only the share itself.
     """
 
     gamma: JudgementOnly[Annotated[float, Field(gt=0)]]
-    a: JudgementOnly[Annotated[float, Field(ge=0, le=1)] | None]  # None: fitted to the shadows
+    a: JudgementOnly[Annotated[float, Field(ge=0, le=1)] | None]  # None: the one that works best on the shadows
+
+    @property
+    def version(self) -> int:
+        """3 more: ``a`` is chosen by attacks on the shadows."""
+        return 3 + super().version
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         labels, z_labels = known.candidates.labels, known.prior.labels
@@ -44,7 +53,7 @@ class RMIA(InOutAttack):
         x, z = likelihood.split([len(labels), len(z_labels)])
         z = z[z.isfinite()].sort().values  # a public record that is in every shadow says nothing
         scores, reference = (self.share(values, z) for values in (x, z))
-        return Scores(scores, stand_out(scores, reference), {"likelihood": x})
+        return Scores(scores, stand_out(scores, reference), {"likelihood": x, "shadows": asked(ours)})
 
     def share(self, likelihood: Tensor, population: Tensor) -> Tensor:
         """Of the sorted ``population``, in ``[0, 1]``; the likelihood itself decides within one record's weight."""
@@ -55,16 +64,33 @@ class RMIA(InOutAttack):
         """The probability ``[n]`` of a record's label over models at large, from shadows' ``[K, n]`` (section 3.3)."""
         out = _mean(p, ~inside)
         into = _mean(p, inside)
-        a = torch.tensor(self.a, dtype=p.dtype) if self.a is not None else _slope(out, into)
+        a = self.a if self.a is not None else _best_a(p[:, inside.any(0)], inside[:, inside.any(0)])
         return (out + torch.where(into.isfinite(), into, a * out + 1 - a)) / 2
 
 
 def _mean(p: Tensor, which: Tensor) -> Tensor:
+    """Over the shadows where ``which`` holds; what is not finite is of one that diverged, and left out."""
+    which = which & p.isfinite()
     return p.where(which, 0.0).sum(0) / which.sum(0)
 
 
-def _slope(out: Tensor, into: Tensor) -> Tensor:
-    """The least squares fit of ``a`` in ``1 - in = a (1 - out)``, over records that have both, within [0, 1]."""
-    both = out.isfinite() & into.isfinite()
-    x, y = 1 - out[both], 1 - into[both]
-    return ((x * y).sum() / x.square().sum().clamp_min(_TINY)).clamp(0, 1)
+def _best_a(p: Tensor, inside: Tensor) -> float:
+    """The ``a`` of the grid with the largest mean AUC in attacks on every shadow, with the others out of a record."""
+    grid = torch.linspace(0, 1, _GRID, dtype=p.dtype, device=p.device)[:, None]
+    areas = []
+    for k in range(len(p)):
+        others = torch.arange(len(p), device=p.device) != k
+        out = _mean(p[others], ~inside[others])
+        known = out.isfinite() & p[k].isfinite()
+        member = inside[k][known]
+        if member.any() and not member.all():
+            likelihood = p[k][known] / ((1 + grid) * out[known] + 1 - grid).clamp_min(_TINY)
+            areas.append(_areas(likelihood, member))
+    return float(grid[torch.stack(areas).mean(0).argmax()]) if areas else _USUAL
+
+
+def _areas(scores: Tensor, member: Tensor) -> Tensor:
+    """Areas under the ROC curves ``[A]`` of ``scores`` ``[A, n]``, ties counting half."""
+    members, others = scores[:, member].contiguous(), scores[:, ~member].sort(1).values
+    below = torch.searchsorted(others, members) + torch.searchsorted(others, members, right=True)
+    return below.double().mean(1) / (2 * others.shape[1])

@@ -176,7 +176,10 @@ class TrainsTogether(Protocol):
 
 
 class Attack(Protocol):
-    """A choice of the ``attack`` group."""
+    """A choice of the ``attack`` group.
+
+    One that has ``warnings(known: Knowledge) -> list[str]`` too says these lines before its work begins.
+    """
 
     observes: type[Observation] | None  # None: attacks nothing
     needs: frozenset[str]  # names of Knowledge
@@ -192,7 +195,10 @@ class Attack(Protocol):
         ...
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
-        """Decoders, shadow models: whatever does not depend on the victims, kept for every run that shares it."""
+        """Decoders, shadow models: whatever does not depend on the victims, kept for every run that shares it.
+
+        An integer ``prepared_version`` of the class is raised when it makes something else of the same.
+        """
         ...
 
     def victims_at_once(self, seen: Observation, known: Knowledge, device: torch.device) -> int | None:

@@ -22,6 +22,7 @@ from privsweep.membership_inference.auxiliary_data import unfit
 from privsweep.training.frozen import client_mode
 from privsweep.training.shadows import ShadowModel, answers, train_shadows
 
+_FEW = 2  # times as many records as its shadows a target may have unremarked
 _WEIGHT = "weight:"  # names of shadows' weights in what is prepared
 
 
@@ -179,12 +180,29 @@ class InOutAttack(ShadowAttack):
         weights = self.trained(known, pool, index, rng, bench)
         return {"inside": inside.to(bench.device), **{_WEIGHT + name: w for name, w in weights.items()}}
 
+    def warnings(self, known: Knowledge) -> list[str]:
+        """A line where shadows train on so much fewer records than the target that they stand for another model."""
+        told, asked = told_recipe(known), len(known.candidates) if self.online else 0
+        wanted = None if told is None else told.examples
+        size = self._public(len(known.prior), asked, told) + asked // 2
+        if wanted is None or _FEW * size >= wanted:
+            return []
+        return [
+            f"attack.shadows={self.shadows}: train on {size:,} records each, the target on {wanted:,}: they fit theirs "
+            f"more closely, which weakens the attack; dataset.prior_size={2 * wanted} or a dataset@prior of as many is "
+            "enough"
+        ]
+
+    def _public(self, prior: int, asked: int, recipe: Recipe | None) -> int:
+        """How many of the public records a shadow trains on."""
+        if self.shadow_size is not None:
+            return self.shadow_size
+        wanted = None if recipe is None else recipe.examples
+        return prior // 2 if wanted is None else min(prior // 2, max(0, wanted - asked // 2))
+
     def assigned(self, prior: int, asked: int, recipe: Recipe | None, rng: Rng) -> Tensor:
         """Positions ``[K, n]`` of every shadow's records among the public ones and, behind them, the candidates."""
-        size = self.shadow_size
-        if size is None:
-            wanted = None if recipe is None else recipe.examples
-            size = prior // 2 if wanted is None else min(prior // 2, max(0, wanted - asked // 2))
+        size = self._public(prior, asked, recipe)
         rows = []
         for k in range(self.shadows):
             own = rng.child("shadow", k, "records").permutation(prior)[:size]
@@ -193,12 +211,22 @@ class InOutAttack(ShadowAttack):
         return torch.stack(rows)
 
     def on_candidates(self, known: Knowledge, prepared: Tensors, rng: Rng) -> tuple[Tensor, Tensor]:
-        """The shadows' probabilities ``[K, M, classes]``, and which of them trained on a candidate, bool ``[K, M]``."""
+        """The shadows' probabilities ``[K, M, classes]``, and which of them trained on a candidate, bool ``[K, M]``.
+
+        Raises UserError where more than half of them diverged; fewer that did are left out of what follows.
+        """
         records = known.candidates
         inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.labels.device)
         if self.online:
             inside[:, by_content(records)] = prepared["inside"][:, len(known.prior) :]
-        return answers(self.model(known), weights_in(prepared), records, known.domain, rng.child("candidates")), inside
+        replies = answers(self.model(known), weights_in(prepared), records, known.domain, rng.child("candidates"))
+        lost = self.shadows - int(asked(replies).min())
+        if 2 * lost > self.shadows:
+            raise UserError(
+                f"attack.shadows={self.shadows}: {lost} of them diverged in training; take a smaller attack.lr, or "
+                "fl_setting.lr where it is the target's"
+            )
+        return replies, inside
 
     def on_prior(self, known: Knowledge, prepared: Tensors, rng: Rng) -> tuple[Tensor, Tensor]:
         """The same for the public records: ``[K, P, classes]`` and ``[K, P]``."""
@@ -216,6 +244,11 @@ def _check_batch(model: ShadowModel, domain: Domain, schedule: LocalSchedule, re
             f"attack.shadow_size: {records} records make a batch of {least}, and {fault}; take another size, another "
             "attack.batch_size or dataset.prior_size, or model.norm=group"
         )
+
+
+def asked(replies: Tensor) -> Tensor:
+    """How many shadows gave numbers for a record ``[M]``, of their answers ``[K, M, classes]``."""
+    return replies.isfinite().all(-1).sum(0)
 
 
 def told_recipe(known: Knowledge) -> Recipe | None:

@@ -152,6 +152,8 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
     if spec.view is not None:
         with clock("expose"):
             exposure = exposure_for(spec, spec.view, system, data, prior, defense, rng)
+        for line in getattr(attack, "warnings", lambda known: [])(exposure.known):
+            say(line)
         with stretch(clock, "prepare", bench, "preparing the attack"):
             prepared = prepare(spec, store, exposure.known, bench, rng)
         with stretch(clock, "attack", bench, "attacking"):
@@ -194,6 +196,7 @@ def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rn
         "device": bench.device.type,
         **spec.rounding,
         "from": {name: checksum_of(getattr(given, name)) for name in sorted(given.granted())},
+        **({"version": version} if (version := getattr(attack, "prepared_version", 0)) else {}),
         **versions({"defense": spec.defense.defenses if {"algorithm", "defense"} & given.granted() else {}}),
     }
     return store.prepared(key, bench.device, lambda: attack.prepare(given, bench, rng.child("attack")))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 from informed_world import CALLS, DOMAIN, pictures
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from tiny import Bench
 from torch import Tensor, nn
 
-from privsweep.attack.informed_membership import InformedMembership, distinct
+from privsweep.attack.informed_membership import InformedMembership, distinct, ratio
 from privsweep.interface.data import ImageSet
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Scores, Trials
@@ -25,6 +26,7 @@ class Counts:
 
     fixed: ImageSet
     noise: float
+    sure: float = 0.0  # by how much the label leads, with the record or without
 
     @property
     def random(self) -> bool:
@@ -56,7 +58,7 @@ class Counts:
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Tensor]:
         CALLS.append(len(rngs))
-        bias = 0.1 * nn.functional.one_hot(records.labels, 3) * present[:, None]
+        bias = nn.functional.one_hot(records.labels, 3) * (self.sure + 0.1 * present[:, None])
         bias = bias + self.noise * torch.stack([rng.normal(3) for rng in rngs])
         return {"1.weight": torch.zeros(len(rngs), 3, 64), "1.bias": bias}
 
@@ -116,6 +118,26 @@ def test_nothing_is_told_of_a_model_that_is_no_number() -> None:
     found = scored(seen, known)
     assert (found.scores[1], found.decisions[1]) == (0, False)
     assert found.scores.isfinite().all()
+
+
+def test_a_record_of_which_models_are_sure_with_it_and_without_is_told_all_the_same() -> None:
+    """Its loss is 0 in float32 either way."""
+    _, known, member = trials(0.0, each=2)
+    algorithm = replace(known.algorithm, sure=30.0)  # type: ignore[type-var]
+    alike = replace(known.candidates, labels=torch.zeros_like(known.candidates.labels))
+    own = algorithm(alike, member, [Rng(5).child(k) for k in range(len(member))])
+    found = scored(Trials(own), known.having(algorithm=algorithm, candidates=alike))
+    assert not found.diagnostics["loss"].any()
+    assert torch.equal(found.decisions, member)
+    assert torch.allclose(found.scores, member.double() * 4 - 2, rtol=1e-4)
+
+
+def test_the_score_is_the_ratio_of_two_gaussians_of_one_variance() -> None:
+    inside, out = (mean + torch.randn(3, 40, generator=Rng(0).generator()).double() for mean in (2.0, 0.0))
+    asked = torch.tensor([2.0, 0.5, -1.0], dtype=torch.float64)
+    deviation = ((inside.var(1) + out.var(1)) / 2).sqrt()
+    expected = norm.logpdf(asked, inside.mean(1), deviation) - norm.logpdf(asked, out.mean(1), deviation)
+    assert torch.allclose(ratio(asked, inside, out), torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize("order", [[0, 1, 0, 2, 1, 0], [2, 1, 0, 0, 1, 0]])

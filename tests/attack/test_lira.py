@@ -15,7 +15,7 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Knowledge, Recipe
+from privsweep.interface.records import Exposure, Knowledge, Recipe, Scores
 from privsweep.interface.training import Optimizer
 from privsweep.membership_inference.scores import confidence
 from privsweep.membership_inference.shadow_attack import augmentation, by_content
@@ -88,6 +88,23 @@ def test_a_shadow_trains_on_as_many_records_as_the_target() -> None:
     assert size(lira(True, shadow_size=70), 1000, 400, 300) == 270
 
 
+def test_shadows_of_far_fewer_records_than_the_targets_are_warned_of(overfitted: Exposure) -> None:
+    known = overfitted.known
+    assert lira(False).warnings(known) == []
+
+    def warned(attack: LiRA, examples: int) -> list[str]:
+        return attack.warnings(known.having(recipe=replace(known.recipe, examples=examples)))  # type: ignore[type-var]
+
+    half = len(known.prior) // 2
+    assert warned(lira(False), 2 * half) == []
+    [line] = warned(lira(False), 10 * half)
+    assert line.startswith(f"attack.shadows=8: train on {half:,} records each, the target on {10 * half:,}: ")
+    assert f"dataset.prior_size={20 * half} " in line
+    asked = len(known.candidates) // 2
+    [line] = warned(lira(True, shadow_size=1), 3 * asked)
+    assert f"train on {asked + 1:,} records each" in line
+
+
 def test_shadows_train_as_often_as_a_client_uses_its_examples() -> None:
     target = Knowledge(recipe=Recipe("sgd", 0.1, 0.9, 90, 8, epochs=30.0, examples=70))
     schedule = lira(False, momentum=None).schedule(target)
@@ -155,13 +172,70 @@ def test_the_online_score_is_the_ratio_of_two_gaussians(overfitted: Exposure) ->
 
 
 def test_the_usual_probability_averages_in_and_out_or_makes_up_for_in() -> None:
-    """Three records: in and out, out alone with the fitted a, out alone with a given one."""
+    """Two records: in and out, and out alone."""
     p = torch.tensor([[0.9, 0.4], [0.5, 0.6], [0.5, 0.2]], dtype=torch.float64)
     inside = torch.tensor([[True, False], [False, False], [False, False]])
-    fitted = rmia(False).usual(p, inside)
-    a = 0.1 / 0.5
-    assert fitted.tolist() == pytest.approx([0.7, (0.4 + a * 0.4 + 1 - a) / 2])
-    assert rmia(False, a=0.5).usual(p, inside)[1] == pytest.approx((0.4 + 0.5 * 0.4 + 0.5) / 2)
+    found = rmia(False, a=0.5).usual(p, inside)
+    assert found.tolist() == pytest.approx([0.7, (0.4 + 0.5 * 0.4 + 0.5) / 2])
+    assert rmia(False).usual(p, inside)[1] == pytest.approx((0.4 + 0.3 * 0.4 + 0.7) / 2), "with too little to try"
+
+
+@pytest.mark.parametrize("by_ratio", [False, True])
+def test_what_makes_up_for_in_is_what_works_on_the_shadows(by_ratio: bool) -> None:
+    """A ratio to the usual probability (a = 1) tells records that are in by a factor; beside noise as great
+    everywhere it is ruled by rare labels, and a distance from it (a near 0) is better.
+    """
+    rng = Rng(1).generator()
+    usual = torch.rand(400, dtype=torch.float64, generator=rng) ** 2
+    inside = torch.rand(6, 400, generator=rng) < 0.5
+    noise = torch.randn(6, 400, dtype=torch.float64, generator=rng)
+    if by_ratio:
+        p = torch.where(inside, 1.2, 1.0) * usual * (0.1 * noise).exp()
+    else:
+        p = (usual + 0.2 * inside + 0.1 * noise).clamp_min(1e-3)
+    asked = usual[None].expand(6, 400)
+    found = rmia(False).usual(torch.cat([p, asked], 1), torch.cat([inside, inside & False], 1))[400:]
+    a = (1 - (2 * found - usual)) / (1 - usual)
+    assert torch.allclose(a, a[:1])
+    assert 0.95 < a[0] < 1.05 if by_ratio else a[0] < 0.85
+
+
+@pytest.mark.parametrize(
+    "attack", [lira(True, epochs=2), lira(False, epochs=2), rmia(True, epochs=2), rmia(False, epochs=2)]
+)
+def test_a_shadow_that_diverged_is_left_out_and_too_many_are_refused(attack: LiRA, overfitted: Exposure) -> None:
+    """It used to make every score NaN, and so an AUC of 0.5."""
+    known = overfitted.known
+    prepared = attack.prepare(known.only(attack.prepares_from), Bench(), Rng(0))
+
+    def scored(lost: int) -> Scores:
+        spoilt = {
+            n: t.clone().index_fill_(0, torch.arange(lost), torch.nan) if t.is_floating_point() else t
+            for n, t in prepared.items()
+        }
+        return attack(overfitted.seen, known, spoilt, Bench(), Rng(0))  # type: ignore[arg-type]
+
+    whole, some = scored(0), scored(2)
+    assert some.scores.isfinite().all()
+    assert (
+        torch.corrcoef(torch.stack([whole.scores.argsort().argsort(), some.scores.argsort().argsort()]).double())[0, 1]
+        > 0.8
+    )
+    assert (whole.diagnostics["shadows"] == 8).all()
+    assert (some.diagnostics["shadows"] == 6).all()
+    with pytest.raises(
+        UserError, match=r"attack\.shadows=8: 5 of them diverged in training; take a smaller attack\.lr"
+    ):
+        scored(5)
+
+
+@pytest.mark.parametrize(("online", "enough"), [(True, 64), (False, 32)])
+def test_with_many_shadows_every_record_has_its_own_variance(online: bool, enough: int) -> None:
+    values = torch.randn(enough, 5, dtype=torch.float64, generator=Rng(0).generator())
+    everywhere = torch.ones(enough, 5, dtype=torch.bool)
+    for shadows, own in ((enough - 2, False), (enough, True)):
+        _, spread = lira(online, variance="auto", shadows=shadows).gaussian(values, everywhere)
+        assert (len(spread.unique()) > 1) == own
 
 
 def test_records_that_beat_as_many_are_ordered_by_likelihood() -> None:
