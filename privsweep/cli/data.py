@@ -11,6 +11,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from privsweep.cli.one_line import one_line
+from privsweep.cli.words import keys_in
 from privsweep.dataset.sources import BY_HAND, OFFICIAL, ByHand
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
@@ -74,8 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from privsweep.cli.check import check
 
         return check(options.names[1:])
-    names = [word for word in options.names if "=" not in word]
-    settings = dict(word.split("=", 1) for word in options.names if "=" in word)
+    names, settings = keys_in(options.names)
     data_dir = Path(settings.pop("data_dir", DATA_DIR)).expanduser()
     try:
         if settings:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from privsweep.cli import terminal
+from privsweep.cli.sizes import size
 from privsweep.cli.store_request import Request
 from privsweep.interface.errors import UserError
 from privsweep.store.packed import SUFFIX, pack, unpack
@@ -28,9 +29,16 @@ def packed(asked: Request) -> None:
         wanted = {asked.to: sorted(set().union(*tables.values()))}
     else:
         wanted = {asked.to: [record["signature"] for record in store.records()]}
+    if not all(wanted.values()):
+        raise UserError(f"output_dir={asked.output_dir}: holds no complete run; name the folder that has some")
     for path, signs in wanted.items():
-        pack(store, signs, path, asked.pictures)
-        terminal.say(f"{path}: {_runs(len(signs))}, {path.stat().st_size / 1e6:.2f} MB")
+        try:
+            pack(store, signs, path, asked.pictures)
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror or error}); name another by to=FILE"
+            ) from error
+        terminal.say(f"{path}: {_runs(len(signs))}, {size([path.stat().st_size])}")
 
 
 def _runs_of(table: Path) -> list[str]:
@@ -55,6 +63,7 @@ def unpacked(asked: Request) -> None:
             raise UserError(f"{path}: is no file; name one that privsweep-store pack wrote")
         told = Counter(unpack(Store(asked.output_dir), path).values())
         there = f"; {told['there']} were there" if told["there"] else ""
+        there += f"; files of {told['completed']} more that they lacked" if told["completed"] else ""
         busy = f"; {told['under way']} under way here stay as they are" if told["under way"] else ""
         terminal.say(f"{path}: {_runs(told['new'])} stored in {asked.output_dir}{there}{busy}")
 

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from privsweep.cli.follow import goes_on, hints
 from privsweep.cli.states import ORDER, CellState, Observer, count
+from privsweep.cli.words import keys_in
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 from privsweep.store import sweeps
@@ -62,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
         overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
-        output_dir = Path(next((o.partition("=")[2] for o in overrides if o.startswith("output_dir=")), "outputs"))
-        output_dir = output_dir.expanduser()
+        output_dir = Path(keys_in(overrides)[1].get("output_dir", "outputs")).expanduser()
         if not output_dir.is_dir():
             raise UserError(f"output_dir={output_dir}: no such folder; name the one that the sweep writes to")
         further = [o for o in overrides if not o.startswith("output_dir=")]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from privsweep.cli.sizes import size
 from privsweep.cli.store_request import BY, Request, requested
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
@@ -177,16 +178,6 @@ def _value(record: Mapping[str, Any], name: str) -> str:
     if isinstance(found, list):
         return "+".join(map(str, found)) or "-"
     return "-" if found is None else str(found)
-
-
-def size(sizes: Iterable[int]) -> str:
-    """Bytes in the largest unit that fits, such as 1.4 GB."""
-    left = float(sum(sizes))
-    for unit in ("B", "kB", "MB"):
-        if left < 1000:
-            return f"{left:.0f} {unit}" if unit == "B" or left >= 100 else f"{left:.1f} {unit}"
-        left /= 1000
-    return f"{left:.1f} GB"
 
 
 def day(moment: float) -> str:

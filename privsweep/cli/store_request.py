@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from privsweep.cli.words import keys_in
 from privsweep.interface.errors import UserError
 from privsweep.store.inventory import KINDS
 
@@ -34,8 +35,7 @@ class Request:
 
 def requested(words: Sequence[str]) -> Request:
     """What words of the shell ask for. Raises UserError."""
-    plain = [word for word in words if "=" not in word]
-    given = dict(word.split("=", 1) for word in words if "=" in word)
+    plain, given = keys_in(words)
     action, rest = (plain[0], plain[1:]) if plain else ("", [])
     if action not in (*_KEYS, *KINDS):
         raise UserError(

@@ -8,11 +8,14 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from privsweep.report.figure.kinds import write_figure
+from privsweep.report.figure.pictures import lacks_pictures
 from privsweep.report.latex import latex
 from privsweep.report.markdown import markdown
 from privsweep.report.table_csv import table_csv
 from privsweep.report.table_png import table_png
 from privsweep.store.atomic import whole_file
+from privsweep.store.spoilt import say
+from privsweep.table.figure_spec import Pictures
 from privsweep.table.fill import FilledTable
 
 TEXT_FORMATS: dict[str, Callable[[FilledTable], str]] = {"md": markdown, "tex": latex, "csv": table_csv}
@@ -20,7 +23,7 @@ TEXT_FORMATS: dict[str, Callable[[FilledTable], str]] = {"md": markdown, "tex": 
 
 def write(filled: FilledTable, output_dir: Path, published: Collection[str] = ()) -> list[Path]:
     """Writes ``paper/<experiment>.{md,tex,csv,png}`` below ``output_dir``, whole or not at all, and
-    ``<experiment>.figure.png`` where the experiment has a figure.
+    ``<experiment>.figure.png`` where the experiment has a figure; one of pictures stays where runs have lost theirs.
 
     The scale stands in the name unless it is ``paper``, and so do overrides that change the numbers: a
     variant never takes the place of the paper's table, unless they are those under which that is ``published``.
@@ -34,8 +37,12 @@ def write(filled: FilledTable, output_dir: Path, published: Collection[str] = ()
             draft.write_text(render(filled), encoding="utf-8")
         paths.append(path)
     paths.append(table_png(stem.with_name(f"{stem.name}.png"), filled))
-    if filled.table.figure is not None:
-        paths.append(write_figure(stem.with_name(f"{stem.name}.figure.png"), filled))
+    if (spec := filled.table.figure) is not None:
+        path = stem.with_name(f"{stem.name}.figure.png")
+        if isinstance(spec, Pictures) and path.exists() and lacks_pictures(filled, spec):
+            say(f"{path}: stays as it is, for runs behind it are stored without pictures; unpack those with pictures")
+        else:
+            paths.append(write_figure(path, filled))
     return paths
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2  # raised when a record or a trained system of the same configuration would come out differently
 Record = dict[str, Any]
-_FILES = "files"  # of a record: checksums of those beside it
+FILES = "files"  # of a record: checksums of those beside it
 
 
 def signature(config: Mapping[str, Any]) -> str:
@@ -110,25 +110,13 @@ class Store:
             yield draft
             record = draft / "record.json"
             files = {path.name: zlib.crc32(path.read_bytes()) for path in sorted(draft.iterdir()) if path != record}
-            write_json(record, sealed({**read_json(record), _FILES: files}))
+            write_json(record, sealed({**read_json(record), FILES: files}))
+        self.settle(sign)
+
+    def settle(self, sign: str) -> None:
+        """Removes what was kept of a run that is complete by now: its last failure, and its parts."""
         self._failure(sign).unlink(missing_ok=True)
         self.forget_parts(sign)
-
-    def take(self, sign: str, files: Mapping[str, bytes]) -> bool:
-        """Files a run that was made elsewhere, as it was written there; False where a complete one is stored.
-
-        Raises SpoiltError where it is not as it was written, and BusyError where a process is at that run.
-        """
-        with self.lock(f"run-{sign}", wait=None):
-            if self.complete(sign) is not None:
-                return False
-            with whole_folder(self.folder(sign)) as draft:
-                for name, content in files.items():
-                    (draft / name).write_bytes(content)
-                _check_whole(files, draft / "record.json", sign)
-            self._failure(sign).unlink(missing_ok=True)
-            self.forget_parts(sign)
-        return True
 
     def forget_parts(self, sign: str) -> None:
         """Removes what was kept of work that is done."""
@@ -225,28 +213,13 @@ def _text(path: Path) -> bytes | None:
         raise unreadable(path, error) from error
 
 
-def _check_whole(files: Mapping[str, bytes], path: Path, sign: str) -> None:
-    """Raises SpoiltError unless ``files`` are a complete record and others of its own, which lie beside ``path``."""
-    text = files.get(path.name, b"{}")
-    try:
-        record = _checked(text, path, sign, files=True)
-        own = json.loads(text).get(_FILES, {})
-    except (ValueError, RecursionError) as error:
-        raise SpoiltError("no such file as was written") from error
-    foreign = sorted(files.keys() - {path.name} - own.keys())
-    if foreign:
-        raise SpoiltError(f"{foreign[0]} is none of its files")
-    if record.get("status") != "complete":
-        raise SpoiltError("is not complete")
-
-
 def _checked(text: bytes, path: Path, sign: str, files: bool) -> Record:
     """The record in ``text``, read from ``path``. Raises SpoiltError. Those of earlier versions have no checksum."""
     content = json.loads(text)
     record: Record = unsealed(content) if not isinstance(content, dict) or "checksum" in content else content
     if record.get("signature") != sign:
         raise SpoiltError("of another run")
-    written = record.pop(_FILES, {})
+    written = record.pop(FILES, {})
     for name, checksum in written.items() if files else ():
         found = _text(path.parent / Path(name).name)
         if found is not None and zlib.crc32(found) != checksum:  # one that was removed takes nothing from the record

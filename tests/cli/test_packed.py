@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from tiny import TINY
 from privsweep.cli import main as cli
 from privsweep.cli import report, store
 from privsweep.store.checksums import Checksums
+from privsweep.store.sealed import sealed
 from privsweep.store.store import Store
 
 TABLE = """
@@ -26,6 +29,15 @@ table:
   columns: {a: {label: A, overrides: []}}
   seeds: [0, 1]
   findings: [{id: mine.a, claim: It is a number., check: "v('ssim', 'a') < 2", holds_in_print: true}]
+"""
+
+
+FIGURE = """
+figure:
+  kind: pictures
+  row: ssim
+  victims: 2
+  panels: [{title: All, series: [{label: A, columns: [a]}]}]
 """
 
 
@@ -66,7 +78,7 @@ def test_a_table_is_laid_out_elsewhere_from_its_packed_runs(here: Path, capsys: 
     assert store.main(["pack", str(the_table())]) == 0
     assert store.main(["unpack", str(packed_file()), "output_dir=other"]) == 0
     told = capsys.readouterr().out
-    assert f"{packed_file()}: 2 runs, 0.0" in told
+    assert f"{packed_file()}: 2 runs, " in told
     assert f"{packed_file()}: 2 runs stored in other\n" in told
     assert {Path(name).name for name in files_in("other")} == {"record.json", "training.csv", "victims.csv"}
     for before in Path("outputs/runs").iterdir():
@@ -128,6 +140,14 @@ def test_a_table_some_of_whose_runs_are_gone_is_not_packed(here: Path, capsys: p
     assert not packed_file().exists()
 
 
+def unsealed_text(record: bytes) -> bytes:
+    return json.dumps({name: value for name, value in json.loads(record).items() if name != "checksum"}).encode()
+
+
+def forged(record: bytes) -> bytes:
+    return json.dumps(sealed({"signature": json.loads(record)["signature"], "status": "complete"})).encode()
+
+
 def changed(change: Callable[[tarfile.TarInfo, bytes], tuple[str, bytes]]) -> None:
     """all.tar.xz with every member as ``change`` makes it."""
     assert store.main(["pack", "to=all.tar.xz"]) == 0
@@ -147,7 +167,11 @@ def changed(change: Callable[[tarfile.TarInfo, bytes], tuple[str, bytes]]) -> No
         (lambda m, c: (m.name, c.replace(b'"seed": 1', b'"seed": 2')), "changed since it was written"),
         (lambda m, c: (m.name, c + b"\n" if m.name.endswith(".csv") else c), "training.csv has changed since"),
         (lambda m, c: (m.name.replace("victims", "others"), c), "others.csv is none of its files"),
-        (lambda m, c: (m.name.replace("record", "others"), c), "of another run"),
+        (lambda m, c: (m.name.replace("record", "others"), c), "changed since it was written"),
+        (lambda m, c: (m.name, unsealed_text(c) if m.name.endswith("record.json") else c), "changed since"),
+        (lambda m, c: (m.name, forged(c) if m.name.endswith("record.json") else c), "lacks what privsweep writes"),
+        (lambda m, c: (m.name.replace("victims.csv", "record.json"), c), "record.json is in two places"),
+        (lambda m, c: (re.sub("^[0-9a-f]{12}/victims", "f" * 12 + "/victims", m.name), c), "is in two places"),
         (lambda m, c: (m.name.replace("checksums.json", "../away"), c), "../away is no file of a run"),
         (lambda m, c: (m.name, b"[" if m.name == "checksums.json" else c), "no such file as was written"),
     ],
@@ -169,6 +193,70 @@ def test_what_is_not_as_it_was_written_is_refused_and_leaves_nothing(
     assert not Path("away").exists()
 
 
+@pytest.mark.parametrize("left", [0.3, 0.6, 0.99])
+def test_a_file_that_was_cut_off_is_refused_before_anything_is_stored(
+    left: float, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert store.main(["pack", "to=all.tar.xz", "pictures=true"]) == 0
+    whole = Path("all.tar.xz").read_bytes()
+    Path("all.tar.xz").write_bytes(whole[: int(left * len(whole))])
+    assert store.main(["unpack", "all.tar.xz", "output_dir=other"]) == 2
+    assert capsys.readouterr().err.startswith("all.tar.xz: is no whole file of packed runs (")
+    assert not Path("other").exists()
+
+
+def test_pictures_are_added_to_runs_that_were_unpacked_without(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert store.main(["pack", "to=numbers.tar.xz"]) == 0
+    assert store.main(["pack", "to=all.tar.xz", "pictures=true"]) == 0
+    for name in ("numbers", "all", "all"):
+        assert store.main(["unpack", f"{name}.tar.xz", "output_dir=other"]) == 0
+    told = capsys.readouterr().out
+    assert "all.tar.xz: 0 runs stored in other; files of 2 more that they lacked\n" in told
+    assert told.endswith("all.tar.xz: 0 runs stored in other; 2 were there\n")
+    assert files_in("other") == files_in("outputs")
+
+
+def test_what_else_is_left_of_a_run_stays_where_its_record_was_lost(here: Path) -> None:
+    assert store.main(["pack", "to=numbers.tar.xz"]) == 0
+    before = files_in("outputs")
+    for folder in Path("outputs/runs").iterdir():
+        (folder / "record.json").rename(folder / "record.corrupt")
+    assert store.main(["unpack", "numbers.tar.xz"]) == 0
+    assert files_in("outputs") == before
+
+
+def test_a_run_whose_numbers_are_gone_is_not_packed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = min(Path("outputs/runs").iterdir())
+    (folder / "victims.csv").unlink()
+    assert store.main(["pack", "to=all.tar.xz"]) == 2
+    assert "1 of 2 runs is not stored there complete" in capsys.readouterr().err
+
+
+def test_names_with_signs_and_quotation_marks_are_taken_as_meant(here: Path) -> None:
+    Path("lr=0.1").mkdir()
+    assert store.main(["pack", 'to="lr=0.1/a, b.tar.xz"', "output_dir='outputs'"]) == 0
+    assert store.main(["unpack", "./lr=0.1/a, b.tar.xz", 'output_dir="an other"']) == 0
+    assert Path("an other/runs").is_dir()
+
+
+def test_a_figure_of_pictures_stays_where_its_runs_were_unpacked_without(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("conf/experiment/mine.yaml").open("a") as file:
+        file.write(FIGURE)
+    asked = ["mine", "--config-dir=conf", *TINY]
+    assert report.main(asked) == 0
+    figure = the_table().with_suffix(".figure.png")
+    before = figure.read_bytes()
+    assert store.main(["pack", str(the_table())]) == 0
+    shutil.rmtree("outputs/runs")
+    assert store.main(["unpack", str(packed_file())]) == 0
+    capsys.readouterr()
+    assert report.main(asked) == 0
+    assert "figure.png: stays as it is, for runs behind it are stored without pictures" in capsys.readouterr().err
+    assert figure.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -177,6 +265,7 @@ def test_what_is_not_as_it_was_written_is_refused_and_leaves_nothing(
         (["pack", "conf/experiment/mine.yaml"], "conf/experiment/mine.yaml"),
         (["pack", "to=x", "pictures=some"], "pictures=some"),
         (["pack", "to=x", "output_dir=nowhere"], "output_dir=nowhere"),
+        (["pack", "to=conf"], "conf"),
         (["unpack"], "unpack"),
         (["unpack", "gone.tar.xz"], "gone.tar.xz"),
         (["unpack", "conf/experiment/mine.yaml"], "conf/experiment/mine.yaml"),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from privsweep.plot.run_pictures import show_image
 from privsweep.plot.style import AMBER, GREY, INK, literal
 from privsweep.report.figure.frame import Frame
-from privsweep.report.figure.victims import Array, chosen_victims, images_of_victims, numbers_of_victims
+from privsweep.report.figure.victims import Array, chosen_victims, images_of_victims, numbers_of_victims, without_images
 from privsweep.table.figure_spec import PicturePanel, Pictures
 from privsweep.table.fill import FilledTable
 
@@ -40,6 +40,12 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
         )  # fmt: skip
         _block(figure, filled, spec, panel, left, height - top, shown)
     return figure
+
+
+def lacks_pictures(filled: FilledTable, spec: Pictures) -> bool:
+    """Whether runs behind it are stored without their images."""
+    columns = {str(series.columns[0]) for panel in spec.panels for series in panel.series}
+    return bool(without_images(filled, spec.row, sorted(columns)))
 
 
 def _count(filled: FilledTable, spec: Pictures, panel: PicturePanel) -> int:
@@ -73,7 +79,8 @@ def _block(
         column = str(series.columns[0])
         stored = images_of_victims(filled, spec.row, column)
         if stored is None:
-            text(left + LEFT, y - SIDE / 2, "not stored yet", va="center", color=AMBER)
+            why = "stored without pictures" if without_images(filled, spec.row, [column]) else "not stored yet"
+            text(left + LEFT, y - SIDE / 2, why, va="center", color=AMBER)
             continue
         if not originals and stored[0] is not None:
             text(left + LEFT - 0.08, top - SIDE / 2, "original", ha="right", va="center", color=GREY)

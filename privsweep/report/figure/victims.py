@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array
     """Originals, if there are any, and reconstructions, uint8 ``[V, N, C, H, W]``; None where they are not stored."""
     folder = filled.folders.get((row, column, filled.table.seeds[0]))
     return None if folder is None else load_images(folder, filled.table.answer(row, column))
+
+
+def without_images(filled: FilledTable, row: str, columns: Iterable[str]) -> list[str]:
+    """Those columns whose first run is stored without images, as it is after numbers alone were unpacked."""
+    stored = [column for column in columns if (row, column, filled.table.seeds[0]) in filled.folders]
+    return [column for column in stored if images_of_victims(filled, row, column) is None]
 
 
 def chosen_victims(filled: FilledTable, row: str, columns: Sequence[str], which: Which, count: int) -> list[int]:
