@@ -120,7 +120,8 @@ class TrainingSetting(Assembling, ABC):
         steps, epochs = done * local.length(min(sizes)), done * share * each
         rule, examples = self.rule(), len(data.train)
         told = (rule.name, rule.lr, rule.momentum, steps, self.batch_size, epochs, examples)
-        return Recipe(*told, weight_decay=rule.weight_decay, decay=rule.decay)
+        share = done / self.length() if self.length() else 1.0
+        return Recipe(*told, weight_decay=rule.weight_decay, decay=rule.decay, share=share)
 
     def again(self, data: Data, model: Architecture, done: int) -> Retraining | None:
         """Its first ``done`` rounds, to be repeated with other records; None where one party holds all of them."""

@@ -90,6 +90,7 @@ class Recipe:
     examples: int | None = None  # of all clients together; None: not told
     weight_decay: float = 0.0  # the penalty's factor, in the gradient
     decay: Decay = "constant"  # of the learning rate
+    share: float = 1.0  # of the whole training, over which the rate changes, that these epochs are
     augment: Augmentation = "none"  # of the images
     again: Retraining | None = None  # the same with other records, where several train; None: one party does
 

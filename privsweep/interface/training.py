@@ -37,6 +37,7 @@ class Optimizer:
     momentum: float  # of SGD; the others ignore it
     weight_decay: float = 0.0  # the penalty's factor, in the gradient
     decay: Decay = "constant"
+    share: float = 1.0  # of the steps over which the rate changes; less where a training ends before they are over
 
     def make(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """PyTorch's own, fused, where it has the same; on a GPU a step of it may be recorded.
@@ -55,11 +56,12 @@ class Optimizer:
         return torch.optim.SGD(parameters, lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
 
     def rate(self, done: float) -> float:
-        """The learning rate when that share of all steps is done.
+        """The learning rate when that share of the steps is done.
 
         ``cosine`` falls to zero along half a cosine; ``one_cycle`` rises in a straight line over the first fifth and
         falls in a straight line to zero.
         """
+        done *= self.share
         if self.decay == "cosine":
             return self.lr * (1 + math.cos(math.pi * done)) / 2
         if self.decay == "one_cycle":

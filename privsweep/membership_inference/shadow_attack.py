@@ -135,13 +135,16 @@ class ShadowAttack:
     def schedule(self, known: Knowledge) -> LocalSchedule:
         """How a shadow trains: whole epochs, as often as a client of the target uses each of its examples.
 
-        The weight decay, and how the rate changes, are the target's, unless all is given that has a key of its own.
+        Of a model released before the end of its training, they end as early on the curve of its learning rate. The
+        weight decay, and how the rate changes, are the target's, unless all is given that has a key
+        of its own.
         """
         told = told_recipe(known) or Recipe("", 0.0, 0.0, 0, 0, 0.0)
         epochs = self.epochs or max(1, round(told.epochs or 0))
         momentum = told.momentum if self.momentum is None else self.momentum
         name, lr = self.optimizer or told.optimizer, self.lr or told.lr
-        rule = Optimizer(name, lr, momentum, told.weight_decay, told.decay)  # type: ignore[arg-type]
+        share = told.share if self.epochs is None else 1.0
+        rule = Optimizer(name, lr, momentum, told.weight_decay, told.decay, share)  # type: ignore[arg-type]
         return LocalSchedule(rule, epochs, None, self.batch_size or told.batch_size)
 
 

@@ -16,7 +16,7 @@ from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Recipe, Scores
-from privsweep.interface.training import Optimizer
+from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.membership_inference.scores import confidence
 from privsweep.membership_inference.shadow_attack import augmentation, by_content
 from privsweep.model.resnet import ResNet
@@ -114,6 +114,10 @@ def test_shadows_train_as_often_as_a_client_uses_its_examples() -> None:
     assert lira(False, epochs=7, lr=0.5).schedule(target).epochs == 7
 
 
+def schedule_of(known: Knowledge, **changes: Any) -> LocalSchedule:
+    return lira(False, momentum=None, **changes).schedule(known)
+
+
 def test_shadows_of_collaborative_inference_train_as_its_network_does(data: Data) -> None:
     """Else they fit their records more closely than the target, and their answers stand for no target's."""
     with searching(None):
@@ -125,6 +129,12 @@ def test_shadows_of_collaborative_inference_train_as_its_network_does(data: Data
     rule = lira(False, momentum=None).schedule(target).optimizer
     assert rule == spec.fl_setting.rule()  # type: ignore[attr-defined]
     assert augmentation(target) == "crop_flip"
+    setting = spec.fl_setting
+    early = Knowledge(recipe=setting.recipe(data, Rng(0), setting.length() // 2))  # type: ignore[attr-defined]
+    stopped = schedule_of(early)
+    assert stopped.epochs == schedule_of(target).epochs // 2
+    assert stopped.optimizer.rate(1.0) == pytest.approx(rule.rate(0.5), rel=0.2)
+    assert schedule_of(early, epochs=7).optimizer.rate(1.0) == rule.rate(1.0) == 0
     assert augmentation(Knowledge()) == "none"
 
 

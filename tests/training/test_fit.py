@@ -166,6 +166,8 @@ def test_the_learning_rate_follows_its_course(data: Data) -> None:
     assert [round(cycle.rate(t), 3) for t in (0.0, 0.1, 0.2, 0.6, 1.0)] == [0.0, 0.25, 0.5, 0.25, 0.0]
     assert [round(cosine.rate(t), 3) for t in (0.0, 0.5, 1.0)] == [0.5, 0.25, 0.0]
     assert ADAM.rate(0.7) == ADAM.lr
+    early = replace(cosine, share=0.5)  # ends halfway
+    assert [round(early.rate(t), 3) for t in (0.0, 1.0)] == [0.5, 0.25]
     net = MLP_2.build(data.domain, Rng(0)).double()
     constant, decayed = (fit(training(data, net, rule), rounds=1) for rule in (Optimizer("sgd", 0.5, 0.0), cosine))
     assert not close(constant, decayed)
