@@ -194,6 +194,19 @@ def test_components_of_ones_own_are_two_files_each(
     assert (choices["attack"], choices["defense"], choices["model"]) == ("mean", ["clip"], "linear")
 
 
+def test_a_table_of_ones_own_and_its_figure_are_one_file(
+    privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = [block for block in fenced("yaml") if "# my_conf/experiment/noise.yaml" in block]
+    path = tmp_path / "my_conf" / "experiment" / "noise.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(block)
+    asked = ["--config-dir", str(path.parents[1]), "experiment=noise", "table.seeds=[0,1]", "scale=smoke"]
+    assert privsweep(*asked, tiny=False) == 0
+    assert "scale=smoke: amounts of work reduced\n" in capsys.readouterr().out.replace(". made with", "\n")
+    assert len(list(tmp_path.glob("outputs/smoke/noise*.figure.png"))) == 1
+
+
 def test_privsweep_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     [example] = [block for block in fenced("python") if block.startswith("import privsweep")]
     monkeypatch.chdir(tmp_path)

@@ -140,7 +140,8 @@ def _warning(filled: FilledTable) -> str | None:
     said = []
     if filled.scale != "paper":
         more = f", and {', '.join(name for name, _ in filled.changes)} changed" if filled.changes else ""
-        said.append(f"scale={filled.scale}: amounts of work reduced{more}; these are not the paper's conditions")
+        printed = "" if filled.table.place.startswith("ours") else "; these are not the paper's conditions"
+        said.append(f"scale={filled.scale}: amounts of work reduced{more}{printed}")
     if subset := dict(filled.amounts).get(SUBSET):
         said.append(f"dataset: {subset}")
     if unclean := [commit for commit in filled.environment.get("commit", "").split("; ") if commit.endswith("+")]:

@@ -15,7 +15,6 @@ from privsweep.report.table_csv import table_csv
 from privsweep.report.table_png import table_png
 from privsweep.store.atomic import whole_file
 from privsweep.store.spoilt import say
-from privsweep.table.figure_spec import Pictures
 from privsweep.table.fill import FilledTable
 
 TEXT_FORMATS: dict[str, Callable[[FilledTable], str]] = {"md": markdown, "tex": latex, "csv": table_csv}
@@ -37,9 +36,9 @@ def write(filled: FilledTable, output_dir: Path, published: Collection[str] = ()
             draft.write_text(render(filled), encoding="utf-8")
         paths.append(path)
     paths.append(table_png(stem.with_name(f"{stem.name}.png"), filled))
-    if (spec := filled.table.figure) is not None:
+    if filled.table.figure is not None:
         path = stem.with_name(f"{stem.name}.figure.png")
-        if isinstance(spec, Pictures) and path.exists() and lacks_pictures(filled, spec):
+        if path.exists() and lacks_pictures(filled):
             say(f"{path}: stays as it is, for runs behind it are stored without pictures; unpack those with pictures")
         else:
             paths.append(write_figure(path, filled))

@@ -10,7 +10,7 @@ from privsweep.plot.run_pictures import show_image
 from privsweep.plot.style import AMBER, GREY, INK, literal
 from privsweep.report.figure.frame import Frame
 from privsweep.report.figure.victims import Array, chosen_victims, images_of_victims, numbers_of_victims, without_images
-from privsweep.table.figure_spec import PicturePanel, Pictures
+from privsweep.table.figure_spec import Heatmap, PicturePanel, Pictures
 from privsweep.table.fill import FilledTable
 
 SIDE, GAP, LEFT = 0.78, 0.17, 1.2  # inches: an image, the number below it, the names
@@ -42,10 +42,11 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
     return figure
 
 
-def lacks_pictures(filled: FilledTable, spec: Pictures) -> bool:
-    """Whether runs behind it are stored without their images."""
-    columns = {str(series.columns[0]) for panel in spec.panels for series in panel.series}
-    return bool(without_images(filled, spec.row, sorted(columns)))
+def lacks_pictures(filled: FilledTable) -> bool:
+    """Whether its figure shows pictures, and runs behind it are stored without theirs."""
+    spec = filled.table.figure
+    shows = isinstance(spec, Pictures) or (isinstance(spec, Heatmap) and spec.victim is not None)
+    return spec is not None and shows and bool(without_images(filled, spec.row, sorted({*spec.columns()})))
 
 
 def _count(filled: FilledTable, spec: Pictures, panel: PicturePanel) -> int:
