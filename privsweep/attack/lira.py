@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from privsweep.interface.component import JudgementOnly, component
@@ -28,7 +29,7 @@ class LiRA(InOutAttack):
     as in the paper (section VI.A), and of a pooled one where there are few. Online, the score is the log likelihood
     ratio of in to out, and a member has one above 0. Offline (section VI.B) it is how many deviations the confidence
     lies above the shadows', which orders records as the one-sided test does; a member stands out from the public
-    records.
+    records. Of several versions of a record (section VI.C) the mean score counts.
     """
 
     variance: JudgementOnly[Literal["auto", "global", "record"]]  # pooled over all records, or every record's own
@@ -53,21 +54,32 @@ class LiRA(InOutAttack):
             )
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        labels = known.candidates.labels
-        replies, inside = self.on_candidates(known, prepared, rng)
-        target, shadows = confidence(seen.probabilities, labels), confidence(replies, labels)
+        each, reference, found = [], [], dict[str, Tensor]()
+        for number in self.versions(known):
+            labels = known.candidates.labels
+            target = confidence(self.of_target(seen, known, known.candidates, number), labels)
+            replies, inside = self.on_candidates(known, prepared, rng, number)
+            each.append(self._scores(target, confidence(replies, labels), inside))
+            found = found or {"confidence": target, "shadows": asked(replies)}
+            if not self.online:
+                labels = known.prior.labels
+                target = confidence(self.of_target(seen, known, known.prior, number), labels)
+                replies, inside = self.on_prior(known, prepared, rng, number)
+                reference.append(self._scores(target, confidence(replies, labels), inside))
+        scores = torch.stack(each).mean(0)
+        if self.online:
+            return Scores(scores, scores > 0, found)
+        usual = torch.stack(reference).mean(0)
+        return Scores(scores, stand_out(scores, usual[usual.isfinite()]), found)
+
+    def _scores(self, target: Tensor, shadows: Tensor, inside: Tensor) -> Tensor:
+        """Of one version of every record, ``[n]``, from the target's confidences and the shadows' ``[K, n]``."""
         out, spread = self.gaussian(shadows, ~inside)
         z = (target - out) / spread
-        found = {"confidence": target, "shadows": asked(replies)}
-        if self.online:
-            into, width = self.gaussian(shadows, inside)
-            ratio = z.square() / 2 + spread.log() - ((target - into) / width).square() / 2 - width.log()
-            return Scores(ratio, ratio > 0, found)
-        answer = seen.ask(known.domain.inputs_of(known.prior))
-        replies, inside = self.on_prior(known, prepared, rng)
-        mean, spread = self.gaussian(confidence(replies, known.prior.labels), ~inside)
-        reference = (confidence(answer, known.prior.labels) - mean) / spread
-        return Scores(z, stand_out(z, reference[reference.isfinite()]), found)
+        if not self.online:
+            return z
+        into, width = self.gaussian(shadows, inside)
+        return z.square() / 2 + spread.log() - ((target - into) / width).square() / 2 - width.log()
 
     def gaussian(self, values: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``[n]`` of ``values`` ``[K, n]`` where ``which`` holds; NaN where nowhere.

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from privsweep.interface.component import JudgementOnly, component
-from privsweep.interface.data import Tensors
+from privsweep.interface.data import ImageSet, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
@@ -42,18 +42,30 @@ class RMIA(InOutAttack):
         return 3 + super().version
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        labels, z_labels = known.candidates.labels, known.prior.labels
-        (ours, inside) = self.on_candidates(known, prepared, rng)
-        (theirs, z_inside) = self.on_prior(known, prepared, rng)
-        shadows = torch.cat([of_label(ours, labels), of_label(theirs, z_labels)], 1).double()
-        usual = self.usual(shadows, torch.cat([inside, z_inside], 1))
-        answer = seen.ask(known.domain.inputs_of(known.prior))
-        target = torch.cat([of_label(seen.probabilities, labels), of_label(answer, z_labels)]).double()
+        ours, shadows, inside, count = self._told(seen, known, prepared, rng, known.candidates)
+        theirs, z_shadows, z_inside, _ = self._told(seen, known, prepared, rng, known.prior)
+        usual = self.usual(torch.cat([shadows, z_shadows], 1), torch.cat([inside, z_inside], 1))
+        target = torch.cat([ours, theirs])
         likelihood = target / usual.clamp_min(_TINY)
-        x, z = likelihood.split([len(labels), len(z_labels)])
+        x, z = likelihood.split([len(ours), len(theirs)])
         z = z[z.isfinite()].sort().values  # a public record that is in every shadow says nothing
         scores, reference = (self.share(values, z) for values in (x, z))
-        return Scores(scores, stand_out(scores, reference), {"likelihood": x, "shadows": asked(ours)})
+        return Scores(scores, stand_out(scores, reference), {"likelihood": x, "shadows": count})
+
+    def _told(
+        self, seen: Predictions, known: Knowledge, prepared: Tensors, rng: Rng, records: ImageSet
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Probabilities of the labels, means over versions: the target's ``[n]`` and the shadows' ``[K, n]``, float64.
+
+        Then which shadows trained on a record, bool ``[K, n]``, and how many of them gave numbers for it, ``[n]``.
+        """
+        ask = self.on_candidates if records is known.candidates else self.on_prior
+        target, shadows = [], []
+        for number in self.versions(known):
+            replies, inside = ask(known, prepared, rng, number)
+            target.append(of_label(self.of_target(seen, known, records, number), records.labels).double())
+            shadows.append(of_label(replies, records.labels).double())
+        return torch.stack(target).mean(0), torch.stack(shadows).mean(0), inside, asked(replies)
 
     def share(self, likelihood: Tensor, population: Tensor) -> Tensor:
         """Of the sorted ``population``, in ``[0, 1]``; the likelihood itself decides within one record's weight."""

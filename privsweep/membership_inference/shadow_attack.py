@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import blake2b
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.exposure.federation import batch_fault
-from privsweep.interface.component import BesideDefense, ResourceOnly, component
+from privsweep.interface.component import BesideDefense, JudgementOnly, ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -19,6 +20,7 @@ from privsweep.interface.records import Knowledge, Observation, Predictions, Rec
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Augmentation, LocalSchedule, Optimizer
 from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.membership_inference.queries import MOST, changed
 from privsweep.training.frozen import client_mode
 from privsweep.training.shadows import ShadowModel, answers, train_shadows
 
@@ -158,6 +160,7 @@ class InOutAttack(ShadowAttack):
     """
 
     online: bool
+    queries: JudgementOnly[Annotated[int, Field(ge=1, le=MOST)] | None]  # versions of a record that models are asked of
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -213,8 +216,14 @@ class InOutAttack(ShadowAttack):
             rows.append(torch.cat([own, prior + halves[k % 2]]) if asked else own)
         return torch.stack(rows)
 
-    def on_candidates(self, known: Knowledge, prepared: Tensors, rng: Rng) -> tuple[Tensor, Tensor]:
+    def versions(self, known: Knowledge) -> range:
+        """Which versions of a record are asked about: by default also its mirror image where training mirrored some."""
+        return range(self.queries or (1 if augmentation(known) == "none" else 2))
+
+    def on_candidates(self, known: Knowledge, prepared: Tensors, rng: Rng, number: int) -> tuple[Tensor, Tensor]:
         """The shadows' probabilities ``[K, M, classes]``, and which of them trained on a candidate, bool ``[K, M]``.
+
+        ``number``: the version of the candidates that they are asked about.
 
         Raises UserError where more than half of them diverged; fewer that did are left out of what follows.
         """
@@ -222,7 +231,7 @@ class InOutAttack(ShadowAttack):
         inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.labels.device)
         if self.online:
             inside[:, by_content(records)] = prepared["inside"][:, len(known.prior) :]
-        replies = answers(self.model(known), weights_in(prepared), records, known.domain, rng.child("candidates"))
+        replies = self._asked(known, prepared, records, rng.child("candidates"), number)
         lost = self.shadows - int(asked(replies).min())
         if 2 * lost > self.shadows:
             raise UserError(
@@ -231,10 +240,21 @@ class InOutAttack(ShadowAttack):
             )
         return replies, inside
 
-    def on_prior(self, known: Knowledge, prepared: Tensors, rng: Rng) -> tuple[Tensor, Tensor]:
+    def on_prior(self, known: Knowledge, prepared: Tensors, rng: Rng, number: int) -> tuple[Tensor, Tensor]:
         """The same for the public records: ``[K, P, classes]`` and ``[K, P]``."""
-        replies = answers(self.model(known), weights_in(prepared), known.prior, known.domain, rng.child("prior"))
+        replies = self._asked(known, prepared, known.prior, rng.child("prior"), number)
         return replies, prepared["inside"][:, : len(known.prior)]
+
+    def of_target(self, seen: Predictions, known: Knowledge, records: ImageSet, number: int) -> Tensor:
+        """The target's probabilities ``[n, classes]`` for a version of ``records``."""
+        if records is known.candidates and number == 0:
+            return seen.probabilities
+        return seen.ask(changed(known.domain.inputs_of(records), number))
+
+    def _asked(self, known: Knowledge, prepared: Tensors, records: ImageSet, rng: Rng, number: int) -> Tensor:
+        change = partial(changed, number=number)
+        own = rng.child("version", number) if number else rng
+        return answers(self.model(known), weights_in(prepared), records, known.domain, own, change)
 
 
 def _check_batch(model: ShadowModel, domain: Domain, schedule: LocalSchedule, records: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,8 +100,16 @@ def train_shadows(
 
 
 @torch.no_grad()
-def answers(model: ShadowModel, weights: Tensors, records: ImageSet, domain: Domain, rng: Rng) -> Tensor:
-    """Probabilities ``[K, n, classes]`` that shadows with ``weights`` ``[K, ...]`` give ``records``.
+def answers(
+    model: ShadowModel,
+    weights: Tensors,
+    records: ImageSet,
+    domain: Domain,
+    rng: Rng,
+    change: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """Probabilities ``[K, n, classes]`` that shadows with ``weights`` ``[K, ...]`` give ``records``, ``change`` applied
+    to what they are fed.
 
     What their layers and their defence draw for an answer comes from ``rng.child("shadow", k)``.
     """
@@ -109,7 +118,7 @@ def answers(model: ShadowModel, weights: Tensors, records: ImageSet, domain: Dom
     replicas = len(next(iter(weights.values())))
     out: list[list[Tensor]] = [[] for _ in range(replicas)]
     for n, rows in enumerate(torch.arange(len(records), device=device).split(_ANSWERED)):
-        x = domain.inputs_of(records, rows)
+        x = change(domain.inputs_of(records, rows))
         for k in range(replicas):
             own = rng.child("shadow", k, "answer", n)
             state = {name: w[k] for name, w in weights.items()} | draw(net, len(x), own.child("noise"), device)

@@ -17,6 +17,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Recipe, Scores
 from privsweep.interface.training import LocalSchedule, Optimizer
+from privsweep.membership_inference.queries import MOST, changed
 from privsweep.membership_inference.scores import confidence
 from privsweep.membership_inference.shadow_attack import augmentation, by_content
 from privsweep.model.resnet import ResNet
@@ -33,11 +34,11 @@ def exposed(setting: Any) -> Exposure:
 
 
 def lira(online: bool, **changes: Any) -> LiRA:
-    return LiRA(**{**SHADOWS, "online": online, "variance": "global", **changes})
+    return LiRA(**{**SHADOWS, "online": online, "queries": None, "variance": "global", **changes})
 
 
 def rmia(online: bool, **changes: Any) -> RMIA:
-    return RMIA(**{**SHADOWS, "online": online, "gamma": 1.0, "a": None, **changes})
+    return RMIA(**{**SHADOWS, "online": online, "queries": None, "gamma": 1.0, "a": None, **changes})
 
 
 @pytest.mark.parametrize(
@@ -172,13 +173,55 @@ def test_the_online_score_is_the_ratio_of_two_gaussians(overfitted: Exposure) ->
     given = known.only(attack.prepares_from)
     prepared = attack.prepare(given, Bench(), Rng(0))
     found = attack(overfitted.seen, known, prepared, Bench(), Rng(0))  # type: ignore[arg-type]
-    ours, inside = attack.on_candidates(known, prepared, Rng(0))
+    ours, inside = attack.on_candidates(known, prepared, Rng(0), 0)
     shadows = confidence(ours, known.candidates.labels)
     (m1, s1), (m0, s0) = (attack.gaussian(shadows, which) for which in (inside, ~inside))
     x = found.diagnostics["confidence"]
     expected = norm.logpdf(x, m1, s1) - norm.logpdf(x, m0, s0)
     assert torch.allclose(found.scores, torch.from_numpy(expected))
     assert torch.equal(found.decisions, found.scores > 0)
+
+
+@pytest.mark.parametrize("attack", [lira(True), lira(False), rmia(True), rmia(False)])
+def test_more_versions_of_a_record_are_asked_about_and_counted_alike(attack: LiRA, overfitted: Exposure) -> None:
+    known, asked = overfitted.known, []
+    seen = overfitted.seen
+    prepared = attack.prepare(known.only(attack.prepares_from), Bench(), Rng(0))
+
+    def watched(x: torch.Tensor) -> torch.Tensor:
+        asked.append(x)
+        return seen.ask(x)  # type: ignore[union-attr]
+
+    def scored(count: int | None) -> Scores:
+        asked.clear()
+        return replace(attack, queries=count)(replace(seen, ask=watched), known, prepared, Bench(), Rng(0))  # type: ignore[arg-type, type-var]
+
+    one = scored(1)
+    assert torch.equal(one.scores, scored(None).scores), "its training changes no image"
+    plain = len(asked)
+    many = scored(18)
+    assert len(asked) == plain + 17 * (plain + 1)
+    x = known.domain.inputs_of(known.candidates)
+    assert any(torch.equal(inputs.flip(-1), x) for inputs in asked)
+    assert many.scores.isfinite().all()
+    assert not torch.equal(many.scores, one.scores)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_record_is_asked_about_mirrored_too_where_its_training_mirrored_some(online: bool) -> None:
+    told = Recipe("sgd", 0.1, 0.9, 90, 8, epochs=30.0, examples=70, augment="crop_flip")
+    assert lira(online).versions(Knowledge(recipe=told)) == range(2)
+    assert lira(online, queries=18).versions(Knowledge(recipe=told)) == range(18)
+    assert lira(online).versions(Knowledge(recipe=replace(told, augment="none"))) == range(1)
+
+
+def test_versions_are_mirrored_and_shifted_by_a_pixel() -> None:
+    x = torch.arange(9.0).view(1, 1, 3, 3) + 1
+    all_of_them = torch.stack([changed(x, number) for number in range(MOST)])
+    assert len(all_of_them.unique(dim=0)) == MOST == 18
+    assert torch.equal(changed(x, 0), x)
+    assert changed(x, 1)[0, 0, 0].tolist() == [3, 2, 1]
+    assert changed(x, 2)[0, 0].tolist() == [[0, 1, 2], [0, 4, 5], [0, 7, 8]]
 
 
 def test_the_usual_probability_averages_in_and_out_or_makes_up_for_in() -> None:

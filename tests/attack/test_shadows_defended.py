@@ -35,7 +35,7 @@ SMALL = [
 
 
 def lira(**changes: Any) -> LiRA:
-    return LiRA(**{**SHADOWS, "shadows": 4, "online": True, "variance": "global", **changes})
+    return LiRA(**{**SHADOWS, "shadows": 4, "online": True, "queries": None, "variance": "global", **changes})
 
 
 def exposed(*defenses: Any) -> Exposure:
@@ -58,10 +58,10 @@ def test_they_have_the_layers_of_the_defence_and_answer_with_classes_alone() -> 
     found = attack(out.seen, known, shadows, Bench(), Rng(0))  # type: ignore[arg-type]
     assert isinstance(found, Scores)
     assert found.scores.isfinite().all()
-    answers, _ = attack.on_candidates(known, shadows, Rng(0))
+    answers, _ = attack.on_candidates(known, shadows, Rng(0), 0)
     assert answers.shape == (4, len(known.candidates), 10)
     assert torch.allclose(answers.sum(-1), torch.ones(()))
-    assert not torch.equal(answers, attack.on_candidates(known, shadows, Rng(1))[0])  # they draw as the target does
+    assert not torch.equal(answers, attack.on_candidates(known, shadows, Rng(1), 0)[0])  # they draw as the target does
     assert not any("bottleneck" in name for name in prepared(lira(shadows_defended=False), out))
 
 
