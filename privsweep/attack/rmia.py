@@ -17,8 +17,7 @@ from privsweep.membership_inference.scores import of_label, stand_out
 from privsweep.membership_inference.shadow_attack import InOutAttack, asked
 
 _TINY = 1e-30
-_GRID = 11  # values of ``a`` from 0 to 1 that are tried
-_USUAL = 0.3  # ``a`` where nothing can be tried, as in the authors' code
+_USUAL = 0.3  # ``a`` where nothing can be fitted, as in the authors' code
 
 
 @component
@@ -34,12 +33,7 @@ class RMIA(InOutAttack):
     """
 
     gamma: JudgementOnly[Annotated[float, Field(gt=0)]]
-    a: JudgementOnly[Annotated[float, Field(ge=0, le=1)] | None]  # None: the one that works best on the shadows
-
-    @property
-    def version(self) -> int:
-        """3 more: ``a`` is chosen by attacks on the shadows."""
-        return 3 + super().version
+    a: JudgementOnly[Annotated[float, Field(ge=0, le=1)] | None]  # None: fitted to the shadows
 
     def __call__(self, seen: Predictions, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         ours, shadows, inside, count = self._told(seen, known, prepared, rng, known.candidates)
@@ -76,7 +70,7 @@ class RMIA(InOutAttack):
         """The probability ``[n]`` of a record's label over models at large, from shadows' ``[K, n]`` (section 3.3)."""
         out = _mean(p, ~inside)
         into = _mean(p, inside)
-        a = self.a if self.a is not None else _best_a(p[:, inside.any(0)], inside[:, inside.any(0)])
+        a = self.a if self.a is not None else _slope(out, into)
         return (out + torch.where(into.isfinite(), into, a * out + 1 - a)) / 2
 
 
@@ -86,23 +80,14 @@ def _mean(p: Tensor, which: Tensor) -> Tensor:
     return p.where(which, 0.0).sum(0) / which.sum(0)
 
 
-def _best_a(p: Tensor, inside: Tensor) -> float:
-    """The ``a`` of the grid with the largest mean AUC in attacks on every shadow, with the others out of a record."""
-    grid = torch.linspace(0, 1, _GRID, dtype=p.dtype, device=p.device)[:, None]
-    areas = []
-    for k in range(len(p)):
-        others = torch.arange(len(p), device=p.device) != k
-        out = _mean(p[others], ~inside[others])
-        known = out.isfinite() & p[k].isfinite()
-        member = inside[k][known]
-        if member.any() and not member.all():
-            likelihood = p[k][known] / ((1 + grid) * out[known] + 1 - grid).clamp_min(_TINY)
-            areas.append(_areas(likelihood, member))
-    return float(grid[torch.stack(areas).mean(0).argmax()]) if areas else _USUAL
+def _slope(out: Tensor, into: Tensor) -> float:
+    """The least squares fit of ``a`` in ``1 - in = a (1 - out)``, over records that have both, within [0, 1].
 
-
-def _areas(scores: Tensor, member: Tensor) -> Tensor:
-    """Areas under the ROC curves ``[A]`` of ``scores`` ``[A, n]``, ties counting half."""
-    members, others = scores[:, member].contiguous(), scores[:, ~member].sort(1).values
-    below = torch.searchsorted(others, members) + torch.searchsorted(others, members, right=True)
-    return below.double().mean(1) / (2 * others.shape[1])
+    By AUC it is no worse offline than the ``a`` that does best in attacks on the shadows: these share their records
+    with each other, and the target does not.
+    """
+    both = out.isfinite() & into.isfinite()
+    if not both.any():
+        return _USUAL
+    x, y = 1 - out[both], 1 - into[both]
+    return float(((x * y).sum() / x.square().sum().clamp_min(_TINY)).clamp(0, 1))
