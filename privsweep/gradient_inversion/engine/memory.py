@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from privsweep.gradient_inversion.engine.low_rank import SLICE
 from privsweep.gradient_inversion.engine.rule_conv import GramConv, PatchConv, kind_of
@@ -48,10 +49,11 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
     positions: dict[str, int] = {}
     elements = 0
 
-    def count(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
             nonlocal elements
-            elements += _PER_OUTPUT * output.numel()
+            # A recurrent layer puts out a tuple, and a user's own whatever it likes.
+            elements += _PER_OUTPUT * sum(t.numel() for t in tree_leaves(output) if isinstance(t, Tensor))
             if isinstance(layer, nn.Conv2d):
                 positions[name] = output.numel() // output.shape[1]
 

@@ -37,6 +37,19 @@ def test_layers_within_blocks_are_found_by_their_path():
     assert torch.equal(model(x), conv(x) + x)
 
 
+def test_a_layer_that_puts_out_more_than_a_tensor_is_counted_with_all_of_it():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.output = nn.LSTM(8, 5, batch_first=True), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.output(self.rows(x.flatten(1, 2))[0][:, -1])
+
+    outputs = 2 * (8 * 5 + 5 + 5 + 3)  # of every row, of the state, of the cell, and the logits
+    assert batch_activations(Last(), (2, 1, 8, 8)).elements == 6 * outputs
+
+
 class TestEstimate:
     """Of a wide linear layer, whose residual is never formed, and a bias."""
 
