@@ -63,7 +63,7 @@ def _fault(architecture: Architecture, domain: Domain | TextDomain, rng: Rng) ->
         return f"answers {_BATCH} images with {list(answer.shape)}; let it return [{_BATCH}, {domain.classes}]"
     if answer.dtype != torch.float32:
         return f"answers in {answer.dtype}; build it in torch.float32, as the images are"
-    if answer.shape[1] < domain.classes:
+    if answer.shape[1] != domain.classes:  # more would be trained as classes, which no attack takes them for
         return f"has {answer.shape[1]} outputs, the data {domain.classes} classes; build it with domain.classes"
     return None
 

@@ -104,6 +104,7 @@ def said(
         ("model", LINEAR, "domain, rng", "domain", "2 privsweep: model=own: fails on a batch of images of 8x8"),
         ("model", LINEAR, "prod(domain.shape)", "7", "2 privsweep: model=own: fails on a batch of images of 8x8"),
         ("model", LINEAR, "domain.classes", "7", "2 privsweep: model=own: has 7 outputs, the data 10 classes"),
+        ("model", LINEAR, "domain.classes", "13", "2 privsweep: model=own: has 13 outputs, the data 10 classes"),
         ("model", LINEAR, "classes))", "classes)).double()", "2 privsweep: model=own: answers in torch.float64"),
         ("model", LINEAR, "nn.Flatten(), ", "nn.Flatten(0), ", "2 privsweep: model=own: fails on a batch"),
         ("model", LINEAR, "(nn.F", "(nn.Dropout(0.5), nn.F", "2 privsweep: model=own: layer 0 draws random numbers"),
