@@ -30,16 +30,23 @@ _UNTOLD = ("_target_", "fingerprint")  # the choices say the one, the other is a
 def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
     """A run as the command line composes it: ``compose("dataset=mnist", "attack=iga", "seed=1")``.
 
-    ``config_dir`` holds choices of your own. Raises UserError.
+    ``config_dir`` holds choices of your own. Raises UserError, too for what is no single run: a table, or a plan.
     """
+    _check_texts("compose", overrides)
     with searching(config_dir), postponed():
-        return build(_compose(overrides), fetch=True)
+        made = _compose(overrides)
+        if made.config.get("table"):
+            named = f"experiment={made.choices.get('experiment')}"
+            raise UserError(f"{named}: is a table, which is many runs; write sweep({named!r})")
+        _check_no_plan("compose", made.config["plan"])
+        return build(made, fetch=True)
 
 
 def execute(spec: RunSpec) -> Record:
     """Runs it and files the record; a stored one is returned as it is, unless forced. Raises UserError."""
     if not isinstance(spec, RunSpec):  # in a notebook nothing checks types
-        raise UserError(f"execute({spec!r}): takes a run; write execute(compose({spec!r}))")
+        given = f"*{spec!r}" if isinstance(spec, list | tuple) else repr(spec)
+        raise UserError(f"execute({spec!r}): takes a run; write execute(compose({given}))")
     return run(spec)
 
 
@@ -51,8 +58,10 @@ def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
     (complete, failed) and, of a table, ``run``, its name there. A run that fails has its ``error`` and does not stop
     the others. Raises UserError.
     """
+    _check_texts("sweep", overrides)
     with postponed():
         planned = plan(overrides, config_dir, multirun=True)
+        _check_no_plan("sweep", planned.runs[0].spec.session.plan)
         check_data(planned)
     if planned.missing:
         check_writable(planned.runs[0].spec.session.output_dir)
@@ -65,6 +74,21 @@ def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
     if any("error" in record for record in found):
         told["error"] = [record.get("error") for record in found]
     return told.join(_frame(found, None))
+
+
+def _check_texts(function: str, overrides: Sequence[Any]) -> None:
+    """In a notebook nothing checks types."""
+    for given in overrides:
+        if isinstance(given, list | tuple):
+            raise UserError(f"{function}({given!r}): takes strings, not a list of them; write {function}(*{given!r})")
+        if not isinstance(given, str):
+            raise UserError(f"{function}({given!r}): takes strings; write {function}('attack=dlg', 'seed=1')")
+
+
+def _check_no_plan(function: str, planning: bool) -> None:
+    """Nothing here would show one."""
+    if planning:
+        raise UserError(f"plan=true: {function} lists no runs, the command privsweep does; leave it out")
 
 
 def _made(one: PlannedRun) -> Record:

@@ -92,3 +92,14 @@ def test_what_a_notebook_may_mistake_is_told(tmp_path: Path) -> None:
         privsweep.execute("attack=dlg")
     with pytest.raises(privsweep.UserError, match="nowhere: no such folder"):
         privsweep.records(tmp_path / "nowhere")
+    for function in (privsweep.compose, privsweep.sweep):
+        name = function.__name__
+        with pytest.raises(privsweep.UserError, match=rf"write {name}\(\*\['attack=dlg'\]\)"):
+            function(["attack=dlg"])
+        with pytest.raises(privsweep.UserError, match=rf"{name}\(3\): takes strings; write {name}\('attack=dlg'"):
+            function(3)
+        with pytest.raises(privsweep.UserError, match=f"plan=true: {name} lists no runs, .*; leave it out"):
+            function("plan=true", *FEW)
+    assert not (tmp_path / "outputs").exists()
+    with pytest.raises(privsweep.UserError, match=r"experiment=zen/table1: .* write sweep\('experiment=zen/table1'\)"):
+        privsweep.compose("experiment=zen/table1")
