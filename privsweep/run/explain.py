@@ -40,9 +40,9 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     loader: Any = GlobalHydra.instance().config_loader()
     typed = parsed(overrides, loader)
     text = "\n".join(str(e) for e in chain).partition("Config search path")[0]
-    absent = re.search(r"Could not find '([^']+/[^']+)'|In 'config': Could not load '([^']+/[^']+)'", text)
+    absent = re.search(r"Could not find '([^']+/[^']+)'|In '([^']+)': Could not load '([^']+/[^']+)'", text)
     if absent:
-        return _no_such_choice(absent[1] or absent[2], typed, loader)
+        return _no_such_choice(absent[1] or absent[3], absent[2] or "config", typed, loader)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     packaged = re.search(r"In '([^']+)/([^'/]+)': Could not override '[^']+@experiment\b", text)
     if packaged:
@@ -65,8 +65,8 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     return f"{named}{said}; see privsweep --help and privsweep --cfg job"
 
 
-def _no_such_choice(path: str, typed: Sequence[Override], loader: CheckedLoader) -> str:
-    """Of a file that is not there, such as experiment/zen/table99."""
+def _no_such_choice(path: str, within: str, typed: Sequence[Override], loader: CheckedLoader) -> str:
+    """Of a file that is not there, such as experiment/zen/table99, and ``within`` which file it was looked for."""
     group, _, choice = path.rpartition("/")  # where a file names it
     shown = group
     for override in typed:
@@ -76,7 +76,8 @@ def _no_such_choice(path: str, typed: Sequence[Override], loader: CheckedLoader)
                 group, choice, shown = own, str(name), override.get_key_element().lstrip("+")
     if (asked := f"{group}={choice}") in _EXTRAS:
         what, extra = _EXTRAS[asked]
-        return f"{asked}: {what} is not installed; run: pip install 'privsweep[{extra}]'"
+        by = asked if within == "config" else "=".join(within.rsplit("/", 1))  # a preset that needs it
+        return f"{by}: {what} is not installed; run: pip install 'privsweep[{extra}]'"
     return str(no_choice(shown, choice, choices_in(loader.repository, group)))
 
 

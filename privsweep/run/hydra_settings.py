@@ -32,8 +32,8 @@ SHIPPED = (  # where the classes are defined that Hydra and its launchers of our
 )
 SAMPLERS = frozenset(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
 EXTRAS = {
-    "hydra_plugins.hydra_submitit_launcher": "slurm",
-    "hydra_plugins.hydra_optuna_sweeper": "optuna",
+    "hydra_plugins.hydra_submitit_launcher": ("the SLURM launcher", "slurm"),
+    "hydra_plugins.hydra_optuna_sweeper": ("Optuna's sweeper", "optuna"),
 }
 LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or reaches no shell
     {"partition", "qos", "constraint", "gres", "account", "exclude", "mem_per_gpu", "mem_per_cpu", "name"}
@@ -106,9 +106,11 @@ def _check_text(path: str, value: Any) -> None:
         kinds: dict[str, type] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
         kind = Callback if path.rpartition(".")[0] == "hydra.callbacks" else kinds.get(path)
         target = str(value["_target_"])
-        for package, extra in EXTRAS.items():
+        for package, (what, extra) in EXTRAS.items():
             if target.startswith(f"{package}.") and not _installed(package):
-                raise UserError(f"{path.replace('.', '/')}: is not installed; run: pip install 'privsweep[{extra}]'")
+                raise UserError(
+                    f"{path.replace('.', '/')}: {what} is not installed; run: pip install 'privsweep[{extra}]'"
+                )
         if kind is None or not issubclass(class_of(path, target, (*SHIPPED, *trusted())), kind):
             raise UserError(f"{path}._target_={target}: Hydra builds no such class here; remove it")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import compose, searching
@@ -76,3 +78,26 @@ def test_ones_own_choices_are_listed_too(tmp_path: Path) -> None:
     own.write_text("# @package _global_\nseed: 1\n")
     said = refusal("experiment=mine/frist", config_dir=str(tmp_path))
     assert said.endswith("did you mean mine/first? choices: mine/first")
+
+
+def test_a_preset_whose_plugin_is_not_installed_is_told_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Plugins.instance()  # has found by now what is installed
+    groups = ConfigStore.instance().repo["hydra"]
+    for group, plugin in [("launcher", "submitit_slurm.yaml"), ("sweeper", "optuna.yaml")]:
+        monkeypatch.delitem(groups[group], plugin, raising=False)
+    monkeypatch.setattr("privsweep.run.hydra_settings._installed", lambda package: False)
+    own = tmp_path / "hydra" / "launcher" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("defaults: [submitit_slurm, _self_]\n")
+    slurm = "the SLURM launcher is not installed; run: pip install 'privsweep[slurm]'"
+    optuna = "Optuna's sweeper is not installed; run: pip install 'privsweep[optuna]'"
+    for typed, said in [
+        ("hydra/sweeper=optuna", f"hydra/sweeper=optuna: {optuna}"),
+        ("hydra/sweeper=search", f"hydra/sweeper=search: {optuna}"),
+        ("hydra/launcher=mine", f"hydra/launcher=mine: {slurm}"),
+        ("hydra/launcher=slurm", f"hydra/launcher: {slurm}"),
+        ("hydra/launcher=slurm_gpu", f"hydra/launcher: {slurm}"),
+    ]:
+        assert refusal(typed, config_dir=str(tmp_path)) == said
