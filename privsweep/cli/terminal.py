@@ -127,9 +127,9 @@ def budget_in_words(defense: str, budget: Mapping[str, Any]) -> str:
 
 
 def seconds_in_words(seconds: Mapping[str, float]) -> str:
-    """Those that can be seen in tenths, in markup."""
-    told = (f"{_name(name)} {value:.1f}" for name, value in seconds.items() if value >= 0.05 and name != "per_victim")
-    return f"seconds: {', '.join(told)}"
+    """Those that can be seen in tenths, and their total, in markup."""
+    shown = {k: v for k, v in seconds.items() if (v >= 0.05 and k != "per_victim") or k == "total"}
+    return f"seconds: {', '.join(f'{_name(k)} {v:.1f}' for k, v in shown.items())}"
 
 
 def _share(name: str, value: float | None) -> str:

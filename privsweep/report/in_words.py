@@ -43,7 +43,7 @@ def in_words(record: Record) -> str:
     elif UNTOLD in metrics:
         got = f"no original to compare with; gradient distance at the end {number(metrics[UNTOLD])} (mean)"
     else:
-        got = ", ".join(f"{name} {number(metrics[name])}" for name in headlines(metrics)[:3])
+        got = _others(metrics)
     accuracy, final = (record["utility"].get(name) for name in ("test_accuracy", f"{FINAL}test_accuracy"))
     if accuracy is None:
         return got
@@ -93,6 +93,16 @@ def _sentences(metrics: Metrics) -> str:
     if (chance := metrics.get("overlap_chance")) is not None:
         words += f" ({percent(chance)} of another sentence's: chance)"
     return words + f", {percent(metrics.get('exact'))} of the sentences in full"
+
+
+def _others(metrics: Metrics) -> str:
+    """Of a kind that is not known, or of images that nobody knows the originals of."""
+    told = {name: metrics[name] for name in headlines(metrics)[:3]}
+    unscored = ["no original to compare with"] if "diverged" in metrics else []
+    if not metrics.get("diverged"):
+        told.pop("diverged", None)
+    words = ", ".join(f"{name} {number(value)}" for name, value in told.items())
+    return "; ".join([*unscored, words] if words else unscored)
 
 
 def _of(share: float, victims: Any) -> str:

@@ -48,3 +48,9 @@ def test_a_record_is_shown_as_it_is(shown: io.StringIO, tmp_path: Path) -> None:
     lines = [line for line in shown.getvalue().splitlines() if "owned" in line]
     assert len(lines) == 7
     assert all(is_safe(line) for line in lines)
+
+
+def test_a_run_of_no_time_has_a_total() -> None:
+    seconds = {"attack": 0.01, "total": 0.01, "per_victim": 0.3}
+    assert terminal.seconds_in_words(seconds) == "seconds: total 0.0"
+    assert terminal.seconds_in_words({**seconds, "train": 1.25, "total": 1.26}) == "seconds: total 1.3, train 1.2"

@@ -70,6 +70,7 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
             "accuracy 94.2%",
         ),
         (record({"depth": 2.0, "depth_median": 1.0}), "depth 2; test accuracy 94.2%"),
+        (record({"diverged": 0.5, "depth": 2.0}, {}), "no original to compare with; diverged 0.5, depth 2"),
         (record({}), "nothing was attacked; test accuracy 94.2%"),
         ({"metrics": {"recovered": None}, "utility": {}, "config": {}}, "0% of the images recovered"),
         (
@@ -85,6 +86,10 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
 )
 def test_a_run(of: dict[str, Any], words: str) -> None:
     assert in_words(of).startswith(words)
+
+
+def test_what_was_not_scored_is_not_told_by_a_count_of_none() -> None:
+    assert in_words(record({"diverged": 0.0}, {})) == "no original to compare with"
 
 
 def test_few_metrics_stand_for_all() -> None:
