@@ -113,6 +113,7 @@ TYPED = {
     "output_dir=file": "output_dir=file: cannot be written",
     f"output_dir={LONG}": "(300 characters): must name a folder",
     "output_dir=null": "output_dir=null",
+    "output_dir=": "output_dir=: names no folder",
     "data_dir=[a]": "data_dir=['a']",
     "hydra.run.dir=file": "hydra.run.dir=file: cannot be written",
     "hydra.job_logging.handlers.file.filename=/proc/x": "handlers.file.filename",

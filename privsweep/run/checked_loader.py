@@ -208,6 +208,8 @@ def _output_dir(cfg: DictConfig, typed: set[str], default: str) -> str:
     given = str(OmegaConf.select(cfg, "output_dir", default=default))
     if not given.isprintable() or "${" in given:
         raise UserError(f"output_dir={given!r}: is no name of a folder; choose another")
+    if not given.strip():
+        raise UserError(f"output_dir={given}: names no folder; name the one for the results, or leave it out")
     if "output_dir" in typed:
         return given
     if not inside(given, default):
