@@ -41,7 +41,7 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     typed = parsed(overrides, loader)
     text = "\n".join(str(e) for e in chain).partition("Config search path")[0]
     absent = re.search(r"Could not find '([^']+/[^']+)'|In '([^']+)': Could not load '([^']+/[^']+)'", text)
-    if absent:
+    if absent and (absent[2] in (None, "config") or "=".join(absent[3].rsplit("/", 1)) in _EXTRAS):
         return _no_such_choice(absent[1] or absent[3], absent[2] or "config", typed, loader)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     packaged = re.search(r"In '([^']+)/([^'/]+)': Could not override '[^']+@experiment\b", text)
