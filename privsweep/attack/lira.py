@@ -14,7 +14,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.scores import confidence, stand_out
-from privsweep.membership_inference.shadow_attack import InOutAttack, asked
+from privsweep.membership_inference.shadow_attack import InOutAttack, answered
 
 _FEWEST = 6  # confidences to take a variance from; with four, online, the AUC falls below that of a pooled one
 _ENOUGH = 32  # from which a record's own variance finds more at few false alarms than a pooled one
@@ -60,7 +60,7 @@ class LiRA(InOutAttack):
             target = confidence(self.of_target(seen, known, known.candidates, number), labels)
             replies, inside = self.on_candidates(known, prepared, rng, number)
             each.append(self._scores(target, confidence(replies, labels), inside))
-            found = found or {"confidence": target, "shadows": asked(replies)}
+            found = found or {"confidence": target, "shadows": answered(replies)}
             if not self.online:
                 labels = known.prior.labels
                 target = confidence(self.of_target(seen, known, known.prior, number), labels)

@@ -14,7 +14,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.scores import of_label, stand_out
-from privsweep.membership_inference.shadow_attack import InOutAttack, asked
+from privsweep.membership_inference.shadow_attack import InOutAttack, answered
 
 _TINY = 1e-30
 _USUAL = 0.3  # ``a`` where nothing can be fitted, as in the authors' code
@@ -59,7 +59,7 @@ class RMIA(InOutAttack):
             replies, inside = ask(known, prepared, rng, number)
             target.append(of_label(self.of_target(seen, known, records, number), records.labels).double())
             shadows.append(of_label(replies, records.labels).double())
-        return torch.stack(target).mean(0), torch.stack(shadows).mean(0), inside, asked(replies)
+        return torch.stack(target).mean(0), torch.stack(shadows).mean(0), inside, answered(replies)
 
     def share(self, likelihood: Tensor, population: Tensor) -> Tensor:
         """Of the sorted ``population``, in ``[0, 1]``; the likelihood itself decides within one record's weight."""

@@ -195,8 +195,8 @@ class InOutAttack(ShadowAttack):
             return []
         return [
             f"attack.shadows={self.shadows}: train on {size:,} records each, the target on {wanted:,}: they fit theirs "
-            f"more closely, which weakens the attack; dataset.prior_size={2 * wanted} or a dataset@prior of as many is "
-            "enough"
+            f"more closely, which weakens the attack; take a dataset@prior of {2 * wanted:,} images, or more of this "
+            "dataset for dataset.prior_size and fewer for dataset.train_size"
         ]
 
     def _public(self, prior: int, asked: int, recipe: Recipe | None) -> int:
@@ -232,7 +232,7 @@ class InOutAttack(ShadowAttack):
         if self.online:
             inside[:, by_content(records)] = prepared["inside"][:, len(known.prior) :]
         replies = self._asked(known, prepared, records, rng.child("candidates"), number)
-        lost = self.shadows - int(asked(replies).min())
+        lost = self.shadows - int(answered(replies).min())
         if 2 * lost > self.shadows:
             raise UserError(
                 f"attack.shadows={self.shadows}: {lost} of them diverged in training; take a smaller attack.lr, or "
@@ -269,7 +269,7 @@ def _check_batch(model: ShadowModel, domain: Domain, schedule: LocalSchedule, re
         )
 
 
-def asked(replies: Tensor) -> Tensor:
+def answered(replies: Tensor) -> Tensor:
     """How many shadows gave numbers for a record ``[M]``, of their answers ``[K, M, classes]``."""
     return replies.isfinite().all(-1).sum(0)
 

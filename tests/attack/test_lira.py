@@ -100,7 +100,7 @@ def test_shadows_of_far_fewer_records_than_the_targets_are_warned_of(overfitted:
     assert warned(lira(False), 2 * half) == []
     [line] = warned(lira(False), 10 * half)
     assert line.startswith(f"attack.shadows=8: train on {half:,} records each, the target on {10 * half:,}: ")
-    assert f"dataset.prior_size={20 * half} " in line
+    assert f"take a dataset@prior of {20 * half:,} images, or more of this dataset for dataset.prior_size" in line
     asked = len(known.candidates) // 2
     [line] = warned(lira(True, shadow_size=1), 3 * asked)
     assert f"train on {asked + 1:,} records each" in line
@@ -278,6 +278,14 @@ def test_records_that_beat_as_many_are_ordered_by_likelihood() -> None:
     found = rmia(False, gamma=2.0).share(torch.tensor([0.1, 0.2, 1.5, 4.0, 5.0], dtype=torch.float64), population)
     assert (found.diff() > 0).all()
     assert (found * 4).floor().tolist() == [0, 0, 1, 3, 3]
+
+
+def test_gamma_moves_no_records_rank() -> None:
+    generator = Rng(0).generator()
+    population = torch.rand(50, dtype=torch.float64, generator=generator).sort().values
+    likelihood = 3 * torch.rand(200, dtype=torch.float64, generator=generator)
+    orders = [rmia(False, gamma=gamma).share(likelihood, population).argsort() for gamma in (1.0, 2.0, 10.0)]
+    assert all(torch.equal(order, likelihood.argsort()) for order in orders)
 
 
 FEDERATED = {"rounds": 3, "local_epochs": 20, "lr": 0.005, "batch_size": 16}
