@@ -136,12 +136,34 @@ def _folded(point: str) -> Callable[..., Any]:
     def fold(self: Stack, changed: Any, *rest: Any) -> Any:
         for name, d in self.defenses.items():
             own = (*rest[:-1], rest[-1].child(name)) if draws else rest
+            given = dict(changed) if point in _BY_NAME else {}  # a defence may take from what it is given
             changed = getattr(d, point)(changed, *own)
             if changed is None:
                 raise TypeError(f"defense={name}: its {point} returns nothing; let it return what it has changed")
+            if point in _BY_NAME:
+                _check_returned(f"defense={name}: its {point} returns", changed, given)
         return changed
 
     return fold
+
+
+_BY_NAME = ("example_gradients", "gradient", "update", "aggregate")  # points that change tensors by parameter name
+
+
+def _check_returned(what: str, returned: Any, given: Tensors) -> None:
+    """Raises TypeError or ValueError for other names, shapes or types than were given; no value is looked at."""
+    if not isinstance(returned, Mapping):
+        raise TypeError(f"{what} {type(returned).__name__}; let it return tensors by parameter name: {{name: tensor}}")
+    for name in given.keys() ^ returned.keys():
+        amiss = f"{name}, which it was not given" if name in returned else f"no {name}"
+        raise ValueError(f"{what} {amiss}; let it return the names that it is given")
+    for name, before in given.items():
+        after = returned[name]
+        if not isinstance(after, Tensor):
+            raise TypeError(f"{what} {type(after).__name__} for {name}; let it return a torch.Tensor")
+        if after.shape != before.shape or after.dtype != before.dtype:
+            found, wanted = (f"{t.dtype} {list(t.shape)}" for t in (after, before))
+            raise ValueError(f"{what} {found} for {name}; let it return {wanted}, as it is given")
 
 
 for _point in POINTS:
