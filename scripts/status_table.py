@@ -38,6 +38,7 @@ WAITS = {
     "for more work than their scale does": ("needs more work",),
     "for more seeds or victims": ("would decide", "would tell"),
     "since some seeds got there and some did not": ("some of its seeds",),
+    "for what not even the paper's amount of work shows": ("amount of work does not",),
 }
 CLAIM = re.compile(
     r"^- \[.\] \*\*(.+?)\*\* (\S+): (.*)\n  \((.*?)in print: (.*?)\) `.*"

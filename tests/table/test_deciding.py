@@ -45,9 +45,16 @@ def test_with_one_seed_in_victims_or_by_other_seeds(check: str, more: str, tmp_p
     assert judged(check, ONE, tmp_path).more == more
 
 
-def test_what_a_claim_presupposes_takes_more_work_than_a_smaller_scale_does(tmp_path: Path) -> None:
-    unmet = judged("v('ssim', 'a') > v('ssim', 'b')", ONE, tmp_path, presupposes="v('ssim', 'b') > 0.9")
-    assert unmet.more == "needs more work than this scale does"
+@pytest.mark.parametrize(
+    ("scale", "more"),
+    [
+        ("half", "needs more work than this scale does"),
+        ("paper", "the paper's amount of work does not show it"),
+    ],
+)
+def test_what_a_claim_presupposes_may_take_more_work(scale: str, more: str, tmp_path: Path) -> None:
+    unmet = judged("v('ssim', 'a') > v('ssim', 'b')", ONE, tmp_path, scale=scale, presupposes="v('ssim', 'b') > 0.9")
+    assert unmet.more == more
 
 
 def test_what_it_presupposes_may_want_seeds_alone(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def judged(
     values: Mapping[str, Sequence[Sequence[float]]],
     folder: Path,
     accuracy: Mapping[str, float] | None = None,
+    scale: str = "quick",
     **finding: Any,
 ) -> Verdict:
     """``values``: column -> seed -> victim -> SSIM; an image counts as recovered above 0.5."""
@@ -65,7 +66,7 @@ def judged(
                 "signature": sign, "status": "complete", "metrics": metrics, "sizes": {"test": 400},
                 "utility": {"test_accuracy": (accuracy or {}).get(column, 0.5), **ZEROS}, "seconds": {"attack": 1.0},
             }  # fmt: skip
-    filled: FilledTable = fill_table(table, records, "quick", folder=lambda sign: folder / sign)
+    filled: FilledTable = fill_table(table, records, scale, folder=lambda sign: folder / sign)
     return filled.verdicts[0]
 
 
