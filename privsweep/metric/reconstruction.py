@@ -48,7 +48,7 @@ def score_reconstruction(
     Raises UserError for an unknown ``paper_scale``, ValueError for shapes that differ.
     """
     images = guess.images.detach().cpu()
-    _check_shapes(guess, truth)
+    _check(guess, truth)
     whole = images.isfinite().flatten(1).all(1)
     pixels = domain.pixels(images).nan_to_num(0.5, 1.0, 0.0).clamp(0, 1)
     original = truth.pixels.detach().cpu()
@@ -78,9 +78,14 @@ def score_reconstruction(
     return metrics, victims, matched
 
 
-def _check_shapes(guess: Reconstruction, truth: Images) -> None:
+def _check(guess: Reconstruction, truth: Images) -> None:
     """What an attack of the user's own may have mistaken. Raises ValueError."""
     images, diverged = list(guess.images.shape), guess.diverged
+    if not guess.images.is_floating_point():
+        raise ValueError(
+            f"the attack's images are {guess.images.dtype}; let it return what the network takes: "
+            "known.domain.inputs(pixels), with pixels from 0 to 1"
+        )
     if images != list(truth.pixels.shape):
         raise ValueError(
             f"the attack's images are {images}, the originals {list(truth.pixels.shape)} (victims, images of each, "

@@ -86,6 +86,13 @@ def said(
         ("attack", MEAN, "return Rec", "Rec", "1 privsweep: TypeError: the attack returned NoneType; let it return"),
         ("attack", MEAN, "seen.examples, ", "", "1 privsweep: ValueError: the attack's images are [2, 1, 8, 8]"),
         ("attack", MEAN, ", dtype=torch.bool", "", "let it be torch.bool [2], one for each victim"),
+        (
+            "attack",
+            MEAN,
+            "domain.shape)",
+            "domain.shape).byte()",
+            "the attack's images are torch.uint8; let it return wh",
+        ),
         ("attack", MEAN, "white-box", "whitebox", "Own: threat.access=whitebox: take white-box or black-box"),
         ("attack", MEAN, '"server"}', '"sever"}', "Own: threat.positions=sever: take some of client, off-path, server"),
         ("attack", MEAN, 'frozenset({"train"})', '"train"', "Own: threat.times=train: is no set; write frozenset"),
