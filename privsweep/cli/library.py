@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from privsweep.cli.cells import key_of
 from privsweep.cli.data_checks import check_data
 from privsweep.cli.sweep import PlannedRun, plan
 from privsweep.interface.errors import UserError
@@ -17,28 +18,32 @@ from privsweep.run.ahead import train_ahead
 from privsweep.run.build import build
 from privsweep.run.compose import compose as _compose
 from privsweep.run.compose import searching
-from privsweep.run.overrides import nearest
+from privsweep.run.overrides import nearest, parsed
 from privsweep.run.run import run
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.checksums import postponed
 from privsweep.store.store import Record, Store
 from privsweep.store.writable import check_writable
 
+_OF_COMMAND: dict[str, tuple[str, Any]] = {  # what that asks for and these functions do not, unless it is this
+    "plan": ("lists no runs", False),
+    "hydra/launcher": ("submits nothing", "basic"),
+    "hydra/sweeper": ("makes no search", "basic"),
+}
 _UNTOLD = ("_target_", "fingerprint")  # the choices say the one, the other is a checksum
 
 
 def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
     """A run as the command line composes it: ``compose("dataset=mnist", "attack=iga", "seed=1")``.
 
-    ``config_dir`` holds choices of your own. Raises UserError, too for what is no single run: a table, or a plan.
+    ``config_dir`` holds choices of your own. Raises UserError, too for what is no single run: a table, plan or search.
     """
-    _check_texts("compose", overrides)
+    _check_asked("compose", overrides)
     with searching(config_dir), postponed():
         made = _compose(overrides)
         if made.config.get("table"):
             named = f"experiment={made.choices.get('experiment')}"
             raise UserError(f"{named}: is a table, which is many runs; write sweep({named!r})")
-        _check_no_plan("compose", made.config["plan"])
         return build(made, fetch=True)
 
 
@@ -58,10 +63,9 @@ def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
     (complete, failed) and, of a table, ``run``, its name there. A run that fails has its ``error`` and does not stop
     the others. Raises UserError.
     """
-    _check_texts("sweep", overrides)
+    _check_asked("sweep", overrides)
     with postponed():
         planned = plan(overrides, config_dir, multirun=True)
-        _check_no_plan("sweep", planned.runs[0].spec.session.plan)
         check_data(planned)
     if planned.missing:
         check_writable(planned.runs[0].spec.session.output_dir)
@@ -76,19 +80,17 @@ def sweep(*overrides: str, config_dir: str | None = None) -> pd.DataFrame:
     return told.join(_frame(found, None))
 
 
-def _check_texts(function: str, overrides: Sequence[Any]) -> None:
-    """In a notebook nothing checks types."""
+def _check_asked(function: str, overrides: Sequence[Any]) -> None:
+    """In a notebook nothing checks types, and nothing would show a plan, search or submit. Raises UserError."""
     for given in overrides:
         if isinstance(given, list | tuple):
             raise UserError(f"{function}({given!r}): takes strings, not a list of them; write {function}(*{given!r})")
         if not isinstance(given, str):
             raise UserError(f"{function}({given!r}): takes strings; write {function}('attack=dlg', 'seed=1')")
-
-
-def _check_no_plan(function: str, planning: bool) -> None:
-    """Nothing here would show one."""
-    if planning:
-        raise UserError(f"plan=true: {function} lists no runs, the command privsweep does; leave it out")
+    for override in parsed(overrides):
+        unmade, idle = _OF_COMMAND.get(key_of(override), ("", None))
+        if unmade and override.value() != idle:
+            raise UserError(f"{override.input_line}: {function} {unmade}, the command privsweep does; leave it out")
 
 
 def _made(one: PlannedRun) -> Record:

@@ -100,6 +100,9 @@ def test_what_a_notebook_may_mistake_is_told(tmp_path: Path) -> None:
             function(3)
         with pytest.raises(privsweep.UserError, match=f"plan=true: {name} lists no runs, .*; leave it out"):
             function("plan=true", *FEW)
+        for key, does in (("launcher=slurm_cpu", "submits nothing"), ("sweeper=search", "makes no search")):
+            with pytest.raises(privsweep.UserError, match=f"hydra/{key}: {name} {does}, the command .*; leave it out"):
+                function(f"hydra/{key}", *FEW)
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(privsweep.UserError, match=r"experiment=zen/table1: .* write sweep\('experiment=zen/table1'\)"):
         privsweep.compose("experiment=zen/table1")
