@@ -15,7 +15,7 @@ from privsweep.interface.data import ImageSet, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Scores, ThreatModel, Trials
 from privsweep.interface.roles import Bench
-from privsweep.membership_inference.shadow_attack import by_content
+from privsweep.membership_inference.in_out import by_content
 from privsweep.model.stochastic import draw
 
 _LEAST = 1e-12  # variance of a confidence, in squared logits: of shadows that agree

@@ -13,8 +13,8 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
+from privsweep.membership_inference.in_out import InOutAttack, answered
 from privsweep.membership_inference.scores import confidence, stand_out
-from privsweep.membership_inference.shadow_attack import InOutAttack, answered
 
 _FEWEST = 6  # confidences to take a variance from; with four, online, the AUC falls below that of a pooled one
 _ENOUGH = 32  # from which a record's own variance finds more at few false alarms than a pooled one

@@ -13,8 +13,8 @@ from privsweep.interface.data import ImageSet, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions, Scores
 from privsweep.interface.roles import Bench
+from privsweep.membership_inference.in_out import InOutAttack, answered
 from privsweep.membership_inference.scores import of_label, stand_out
-from privsweep.membership_inference.shadow_attack import InOutAttack, answered
 
 _TINY = 1e-30
 _USUAL = 0.3  # ``a`` where nothing can be fitted, as in the authors' code

@@ -17,9 +17,10 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Knowledge, Recipe, Scores
 from privsweep.interface.training import LocalSchedule, Optimizer
+from privsweep.membership_inference.in_out import by_content
 from privsweep.membership_inference.queries import MOST, changed
 from privsweep.membership_inference.scores import confidence
-from privsweep.membership_inference.shadow_attack import augmentation, by_content
+from privsweep.membership_inference.shadow_attack import augmentation
 from privsweep.model.resnet import ResNet
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
