@@ -20,6 +20,7 @@ from privsweep.interface.records import Knowledge, Reconstruction, Release, Thre
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import Optimizer
 from privsweep.store.fingerprint import checksum_of
+from privsweep.weight_inversion.kernel import KernelRidge, bytes_of, solve_kernel
 from privsweep.weight_inversion.patch_gan import SMALLEST
 from privsweep.weight_inversion.perceptual import Perceptual, distance, unfit
 from privsweep.weight_inversion.reconstruct import Reconstructor
@@ -41,6 +42,10 @@ class InformedReconstruction(AttackBase):
     records are of the target's kind. Weights are standardised coordinate by coordinate, and cut off at ``limit``
     deviations (ours; the paper has none).
 
+    ``reconstructor=kernel`` (ours) is no network but kernel ridge regression, solved for in closed form: stronger than
+    the paper's where shadows are few, and done in a fraction of the time. It has no use for what says how a network is
+    trained, and takes no other loss and no other fixed set.
+
     With ``source_shadows`` the network first learns to attack another fixed set of the same size, made of the last of
     the own records, then goes on with ``shadows`` of the true one at ``fine_tune_lr_factor`` times the learning rate;
     with no ``shadows``, that is a zero-shot attack. Between the two, weights keep their scale and move by the
@@ -49,7 +54,7 @@ class InformedReconstruction(AttackBase):
     """
 
     shadows: Annotated[int, Field(ge=0)]
-    reconstructor: Literal["mlp", "transposed"]
+    reconstructor: Literal["mlp", "transposed", "kernel"]
     width: Count
     depth: Count
     channels: Count
@@ -87,6 +92,8 @@ class InformedReconstruction(AttackBase):
         if reason := unfit(self._perceptual, domain):
             return reason
         numbers = sum(p.numel() for p in model.state_dict().values() if p.is_floating_point())
+        if self.reconstructor == "kernel":
+            return self._unsolvable(numbers, domain)
         with torch.device("meta"):
             network = self._network(numbers, domain)
         gib = sum(p.numel() for p in network.parameters()) * _BYTES / 2**30
@@ -94,6 +101,22 @@ class InformedReconstruction(AttackBase):
             return (
                 f"attack.memory={self.memory:g}: a reconstructor for {numbers:,} weights takes {gib:.1f} GiB in "
                 "training; take more, a smaller attack.width or attack.channels, or a smaller model"
+            )
+        return None
+
+    def _unsolvable(self, numbers: int, domain: Domain) -> str | None:
+        """Why ``reconstructor=kernel`` cannot do what is asked, or None."""
+        if not self.shadows or self.source_shadows or self.adversarial or self._perceptual != "none":
+            return (
+                "attack.reconstructor=kernel: is solved for, with shadows of the true fixed set and squared errors; "
+                "take attack.shadows=1000 attack.source_shadows=0 attack.perceptual=none attack.adversarial=0, or "
+                "attack.reconstructor=mlp"
+            )
+        gib = bytes_of(self.shadows, numbers, math.prod(domain.shape)) / 2**30
+        if gib > self.memory:
+            return (
+                f"attack.memory={self.memory:g}: a kernel of {self.shadows:,} shadows takes {gib:.1f} GiB; take more, "
+                "fewer attack.shadows, or attack.reconstructor=mlp"
             )
         return None
 
@@ -161,6 +184,9 @@ class InformedReconstruction(AttackBase):
         fitted, usable = fit_standardisation(own.weights, bench.device, self._limit)
         if not usable.any():
             raise UserError("fl_setting.lr: the weights of all shadow models are infinite; take a lower one")
+        if self.reconstructor == "kernel":
+            solved = solve_kernel(own, usable, fitted, rng.child(key))
+            return Reconstructor(solved.state_dict(), fitted, fitted.mean[:0].clone())  # nothing was trained
         net = self._initial(own.weights.shape[1], known.domain, bench.device, rng)
         if start is not None:
             net.load_state_dict(start.weights)
@@ -189,6 +215,8 @@ class InformedReconstruction(AttackBase):
     def _network(self, numbers: int, domain: Domain) -> nn.Module:
         if self.reconstructor == "mlp":
             return mlp(numbers, domain.shape, self.width, self.depth)
+        if self.reconstructor == "kernel":
+            return KernelRidge(self.shadows, numbers, domain.shape)
         return transposed(numbers, domain.shape, self.channels)
 
     @property

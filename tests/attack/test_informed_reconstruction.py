@@ -126,3 +126,26 @@ def test_what_cannot_be_done_is_refused_in_one_line() -> None:
 def test_two_fixed_sets_and_the_shadows_need_records_of_their_own() -> None:
     with pytest.raises(UserError, match=r"attack\.source_shadows=280: .* beside another fixed set of 40; .*=260 or"):
         guess(known(), shadows=0, source_shadows=280)
+
+
+def test_a_kernel_reads_the_record_from_few_shadows_better_than_a_network() -> None:
+    about = known()
+    found = guess(about, reconstructor="kernel", shadows=40)
+    assert error(found, about) < 0.5 * error(guess(about, shadows=40), about)
+    assert "training_error" not in found.diagnostics
+    assert error(guess(about, reconstructor="kernel", shadows=2), about) < 2 * blind()
+    hidden = known(noise=10.0)
+    assert 0.7 * blind() < error(guess(hidden, reconstructor="kernel"), hidden) < 1.3 * blind()
+
+
+def test_a_kernel_refuses_what_it_is_not_trained_for() -> None:
+    def reason(**changes: Any) -> str:
+        return attack(reconstructor="kernel", **changes).fits(network(), DOMAIN, pictures(300, "prior")) or ""
+
+    assert reason() == ""
+    for changes in ({"shadows": 0}, {"source_shadows": 10}, {"perceptual": "features"}):
+        assert re.fullmatch(
+            r"attack\.reconstructor=kernel: is solved for, .* attack\.reconstructor=mlp", reason(**changes)
+        )
+    assert reason(perceptual="features", perceptual_weight=0.0) == ""
+    assert re.fullmatch(r"attack\.memory=1e-06: a kernel of 200 shadows takes .*", reason(memory=1e-6))
