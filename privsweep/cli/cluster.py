@@ -36,15 +36,27 @@ def waiting_and_running(user: str) -> dict[str, tuple[str, str]] | None:
 
 def ended(jobs: Iterable[str]) -> dict[str, str]:
     """How jobs ended, such as CANCELLED or TIMEOUT, by job id; those alone of which the accounting knows."""
-    wanted = sorted({job.partition("_")[0] for job in jobs})
+    wanted = arrays(jobs)
     said = _ask("sacct", "-nPX", "--format=JobID,State", f"--jobs={','.join(wanted)}") if wanted else None
     rows = (line.split("|") for line in (said or "").splitlines())
-    return {row[0]: row[1].split()[0] for row in rows if len(row) == 2 and row[1]}
+    return {job: row[1].split()[0] for row in rows if len(row) == 2 and row[1] for job in _tasks(row[0])}
+
+
+def _tasks(row: str) -> list[str]:
+    """The jobs that sacct tells of in one row; those of an array that never began share one, 37_[0-4,6%2]."""
+    array, _, rest = row.partition("_[")
+    spans = re.findall(r"(\d+)(?:-(\d+))?", rest.partition("%")[0])
+    return [f"{array}_{n}" for first, last in spans for n in range(int(first), int(last or first) + 1)] or [row]
+
+
+def arrays(jobs: Iterable[str]) -> list[str]:
+    """Those that jobs belong to."""
+    return sorted({job.partition("_")[0] for job in jobs}, key=int)
 
 
 def cancel_waiting(jobs: Iterable[str]) -> None:
     """Takes jobs that have not begun out of the queue."""
-    for array in sorted({job.partition("_")[0] for job in jobs}):
+    for array in arrays(jobs):
         _ask("scancel", "--state=PENDING", array)
 
 

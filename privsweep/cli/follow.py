@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from privsweep.cli.cluster import arrays
 from privsweep.cli.same_command import HIDDEN
 from privsweep.store.sweeps import Sweep
 
@@ -18,8 +19,8 @@ def hints(sweep: Sweep, output_dir: Path, jobs: Iterable[str]) -> list[str]:
     if sweep.table:
         own = ["--config-dir", sweep.config_dir] if sweep.config_dir else []
         lines.append(f"what there is so far: {_line('privsweep-report', sweep.table, *sweep.overrides, *where, *own)}")
-    if arrays := sorted({job.partition("_")[0] for job in jobs}, key=int):
-        lines.append(f"stop it: {_line('scancel', *arrays)}")
+    if found := arrays(jobs):
+        lines.append(f"stop it: {_line('scancel', *found)}")
     return lines
 
 

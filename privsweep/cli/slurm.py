@@ -1,14 +1,15 @@
 """Hydra's SLURM launcher, for sweeps that are left alone and come back to.
 
-It splits a sweep into arrays that the cluster takes, puts several runs on one GPU where that is asked for, notes which
-job does what, tells failures as they come, notices jobs that were lost, and leaves at once with ``wait=false``.
+It splits a sweep into arrays that the cluster takes, puts several runs on one GPU where that is asked for, leaves a run
+to the job that has it already, notes which job does what, tells failures as they come, notices jobs that were lost, and
+leaves at once with ``wait=false``.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +50,7 @@ _REFUSED = {  # sbatch's words, and the key that they are about
 T = TypeVar("T")
 Job = submitit.Job[Any]
 Part = list[tuple[list[str], int]]  # the runs of one job: overrides and number
+Awaited = dict[str, tuple[Path, set[int]]]  # by job: the file that it leaves at its end, and its runs' numbers
 
 
 class JobArrays(SlurmLauncher):  # type: ignore[misc]
@@ -66,20 +68,22 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         numbered = [(list(o), n) for n, o in enumerate(job_overrides, initial_job_idx)]
         search = self.task_function if isinstance(self.task_function, Trials) else None
         done = _settled(search, numbered, folder, noted) if search else stored(self.config, noted)
-        parts = _split([run for run in numbered if run[1] not in done], self.cells_per_job)
-        if parts:
-            jobs = self._submit(parts, noted)
-            said(output_dir, noted, [j.job_id for j in jobs], hints_too=not self.said)
+        todo = [run for run in numbered if run[1] not in done]
+        others = {} if search or self.config.force else _begun(todo, noted, output_dir)
+        parts = _split([run for run in todo if run[1] not in others], self.cells_per_job)
+        if todo:
+            awaited = self._submit(parts, noted)
+            said(output_dir, noted, [*awaited], others, hints_too=not self.said)
             self.said = True  # of a search's further batches it is known
             if self.config.wait:
                 tell = partial(_came_to, search, folder, numbered) if search else _tell
-                wait(jobs, parts, noted, output_dir, bool(self.config.fail_fast), tell)
+                wait(awaited, _theirs(others, output_dir), noted, output_dir, bool(self.config.fail_fast), tell)
         values = (
             {n: one.value if (one := trials.read(folder / str(n))) else None for _, n in numbered} if search else {}
         )
         return [returned(values.get(n)) for _, n in numbered]
 
-    def _submit(self, parts: Sequence[Part], noted: Path) -> list[Job]:
+    def _submit(self, parts: Sequence[Part], noted: Path) -> Awaited:
         jobs: list[Job] = []
         try:
             executor = self._executor()
@@ -93,7 +97,9 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
             if jobs:  # they run, and what they do is noted
                 raise RuntimeError(f"after {len(jobs)} jobs SLURM took no more: {said[0].strip()}") from error
             raise UserError(f"hydra.launcher: SLURM took no job: {said[0].strip()}{self._remedy(said[0])}") from error
-        return jobs
+        return {
+            job.job_id: (job.paths.result_pickle, {n for _, n in part}) for job, part in zip(jobs, parts, strict=True)
+        }
 
     def _remedy(self, refusal: str) -> str:
         """The key that SLURM's words are about, with its value; nothing where none is known."""
@@ -136,25 +142,38 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         return done.return_value
 
 
-def said(output_dir: Path, noted: Path, jobs: Sequence[str], hints_too: bool) -> None:
-    """Tells what was submitted, and how to follow it."""
-    arrays = sorted({job.partition("_")[0] for job in jobs}, key=int)
-    count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
-    terminal.out.print(f"submitted to SLURM: {count}, {', '.join(arrays)}", soft_wrap=True)
+def said(
+    output_dir: Path, noted: Path, jobs: Sequence[str], others: Mapping[int, sweeps.Cell], hints_too: bool
+) -> None:
+    """Tells what was submitted, what ``others`` have, and how to follow it."""
+    if jobs:
+        count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
+        terminal.out.print(f"submitted to SLURM: {count}, {', '.join(cluster.arrays(jobs))}", soft_wrap=True)
+    theirs = [str(cell.job) for cell in others.values()]
+    if theirs:
+        terminal.out.print(
+            f"left to jobs that have them already: {len(theirs)} run{'s' * (len(theirs) != 1)}, "
+            f"{', '.join(cluster.arrays(theirs))}; to submit them anew, stop those jobs first",
+            soft_wrap=True,
+        )
     sweep = sweeps.read(noted)
-    for line in hints(sweep, output_dir, jobs) if sweep and hints_too else []:
+    for line in hints(sweep, output_dir, [*jobs, *theirs]) if sweep and hints_too else []:
         terminal.out.print(escape(printable(line)), soft_wrap=True)
 
 
 def wait(
-    jobs: Sequence[Job], parts: Sequence[Part], noted: Path, output_dir: Path, fail_fast: bool,
+    own: Awaited, theirs: Awaited, noted: Path, output_dir: Path, fail_fast: bool,
     tell: Callable[[CellState, str], None],
 ) -> None:  # fmt: skip
-    """Until every job has ended; tells of each run what became of it as its job ends."""
+    """Until every job has ended; tells of each run what became of it as its job ends.
+
+    ``own`` were submitted for this sweep, ``theirs`` for others.
+    """
     sweep = sweeps.read(noted)
     assert sweep is not None
-    numbers = {job.job_id: {n for _, n in part} for job, part in zip(jobs, parts, strict=True)}
-    open_jobs, absent, asked, told = {job.job_id: job for job in jobs}, dict.fromkeys(numbers, 0), 0.0, 0
+    open_jobs = {**own, **theirs}
+    numbers, asked, told = {job: runs for job, (_, runs) in open_jobs.items()}, 0.0, 0
+    absent = dict.fromkeys(open_jobs, 0)
     try:
         while open_jobs:
             time.sleep(LOOK_SECONDS)
@@ -162,19 +181,38 @@ def wait(
                 live, asked = cluster.waiting_and_running(sweep.user), time.monotonic()
                 if live is not None:
                     absent = {job: 0 if job in live else absent[job] + 1 for job in open_jobs}
-            over = {i for i, job in open_jobs.items() if job.paths.result_pickle.exists() or absent[i] > 1}
+            over = {i for i, (result, _) in open_jobs.items() if result.exists() or absent[i] > 1}
             wanted = {n for i in over for n in numbers[i]}
             open_jobs = {i: job for i, job in open_jobs.items() if i not in over}
             for state in Observer(output_dir).states(sweep, noted) if over else []:
                 if state.cell.number in wanted:
                     told += 1
-                    tell(state, f"{told} of {sum(map(len, parts))}")
+                    tell(state, f"{told} of {sum(map(len, numbers.values()))}")
                     if fail_fast and state.state != "done" and not sweeps.stopped(noted):
                         sweeps.stop(noted)
-                        cluster.cancel_waiting(numbers)
+                        cluster.cancel_waiting(own)
     except KeyboardInterrupt:
         terminal.out.print("the jobs go on without this command")
         raise
+
+
+def _begun(todo: Part, noted: Path, output_dir: Path) -> dict[int, sweeps.Cell]:
+    """Those of a sweep's runs that an earlier one's jobs have, by number; they are noted."""
+    sweep = sweeps.read(noted)
+    assert sweep is not None
+    had, numbers = Observer(output_dir).under_way(sweep), {n for _, n in todo}
+    found = {c.number: had[c.signature] for c in sweep.cells if c.number in numbers and c.signature in had}
+    sweeps.note_jobs(noted, {n: str(cell.job) for n, cell in found.items()}, {n: c.logs for n, c in found.items()})
+    return found
+
+
+def _theirs(others: Mapping[int, sweeps.Cell], output_dir: Path) -> Awaited:
+    """The jobs that other sweeps submitted."""
+    made: Awaited = {}
+    for number, cell in others.items():
+        job, folder = str(cell.job), output_dir / str(cell.logs)
+        made.setdefault(job, (folder.parent / ".submitit" / job / f"{job}_0_result.pkl", set()))[1].add(number)
+    return made
 
 
 def _tell(found: CellState, count: str) -> None:

@@ -51,6 +51,14 @@ class Observer:
         ends = cluster.ended(lost) if lost else {}
         return [self._explained(s, sweep, ends) for s in found]
 
+    def under_way(self, sweep: Sweep) -> dict[str, Cell]:
+        """The cells that a job of this user is doing, or will do, whatever sweep submitted it; by signature."""
+        live = self._of_user(sweep.user) or {}
+        submitted = [c for c in sweeps.submitted(self.output_dir).values() if c.job in live]
+        given = [c for c in submitted if live[str(c.job)][0] != "COMPLETING"]  # it ends, and will do nothing more
+        found = self.states(sweep.model_copy(update={"cells": given}))
+        return {s.cell.signature: s.cell for s in found if s.state in ("running", "queued")}
+
     def _state(self, cell: Cell, sweep: Sweep, path: Path | None) -> CellState:
         beat, lives = self.beats.get(cell.signature, (None, False))
         if beat and lives:
@@ -115,10 +123,10 @@ class Observer:
         return next(iter(self._logs(cell, sweep)), None)
 
     def _logs(self, cell: Cell, sweep: Sweep) -> list[Path]:
-        folder = self.output_dir / sweep.folder
-        places = [folder / str(cell.number) / "privsweep.log"]
+        own = self.output_dir / (cell.logs or f"{sweep.folder}/{cell.number}")
+        places = [own / "privsweep.log"]
         if cell.job:
-            places.append(folder / ".submitit" / cell.job / f"{cell.job}_0_log.err")
+            places.append(own.parent / ".submitit" / cell.job / f"{cell.job}_0_log.err")
         return [path for path in places if path.is_file() and path.stat().st_size]
 
     @property

@@ -157,10 +157,11 @@ def composed(table: str, overrides: Sequence[str], config_dir: str | None) -> Sw
 
     planned = sweep.stored(table, overrides, config_dir)
     session = planned.runs[0].spec.session
-    jobs = {c.signature: c.job for _, s in reversed(list(sweeps.every(session.output_dir))) for c in s.cells if c.job}
+    jobs: dict[str, Any] = {s: {"job": c.job, "logs": c.logs} for s, c in sweeps.submitted(session.output_dir).items()}
     cells = [
-        Cell(name=r.name, signature=(sign := r.spec.signature), number=n, before=(None, None), job=jobs.get(sign))
+        Cell(name=r.name, signature=sign, number=n, before=(None, None), **jobs.get(sign, {}))
         for n, r in enumerate(planned.runs)
+        for sign in [r.spec.signature]
     ]
     said = [o for o in overrides if not o.startswith("output_dir=")]
     own = ["--config-dir", config_dir] if config_dir else []

@@ -31,6 +31,7 @@ class Cell(_Noted):
     number: int | None  # of its job, and of the job's log folder; None: it was stored before
     before: Stamps  # before the sweep
     job: JobId | None = None  # of SLURM
+    logs: str | None = None  # the folder of the job's log, where another sweep submitted it; as a sweep's ``folder``
 
 
 class Sweep(_Noted):
@@ -81,12 +82,27 @@ def add(path: Path, cells: Iterable[Cell]) -> None:
         write(path, sweep.model_copy(update={"cells": [*sweep.cells, *cells]}))
 
 
-def note_jobs(path: Path, jobs: Mapping[int, str]) -> None:
-    """Notes the SLURM jobs of cells, by their numbers."""
+def note_jobs(path: Path, jobs: Mapping[int, str], logs: Mapping[int, str | None] | None = None) -> None:
+    """Notes the SLURM jobs of cells, by their numbers; ``logs``: of those that another sweep submitted."""
     if (sweep := read(path)) is None:
         return
-    cells = [c if c.number is None else c.model_copy(update={"job": jobs.get(c.number, c.job)}) for c in sweep.cells]
+    cells = [
+        c
+        if c.number is None or c.number not in jobs
+        else c.model_copy(update={"job": jobs[c.number], "logs": (logs or {}).get(c.number)})
+        for c in sweep.cells
+    ]
     write(path, sweep.model_copy(update={"cells": cells}))
+
+
+def submitted(output_dir: Path) -> dict[str, Cell]:
+    """The cells that have had a job, by signature, each with its last one and where that logs."""
+    return {
+        cell.signature: cell.model_copy(update={"logs": cell.logs or f"{sweep.folder}/{cell.number}"})
+        for _, sweep in reversed(list(every(output_dir)))
+        for cell in sweep.cells
+        if cell.job
+    }
 
 
 def stop(path: Path) -> None:

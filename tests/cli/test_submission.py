@@ -51,6 +51,42 @@ def test_submitted_and_left(
     assert "#SBATCH --array=0-1%2" in script.read_text()
 
 
+def test_what_is_queued_or_running_is_left_to_its_job(
+    tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from privsweep.cli import slurm as launcher  # here, for it needs an extra
+
+    assert privsweep(*SWEEP, *slurm) == 0  # 41_0, 41_1 and 42
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\ncat queue\n: > queue\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    queue = "41_0|COMPLETING|None\n41_1|RUNNING|None\n42|PENDING|Priority\n"  # the first was cancelled
+    (tmp_path / "queue").write_text(queue)
+    capsys.readouterr()
+    assert privsweep(*SWEEP, *slurm) == 0
+    shown = capsys.readouterr().out
+    assert "submitted to SLURM: 1 job, 43\n" in shown
+    assert "left to jobs that have them already: 2 runs, 41, 42; to submit them anew, stop those jobs first" in shown
+    assert "stop it: scancel 41 42 43" in shown
+    [(_, second), (_, first)] = sweeps.every(tmp_path / "outputs")
+    assert [cell.job for cell in second.cells] == ["43", "41_1", "42"]
+    assert [cell.logs for cell in second.cells] == [None, f"{first.folder}/1", f"{first.folder}/2"]
+    error = tmp_path / "outputs" / first.folder / ".submitit" / "41_1" / "41_1_0_log.err"
+    error.parent.mkdir(exist_ok=True)
+    error.write_text("an error of its own\n")
+
+    monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(launcher, "ASK_SECONDS", 0.0)
+    (tmp_path / "queue").write_text("41_1|RUNNING|None\n42|PENDING|Priority\n43|PENDING|Priority\n")
+    jobs = (tmp_path / "jobs").read_text()
+    assert privsweep(*SWEEP, slurm[0]) == 1  # waits, and its jobs are gone
+    told = capsys.readouterr()
+    assert "submitted to SLURM" not in told.out
+    assert (tmp_path / "jobs").read_text() == jobs
+    assert f"job 41_1 ended without a result; an error of its own; log: outputs/{first.folder}" in told.err
+    assert "3 of 3 runs did not come to their end" in told.err
+
+
 def test_several_runs_share_a_gpu(tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...]) -> None:
     assert privsweep(*SWEEP, "hydra/launcher=slurm_gpu_shared", "hydra.launcher.partition=gpu", *slurm[1:]) == 0
     [(_, sweep)] = sweeps.every(tmp_path / "outputs")
@@ -137,3 +173,9 @@ def test_largest_array_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster.largest_array() is None
     assert cluster.waiting_and_running("me") is None
     assert cluster.ended(["1_0"]) == {}
+
+
+def test_jobs_that_were_cancelled_before_they_began_share_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_ask", lambda *command: "37_2|COMPLETED\n37_[0-1,4%2]|CANCELLED by 0\n38|FAILED\n")
+    cancelled = dict.fromkeys(("37_0", "37_1", "37_4"), "CANCELLED")
+    assert cluster.ended(["37_0"]) == {"37_2": "COMPLETED", **cancelled, "38": "FAILED"}
