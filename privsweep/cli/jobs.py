@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import shutil
 import socket
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from privsweep.cli.at_once import BASIC, AtOnce, Share
 from privsweep.cli.cells import words_of
 from privsweep.cli.failure import Failure
 from privsweep.cli.go_on import go_on
+from privsweep.cli.launcher_checks import SLURM
 from privsweep.cli.same_command import same_command
 from privsweep.cli.states import Observer
 from privsweep.cli.sweep import SweepPlan
@@ -41,7 +43,6 @@ from privsweep.store.writable import check_writable
 log = logging.getLogger(__name__)
 FAILED = 1  # exit code
 LOG = "privsweep.log"  # in a job's folder
-SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 
 
 def check_places(planned: SweepPlan, many: bool) -> None:
@@ -98,7 +99,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
     tidy(Store(session.output_dir))
     planned = planned.shared() if planned.table else planned
     cells = {todo.name: todo.overrides for todo in planned.missing} if planned.table else {}
-    noted = note(planned, config_dir)
+    noted, new = note(planned, config_dir), not os.path.lexists(planned.sweep_dir)
     if planned.launcher == "basic":
         train_ahead([todo.spec for todo in planned.missing])
     with searching(config_dir) as hydra:
@@ -106,6 +107,8 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
             hydra.multirun("config", partial(job, cells, planned.swept), planned.for_hydra(cells))
         except UserError:
             noted.unlink(missing_ok=True)
+            if new:  # SLURM took no job: what Hydra noted of it and what would have been submitted
+                shutil.rmtree(planned.sweep_dir, ignore_errors=True)
             raise
         except (Exception, SystemExit) as error:
             log.exception("the launcher gave up")
@@ -178,34 +181,17 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
 def prepare_launcher(launcher: Mapping[str, Any], share: Share) -> None:
     """Puts ours in the place of Hydra's own, and of SLURM's, which waits for all jobs and tells nothing.
 
-    Raises UserError.
+    ``check_launcher`` comes first. Raises UserError where there is no SLURM.
     """
     plugins = Plugins.instance().class_name_to_class  # by the names that Hydra knows
-    session = share.session
     if launcher["_target_"] == BASIC:
         AtOnce.share = share
         plugins[BASIC] = AtOnce
-    elif session.at_once is not None:
-        raise UserError(
-            f"at_once={session.at_once}: is for runs on this machine; leave it out (hydra.launcher.cells_per_job puts "
-            "several on one GPU of a cluster)"
-        )
     if launcher["_target_"] == SLURM:
         from privsweep.cli.slurm import JobArrays  # here, for it needs an extra
 
         cluster.require_sbatch()
-        for word in ("timeout_min", "signal_delay_s"):
-            if not isinstance(launcher[word], int):
-                raise UserError(f"hydra.launcher.{word}={launcher[word]}: must be a whole number")
-        minutes, delay = launcher["timeout_min"], launcher["signal_delay_s"]
-        if 60 * minutes <= delay + 60:  # SLURM may tell a job a minute before that
-            raise UserError(
-                f"hydra.launcher.timeout_min={minutes}: a job is told of its end signal_delay_s={delay} before, which "
-                f"leaves it no time; ask for {delay // 60 + 2} minutes or more, or lower signal_delay_s"
-            )
         plugins[SLURM] = JobArrays
-    elif not session.wait:
-        raise UserError("wait=false: only SLURM takes over what is submitted; add hydra/launcher=slurm, or wait")
 
 
 def tell_failures(planned: SweepPlan) -> int:

@@ -56,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 planned = sweep.plan(args.overrides, args.config_dir, args.multirun)
                 terminal.brought(planned)
                 from privsweep.cli import jobs
+                from privsweep.cli.launcher_checks import check_launcher
 
                 many = args.multirun or planned.table is not None
                 session = planned.runs[0].spec.session
+                if planned.missing:
+                    check_launcher(planned, many)
                 if many or session.plan:
                     unchecked = check_data(planned)
                 elif planned.missing:

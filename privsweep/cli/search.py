@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from privsweep.cli import jobs, terminal
+from privsweep.cli.launcher_checks import SLURM
 from privsweep.cli.results import file_summary
 from privsweep.cli.search_space import numeric
 from privsweep.cli.sweep import SweepPlan
@@ -35,7 +36,7 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
         f"a search by {session.objective}, {_direction(planned)}, {planned.hydra['sweeper']['n_trials']} trials"
     )
     reason = None
-    if in_slurm := planned.hydra["launcher"]["_target_"] == jobs.SLURM:
+    if in_slurm := planned.hydra["launcher"]["_target_"] == SLURM:
         noted = jobs.note(planned, config_dir)  # its launcher adds the trials as they come
     with searching(config_dir) as hydra:
         try:

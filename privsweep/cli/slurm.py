@@ -10,7 +10,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,13 +90,14 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         try:
             executor = self._executor()
             for array in _split(parts, self.array_size or cluster.largest_array() or len(parts)):
-                made = executor.map_array(self, array, [Singleton.get_state()] * len(array))
+                with redirect_stderr(StringIO()):  # sbatch's words of a refusal, which are told below
+                    made = executor.map_array(self, array, [Singleton.get_state()] * len(array))
                 jobs += made
                 numbers = {n: j.job_id for j, part in zip(made, array, strict=True) for _, n in part}
                 sweeps.note_jobs(noted, numbers)
         except (FailedJobError, ValueError) as error:
             said = [line for line in str(error).splitlines() if "error" in line.lower()] or str(error).splitlines()
-            if jobs:  # they run, and what they do is noted
+            if jobs or self.said:  # they run, and what they do is noted
                 raise RuntimeError(f"after {len(jobs)} jobs SLURM took no more: {said[0].strip()}") from error
             raise UserError(f"hydra.launcher: SLURM took no job: {said[0].strip()}{self._remedy(said[0])}") from error
         return {

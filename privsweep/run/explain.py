@@ -53,6 +53,8 @@ def _explained(chain: Sequence[BaseException], overrides: Sequence[str]) -> str:
     if key and "@" in key[1] and "Could not override" in text:
         return f"{key[1]}: nothing is there yet that it could override; put a + before it: +{key[1]}=..."
     if key and ("struct" in text or "not in" in text):
+        if key[1] in _keys(_chosen(typed, loader)[0], ""):  # and what was typed would give it keys
+            return f"{key[1]}: has no such keys yet; to add them, put a + before it: +{key[1]}=..."
         return f"{key[1]}: no such key; {_instead(key[1], typed, loader)}"
     if key and "Missing mandatory value" in text:
         return _no_value(key[1], typed, loader)

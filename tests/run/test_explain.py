@@ -28,6 +28,7 @@ def refusal(*typed: str, config_dir: str | None = None) -> str:
         ("attack=iga attack.decoder=mirror", "attack=generative_decoder, shadow_inversion have it, attack=iga has not"),
         ("attack=blind attack.decay=1", "attack=cpl, dlg, "),
         ("hydra.launcher.partition=gpu", "hydra/launcher=slurm, "),
+        ("hydra.job.env_set={A:b}", "has no such keys yet; to add them, put a + before it: +hydra.job.env_set=..."),
         ("fl_setting.captur.round=1", "did you mean fl_setting.capture.round?"),
         ("restarts=4", "did you mean attack.restarts?"),
         ("hydra.rn.dir=a", "did you mean hydra.run.dir?"),
