@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 many = args.multirun or planned.table is not None
                 session = planned.runs[0].spec.session
-                if planned.missing:
+                works = bool(planned.missing) or planned.search  # the ends of a search may be stored, not what it tries
+                if works:
                     check_launcher(planned, many)
                 if many or session.plan:
                     unchecked = check_data(planned)
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     from privsweep.run.run import load
 
                     loaded = load(planned.runs[0].spec)
-                if planned.missing and not session.plan:
+                if works and not session.plan:
                     jobs.check_places(planned, many)
             if session.plan:
                 from privsweep.cli import plan

@@ -58,6 +58,8 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     assert isinstance(to_do, Cell)
     assert optuna(*asked, "hydra.sweeper.direction=maximize") == 0
     assert "attack.guess=noise" in capsys.readouterr().out.split("best of")[1]
+    assert optuna(*asked, "wait=false") == 2  # its ends are stored, and still its launcher is looked at
+    assert "wait=false: only SLURM" in capsys.readouterr().err
 
 
 def test_a_number_that_no_trial_has_ends_the_search_after_the_first_and_then_before_it(
