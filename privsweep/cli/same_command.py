@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hydra.core.override_parser.types import Override
+
 from privsweep.cli.cells import key_of
+from privsweep.run.hydra_settings import LAUNCHER_TEXTS
 
 if TYPE_CHECKING:  # a request that cannot be composed is refused without PyTorch
     from privsweep.cli.sweep import SweepPlan
@@ -15,12 +18,20 @@ HIDDEN = "YOUR_VALUE"
 def same_command(planned: SweepPlan, hidden: bool = False) -> list[str]:
     """Its words, not yet quoted for a shell.
 
-    ``hidden``: as it may be filed, without the values that were typed for Hydra alone, which may be secrets.
+    ``hidden``: as it may be filed, without what was typed for Hydra alone and may be a secret.
     """
     own = ["--config-dir", planned.config_dir] if planned.config_dir else []
     words = ["privsweep", *(["-m"] if planned.multirun else []), *own]
     for override in planned.typed:
-        key = override.get_key_element()
-        secret = hidden and key_of(override).startswith("hydra.")
-        words.append(f"{key}={HIDDEN}" if secret else str(override.input_line))
+        secret = hidden and key_of(override).startswith("hydra.") and not _open(override)
+        words.append(f"{override.get_key_element()}={HIDDEN}" if secret else str(override.input_line))
     return words
+
+
+def _open(override: Override) -> bool:
+    """Whether it is a number of a launcher or a sweeper, or what the queue shows of a job to everybody."""
+    part, _, word = key_of(override).rpartition(".")
+    number = override.value() is None or isinstance(override.value(), int | float)
+    return (part in ("hydra.launcher", "hydra.sweeper") and number) or (
+        part == "hydra.launcher" and word in LAUNCHER_TEXTS
+    )

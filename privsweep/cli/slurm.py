@@ -132,11 +132,12 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
                 results = [self.one(*part[0], singleton_state)]
             else:
                 results = side_by_side(self.one, [(*run, singleton_state) for run in part], threads)
-        failures = [r for r in results if isinstance(r, Failure)]
-        for failure in failures:
-            print(failure.trace or failure.reason, file=sys.stderr, flush=True)
+        failures = {n: r for (_, n), r in zip(part, results, strict=True) if isinstance(r, Failure)}
+        for number, failure in failures.items():
+            said = "; ".join(failure.reason.splitlines())  # in the way in which its status looks for it
+            print(f"{failure.trace or ''}run {number}: {said}", file=sys.stderr, flush=True)
         if failures:
-            raise RuntimeError("; ".join(f.reason for f in failures))
+            raise RuntimeError("; ".join(f.reason for f in failures.values()))
         return results
 
     def one(self, overrides: list[str], number: int, singleton_state: dict[type, Singleton]) -> Any:
@@ -184,10 +185,13 @@ def wait(
                 live, asked = cluster.waiting_and_running(sweep.user), time.monotonic()
                 if live is not None:
                     absent = {job: 0 if job in live else absent[job] + 1 for job in open_jobs}
-            over = {i for i, (result, _) in open_jobs.items() if result.exists() or absent[i] > 1}
-            wanted = {n for i in over for n in numbers[i]}
-            open_jobs = {i: job for i, job in open_jobs.items() if i not in over}
-            for state in Observer(output_dir).states(sweep, noted) if over else []:
+            ends = {i for i, (result, _) in open_jobs.items() if result.exists() or absent[i] > 1}
+            states = Observer(output_dir).states(sweep, noted) if ends else []
+            # What became of a run that filed nothing is known once SLURM has let its job go.
+            held = {s.cell.job for s in states if not s.over and absent.get(s.cell.job or "", 2) < 2}
+            wanted = {n for i in ends - held for n in numbers[i]}
+            open_jobs = {i: job for i, job in open_jobs.items() if i not in ends - held}
+            for state in states:
                 if state.cell.number in wanted:
                     told += 1
                     tell(state, f"{told} of {sum(map(len, numbers.values()))}")

@@ -91,7 +91,9 @@ class Observer:
             again = ", goes on where it was cut off" if beat or self._partial(cell) else ""
             return CellState(cell, "queued", f"job {job}: {state.lower()} ({reason}){again}")
         if state:
-            now = "starting" if state == "RUNNING" and not beat else state.lower()
+            now = state.lower()
+            if state == "RUNNING":  # the run itself says no more
+                now = "running, but nothing is heard of this run" if beat else "starting"
             return CellState(cell, "running", f"job {job}: {now}", self._log(cell, sweep))
         return CellState(cell, "stopped", log=self._log(cell, sweep))
 
@@ -101,7 +103,8 @@ class Observer:
             return found
         cell = found.cell
         how = f": {ends[cell.job].lower()}" if cell.job and cell.job in ends else " without a result"
-        words = [f"job {cell.job} ended{how}" if cell.job else "", _last_words(self._logs(cell, sweep))]
+        own = f"run {Path(cell.logs or str(cell.number)).name}: "  # with which its job tells of it
+        words = [f"job {cell.job} ended{how}" if cell.job else "", _last_words(self._logs(cell, sweep), own)]
         return CellState(cell, found.state, "; ".join(w for w in words if w), found.log)
 
     def _of_user(self, user: str) -> dict[str, tuple[str, str]] | None:
@@ -150,12 +153,13 @@ def _error(output_dir: Path, cell: Cell) -> str:
         return "no reason was kept"
 
 
-def _last_words(logs: Sequence[Path]) -> str:
-    """The last line that tells of an error, SLURM's own first; or just the last one."""
+def _last_words(logs: Sequence[Path], own: str) -> str:
+    """The last line that tells of an error: SLURM's first, then one that begins with ``own``; or just the last one."""
     lines = [line for log in logs for line in _tail(log)]
     errors = [line for line in lines if "error" in line.lower()]
-    told = [line for line in errors if line.startswith("slurmstepd")] or errors or lines
-    return told[-1][-300:] if told else ""
+    slurms = [line for line in errors if line.startswith("slurmstepd")]
+    told = slurms or [line for line in lines if line.startswith(own)] or errors or lines
+    return told[-1].removeprefix(own)[-300:] if told else ""
 
 
 def _tail(log: Path) -> list[str]:

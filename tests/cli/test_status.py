@@ -16,9 +16,18 @@ from privsweep.store import sweeps
 from privsweep.store.sweeps import Cell, Sweep
 
 SIGNS = {name: f"{n:012x}" for n, name in enumerate(
-    ("done", "failed", "running", "pending", "requeued", "starting", "cancelled", "left", "lost", "stored", "deleted")
+    ("done", "failed", "running", "pending", "requeued", "starting", "cancelled", "left", "lost", "stored", "deleted",
+     "died", "silent")
 )}  # fmt: skip
-JOBS = {"failed": "8_1", "pending": "8_3", "requeued": "8_4", "starting": "8_5", "cancelled": "8_6"}
+JOBS = {
+    "failed": "8_1",
+    "pending": "8_3",
+    "requeued": "8_4",
+    "starting": "8_5",
+    "cancelled": "8_6",
+    "died": "8_7",
+    "silent": "8_8",
+}
 EXPECTED = {
     "done": ("done", ""), "failed": ("failed", "RuntimeError: no \x1b[31m memory"),
     "running": ("running", "attacking 2/8, for "), "pending": ("queued", "job 8_3: pending (Priority)"),
@@ -26,6 +35,8 @@ EXPECTED = {
     "starting": ("running", "job 8_5: starting"), "left": ("queued", "waits for its turn"),
     "cancelled": ("stopped", "job 8_6 ended: cancelled; slurmstepd: error: x"), "stored": ("done", ""),
     "lost": ("stopped", "its process on nowhere is gone"), "deleted": ("not run", "its record is gone"),
+    "died": ("stopped", "job 8_7 ended without a result; its process died (exit code -9)"),
+    "silent": ("running", "job 8_8: running, but nothing is heard of this run"),
 }  # fmt: skip
 
 
@@ -42,15 +53,19 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "partial" / SIGNS["requeued"]).mkdir(parents=True)
     (tmp_path / "partial" / SIGNS["requeued"] / "a-0-1.safetensors").touch()
     (tmp_path / "running").mkdir()
-    for name, host in (("running", socket.gethostname()), ("lost", "nowhere")):
+    for name, host in (("running", socket.gethostname()), ("lost", "nowhere"), ("silent", "nowhere")):
         told = {"phase": "attacking", "done": 2, "total": 8, "host": host}
         path = tmp_path / "running" / f"{SIGNS[name]}.json"
         path.write_text(Heartbeat(tmp_path, SIGNS[name], "t")._beat.model_copy(update=told).model_dump_json())
-        if name == "lost":
+        if name != "running":
             os.utime(path, (0, 0))
-    log = tmp_path / "logs" / "now" / ".submitit" / "8_6" / "8_6_0_log.err"
-    log.parent.mkdir(parents=True)
-    log.write_text("slurmstepd: error: x\nsrun: error: Killed\nsubmitit WARNING (now) - an error\nends\n")
+    for job, said in (
+        ("8_6", "slurmstepd: error: x\nsrun: error: Killed\nsubmitit WARNING (now) - an error\nends\n"),
+        ("8_7", "run 1: its process died\nrun 11: its process died (exit code -9)\nsrun: error: Exited with 1\n"),
+    ):
+        log = tmp_path / "logs" / "now" / ".submitit" / job / f"{job}_0_log.err"
+        log.parent.mkdir(parents=True)
+        log.write_text(said)
     cells = [
         Cell(
             name=f"{name}\x1b", signature=sign, number=None if name in ("stored", "deleted") else n,
@@ -65,7 +80,8 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )  # fmt: skip
     sweeps.write(tmp_path / "sweeps" / "now.json", sweep)
     asked: list[str] = []
-    queue = {"8_3": ("PENDING", "Priority"), "8_4": ("PENDING", "BeginTime"), "8_5": ("RUNNING", "None")}
+    queue = {"8_3": ("PENDING", "Priority"), "8_4": ("PENDING", "BeginTime")}
+    queue |= dict.fromkeys(("8_5", "8_8"), ("RUNNING", "None"))
     monkeypatch.setattr(cluster, "waiting_and_running", lambda user: asked.append(user) or queue)
     monkeypatch.setattr(cluster, "ended", lambda jobs: {"8_6": "CANCELLED"})
     return tmp_path
@@ -96,7 +112,7 @@ def test_the_command(outputs: Path, named: list[str], capsys: pytest.CaptureFixt
     assert status.main([*named, f"output_dir={outputs}"]) == 1
     shown = capsys.readouterr().out
     for words in (
-        "zen/table1 scale=quick: 11 cells: 1 failed, 2 stopped, 2 running, 3 queued, 1 not run, 2 done",
+        "zen/table1 scale=quick: 13 cells: 1 failed, 3 stopped, 3 running, 3 queued, 1 not run, 2 done",
         r"failed   failed\x1b: RuntimeError: no \x1b[31m memory", "log: ", "privsweep-report zen/table1 scale=quick",
         "scancel 8",
     ):  # fmt: skip

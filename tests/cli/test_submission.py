@@ -41,11 +41,13 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 def test_submitted_and_left(
     tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert privsweep(*SWEEP, *slurm) == 0
+    plain = ("hydra.launcher.partition=gpu", "hydra.launcher.mem_gb=2", "hydra.launcher.array_size=null")
+    assert privsweep(*SWEEP, *slurm, *plain, "+hydra.launcher.additional_parameters={comment: mine}") == 0
     shown = capsys.readouterr().out
     assert "submitted to SLURM: 3 jobs, 41, 42" in shown
     assert "privsweep-status" in shown
     [(_, sweep)] = sweeps.every(tmp_path / "outputs")
+    assert {*plain, "+hydra.launcher.additional_parameters=YOUR_VALUE"} < {*sweep.command}  # for whoever goes on
     assert [cell.job for cell in sweep.cells] == ["41_0", "41_1", "42"]  # arrays of MaxArraySize
     [script] = tmp_path.glob("outputs/logs/*/.submitit/**/41_submission.sh")
     assert "#SBATCH --array=0-1%2" in script.read_text()
@@ -85,6 +87,35 @@ def test_what_is_queued_or_running_is_left_to_its_job(
     assert (tmp_path / "jobs").read_text() == jobs
     assert f"job 41_1 ended without a result; an error of its own; log: outputs/{first.folder}" in told.err
     assert "3 of 3 runs did not come to their end" in told.err
+
+
+def test_a_run_that_filed_nothing_is_told_when_slurm_has_let_its_job_go(
+    tmp_path: Path, slurm: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, or where its node has no GPU: its job has left a result, and is in the queue for a while."""
+    from privsweep.cli import slurm as launcher  # here, for it needs an extra
+
+    cell = sweeps.Cell(name="one", signature="0" * 12, number=0, before=(None, None), job="41")
+    noted = tmp_path / "sweeps" / "now.json"
+    sweep = sweeps.Sweep(
+        table="", scale="", overrides=[], config_dir=None, started="", launcher="slurm", folder="logs/now", host="",
+        pid=0, user="me", cells=[cell],
+    )  # fmt: skip
+    sweeps.write(noted, sweep)
+    error = tmp_path / "logs" / "now" / ".submitit" / "41" / "41_0_log.err"
+    error.parent.mkdir(parents=True)
+    error.write_text("run 0: device=cuda: no GPU\nRuntimeError: x\nsrun: error: Exited with exit code 1\n")
+    (result := error.parent / "41_0_result.pkl").touch()
+    queues = iter([{"41": ("COMPLETING", "None")}] * 4)
+    monkeypatch.setattr(cluster, "waiting_and_running", lambda user: next(queues, {}))
+    monkeypatch.setattr(cluster, "ended", lambda jobs: {"41": "FAILED"})
+    monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(launcher, "ASK_SECONDS", 0.0)
+    told: list[tuple[str, str]] = []
+    launcher.wait(
+        {"41": (result, {0})}, {}, noted, tmp_path, False, lambda found, count: told.append((found.state, found.detail))
+    )
+    assert told == [("stopped", "job 41 ended: failed; device=cuda: no GPU")]
 
 
 def test_several_runs_share_a_gpu(tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...]) -> None:
