@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from privsweep.interface.errors import UserError
@@ -104,6 +105,19 @@ def test_labels_that_would_run_into_each_other_are_tilted(tmp_path: Path, x: tup
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in labels]
     assert tilted or not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+@pytest.mark.parametrize(("length", "count"), [(4, 3), (12, 5), (40, 6), (90, 2)])
+def test_the_legend_stays_inside_and_below(tmp_path: Path, length: int, count: int) -> None:
+    series = [{"label": f"{n}".ljust(length, "w"), "columns": ["plain"]} for n in range(count)]
+    filled = stored(tmp_path, *ALL, figure={**CHART, "kind": "lines", "panels": [{"title": "", "series": series}]})
+    figure = KINDS["lines"](filled, filled.table.figure)
+    FigureCanvasAgg(figure).draw()
+    [legend], [axes] = figure.legends, figure.axes
+    assert len(legend.texts) == count + 1  # with the printed numbers
+    box, label = legend.get_window_extent(), axes.xaxis.label.get_window_extent()
+    assert max(text.get_window_extent().y1 for text in legend.texts) < label.y0
+    assert length > 80 or (box.x0 > 0 and box.x1 < figure.bbox.width)  # one name may be wider than the page
 
 
 def test_names_of_pictures_stay_inside(tmp_path: Path) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import TextPath
+from numpy import array_split
 
 from privsweep.plot.style import HUES, INK, literal, plain_axes
 from privsweep.report.figure.frame import Frame
 from privsweep.table.figure_spec import Chart, Curves, Histogram, Panel, Series
 from privsweep.table.fill import FilledTable
 
+PRINTED = "as printed"  # the legend's word for marks of printed numbers
+_SIZE = 8.0  # of the legend's letters, in points
+_BESIDE = 5.0  # times that: what is beside a text, its mark and the space to the next
 DrawPanel = Callable[[Axes, Panel], Mapping[str, Any]]  # returns the entries of the legend: label -> artist
 
 
@@ -25,10 +30,11 @@ def chart(filled: FilledTable, spec: Chart | Curves | Histogram, how: str, draw:
     """
     across = len(spec.panels)
     labels = dict.fromkeys(s.label for panel in spec.panels for s in panel.series)
-    columns = len(labels) + 1 if len(labels) <= 5 else 2
     width = max(3.9 * across, 6.4)
+    listed = [*labels, *([PRINTED] if filled.table.printed else [])]
+    columns = _legend_columns(listed, width)
     frame = Frame(filled, width, how)
-    below = frame.bottom + 0.12 + 0.19 * -(-len(labels) // columns)  # where the legend goes
+    below = frame.bottom + 0.12 + 0.19 * -(-len(listed) // columns)  # where the legend goes
     height = 2.9 + frame.top + below
     inside = (0, below / height, 1, 1 - (frame.top + below) / height)
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, rect=inside)
@@ -49,10 +55,21 @@ def chart(filled: FilledTable, spec: Chart | Curves | Histogram, how: str, draw:
     if entries:
         figure.legend(
             entries.values(), map(literal, entries), loc="lower center", bbox_to_anchor=(0.5, frame.bottom / height),
-            ncols=columns, frameon=False, fontsize=8,
+            ncols=columns, frameon=False, fontsize=_SIZE,
         )  # fmt: skip
     frame.draw(figure)
     return figure
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """In as few rows as leave a legend of these entries within ``width``, in inches."""
+    wide = [TextPath((0, 0), literal(label), size=_SIZE).get_extents().width for label in labels]  # type: ignore[arg-type]
+    for rows in range(1, len(labels)):
+        columns = -(-len(labels) // rows)
+        texts = [max(column) for column in array_split(wide, columns)]  # as matplotlib fills them
+        if sum(texts) + columns * _BESIDE * _SIZE <= 72 * width:
+            return columns
+    return 1
 
 
 def colour(series: Series, place: int) -> str:

@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from privsweep.plot.style import INK, literal
-from privsweep.report.figure.chart import chart, colour
+from privsweep.report.figure.chart import PRINTED, chart, colour
 from privsweep.table.figure_spec import Chart, Panel, Series
 from privsweep.table.fill import FilledTable
 from privsweep.table.number_format import parse
 
 Array = np.ndarray[Any, Any]
-PRINTED = "as printed"
 LETTER = 0.075  # inches that a character of a label takes
 TILTED: Mapping[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
 # Draws a series' numbers of a row at its places, in its share of the space between two of them and in its colour; what
