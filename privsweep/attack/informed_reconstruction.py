@@ -216,7 +216,7 @@ class InformedReconstruction(AttackBase):
         if self.reconstructor == "mlp":
             return mlp(numbers, domain.shape, self.width, self.depth)
         if self.reconstructor == "kernel":
-            return KernelRidge(self.shadows, numbers, domain.shape)
+            return KernelRidge(domain.shape)
         return transposed(numbers, domain.shape, self.channels)
 
     @property

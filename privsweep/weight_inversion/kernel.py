@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +28,11 @@ class KernelRidge(nn.Module):
     mean: Tensor  # [pixels]
     length: Tensor  # [] mean square of the length of a row
 
-    def __init__(self, shadows: int, numbers: int, shape: Sequence[int]):
+    def __init__(self, shape: Sequence[int]):
         super().__init__()
         self.shape = tuple(shape)
-        self.register_buffer("rows", torch.zeros(shadows, numbers))
-        self.register_buffer("coefficients", torch.zeros(shadows, prod(shape)))
-        self.register_buffer("mean", torch.full((prod(shape),), 0.5))
-        self.register_buffer("length", torch.ones(()))
+        for name in ("rows", "coefficients", "mean", "length"):  # what is solved for takes their place
+            self.register_buffer(name, torch.empty(0))
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = self.mean + _likeness(x, self.rows, self.length).to(self.coefficients) @ self.coefficients
@@ -60,7 +57,7 @@ def solve_kernel(shadows: ShadowWeights, usable: Tensor, standardise: Standardis
     held = len(order) // _HELD
     best = min(RIDGES, key=lambda ridge: _error(kernel, flat, held, ridge)) if held else max(RIDGES)
     coefficients, mean = _solved(kernel, flat, best)
-    net = KernelRidge(0, 0, pixels.shape[1:])
+    net = KernelRidge(pixels.shape[1:])
     net.rows, net.coefficients, net.mean, net.length = rows, coefficients.float(), mean.float(), length
     return net
 
