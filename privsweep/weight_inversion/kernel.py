@@ -35,7 +35,7 @@ class KernelRidge(nn.Module):
             self.register_buffer(name, torch.empty(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = self.mean + _likeness(x, self.rows, self.length).to(self.coefficients) @ self.coefficients
+        pixels = self.mean + _likeness(x, self.rows.double(), self.length).to(self.coefficients) @ self.coefficients
         return pixels.clamp(0, 1).unflatten(1, self.shape)
 
 
@@ -53,7 +53,8 @@ def solve_kernel(shadows: ShadowWeights, usable: Tensor, standardise: Standardis
     pixels = torch.cat([pixels for _, pixels in taken])
     flat = pixels.flatten(1).double()
     length = rows.square().sum(1).mean().clamp_min(torch.finfo(rows.dtype).tiny)
-    kernel = torch.cat([_likeness(part, rows, length) for part in rows.split(_AT_ONCE)])
+    exact = rows.double()
+    kernel = torch.cat([_likeness(part, exact, length) for part in exact.split(_AT_ONCE)])
     held = len(order) // _HELD
     best = min(RIDGES, key=lambda ridge: _error(kernel, flat, held, ridge)) if held else max(RIDGES)
     coefficients, mean = _solved(kernel, flat, best)
@@ -63,9 +64,9 @@ def solve_kernel(shadows: ShadowWeights, usable: Tensor, standardise: Standardis
 
 
 def _likeness(x: Tensor, rows: Tensor, length: Tensor) -> Tensor:
-    """``[n, K]``, in float64, for the distance of alike rows is a difference of large numbers."""
-    a, b = x.double(), rows.double()
-    apart = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.mT
+    """``[n, K]``, of float64 ``rows``, for the distance of alike rows is a difference of large numbers."""
+    asked = x.double()
+    apart = asked.square().sum(1)[:, None] + rows.square().sum(1) - 2 * asked @ rows.mT
     return apart.clamp_min_(0).div_(-2 * length.double()).exp_()
 
 
