@@ -30,6 +30,7 @@ AGREEING: Mapping[str, Sequence[str]] = {
     ],
     "iga_difference": [*_IGA, "fl_setting.capture.what=difference", "fl_setting.optimizer=sgd"],
     "analytic": ["attack=analytic", "model=smlp", "defense=[noisy_gradients]"],
+    "imprint": ["attack=imprint", "model=smlp", _PRIOR, "fl_setting.capture.batch_size=4"],
     "blind": ["attack=blind", "defense=[secure_aggregation]"],
     "dp_sgd": ["attack=dlg", "attack.iterations=2", "defense=[dp_sgd]", "fl_setting.rounds=1"],
     "quantised": ["attack=dlg", "attack.iterations=2", "defense=[gradient_quantization]"],

@@ -11,6 +11,7 @@ COLUMNS = {
     "convolutional": ["attack=dlg", "attack.iterations=2", "attack.memory=0.000001"],
     "noisy": ["attack=dlg", "attack.iterations=2", "defense=[noisy_gradients]"],
     "analytic": ["attack=analytic", "model=smlp"],
+    "imprint": ["attack=imprint", "model=smlp", "dataset.prior_size=20"],
     "decoder": ["attack=generative_decoder", "fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "released": [
         "attack=informed_reconstruction", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40",

@@ -33,6 +33,7 @@ TINY = (
 FITTING = {
     "analytic": ["model=smlp"],
     "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
+    "imprint": ["model=smlp", "dataset.prior_size=20"],
     "likelihood_inversion": ["fl_setting=split", "model=lenet"],
     "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "moment_inversion": ["fl_setting=collaborative_inference", "fl_setting.queries_kept=10", "model=lenet"],

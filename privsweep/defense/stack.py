@@ -14,6 +14,7 @@ from privsweep.interface.defense import POINTS, Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule
+from privsweep.interface.returned import check_returned
 from privsweep.interface.training import Training
 
 
@@ -141,29 +142,13 @@ def _folded(point: str) -> Callable[..., Any]:
             if changed is None:
                 raise TypeError(f"defense={name}: its {point} returns nothing; let it return what it has changed")
             if point in _BY_NAME:
-                _check_returned(f"defense={name}: its {point} returns", changed, given)
+                check_returned(f"defense={name}: its {point} returns", changed, given)
         return changed
 
     return fold
 
 
 _BY_NAME = ("example_gradients", "gradient", "update", "aggregate")  # points that change tensors by parameter name
-
-
-def _check_returned(what: str, returned: Any, given: Tensors) -> None:
-    """Raises TypeError or ValueError for other names, shapes or types than were given; no value is looked at."""
-    if not isinstance(returned, Mapping):
-        raise TypeError(f"{what} {type(returned).__name__}; let it return tensors by parameter name: {{name: tensor}}")
-    for name in given.keys() ^ returned.keys():
-        amiss = f"{name}, which it was not given" if name in returned else f"no {name}"
-        raise ValueError(f"{what} {amiss}; let it return the names that it is given")
-    for name, before in given.items():
-        after = returned[name]
-        if not isinstance(after, Tensor):
-            raise TypeError(f"{what} {type(after).__name__} for {name}; let it return a torch.Tensor")
-        if after.shape != before.shape or after.dtype != before.dtype:
-            found, wanted = (f"{t.dtype} {list(t.shape)}" for t in (after, before))
-            raise ValueError(f"{what} {found} for {name}; let it return {wanted}, as it is given")
 
 
 for _point in POINTS:

@@ -215,3 +215,15 @@ class WorksAround(Protocol):
     def without_effect(self, points: frozenset[str]) -> str | None:
         """Which of them would change nothing where defences act at these points, and what to take, or None."""
         ...
+
+
+@runtime_checkable
+class Plants(Protocol):
+    """A malicious server's attack, which chooses what weights the victims are sent; nobody trains on from them."""
+
+    def plant(self, weights: Tensors, known: Knowledge, rng: Rng) -> Tensors:
+        """What they are sent instead of ``weights``: those that training came to, which are left as they are.
+
+        Of ``known``, the model, in the mode of training, the domain, and the adversary's own data if it uses any.
+        """
+        ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from privsweep.interface.defense import POINTS
 from privsweep.interface.records import Activations, Observation, Release, Trials, Update
-from privsweep.interface.roles import WorksAround
+from privsweep.interface.roles import Captures, Plants, WorksAround
 from privsweep.run.run_spec import RunSpec
 
 
@@ -63,6 +63,11 @@ def refuse(spec: RunSpec) -> list[str]:
         times = " or ".join(sorted(attack.threat.times))
         complaints.append(
             f"{label}: works at {times} time, and what it looks at is seen at {view.time} time; take another fl_setting"
+        )
+    if isinstance(attack, Plants) and not isinstance(view, Captures):
+        complaints.append(
+            f"{label}: chooses the weights that victims are sent, and what fl_setting={choice.get('fl_setting')} "
+            "exposes is not computed anew; take fl_setting=fedavg, fedsgd or central"
         )
     if reason := attack.refuses(view):
         complaints.append(f"{label}: {reason}")

@@ -24,6 +24,7 @@ from privsweep.interface.rounding import round_products
 from privsweep.run.chunks import in_chunks
 from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
+from privsweep.run.planted import planted
 from privsweep.run.run_spec import RunSpec, less, versions
 from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
@@ -176,6 +177,7 @@ def exposure_for(
     spec: RunSpec, view: View, system: System, data: Data, prior: ImageSet | None, defense: Defense, rng: Rng
 ) -> Exposure:
     """What the attack sees of the system, and what it asks to know besides: its own data, if it uses any, among it."""
+    system = planted(spec, system, data, prior, defense, rng)
     out = view.expose(system, data, spec.model, defense, rng)
     known = out.known if prior is None else out.known.having(prior=prior)
     return replace(out, known=known.only(spec.attack.needs))

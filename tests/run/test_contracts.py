@@ -106,7 +106,7 @@ def attacked(spec: RunSpec, out: Exposure) -> Guess:
 
 # What is published: contract suites walk over what they find, and this says that they find all of it.
 PUBLISHED = {
-    "attack": "analytic blind blind_membership cpl dlg generative_decoder idlg iga informed_membership "
+    "attack": "analytic blind blind_membership cpl dlg generative_decoder idlg iga imprint informed_membership "
     "informed_reconstruction likelihood_inversion lira_offline lira_online loss_threshold moment_inversion none "
     "prior_mean rmia "
     "shadow_inversion shadow_membership shadow_transcription",

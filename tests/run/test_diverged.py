@@ -33,7 +33,7 @@ def test_every_attack_on_a_diverged_federation_ends_with_every_victim_counted(
 
 
 @pytest.mark.parametrize("sigma", ["1e20", "9e37"])
-@pytest.mark.parametrize("attack", ["dlg", "idlg", "iga", "analytic"])
+@pytest.mark.parametrize("attack", ["dlg", "idlg", "iga", "analytic", "imprint"])
 def test_noise_whose_square_is_no_float32_has_a_norm(
     privsweep: Privsweep, tmp_path: Path, attack: str, sigma: str
 ) -> None:
