@@ -54,7 +54,8 @@ class Imprint(AttackBase):
         opening = _opening(model)
         if opening is None:
             return (
-                "attack=imprint: the network must begin with a linear layer, ReLU and a linear layer; take model=smlp"
+                "attack=imprint: the network must begin with a linear layer, ReLU and a linear layer; take model=smlp, "
+                "or model=imprint_module, which puts them before another"
             )
         missing = not_sent(model, [f"{opening[0]}.weight", f"{opening[0]}.bias"])
         return f"attack=imprint: the update has no {', '.join(missing)}; take attack=iga" if missing else None

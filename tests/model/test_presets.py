@@ -27,8 +27,13 @@ RNG = Rng(0, ("model",))
 def choice(name, **changes):
     fields = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changes
     assert fields.pop("weights") is None  # every choice may start from a checkpoint, which is not the class's affair
-    module, _, cls = fields.pop("_target_").rpartition(".")
-    return getattr(importlib.import_module(module), cls)(**fields)
+    return made(fields)
+
+
+def made(fields):
+    inner = {key: made(value) for key, value in fields.items() if isinstance(value, dict)}
+    module, _, cls = fields["_target_"].rpartition(".")
+    return getattr(importlib.import_module(module), cls)(**{k: v for k, v in fields.items() if k != "_target_"} | inner)
 
 
 def domain(shape, classes=10):
@@ -44,7 +49,7 @@ def count(model):
 
 
 def test_the_presets_are_those_we_know():
-    names = "alexnet dmlp informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp torchvision vgg16"
+    names = "alexnet dmlp imprint_module informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp torchvision vgg16"
     assert " ".join(PRESETS) == names
 
 
