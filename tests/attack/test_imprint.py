@@ -74,7 +74,7 @@ def test_precode_does_not_touch_it() -> None:
 
 def test_noise_drowns_in_a_large_gradient() -> None:
     given = ("defense=[noisy_gradients]", "defense.noisy_gradients.sigma=0.01", "fl_setting.capture.batch_size=4")
-    loud, quiet = (attacked(*given, f"attack.gain={gain}")[2]["ssim"] for gain in (1000, 1))
+    loud, quiet = (attacked(*given, f"attack.gain={gain}")[2]["ssim"] for gain in (1e6, 1))
     assert loud > 0.9
     assert quiet < loud - 0.2
 
@@ -94,7 +94,7 @@ def test_an_update_that_is_no_number_counts_as_diverged() -> None:
     assert isinstance(out.seen, Update)
     delta = {name: d.clone() for name, d in out.seen.delta.items()}
     delta["output.weight"][1, 0, 0] = torch.nan
-    guess = Imprint(gain=1000.0)(replace(out.seen, delta=delta), out.known, {}, Bench(), Rng(0))
+    guess = Imprint(gain=1e6)(replace(out.seen, delta=delta), out.known, {}, Bench(), Rng(0))
     assert guess.diverged.tolist() == [False, True, False]
     assert guess.images.isfinite().all()
 
