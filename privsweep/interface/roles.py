@@ -222,7 +222,7 @@ class Plants(Protocol):
     """A malicious server's attack, which chooses what weights the victims are sent; nobody trains on from them."""
 
     def plant(self, weights: Tensors, known: Knowledge, rng: Rng) -> Tensors:
-        """What they are sent instead of ``weights``: those that training came to, which are left as they are.
+        """What they are sent instead of ``weights``: a copy of those that training came to.
 
         Of ``known``, the model, in the mode of training, the domain, and the adversary's own data if it uses any.
         """

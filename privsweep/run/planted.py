@@ -25,6 +25,7 @@ def planted(spec: RunSpec, system: System, data: Data, prior: ImageSet | None, d
     given = Knowledge(model=net, domain=data.domain, prior=prior).only(attack.needs)
     sent = {}
     for done, weights in system.snapshots.items():
-        sent[done] = attack.plant(weights, given, rng.child("attack", "plant"))
+        own = {name: w.clone() for name, w in weights.items()}  # an attack may write into what it is given
+        sent[done] = attack.plant(own, given, rng.child("attack", "plant"))
         check_returned(f"attack={spec.choices.get('attack')}: plant returned", sent[done], weights)
     return replace(system, snapshots=sent)

@@ -22,6 +22,7 @@ from privsweep.interface.records import Exposure, Images, Reconstruction, Update
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
+from privsweep.run.planted import planted
 from privsweep.run.run import exposure_for
 from privsweep.run.with_data import prior_of
 
@@ -163,3 +164,20 @@ def test_the_record_says_that_the_server_is_malicious(privsweep: Callable[..., i
     [path] = tmp_path.glob("outputs/runs/*/record.json")
     record = json.loads(path.read_text())
     assert record["threat_model"]["security"] == "malicious"
+
+
+def test_what_an_attack_plants_must_be_like_what_it_was_given() -> None:
+    class Shrunk(Imprint):
+        def plant(self, weights, known, rng):  # type: ignore[no-untyped-def]
+            weights["fc1.weight"].zero_()
+            return {name: w for name, w in weights.items() if name != "fc1.bias"}
+
+    with searching(None):
+        spec = build(compose([*SMALL]))
+    object.__setattr__(spec, "attack", Shrunk(gain=1.0))
+    rng = Rng(0)
+    data = spec.dataset.load(rng.child("dataset"))
+    system = spec.training_setting().train(data, spec.model, spec.defense, rng, Bench())
+    with pytest.raises(ValueError, match=r"attack=imprint: plant returned no fc1\.bias"):
+        planted(spec, system, data, prior_of(spec, data, rng), spec.defense, rng)
+    assert system.snapshots[0]["fc1.weight"].any()
