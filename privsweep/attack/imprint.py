@@ -14,11 +14,13 @@ from privsweep.gradient_inversion.staircase import largest_steps
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
 from privsweep.model.first_layer import first_linear
 
+_AT_ONCE = 4096  # own images that are measured together
 _NOTHING = 1e-5  # of the largest bias gradient: a smaller step is rounding
 
 
@@ -61,12 +63,11 @@ class Imprint(AttackBase):
         return f"attack=imprint: the update has no {', '.join(missing)}; take attack=iga" if missing else None
 
     def plant(self, weights: Tensors, known: Knowledge, rng: Rng) -> Tensors:
-        opening = _opening(known.model)
-        assert opening is not None
-        first, second = opening
+        first, second = self._opening(known)
         planted = dict(weights)
         layer, after = weights[f"{first}.weight"], weights[f"{second}.weight"]
-        measured = known.domain.inputs_of(known.prior).flatten(1).mean(1).to(layer)
+        own = torch.arange(len(known.prior), device=layer.device).split(_AT_ONCE)
+        measured = torch.cat([known.domain.inputs_of(known.prior, part).flatten(1).mean(1) for part in own]).to(layer)
         thresholds = _thresholds(measured, len(layer))
         passed = (measured[:, None] - thresholds).clamp_min(0).sum(1).mean()  # what the second layer adds up
         planted[f"{first}.weight"] = torch.full_like(layer, 1 / (self.gain * layer.shape[1]))
@@ -76,8 +77,8 @@ class Imprint(AttackBase):
         return planted
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
-        """Raises UserError as ``captured_gradient``."""
-        first, _ = _opening(known.model) or ("", "")
+        """Raises UserError for a model that does not fit, and as ``captured_gradient``."""
+        first, _ = self._opening(known)
         gradient = captured_gradient(seen, known)
         weight, bias = gradient[f"{first}.weight"], gradient[f"{first}.bias"]
         finite = torch.stack([g.isfinite().flatten(1).all(1) for g in gradient.values()]).all(0)
@@ -87,10 +88,16 @@ class Imprint(AttackBase):
         empty = error.abs() <= _NOTHING * rows[:, :, -1].abs().amax(1)[:, None, None]
         inputs = (steps[:, :, :-1] / error).view(*error.shape[:2], *known.domain.shape)
         least, most = known.domain.box(inputs.device)
-        blank = known.domain.inputs_of(known.prior).mean(0).to(inputs)
+        blank = known.domain.inputs(known.prior.mean()).to(inputs)
         images = torch.where(empty[..., None, None], blank, inputs.clamp(least, most))
         images = torch.cat((images, blank.expand(len(images), seen.examples - images.shape[1], *blank.shape)), 1)
         return Reconstruction(images=images, diverged=~finite)
+
+    def _opening(self, known: Knowledge) -> tuple[str, str]:
+        found = _opening(known.model)
+        if found is None:
+            raise UserError(str(self.fits(known.model, known.domain, None)))
+        return found
 
 
 def _opening(model: nn.Module) -> tuple[str, str] | None:

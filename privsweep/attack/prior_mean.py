@@ -37,9 +37,8 @@ class PriorMean(AttackBase):
     def __call__(
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
     ) -> Reconstruction:
-        mean = known.prior.images.sum(0, dtype=torch.int64).float() / (255 * len(known.prior))
         victims = len(seen.z)
         return Reconstruction(
-            images=known.domain.inputs(mean).expand(victims, seen.examples, -1, -1, -1).to(bench.device),
+            images=known.domain.inputs(known.prior.mean()).expand(victims, seen.examples, -1, -1, -1).to(bench.device),
             diverged=torch.zeros(victims, dtype=torch.bool, device=bench.device),
         )

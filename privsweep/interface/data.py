@@ -101,6 +101,10 @@ class ImageSet:
             chosen = self.images[index]
         return chosen.float().div_(255)
 
+    def mean(self) -> Tensor:
+        """The mean image, ``[C, H, W]`` in [0, 1]."""
+        return self.images.sum(0, dtype=torch.int64).float() / (255 * len(self))
+
     def take(self, index: Tensor) -> ImageSet:
         return ImageSet(self.images[index], self.labels[index])
 

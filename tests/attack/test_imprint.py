@@ -84,7 +84,7 @@ def test_images_of_one_brightness_share_a_step_and_are_mixed() -> None:
     """Their mean, weighted by their errors, is all that the step holds; the other slot is the mean of own images."""
     out, guess, _ = attacked("fl_setting.capture.batch_size=2", "fl_setting.victims=1", "model.width=1")
     assert isinstance(out.truth, Images)
-    blank = out.known.domain.inputs_of(out.known.prior).mean(0)
+    blank = out.known.domain.inputs(out.known.prior.mean())
     assert guess.images.shape == (1, 2, 1, 8, 8)
     torch.testing.assert_close(guess.images[0, 1], blank)
     assert not guess.diverged.any()
