@@ -21,6 +21,12 @@ from privsweep.model.convnet import ConvNet
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What a test draws from PyTorch's own stream does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
