@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from math import prod
 from typing import ClassVar, Literal
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.batch_statistics import know_nothing, tracking_layers, wanted_moments
 from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.matcher import matcher
@@ -21,7 +23,7 @@ from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive,
 from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
 from privsweep.gradient_inversion.objective import MatchingObjective
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
-from privsweep.interface.component import ResourceOnly, component
+from privsweep.interface.component import ResourceOnly, UnlessZero, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -46,6 +48,8 @@ class GradientMatching(Minimisation, AttackBase):
     a stochastic model is attacked through the cross-entropy of its logits, with new noise in every evaluation.
     An attack that adapts to a defence matches only what the defence leaves (the layers before the noise, the entries
     that were not pruned), optimises the noise too (as Balunovic et al., 2022), or averages over samples of it.
+    ``statistics_weight`` pulls the images towards what the update tells of batch normalisation
+    (``gradient_inversion.batch_statistics``).
     """
 
     distance: Literal["squared", "cosine"]
@@ -56,6 +60,7 @@ class GradientMatching(Minimisation, AttackBase):
     noise_samples: Count
     tv_weight: Weight
     label_weight: Weight
+    statistics_weight: UnlessZero[Weight]
     labels: Literal["optimised", "known", "analytic"]
     init: Init
     memory: ResourceOnly[Positive]  # GiB
@@ -98,7 +103,7 @@ class GradientMatching(Minimisation, AttackBase):
 
     @property
     def _penalised(self) -> bool:
-        return self.tv_weight > 0 or self.label_weight > 0
+        return self.tv_weight > 0 or self.label_weight > 0 or self.statistics_weight > 0
 
     def refuses(self, view: View) -> str | None:
         return refuses_difference(view)
@@ -119,6 +124,9 @@ class GradientMatching(Minimisation, AttackBase):
                 if value != neutral:
                     given = f"attack.{name}={value}: the model draws no noise"
                     return f"{given}; take attack.{name}={neutral}, or defense=[precode]"
+        if self.statistics_weight and not tracking_layers(model):
+            given = f"attack.statistics_weight={self.statistics_weight}: no layer of the model keeps batch statistics"
+            return f"{given}; take 0, or a model with batch normalisation, such as model=resnet18"
         try:
             if self.match == "deterministic_layers":
                 own = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -129,6 +137,15 @@ class GradientMatching(Minimisation, AttackBase):
         except UserError as error:
             return str(error)
         return None
+
+    def warnings(self, known: Knowledge) -> list[str]:
+        """That there is nothing to pull images towards."""
+        if not self.statistics_weight or not know_nothing(known.model):
+            return []
+        return [
+            f"attack.statistics_weight={self.statistics_weight}: in eval mode an update tells training's statistics, "
+            "and there has been none; take fl_setting.capture.mode=train, or a later round"
+        ]
 
     def victims_at_once(self, seen: Observation, known: Knowledge, device: torch.device) -> int:
         """As many as fit ``memory``."""
@@ -181,7 +198,13 @@ class GradientMatching(Minimisation, AttackBase):
         loss = cross_entropy if self.loss == "cross_entropy" else known.loss
         distance = _DISTANCES[self.distance]
         activations = batch_activations(known.model, (seen.examples, *known.domain.shape))
-        return matcher(model, weights, target, distance, activations, loss, self.label_weight, self.only_nonzero)
+        wanted = {}
+        if self.statistics_weight:
+            sent = {name: s.to(device) for name, s in seen.statistics.items()}
+            there, steps = replace(seen, weights=weights, statistics=sent), known.recipe.steps
+            wanted = wanted_moments(model, there, steps, activations.normalised, self.statistics_weight)
+        options = (self.label_weight, self.only_nonzero, wanted)
+        return matcher(model, weights, target, distance, activations, loss, *options)
 
     def _answer(
         self, end: Minimum, objective: MatchingObjective, labels: Tensor | None, parameters: int

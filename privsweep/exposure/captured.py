@@ -89,6 +89,7 @@ class CapturedView:
             kind=found.what,
             contributors=1,
             examples=found.notes["batch_size"],
+            statistics={name: s[chosen].to(device) for name, s in found.statistics.items()},
         )
         labels = None if found.labels is None else found.labels[chosen].to(device)
         truth = None

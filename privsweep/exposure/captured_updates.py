@@ -25,6 +25,7 @@ class CapturedUpdates:
     notes: Notes
     weights: Tensors  # parameters, and those buffers that are there
     delta: Tensors  # [V, ...] for every parameter that was sent
+    statistics: Tensors  # [V, ...] for every buffer that was sent along
     labels: Tensor | None  # int64 [V, N]
     originals: Tensor | None  # [V, N, C, H, W] in [0, 1]
 
@@ -67,6 +68,7 @@ def read_updates(files: Sequence[UpdateFile], net: Expected, domain: Domain | No
         first.notes,
         first.weights,
         {name: torch.cat([one.delta[name] for one in every]) for name in first.delta},
+        {name: torch.cat([one.statistics[name] for one in every]) for name in first.statistics},
         None if first.labels is None else torch.cat([one.labels for one in every if one.labels is not None]),
         None if first.originals is None else torch.cat([one.originals for one in every if one.originals is not None]),
     )
@@ -76,6 +78,8 @@ def _difference(first: CapturedUpdates, other: CapturedUpdates) -> str | None:
     """How the second disagrees with the first, to be followed by "than"."""
     if first.delta.keys() != other.delta.keys():
         return "holds an update of other parameters"
+    if first.statistics.keys() != other.statistics.keys():
+        return "holds statistics of other buffers"
     if (first.what, first.notes) != (other.what, other.notes):
         return "tells of another kind of update, batch size or training"
     same = first.weights.keys() == other.weights.keys()
@@ -91,8 +95,10 @@ def _read(file: UpdateFile, net: Expected, domain: Domain | None) -> CapturedUpd
     what, shapes, notes = file.kind(), file.shapes(), file.notes()
     state = {name: tuple(t.shape) for name, t in net.state.items()}
     parameters = {name: state.get(name, ()) for name in net.parameters}
+    buffers = {name: shape for name, shape in state.items() if name not in parameters}
+    parts = tuple(f"{part}." for part in (*KINDS, "weights", "statistics"))
     for name in shapes:
-        if name not in ("labels", "originals") and not name.startswith((*(f"{kind}." for kind in KINDS), "weights.")):
+        if name not in ("labels", "originals") and not name.startswith(parts):
             raise UserError(f"{file.what}: has {_shown(name)}, which belongs to no part of an update; {REMEDY}")
     _compare(file, "weights", named(shapes, "weights"), state, parameters)
     sent = named(shapes, what)
@@ -106,10 +112,20 @@ def _read(file: UpdateFile, net: Expected, domain: Domain | None) -> CapturedUpd
     victims = len(next(iter(delta.values())))
     if not victims:
         raise UserError(f"{file.what}: {what}.* are of no victim; {REMEDY}")
+    statistics = _statistics(file, named(shapes, "statistics"), victims, net, buffers)
     batch = (victims, notes["batch_size"])
     labels = _labels(file, shapes["labels"], batch, domain) if "labels" in shapes else None
     originals = _originals(file, shapes["originals"], batch, domain) if "originals" in shapes else None
-    return CapturedUpdates(what, notes, weights, delta, labels, originals)
+    return CapturedUpdates(what, notes, weights, delta, statistics, labels, originals)
+
+
+def _statistics(
+    file: UpdateFile, found: Mapping[str, Shape], victims: int, net: Expected, buffers: Mapping[str, Shape]
+) -> dict[str, Tensor]:
+    """``[V, ...]``; those of one victim may lack the axis."""
+    given = {name: (victims, *s) if victims == 1 and s == buffers.get(name) else s for name, s in found.items()}
+    _compare(file, "statistics", given, {name: (victims, *s) for name, s in buffers.items()}, {})
+    return {name: _numbers(file, f"statistics.{name}", net.state[name]).view(given[name]) for name in found}
 
 
 def _leading(sent: Mapping[str, Shape], parameters: Mapping[str, Shape]) -> Shape:

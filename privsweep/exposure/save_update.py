@@ -27,6 +27,7 @@ def save_update(
     local_steps: int = 1,
     optimizer: Literal["sgd", "adam"] = "sgd",
     momentum: float = 0.0,
+    statistics: Mapping[str, Tensor] | None = None,
     labels: Tensor | None = None,
     originals: Tensor | None = None,
 ) -> Path:
@@ -41,6 +42,8 @@ def save_update(
     batch_size: images behind the update (of one victim), N.
     lr, local_steps, optimizer, momentum: how the client got from the weights before to those after; of a difference,
     ``lr`` must be given.
+    statistics: buffers by name, such as running means, as the client left them and sent them along; for several
+    victims ``[V, ...]``. Then ``model`` must have them as they were before, in a copy made before the forward pass.
     labels: class numbers ``[N]`` or ``[V, N]``, where the attack may know them or they are to be scored.
     originals: pixels in [0, 1], ``[N, C, H, W]`` or ``[V, N, C, H, W]``, before they are normalised, if reconstructions
     are to be scored. No attack ever sees them.
@@ -57,6 +60,7 @@ def save_update(
         )
     tensors = {f"weights.{name}": t for name, t in net.state_dict().items()}
     tensors |= {f"{what}.{name}": t for name, t in sent.items()}
+    tensors |= {f"statistics.{name}": t for name, t in (statistics or {}).items()}
     tensors |= {n: t for n, t in (("labels", labels), ("originals", originals)) if t is not None}
     trained = {"lr": lr, "local_steps": local_steps, "optimizer": optimizer, "momentum": momentum}
     notes = {"batch_size": batch_size, **trained}

@@ -6,6 +6,8 @@ A ``.safetensors`` file holds what one victim sent, or ``V`` victims whose updat
   that are left out count as those of a new network,
 - ``gradient.<name>`` (mean over the batch) or ``difference.<name>`` (weights after less weights before) for every
   parameter that was sent, of its shape, or ``[V, ...]``; those that are left out count as frozen,
+- ``statistics.<name>``: buffers that were sent along, running means and variances, as the client left them; of their
+  shape, or ``[V, ...]``,
 - ``labels``, integers ``[N]`` or ``[V, N]``, where they are known,
 - ``originals``, ``[N, C, H, W]`` or ``[V, N, C, H, W]`` in [0, 1], where reconstructions are to be scored;
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -21,10 +21,10 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Schedule, System, Update
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
-from privsweep.training.aggregation import server_mean
+from privsweep.training.aggregation import server_mean, weighted_mean
 from privsweep.training.fit import fit
 from privsweep.training.frozen import client_mode, unfrozen
-from privsweep.training.local import gradient
+from privsweep.training.local import beside_parameters, gradient
 from privsweep.training.stacked import mixes_examples
 
 
@@ -40,6 +40,13 @@ class Capture:
     mode: Literal["train", "eval"]  # of normalisation layers; without them both are the same. A difference: train
 
 
+class Sent(NamedTuple):
+    """By one client, or what is left of a round."""
+
+    delta: Tensors  # by parameter
+    statistics: Tensors  # buffers, such as running statistics, which no defence changes
+
+
 @dataclass(frozen=True)
 class ClientContext:
     """Everything that a client computes an update with."""
@@ -50,7 +57,7 @@ class ClientContext:
     schedule: LocalSchedule
     defense: Defense
 
-    def update(self, weights: Tensors, batch: Tensor, capture: Capture, rng: Rng) -> dict[str, Tensor]:
+    def update(self, weights: Tensors, batch: Tensor, capture: Capture, rng: Rng) -> Sent:
         """What leaves a client whose only data are the examples ``batch``: counterfactual, nothing is trained."""
         own = labelled(self.data.train, self.data.domain, [batch])
         if capture.what == "gradient":
@@ -58,11 +65,13 @@ class ClientContext:
             client_mode(self.model, capture.mode)
             x, y = own.read(own.index[0])
             delta, _ = gradient(self.model, self.loss, x, y, self.defense, rng)
+            statistics = beside_parameters(self.model)
         else:
             local = Training(self.model, alike(weights, 1), None, self.loss, own, self.schedule, [rng])
             after = replica(fit(local, self.defense).weights, 0)
             delta = {name: after[name] - weights[name] for name in unfrozen(self.model)}
-        return dict(self.defense.update(delta, rng.child("update")))
+            statistics = {name: after[name] for name in beside_parameters(self.model)}
+        return Sent(dict(self.defense.update(delta, rng.child("update"))), statistics)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,8 @@ class UpdateView:
     The server sees the victim client's update; where a defence leaves it sums only, the mean of a round's, as far as
     they get through, and all these clients' images are behind it. Another client sees the aggregate of all that take
     part in the round and takes off its own update: with two the victim's alone is left, with more the mean of the
-    others'. Victim and listener always take part, whatever the fraction of clients.
+    others'. Victim and listener always take part, whatever the fraction of clients. Running statistics go with the
+    update, as in training: of several clients their mean.
     Victims are drawn without replacement from the client's examples, so no image is attacked twice.
     Clients weigh alike, for they hold batches of one size.
     """
@@ -153,7 +163,7 @@ class UpdateView:
         known = client_mode(deepcopy(net), capture.mode)  # before any victim's batch passes through
         loss, schedule = defense.loss(data.domain.loss), self.federation.local_schedule()
         client = ClientContext(data, net, loss, schedule, defense)
-        deltas, index = self._updates(client, weights, self.federation.shards(data, rng), rng.child("exposure", done))
+        sent, index = self._updates(client, weights, self.federation.shards(data, rng), rng.child("exposure", done))
         recipe = Recipe(
             optimizer=schedule.optimizer.name,
             lr=schedule.optimizer.lr,
@@ -163,10 +173,11 @@ class UpdateView:
         )
         seen = Update(
             weights={k: w.clone() for k, w in weights.items()},
-            delta={name: torch.stack([d[name] for d in deltas]) for name in deltas[0]},
+            delta=_stacked([one.delta for one in sent]),
             kind=capture.what,
             contributors=index.shape[1] // capture.batch_size,
             examples=index.shape[1],
+            statistics=_stacked([one.statistics for one in sent]),
         )
         flat = index.to(data.train.labels.device)
         control = others(index, len(data.train), rng.child("exposure", done, "others"))
@@ -189,20 +200,21 @@ class UpdateView:
 
     def _updates(
         self, client: ClientContext, weights: Tensors, shards: Sequence[Tensor], rng: Rng
-    ) -> tuple[list[Tensors], Tensor]:
+    ) -> tuple[list[Sent], Tensor]:
         """What is captured of every victim, and the positions ``[V, N]`` of the images behind it."""
         defense, labels = client.defense, client.data.train.labels.cpu()
         clients = self._senders(shards, defense)
         batch = self.capture.batch_size
         images = {c: self.victims.draw(c, shards[c], labels, batch, rng) for c in clients}
-        deltas, behind = [], []
+        captured, behind = [], []
         for victim in range(self.victims.count):
             own = rng.child("victim", victim)
             updates = [client.update(weights, images[c][victim], self.capture, own.child("client", c)) for c in clients]
-            delta, surviving = _captured(updates, self._listens, defense, own)
-            deltas.append(delta)
+            delta, surviving = _captured([sent.delta for sent in updates], self._listens, defense, own)
+            left = [updates[n].statistics for n in surviving]
+            captured.append(Sent(delta, weighted_mean(left, [1] * len(left))))
             behind.append(torch.cat([images[clients[n]][victim] for n in surviving]))
-        return deltas, torch.stack(behind)
+        return captured, torch.stack(behind)
 
     def _senders(self, shards: Sequence[Tensor], defense: Defense) -> list[int]:
         """The clients that take part: the victim first, a listening one last.
@@ -215,6 +227,10 @@ class UpdateView:
         for client in clients:
             self.victims.check(client, shards, self.capture.batch_size)
         return clients
+
+
+def _stacked(victims: Sequence[Tensors]) -> Tensors:
+    return {name: torch.stack([one[name] for one in victims]) for name in victims[0]}
 
 
 def choose_participants(clients: int, victim: int, position: str, count: int) -> list[int]:

@@ -30,6 +30,7 @@ class Update:
     contributors: int  # clients whose updates are averaged in one delta
     examples: int  # N: examples behind one delta
     first: int = 0  # the number of the first victim, where these are some of all
+    statistics: Tensors = field(default_factory=dict)  # [V, ...]: buffers that were sent, as the clients left them
 
     @property
     def victims(self) -> range:
@@ -38,7 +39,8 @@ class Update:
 
     def take(self, part: slice) -> Update:
         """Some of the victims, next to each other."""
-        return replace(self, delta={n: d[part] for n, d in self.delta.items()}, first=self.first + part.start)
+        delta, statistics = ({n: t[part] for n, t in of.items()} for of in (self.delta, self.statistics))
+        return replace(self, delta=delta, statistics=statistics, first=self.first + part.start)
 
 
 @dataclass(frozen=True)

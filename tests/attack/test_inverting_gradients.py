@@ -15,6 +15,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from privsweep.attack.gradient_matching import GradientMatching
 from privsweep.defense.central_dp import CentralDp
 from privsweep.defense.gradient_pruning import GradientPruning
+from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.precode import Precode
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Architecture, Data
@@ -27,6 +28,7 @@ from privsweep.model.mlp import MLP
 from privsweep.model.stochastic import noise_layers
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
+from privsweep.run.run_spec import signed
 
 SMLP = MLP(width=64, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5)
 LENET = ConvNet(
@@ -310,3 +312,37 @@ def test_labels_are_granted_as_copies(data: Data) -> None:
     assert torch.equal(out.known.labels, out.truth.labels)
     assert out.known.labels.data_ptr() != out.truth.labels.data_ptr()
     assert fedavg().views()[0].grants == fedavg(labels_known=True).views()[0].grants - {"labels"}
+
+
+def test_the_statistics_of_the_batch_give_away_what_noise_on_the_gradient_hides(data: Data) -> None:
+    noisy = Stack({"noisy_gradients": NoisyGradients(sigma=0.3, distribution="gaussian")})
+    out = exposed(data, replace(LENET, norm="batch", width=16), noisy, victims=20)
+    plain, pulled = (attacked(preset("iga", iterations=600, lr=0.05, statistics_weight=w), out) for w in (0.0, 1.0))
+    before, after = (score(found, out.truth, data.domain, None, 0.6).metrics["mse"] for found in (plain, pulled))
+    assert after < 0.75 * before
+    assert (pulled.diagnostics["gradient_distance"] <= 2).all()  # 1 - cosine: without the penalty
+
+
+def test_statistics_that_are_not_there_are_refused_and_those_of_no_data_are_told(data: Data) -> None:
+    attack = preset("iga", statistics_weight=0.5)
+    plain, normed = exposed(data, LENET), exposed(data, replace(LENET, norm="batch"))
+    assert plain.known.model is not None
+    assert plain.known.domain is not None
+    reason = attack.fits(plain.known.model, plain.known.domain, None)
+    assert reason is not None
+    assert reason.startswith("attack.statistics_weight=0.5: no layer of the model keeps batch statistics; take 0")
+    assert normed.known.model is not None
+    assert not attack.warnings(normed.known)
+    [line] = attack.warnings(normed.known.having(model=normed.known.model.eval()))
+    assert "take fl_setting.capture.mode=train, or a later round" in line
+    assert not preset("iga").warnings(normed.known)
+
+
+def test_a_weight_of_zero_leaves_a_run_what_it_was() -> None:
+    with searching(None):
+        plain, weighted = (
+            build(compose(["attack=iga", "fl_setting.labels_known=true", "model=resnet18", *more]))
+            for more in ([], ["attack.statistics_weight=1"])
+        )
+    without = {k: v for k, v in plain.config["attack"].items() if k != "statistics_weight"}
+    assert signed({**plain.config, "attack": without}, plain.parts) == plain.signature != weighted.signature

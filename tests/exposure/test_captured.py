@@ -269,3 +269,31 @@ def test_a_save_that_is_not_right_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the file of an update ends with \.safetensors"):
         library.save_update(tmp_path / "x.pt", net, sent, batch_size=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_statistics_that_were_sent_along_are_read_and_others_refused(tmp_path: Path) -> None:
+    def norm() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+
+    def save(name: str, statistics: dict[str, Tensor] | None, victims: int = 1) -> Path:
+        net, (pixels, labels) = norm(), images(victims, 4)
+        sent = gradients(norm(), pixels, labels)
+        return library.save_update(tmp_path / name, net, sent, batch_size=4, statistics=statistics)
+
+    left = [norm() for _ in range(2)]
+    for net, pixels in zip(left, images(2, 4)[0], strict=True):
+        net(pixels)
+    each = [dict(net.named_buffers()) for net in left]
+    alone = read(save("one.safetensors", each[0]), net=norm())
+    assert torch.equal(alone.statistics["1.running_var"], each[0]["1.running_var"][None])
+    both = {name: torch.stack([own[name] for own in each]) for name in each[0]}
+    two = read(save("two.safetensors", both, victims=2), save("three.safetensors", both, victims=2), net=norm())
+    assert torch.equal(two.statistics["1.running_mean"], torch.cat([both["1.running_mean"]] * 2))
+    silent = save("four.safetensors", None, victims=2)
+    with pytest.raises(UserError, match="holds statistics of other buffers than two"):
+        read(tmp_path / "two.safetensors", silent, net=norm())
+    with pytest.raises(UserError, match=r"has statistics\.2\.bias, which the network has not"):
+        save("five.safetensors", {"2.bias": torch.zeros(10)})
+    with pytest.raises(UserError, match=r"statistics\.1\.running_var is 9 there and 1x64 in the network"):
+        save("six.safetensors", {"1.running_var": torch.ones(9)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.engine.distance import Distance
 from privsweep.gradient_inversion.engine.match import Match
+from privsweep.gradient_inversion.engine.statistics import Wanted, inputs_of, penalty_of_one
 from privsweep.interface.data import Loss, Tensors
 
 
@@ -31,8 +32,9 @@ class AutogradMatcher:
         loss: Loss,
         label_weight: float = 0.0,
         only_nonzero: bool = False,
+        wanted: Mapping[str, Wanted] | None = None,
     ):
-        self.distance, self.loss, self.target = distance, loss, dict(target)
+        self.distance, self.loss, self.target, self.wanted = distance, loss, dict(target), dict(wanted or {})
         self.label_weight, self.only_nonzero = label_weight, only_nonzero
         self.model = copy.deepcopy(model).requires_grad_(False)
         for layer in self.model.modules():
@@ -43,16 +45,19 @@ class AutogradMatcher:
 
     def take(self, rows: Tensor) -> AutogradMatcher:
         target = {name: g[rows] for name, g in self.target.items()}
-        return AutogradMatcher(
-            self.model, self.weights, target, self.distance, self.loss, self.label_weight, self.only_nonzero
-        )
+        return self._of(self.model, self.weights, target, {name: w.take(rows) for name, w in self.wanted.items()})
 
     def double(self) -> AutogradMatcher:
         """In float64."""
         model = copy.deepcopy(self.model).double()
         target = {name: g.double() for name, g in self.target.items()}
         weights = {name: w.double() if w.is_floating_point() else w for name, w in self.weights.items()}
-        return AutogradMatcher(model, weights, target, self.distance, self.loss, self.label_weight, self.only_nonzero)
+        return self._of(model, weights, target, {name: w.double() for name, w in self.wanted.items()})
+
+    def _of(self, model: nn.Module, weights: Tensors, target: Tensors, wanted: Mapping[str, Wanted]) -> AutogradMatcher:
+        """The same of others."""
+        rest = (self.distance, self.loss, self.label_weight, self.only_nonzero)
+        return AutogradMatcher(model, weights, target, *rest, wanted)
 
     def compared(self, own: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The distance of one victim's gradients from the captured ones, each in one piece: layers may be many."""
@@ -78,13 +83,17 @@ class AutogradMatcher:
         y = probabilities.detach().requires_grad_(True)
         parameters = {name: self.weights[name].detach().requires_grad_(True) for name in self.target}
         drawn = {name: n.detach().requires_grad_(True) for name, n in noise.items()}
-        with sdpa_kernel(SDPBackend.MATH):  # of attention; the fused kernels cannot be differentiated twice
+        # Of attention the fused kernels cannot be differentiated twice.
+        with sdpa_kernel(SDPBackend.MATH), inputs_of(self.model, self.wanted) as reached:
             outputs = functional_call(self.model, {**self.weights, **parameters, **drawn}, (x,))
         logits = outputs[:, : y.shape[1]]
         value = self.loss(logits if self.loss is cross_entropy else outputs, y)
         own = torch.autograd.grad(value, list(parameters.values()), create_graph=True)
         distance = self.compared(own, [captured[victim] for captured in self.target.values()])
         penalty = self.label_weight * (logits.softmax(1) - y).square().sum()
+        if self.wanted:
+            own_wanted = {name: w.take(slice(victim, victim + 1)) for name, w in self.wanted.items()}
+            penalty = penalty + penalty_of_one(reached, own_wanted)
         leaves = (x, y, *drawn.values())
         # Dropout only compares its noise with a threshold: the derivative is zero.
         by_image, by_probability, *by_noise = torch.autograd.grad(distance + penalty, leaves, materialize_grads=True)

@@ -10,7 +10,7 @@ from privsweep.interface.data import Tensors
 
 
 class Match(NamedTuple):
-    """The distance of ``V`` victims, the label penalty, and the derivatives of their sum."""
+    """The distance of ``V`` victims, the penalties, and the derivatives of their sum."""
 
     distance: Tensor  # [V] between the gradients alone
     images: Tensor  # [V, B, C, H, W]

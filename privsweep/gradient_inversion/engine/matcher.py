@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -9,6 +11,7 @@ from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.distance import Distance
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.memory import BatchActivations
+from privsweep.gradient_inversion.engine.statistics import Wanted
 from privsweep.gradient_inversion.engine.tangent import tangent_matcher
 from privsweep.gradient_inversion.engine.together import TogetherMatcher, batches
 from privsweep.interface.data import Loss, Tensors
@@ -23,6 +26,7 @@ def matcher(
     loss: Loss = cross_entropy,
     label_weight: float = 0.0,
     only_nonzero: bool = False,
+    wanted: Mapping[str, Wanted] | None = None,
 ) -> Matcher:
     """The fastest exact matcher for a network in its present mode (train or eval).
 
@@ -30,13 +34,14 @@ def matcher(
     each of one batch; a parameter that is missing there is not matched, and with ``only_nonzero`` neither is an entry
     that is zero. All must be of one dtype, which the images follow. ``activations``: of ``model`` for such a batch.
     ``label_weight`` times the squared distance between prediction and label is added, as a penalty. Cross-entropy
-    reads as many outputs as there are classes, any other ``loss`` reads them all. A network with a layer that has no
+    reads as many outputs as there are classes, any other ``loss`` reads them all. ``wanted``: by layer, the moments
+    that what reaches it is pulled towards, as a penalty; of batch normalisation. A network with a layer that has no
     rule or that is not a sequence of layers, or a loss other than cross-entropy, is differentiated twice.
     """
     target = {name: target[name] for name, _ in model.named_parameters() if name in target}
     if loss is cross_entropy:
-        fast = tangent_matcher(model, weights, target, distance, activations, label_weight, only_nonzero)
+        fast = tangent_matcher(model, weights, target, distance, activations, label_weight, only_nonzero, wanted)
         if fast is not None:
             return fast
-    alone = AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero)
+    alone = AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero, wanted)
     return TogetherMatcher(alone) if batches(alone, activations.shape) else alone

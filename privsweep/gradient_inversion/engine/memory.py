@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from privsweep.gradient_inversion.engine.low_rank import SLICE
@@ -33,6 +34,7 @@ class BatchActivations:
 
     shape: tuple[int, ...]  # (B, C, H, W)
     positions: Mapping[str, int]  # of every convolution by name: how many its window takes in the batch
+    normalised: Mapping[str, int]  # of every batch normalisation by name: numbers of a channel in the batch
     convolutions: Mapping[str, nn.Conv2d]  # on the meta device
     elements: int  # outputs with what is kept beside them
 
@@ -47,6 +49,7 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
     the meta device, for a user's network may read values."""
     part = deepcopy(model).eval()
     positions: dict[str, int] = {}
+    normalised: dict[str, int] = {}
     elements = 0
 
     def count(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
@@ -56,6 +59,8 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
             elements += _PER_OUTPUT * sum(t.numel() for t in tree_leaves(output) if isinstance(t, Tensor))
             if isinstance(layer, nn.Conv2d):
                 positions[name] = output.numel() // output.shape[1]
+            if isinstance(layer, _BatchNorm):
+                normalised[name] = output.numel() // output.shape[1]
 
         return hook
 
@@ -66,7 +71,7 @@ def batch_activations(model: nn.Module, shape: tuple[int, ...]) -> BatchActivati
         part(next(part.parameters()).new_zeros(shape))
     layers = dict(part.named_modules())
     convolutions = {name: cast(nn.Conv2d, layers[name].to("meta")) for name in positions}
-    return BatchActivations(shape, positions, convolutions, elements)
+    return BatchActivations(shape, positions, normalised, convolutions, elements)
 
 
 @dataclass(frozen=True)

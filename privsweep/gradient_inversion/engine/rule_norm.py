@@ -2,18 +2,31 @@
 
 ``y = weight x + bias`` with ``x = N(a)``. Where N subtracts the mean and divides by the deviation of a group of m
 numbers, its derivative is the symmetric ``N' t = (t - mean t - x mean(x t)) / deviation``.
+
+Where the moments of ``a`` are wanted to be others (see ``statistics``), the penalty's derivative with respect to ``a``
+is linear in ``x`` for each channel, and joins the tangent backward sweep.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from privsweep.gradient_inversion.engine.distance import Products, residual_products
 from privsweep.gradient_inversion.engine.rule_dense import WeightRule, direction
+from privsweep.gradient_inversion.engine.statistics import Moments, Wanted
 from privsweep.interface.data import Tensors
+
+
+class Reached(NamedTuple):
+    """What reached a layer: its moments ``[V, C]``, and ``a = mean + deviation * (x - centre)``, both ``[V, C]``."""
+
+    moments: Moments
+    centre: Tensor
+    deviation: Tensor
 
 
 class Statistics(ABC):
@@ -30,6 +43,10 @@ class Statistics(ABC):
     def second_derivative(self, u: Tensor, t: Tensor) -> Tensor | None:
         """The derivative of ``<u, N' t>`` with respect to that point; None if it is zero."""
 
+    @abstractmethod
+    def reached(self, x: Tensor, victims: int) -> Reached:
+        """At the point normalised last, to ``x``; of batch normalisation."""
+
 
 class Running(Statistics):
     """The running statistics of training: ``mean`` and ``var`` ``[C]``."""
@@ -45,6 +62,12 @@ class Running(Statistics):
 
     def second_derivative(self, u: Tensor, t: Tensor) -> None:
         return None
+
+    def reached(self, x: Tensor, victims: int) -> Reached:
+        variance, centre = torch.var_mean(x.view(victims, -1, *x.shape[1:]), (1, 3, 4), correction=0)
+        mean, deviation = self.mean[:, 0, 0], 1 / self.inverse[:, 0, 0]
+        moments = Moments(mean + deviation * centre, deviation.square() * variance)
+        return Reached(moments, centre, deviation.expand_as(centre))
 
 
 class Own(Statistics):
@@ -64,9 +87,9 @@ class Own(Statistics):
 
     def normalise(self, a: Tensor) -> Tensor:
         grouped = self._grouped(a)
-        var, mean = torch.var_mean(grouped, self.over, correction=0, keepdim=True)
-        self.inverse = (var + self.eps).rsqrt()
-        self.x = (grouped - mean) * self.inverse
+        self.var, self.mean = torch.var_mean(grouped, self.over, correction=0, keepdim=True)
+        self.inverse = (self.var + self.eps).rsqrt()
+        self.x = (grouped - self.mean) * self.inverse
         return self.x.view(a.shape)
 
     def derivative_times(self, t: Tensor) -> Tensor:
@@ -82,9 +105,16 @@ class Own(Statistics):
         turned = product * self.x + by_t * self._derivative_times(u) + by_u * self._derivative_times(t)
         return (turned * -self.inverse).view(shape)
 
+    def reached(self, x: Tensor, victims: int) -> Reached:
+        mean, variance, inverse = (t.view(victims, -1) for t in (self.mean, self.var, self.inverse))
+        return Reached(Moments(mean, variance), torch.zeros_like(mean), 1 / inverse)
+
 
 class Normalisation(WeightRule):
-    """``nn.BatchNorm2d`` or ``nn.GroupNorm``; the captured gradients are ``[V, C]``."""
+    """``nn.BatchNorm2d`` or ``nn.GroupNorm``; the captured gradients are ``[V, C]``.
+
+    ``wanted``: the moments that are, of batch normalisation.
+    """
 
     def __init__(
         self,
@@ -94,8 +124,9 @@ class Normalisation(WeightRule):
         target_bias: Tensor,
         statistics: Statistics,
         only_nonzero: bool = False,
+        wanted: Wanted | None = None,
     ):
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias, self.wanted = weight, bias, wanted
         self.target, self.target_bias, self.only_nonzero = target, target_bias, only_nonzero
         self.statistics, self.victims = statistics, len(target)
         self.scale, self.offset = self._spread(weight), self._spread(bias)
@@ -106,7 +137,19 @@ class Normalisation(WeightRule):
 
     def forward(self, a: Tensor) -> Tensor:
         self.x = self.statistics.normalise(a)
+        if self.wanted is not None:
+            self._compare_moments(self.wanted)
         return torch.addcmul(self.offset, self.x, self.scale)
+
+    def _compare_moments(self, wanted: Wanted) -> None:
+        """Their penalty ``[V]``, and its derivative with respect to ``a``, ``constant + slope x``."""
+        moments, centre, deviation = self.statistics.reached(self.x, self.victims)
+        self.penalty, by_mean, by_variance = wanted.penalty(moments)
+        count = self.x.numel() // moments.mean.numel()
+        slope = 2 * by_variance * deviation / count
+        parts = by_mean / count - slope * centre, slope
+        each = len(self.x) // self.victims
+        self.constant, self.slope = (t.repeat_interleave(each, 0)[:, :, None, None] for t in parts)
 
     def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
         self.d = d
@@ -142,14 +185,17 @@ class Normalisation(WeightRule):
     def tangent_backward(self, dt: Tensor) -> Tensor:
         moved = self.statistics.derivative_times(torch.addcmul(dt * self.scale, self.d, self.v))
         turned = self.statistics.second_derivative(self.d * self.scale, self.t)
-        return moved if turned is None else moved.add_(turned)
+        if turned is not None:
+            moved.add_(turned)
+        return moved if self.wanted is None else moved.add_(self.constant).addcmul_(self.x, self.slope)
 
     def take(self, rows: Tensor) -> Normalisation:
         statistics = self.statistics
         if isinstance(statistics, Own):
             statistics = Own(len(rows), statistics.groups, statistics.eps)
         targets = self.target[rows], self.target_bias[rows]
-        return type(self)(self.weight, self.bias, *targets, statistics, self.only_nonzero)
+        wanted = None if self.wanted is None else self.wanted.take(rows)
+        return type(self)(self.weight, self.bias, *targets, statistics, self.only_nonzero, wanted)
 
 
 class LayerNormalisation(Normalisation):
@@ -168,6 +214,7 @@ def norm_rule(
     weights: Tensors,
     target: Tensors,
     only_nonzero: bool,
+    wanted: Wanted | None,
 ) -> Normalisation | None:
     """None if the layer has no parameters, or their gradients are not matched."""
     weight, bias = f"{name}.weight", f"{name}.bias"
@@ -184,4 +231,4 @@ def norm_rule(
         statistics = Own(victims, None, layer.eps)
     else:
         statistics = Running(weights[f"{name}.running_mean"], weights[f"{name}.running_var"], layer.eps)
-    return kind(weights[weight], weights[bias], target[weight], target[bias], statistics, only_nonzero)
+    return kind(weights[weight], weights[bias], target[weight], target[bias], statistics, only_nonzero, wanted)

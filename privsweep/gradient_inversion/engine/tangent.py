@@ -4,8 +4,8 @@ For an image x, let F be a distance between the gradient g(x) of the loss with r
 captured gradient. Then dF/dx = d/dx <v, g(x)> with ``v = dF/dg`` held constant, and ``<v, g(x)>`` is the
 derivative of the loss when the weights move along v. So dF/dx takes a forward and a backward sweep, which find the
 residuals, and a tangent forward and a tangent backward sweep along v: about the work of two ordinary gradients,
-batched over victims, without a graph. A penalty on the network's outputs is added at the logits and costs nothing
-more. How each kind of layer takes part is in the files ``rule_*``.
+batched over victims, without a graph. A penalty on the network's outputs is added at the logits, one on what
+reaches a layer at that layer, and costs nothing more. How each kind of layer takes part is in the files ``rule_*``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from privsweep.gradient_inversion.engine.memory import BatchActivations
 from privsweep.gradient_inversion.engine.rule_activation import Reparametrisation, Rule, parameterless_rule
 from privsweep.gradient_inversion.engine.rule_conv import conv_rule
 from privsweep.gradient_inversion.engine.rule_dense import WeightRule, linear_rule
-from privsweep.gradient_inversion.engine.rule_norm import norm_rule
+from privsweep.gradient_inversion.engine.rule_norm import Normalisation, norm_rule
 from privsweep.gradient_inversion.engine.rule_residual import Fork, Join, Swap
+from privsweep.gradient_inversion.engine.statistics import Wanted
 from privsweep.interface.data import Tensors
 from privsweep.model.residual import Residual
 from privsweep.model.sequence import is_sequence
@@ -48,6 +49,7 @@ class TangentMatcher:
         self.label_weight, self.samples = label_weight, samples
         weighted = [i for i, rule in enumerate(rules) if isinstance(rule, WeightRule)]
         self.first = weighted[0]  # nothing before it depends on the weights
+        self.compared = [rule for rule in rules if isinstance(rule, Normalisation) and rule.wanted is not None]
 
     def take(self, rows: Tensor) -> TangentMatcher:
         rules = [rule.take(rows) if isinstance(rule, WeightRule) else rule for rule in self.rules]
@@ -68,10 +70,10 @@ class TangentMatcher:
         centred = t - (predicted * t).sum(1, keepdim=True)
         dt = predicted * centred * mass * share
         by_probability = -share * centred
-        penalty = torch.zeros_like(value)
+        penalty = _summed([torch.zeros_like(value), *(rule.penalty for rule in self.compared)])
         if self.label_weight:
             error = predicted - target
-            penalty = self.label_weight * error.square().view(len(images), -1).sum(1)
+            penalty += self.label_weight * error.square().view(len(images), -1).sum(1)
             dt += 2 * self.label_weight * predicted * (error - (predicted * error).sum(1, keepdim=True))
             by_probability -= 2 * self.label_weight * error
         for rule in reversed(self.rules[self.first :]):
@@ -123,6 +125,7 @@ def tangent_matcher(
     activations: BatchActivations,
     label_weight: float = 0.0,
     only_nonzero: bool = False,
+    wanted: Mapping[str, Wanted] | None = None,
 ) -> TangentMatcher | None:
     """None if some layer has no rule, or the network is not a sequence of layers.
 
@@ -146,9 +149,9 @@ def tangent_matcher(
         elif isinstance(layer, nn.Conv2d) and not flat:
             rule = conv_rule(name, layer, weights, target, activations.positions[name], only_nonzero)
         elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and not flat:
-            rule = norm_rule(name, layer, weights, target, only_nonzero)
+            rule = norm_rule(name, layer, weights, target, only_nonzero, (wanted or {}).get(name))
         elif isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) == (1 if flat else 3):
-            rule = norm_rule(name, layer, weights, target, only_nonzero)  # over a whole image
+            rule = norm_rule(name, layer, weights, target, only_nonzero, None)  # over a whole image
         else:
             rule = parameterless_rule(layer)
         if rule is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -10,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.match import Match
+from privsweep.gradient_inversion.engine.statistics import inputs_of, penalty_of_one
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 
@@ -75,15 +78,21 @@ def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor) ->
     model, weights = matcher.model, matcher.weights
     matched = {name: weights[name].detach() for name in matcher.target}
 
-    def loss(parameters: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = functional_call(model, {**weights, **parameters}, (x,))
+    def loss(parameters: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensors]]:
+        with inputs_of(model, matcher.wanted) as reached:
+            outputs = functional_call(model, {**weights, **parameters}, (x,))
         logits = outputs[:, : y.shape[1]]
-        return matcher.loss(logits if matcher.loss is cross_entropy else outputs, y), logits
+        return matcher.loss(logits if matcher.loss is cross_entropy else outputs, y), (logits, reached)
 
-    def apart(x: Tensor, y: Tensor, target: Tensors) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        own, logits = grad(loss, has_aux=True)(matched, x, y)
+    def apart(
+        x: Tensor, y: Tensor, target: Tensors, moments: Mapping[str, Sequence[Tensor]]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        own, (logits, reached) = grad(loss, has_aux=True)(matched, x, y)
         distance = matcher.compared(list(own.values()), [target[name] for name in own])
         penalty = matcher.label_weight * (logits.softmax(1) - y).square().sum()
+        if reached:
+            wanted = {name: matcher.wanted[name].of(t[None] for t in m) for name, m in moments.items()}
+            penalty = penalty + penalty_of_one(reached, wanted)
         return distance + penalty, (distance, penalty)
 
     victims = len(images)
@@ -93,5 +102,6 @@ def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor) ->
         chunk_size=victims if victims <= _WHOLE else -(-victims // 2),
     )
     with sdpa_kernel(SDPBackend.MATH):
-        (by_image, by_probability), (distance, penalty) = each(images, probabilities, dict(matcher.target))
+        moments = {name: tuple(w.moments) for name, w in matcher.wanted.items()}
+        (by_image, by_probability), (distance, penalty) = each(images, probabilities, dict(matcher.target), moments)
     return Match(distance, by_image, by_probability, penalty, {})

@@ -16,6 +16,7 @@ from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.engine.rule_activation import parameterless_rule
 from privsweep.gradient_inversion.engine.rule_conv import CompiledConv, GramConv, PatchConv, VictimwiseConv
 from privsweep.gradient_inversion.engine.rule_dense import GramLinear
+from privsweep.gradient_inversion.engine.statistics import Moments, Wanted
 from privsweep.gradient_inversion.engine.tangent import TangentMatcher
 from privsweep.gradient_inversion.engine.together import TogetherMatcher, together
 from privsweep.interface.data import Domain
@@ -213,6 +214,54 @@ def test_every_model_equals_autograd(name, mode, batch):
     assert all(torch.equal(before[name], w) for name, w in world.weights.items())
 
 
+def wanted(world: World) -> dict[str, Wanted]:
+    """Moments drawn for every batch normalisation that has learnt what to multiply with."""
+    made = {}
+    for name, layer in world.model.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            mean, spread = torch.randn(2, VICTIMS, layer.num_features, dtype=torch.float64)
+            made[name] = Wanted(Moments(mean, spread.exp()), weight=0.7, eps=layer.eps)
+    return made
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", ["batch_norm", "starts_with_norm", "residual_projected", "resnet", "resnet_pooled"])
+def test_the_pull_of_moments_equals_autograd(name, mode, batch):
+    model = LAYERS[name] if name in LAYERS else MODELS[name].build(DOMAIN, Rng(0))
+    world = World(copy.deepcopy(model).train(mode == "train"), batch)
+    moments = wanted(world)
+    match = world.matcher(Projected(), wanted=moments)
+    assert isinstance(match, TangentMatcher)
+    rows = torch.tensor([2, 0, 2])
+    found = match(world.images, world.probabilities)
+    slow = AutogradMatcher(world.model, world.weights, world.target, Projected(), cross_entropy, wanted=moments)
+    expected = slow(world.images, world.probabilities)
+    assert all(close(f, e) for f, e in zip(found[:4], expected[:4], strict=True))
+    for part in (match.take(rows), slow.take(rows)):
+        again = part(world.images[rows], world.probabilities[rows])
+        assert all(close(f, e[rows]) for f, e in zip(again[:4], expected[:4], strict=True))
+    alone = world.matcher(Projected())(world.images, world.probabilities)
+    assert close(found.distance, alone.distance)
+    assert not alone.penalty.any()
+
+
+def test_the_pull_vanishes_at_the_moments_themselves_and_is_what_it_is_said_to_be():
+    world = World(LAYERS["batch_norm"], 3)
+    conv, norm = world.model[0], world.model[1]
+    reached = [conv(x).detach() for x in world.images]
+    own = [Moments(z.mean((0, 2, 3)), z.var((0, 2, 3), correction=0)) for z in reached]
+    there = {"1": Wanted(Moments(*map(torch.stack, zip(*own, strict=True))), 1.0, norm.eps)}
+    at_rest = world.matcher(wanted=there)(world.images, world.probabilities)
+    assert at_rest.penalty.max() < 1e-20
+    assert close(at_rest.images, world.matcher()(world.images, world.probabilities).images)
+    [given] = wanted(world).values()
+    ratio = (there["1"].moments.variance + norm.eps) / (given.moments.variance + norm.eps)
+    shift = (there["1"].moments.mean - given.moments.mean) ** 2 / (given.moments.variance + norm.eps)
+    pulled = world.matcher(wanted={"1": given})(world.images, world.probabilities)
+    assert close(pulled.penalty, 0.7 * (shift + ratio.log() ** 2).mean(1))
+
+
 @pytest.mark.parametrize("sent", [("2.", "5."), ("0.", "2."), ("0.", "5."), ("5.",), ("0.weight",)], ids=str)
 def test_what_was_not_sent_is_not_matched(sent):
     world = World(LAYERS["conv"], 2)
@@ -288,6 +337,7 @@ TOGETHER = {
     "mish": (stack(nn.Conv2d(2, 4, 3), nn.Mish(), nn.Flatten(), nn.LazyLinear(3)), True),
     "attention": (Attention(), True),
     "two_paths": (stack(residual_of_two(), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)), True),
+    "normed": (stack(residual_of_two(), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)), True),
     "choosy": (Choosy(162, 3), False),
     "random": (stack(nn.Flatten(), nn.Linear(162, 6), nn.Dropout(0.5), nn.LayerNorm(6), nn.Linear(6, 3)), False),
 }  # fmt: skip
@@ -304,7 +354,7 @@ def few(monkeypatch):
 def test_networks_without_rules_are_matched_together_only_where_that_is_right(name):
     network, right = TOGETHER[name]
     world = World(network, 1)
-    match = world.matcher(label_weight=0.3)
+    match = world.matcher(label_weight=0.3, wanted=wanted(world))
     assert isinstance(match, TogetherMatcher if right else AutogradMatcher)
     if right:
         found, alone = (m(world.images, world.probabilities) for m in (match, match.alone))
