@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -132,4 +132,24 @@ def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal[
             raise UserError(
                 f"fl_setting.capture.batch_size={batch_size}: {fault}; take more, fl_setting.capture.mode=eval, or "
                 "model.norm=group"
+            )
+
+
+def check_local_batches(
+    key: str, schedule: LocalSchedule, examples: Iterable[int], model: Architecture, data: Data, rng: Rng
+) -> None:
+    """Raises UserError, opening with ``key``, where the model cannot be trained on a batch of so many ``examples``.
+
+    The smallest batch is tried: a model that takes it takes larger ones.
+    """
+    sizes = [(size, images) for images in examples for size in schedule.sizes(images)]
+    if not sizes:
+        return
+    size, images = min(sizes)
+    with torch.device("meta"):
+        net = client_mode(model.build(data.domain, rng.child("init")), "train")
+        if fault := batch_fault(net, data.domain, size):
+            remedy = "another batch size" if images > size else "more images"
+            raise UserError(
+                f"{key}: {images} images make a batch of {size}, and {fault}; take {remedy}, or model.norm=group"
             )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from privsweep.exposure.federation import Federation, check_batch, check_kept, finished
+from privsweep.exposure.federation import Federation, check_batch, check_kept, check_local_batches, finished
 from privsweep.exposure.update_measures import noise_floors, update_norms
 from privsweep.exposure.victims import Victims, others
 from privsweep.interface.component import component
@@ -136,7 +136,7 @@ class UpdateView:
                 f"round; take {steps} or less"
             )
         self._check_mode(data, model, rng)
-        check_batch(model, data, self.capture.batch_size, self.capture.mode, rng)
+        self._check_batches(len(shards[self.capture.client]), data, model, defense, rng)
 
     def _check_mode(self, data: Data, model: Architecture, rng: Rng) -> None:
         """Raises UserError where an attack would compute gradients in a mode in which clients do not train."""
@@ -149,6 +149,20 @@ class UpdateView:
                 "fl_setting.capture.mode=eval: local training normalises by the batch, so that no weight difference "
                 "comes of this mode; take train, fl_setting.capture.what=gradient, or model.norm=group"
             )
+
+    def _check_batches(self, held: int, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
+        """Raises UserError where the model cannot take a batch on the way to the update; the client has ``held``."""
+        capture, local = self.capture, self.federation.local_schedule()
+        if capture.what == "gradient":
+            check_batch(model, data, capture.batch_size, capture.mode, rng)
+        if "sample" in defense.acts_at():
+            return
+        if capture.what == "difference":
+            key = f"fl_setting.capture.batch_size={capture.batch_size}"
+            check_local_batches(key, local, [capture.batch_size], model, data, rng)
+        if capture.step:  # which may be taken where nothing is trained
+            key = f"fl_setting.batch_size={local.batch_size}"
+            check_local_batches(key, replace(local, steps=capture.step), [held], model, data, rng)
 
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         """Updates of ``victims`` victims from the weights of the captured round, and the images behind them."""

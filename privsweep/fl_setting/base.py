@@ -6,12 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.exposure.black_box import BlackBoxView
-from privsweep.exposure.federation import batch_fault
+from privsweep.exposure.federation import check_local_batches
 from privsweep.exposure.updates import Capture, UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.asked import Retraining
@@ -24,7 +23,6 @@ from privsweep.interface.records import Recipe, Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.training.aggregation import participants
-from privsweep.training.frozen import client_mode
 from privsweep.training.usage import whole
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -160,19 +158,9 @@ class TrainingSetting(Assembling, ABC):
         if max(self.checkpoints, default=0) > self.length():
             raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
         shards = self.shards(data, rng)
-        sizes = [(size, len(shard)) for shard in shards for size in self.local_schedule().sizes(len(shard))]
         if self.length() and "sample" not in defense.acts_at():
-            self._check_batch(*min(sizes), data, model, rng)
-
-    def _check_batch(self, size: int, images: int, data: Data, model: Architecture, rng: Rng) -> None:
-        """Of the smallest batch, which so many images make: a model that takes it takes larger ones."""
-        with torch.device("meta"):
-            net = client_mode(self.plain(data.domain, model, rng.child("init")), "train")
-            if fault := batch_fault(net, data.domain, size):
-                raise UserError(
-                    f"fl_setting.batch_size={self.batch_size}: {images} images make a batch of {size}, and {fault}; "
-                    "take another batch size, or model.norm=group"
-                )
+            key, held = f"fl_setting.batch_size={self.batch_size}", [len(shard) for shard in shards]
+            check_local_batches(key, self.local_schedule(), held, self.architecture(model), data, rng)
 
     def local_weights(
         self, done: int, weights: Tensors, client: int, steps: int, data: Data, model: Architecture, defense: Defense,

@@ -19,6 +19,7 @@ from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Exposure, Update
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
+from privsweep.model.resnet import ResNet
 
 
 def exposed(data: Data, lenet: Architecture, defense: Stack | None = None, **changes: object) -> Exposure:
@@ -191,6 +192,23 @@ def test_what_cannot_be_captured_is_refused(data: Data, lenet: ConvNet, changes:
 
     with pytest.raises(UserError, match=names):
         check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"capture": capture(what="difference", batch_size=9)}, "fl_setting.capture.batch_size=9: 9 images"),
+        ({"batch_size": 1, "capture": capture(what="difference", batch_size=2)}, "fl_setting.capture.batch_size=2"),
+        ({"clients": 5, "batch_size": 11, "capture": capture(step=2, batch_size=2)}, "fl_setting.batch_size=11: 12"),
+    ],
+)
+def test_a_batch_on_the_way_to_an_update_may_be_too_small(data: Data, changes: dict, key: str) -> None:
+    """As of a training, also where there is none: here every image is one value a channel at the last layer."""
+    model = ResNet(blocks=(1, 1, 1, 1), width=2, stem="small", norm="batch", activation="relu", init="he")
+    setting = fedavg(rounds=0, **{"victims": 1, **changes})
+    setting.check(data, model, Stack({}), Rng(0))
+    with pytest.raises(UserError, match=f"{key}.* make a batch of 1, and .*; take another batch size"):
+        setting.views()[0].check(data, model, Stack({}), Rng(0))
 
 
 def test_where_sums_alone_are_seen_every_client_must_have_enough(data: Data, lenet: ConvNet) -> None:
