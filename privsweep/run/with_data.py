@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from privsweep.interface.data import Data, Dataset, Domain, ImageSet, images_to_train_on
+from privsweep.interface.data import Data, Dataset, Domain, ImageSet, TextDomain, images_to_train_on
 from privsweep.interface.errors import UserError
 from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
@@ -83,7 +84,8 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
 def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
     """The defended model without its values.
 
-    Raises UserError where the machine cannot hold its parameters, or none of them can be trained.
+    Raises UserError where the machine cannot hold its parameters, none of them can be trained, or all images look alike
+    to it.
     """
     what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
     check_own_model(what, spec.model, data.domain, rng.child("own_model"))
@@ -99,3 +101,21 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
     parameters = sum(p.numel() for p in model.parameters())
     check_memory(4 * parameters, f"{what}: holding its {parameters:,} parameters", remedy)
     return model
+    if _loses_images(model, data.domain):
+        raise UserError(
+            f"{what}: its group normalisation gets single values of an image, of which it leaves nothing; take a "
+            "larger model.width, or larger images"
+        )
+
+
+def _loses_images(model: nn.Module, domain: Domain | TextDomain) -> bool:
+    """Whether groups that are normalised hold a single value each: PyTorch refuses that of a single image alone."""
+    if any(isinstance(layer, nn.GroupNorm) for layer in model.modules()):
+        with torch.device("meta"), suppress(RuntimeError):  # a layer that goes by values
+            try:
+                model.eval()(domain.blank(1))
+            except ValueError:
+                return True
+            finally:
+                model.train()
+    return False

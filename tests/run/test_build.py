@@ -145,6 +145,7 @@ def test_cuda_without_cuda_is_refused() -> None:
         (["model=vgg16"], "dataset.resize=32"),
         (["fl_setting.clients=70"], "fl_setting.clients=70"),
         (["model=resnet18", "model.width=4"], "model.norm=group"),
+        (["model=resnet18", "model.width=4", "model.norm=group"], "model=resnet18: its group normalisation"),
     ],
 )
 def test_what_does_not_fit_the_data_is_refused_before_training(overrides: list[str], words: str, data: Data) -> None:
