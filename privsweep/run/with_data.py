@@ -71,9 +71,11 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
         )
     defended = _assembled(spec, data, rng)
     spec.fl_setting.check(data, spec.model, spec.defense, rng)
-    spec.defense.bind(spec.fl_setting.schedule(data, rng))  # raises where it has nothing to do in such a training
+    schedule = spec.fl_setting.schedule(data, rng)
+    defense = spec.defense.bind(schedule)  # raises where it has nothing to do in such a training
     if spec.view is not None:
         spec.view.check(data, spec.model, spec.defense, rng)
+    spec.budgets(defense, schedule)  # raises where no epsilon is found, of a captured message neither
     with torch.device("meta"):
         known = data.train if prior is None and spec.knows_training_data else prior
         reason = spec.attack.fits(defended, data.domain, known)
@@ -100,12 +102,12 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
         raise UserError(f"{what}: all its parameters are frozen, so that nothing can be trained; let one layer move")
     parameters = sum(p.numel() for p in model.parameters())
     check_memory(4 * parameters, f"{what}: holding its {parameters:,} parameters", remedy)
-    return model
     if _loses_images(model, data.domain):
         raise UserError(
             f"{what}: its group normalisation gets single values of an image, of which it leaves nothing; take a "
             "larger model.width, or larger images"
         )
+    return model
 
 
 def _loses_images(model: nn.Module, domain: Domain | TextDomain) -> bool:

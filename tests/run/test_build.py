@@ -153,6 +153,15 @@ def test_what_does_not_fit_the_data_is_refused_before_training(overrides: list[s
         check_with_data(made(*overrides), data, None, Rng(0))
 
 
+def test_a_captured_message_whose_epsilon_is_not_found_is_refused_before_training(data: Data) -> None:
+    """The training's is, for it samples."""
+    little = ["accountant=gdp", "epsilon=null", "noise_multiplier=0.35"]
+    spec = made("attack=dlg", "fl_setting.batch_size=1", "defense=[dp_sgd]", *(f"defense.dp_sgd.{v}" for v in little))
+    spec.defense.bind(spec.fl_setting.schedule(data, Rng(0)))
+    with pytest.raises(UserError, match="accountant=gdp finds no epsilon"):
+        check_with_data(spec, data, None, Rng(0))
+
+
 def test_the_order_of_defences_is_the_order_given() -> None:
     assert list(made("defense=[noisy_gradients]").defense.defenses) == ["noisy_gradients"]
     assert made().choices["defense"] == []
