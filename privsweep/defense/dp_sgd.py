@@ -119,8 +119,9 @@ class DpSgd(Defense):
         return math.inf if self.max_grad_norm is None else self.max_grad_norm
 
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
+        deviation = self.gradient_noise(expected_batch)
+        return noised(grad, deviation, rng) if deviation else grad
+
+    def gradient_noise(self, expected_batch: int) -> float:
         assert self.noise_multiplier is not None, "bind first"
-        if self.noise_multiplier == 0:
-            return grad
-        assert self.max_grad_norm is not None
-        return noised(grad, self.noise_multiplier * self.max_grad_norm / expected_batch, rng)
+        return self.noise_multiplier * (self.max_grad_norm or 0.0) / expected_batch

@@ -34,7 +34,7 @@ class NoisyGradients(Defense):
         generator = rng.generator(next(iter(grad.values())).device)
         return {name: g + self._laplace(g, generator) for name, g in grad.items()}
 
-    def gradient_noise(self) -> float:
+    def gradient_noise(self, expected_batch: int) -> float:
         return self.sigma
 
     def _laplace(self, like: Tensor, generator: torch.Generator) -> Tensor:

@@ -118,8 +118,8 @@ class Stack(Defense):
         finite = [bound for bound in bounds if bound != math.inf]
         return math.inf if not finite else finite[0] if len(finite) == 1 else None
 
-    def gradient_noise(self) -> float:
-        return math.hypot(*(d.gradient_noise() for d in self.defenses.values()))
+    def gradient_noise(self, expected_batch: int) -> float:
+        return math.hypot(*(d.gradient_noise(expected_batch) for d in self.defenses.values()))
 
     def surviving_clients(self, clients: int, rng: Rng) -> list[int]:
         left = [set(d.surviving_clients(clients, own)) for d, own in self._streams(rng)]

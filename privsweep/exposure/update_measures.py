@@ -20,24 +20,26 @@ def update_norms(delta: Tensors) -> list[float]:
     return torch.linalg.vector_norm(norms, dim=0).tolist()
 
 
-def noise_floors(net: nn.Module, loss: Loss, x: Tensor, y: Tensor, noise: float, rng: Rng) -> list[float] | None:
+def noise_floors(net: nn.Module, loss: Loss, x: Tensor, y: Tensor, defense: Defense, rng: Rng) -> list[float] | None:
     """The mean squared error of every input, on the scale of model inputs, that noise on a gradient must leave.
 
     A linear first layer sends ``d x^T``, where ``d`` is the error of its units. Who knows ``d`` finds every entry of
     ``x`` by least squares with variance ``(noise / |d|)^2``, and no unbiased estimate from this layer does better.
-    ``d`` is read off the bias of the gradient without noise.
+    ``d`` is read off the bias of the gradient without noise, clipped where the defence clips.
 
-    ``x`` ``[V, C, H, W]`` and ``y`` ``[V]`` are the victims' inputs and labels, ``noise`` the standard deviation of
-    what is added to an entry. None where the first layer is not linear or has no bias.
+    ``x`` ``[V, C, H, W]`` and ``y`` ``[V]`` are the victims' inputs and labels. None where the first layer is not
+    linear or has no bias.
     """
     first = first_linear(net)
     if first is None:
         return None
+    noise = defense.gradient_noise(1)
     if noise == 0:
         return [0.0] * len(x)
     floors = []
     for victim in range(len(x)):
         own = slice(victim, victim + 1)
         grad, _ = gradient(net, loss, x[own], y[own], Defense(), rng.child(victim))
-        floors.append(noise**2 / float(grad[f"{first}.bias"].double().square().sum().clamp_min(1e-300)))
+        passed = defense.example_gradients({name: g[None] for name, g in grad.items()}, rng.child(victim, "examples"))
+        floors.append(noise**2 / float(passed[f"{first}.bias"].double().square().sum().clamp_min(1e-300)))
     return floors

@@ -206,10 +206,11 @@ class UpdateView:
         measures: dict[str, Sequence[float] | None] = {
             "update_norm": update_norms(seen.delta), "noise_floor_mse": None,
         }  # fmt: skip
-        if capture.what == "gradient" and index.shape[1] == 1:
+        noised_later = self._listens and "aggregate" in defense.acts_at()
+        if capture.what == "gradient" and index.shape[1] == 1 and not noised_later:
             x, y = data.domain.inputs_of(data.train, flat[:, 0]), data.train.labels[flat[:, 0]]
             own = rng.child("exposure", done, "floor")
-            measures["noise_floor_mse"] = noise_floors(net, loss, x, y, defense.gradient_noise(), own)
+            measures["noise_floor_mse"] = noise_floors(net, loss, x, y, defense, own)
         return Exposure(seen, knowledge, truth, measures, done=done)
 
     def _updates(

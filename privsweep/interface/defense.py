@@ -168,7 +168,7 @@ class Defense:
         """
         return self
 
-    def gradient_noise(self) -> float:
+    def gradient_noise(self, expected_batch: int) -> float:
         """The standard deviation of the independent noise that ``gradient`` adds to every entry; 0 where there is none.
 
         Known to who judges a defence, and to no attack.

@@ -239,6 +239,24 @@ def test_the_least_error_under_noise_is_reached_by_who_knows_the_units_errors(da
     assert out.measures["update_norm"] == pytest.approx(norms.tolist(), rel=1e-5)
 
 
+def test_the_least_error_under_noise_on_a_clipped_gradient_goes_by_what_is_left_of_it(data: Data) -> None:
+    model = MLP(width=20, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
+    given = {"max_grad_norm": 0.1, "epsilon": None, "delta": 0.01, "accountant": "rdp", "poisson": True}
+    clipped, noisy = (Stack({"dp_sgd": DpSgd(noise_multiplier=sigma, **given)}) for sigma in (0.0, 0.01))
+    clean, out = (exposed(data, model, stack, victims=8, rounds=0) for stack in (clipped, noisy))
+    assert clean.measures["noise_floor_mse"] == [0.0] * 8
+    d = clean.seen.delta["fc1.bias"].double()
+    assert out.measures["noise_floor_mse"] == pytest.approx((0.001**2 / d.square().sum(1)).tolist(), rel=1e-4)
+
+
+def test_noise_on_the_aggregate_leaves_an_error_that_is_not_told_as_none(data: Data) -> None:
+    model = MLP(width=20, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
+    noise = {"max_update_norm": 1.0, "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5}
+    stack = Stack({"central_dp": CentralDp(**noise, accountant="rdp", amplification=False)})
+    found = [exposed(data, model, stack, clients=2, position=where) for where in ("server", "client")]
+    assert [one.measures["noise_floor_mse"] for one in found] == [[0.0] * 3, None]
+
+
 def test_without_a_dense_first_layer_or_of_several_images_there_is_no_such_error(data: Data, lenet: ConvNet) -> None:
     assert exposed(data, lenet).measures["noise_floor_mse"] is None
     assert exposed(data, lenet, capture=capture(batch_size=2)).measures["noise_floor_mse"] is None
