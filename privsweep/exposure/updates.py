@@ -128,7 +128,7 @@ class UpdateView:
         image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "capture.round", self.capture.round)
         shards = self.federation.shards(data, rng)
-        self._senders(shards, defense)
+        self._check_step(len(self._senders(shards, defense)))
         steps = self.federation.local_schedule().length(len(shards[self.capture.client]))
         if self.capture.step > steps:
             raise UserError(
@@ -137,6 +137,20 @@ class UpdateView:
             )
         self._check_mode(data, model, rng)
         self._check_batches(len(shards[self.capture.client]), data, model, defense, rng)
+
+    def _check_step(self, senders: int) -> None:
+        """Raises UserError for a step within a round whose weights are not those that all of the update comes from."""
+        step = self.capture.step
+        if step and self.capture.what == "difference":
+            raise UserError(
+                f"fl_setting.capture.step={step}: a difference is of a whole local training, which begins with the "
+                "round's weights; take 0, or fl_setting.capture.what=gradient"
+            )
+        if step and senders > 1:
+            raise UserError(
+                f"fl_setting.capture.step={step}: within a round each of the {senders} clients whose sum is seen has "
+                "weights of its own; take 0, or fl_setting.position=server without secure aggregation"
+            )
 
     def _check_mode(self, data: Data, model: Architecture, rng: Rng) -> None:
         """Raises UserError where an attack would compute gradients in a mode in which clients do not train."""

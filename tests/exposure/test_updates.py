@@ -181,6 +181,8 @@ def test_noise_reaches_the_captured_gradient_and_zero_noise_does_not(data: Data,
         ({"capture": capture(round=1)}, "fl_setting.checkpoints"),
         ({"clients": 61}, "fl_setting.clients=61"),
         ({"checkpoints": [9]}, r"fl_setting.checkpoints=\[9\]"),
+        ({"capture": capture(step=2, what="difference")}, "fl_setting.capture.step=2: a difference"),
+        ({"capture": capture(step=2), "position": "client"}, "fl_setting.capture.step=2: .* the 3 clients"),
     ],
 )
 def test_what_cannot_be_captured_is_refused(data: Data, lenet: ConvNet, changes: dict, names: str) -> None:
