@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.batch_statistics import know_nothing, tracking_layers, wanted_moments
 from privsweep.gradient_inversion.engine.distance import Cosine, Distance, Squared
+from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations, estimate_memory
@@ -22,7 +23,12 @@ from privsweep.gradient_inversion.label_inference import last_bias, not_sent, re
 from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive, Weight, reporting
 from privsweep.gradient_inversion.model_noise import NoiseStreams, noise_shapes, of_deterministic_layers
 from privsweep.gradient_inversion.objective import MatchingObjective
-from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.gradient_inversion.update_to_gradient import (
+    captured_gradient,
+    local_steps,
+    refuses_difference,
+    refuses_gradient,
+)
 from privsweep.interface.component import ResourceOnly, UnlessZero, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
@@ -41,7 +47,8 @@ class GradientMatching(Minimisation, AttackBase):
 
     Works on the scale of model inputs. Labels are known, read off the gradient, or probabilities (the softmax of
     logits that are optimised with the images). All victims and restarts run at once. A weight difference is taken for
-    the gradient of one step of SGD, which is exact for one local step.
+    the gradient of one step of SGD, which is exact for one local step, or with ``unrolled`` the local steps are taken
+    anew from the images (``gradient_inversion.engine.local_steps``).
 
     The presets are ``dlg`` (Zhu et al., 2019), ``idlg`` (Zhao et al., 2020), ``iga`` (Geiping et al., 2020) and
     ``cpl`` (Wei et al., 2020), the last two as "PRECODE" (Scheliga et al., 2022, section 4) uses them. As there,
@@ -56,6 +63,7 @@ class GradientMatching(Minimisation, AttackBase):
     loss: Literal["cross_entropy", "victim"]
     match: Literal["all", "deterministic_layers"]
     only_nonzero: bool
+    unrolled: UnlessZero[bool]
     noise: Literal["fresh", "optimised"]
     noise_samples: Count
     tv_weight: Weight
@@ -84,6 +92,10 @@ class GradientMatching(Minimisation, AttackBase):
         if self.noise_samples > 1 and self.noise == "optimised":
             given = f"attack.noise_samples={self.noise_samples}"
             raise UserError(f"{given}: optimised noise is not sampled; take attack.noise=fresh or noise_samples=1")
+        if self.unrolled and self.match != "all":
+            raise UserError(
+                f"attack.unrolled=true: local steps move all layers; take attack.match=all, not {self.match}"
+            )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -106,7 +118,10 @@ class GradientMatching(Minimisation, AttackBase):
         return self.tv_weight > 0 or self.label_weight > 0 or self.statistics_weight > 0
 
     def refuses(self, view: View) -> str | None:
-        return refuses_difference(view)
+        if self.unrolled:
+            return refuses_gradient(view)
+        reason = refuses_difference(view)
+        return reason and f"{reason}, or attack.unrolled=true"
 
     def without_effect(self, points: frozenset[str]) -> str | None:
         if self.loss == "victim" and "loss" not in points:
@@ -154,16 +169,19 @@ class GradientMatching(Minimisation, AttackBase):
         unknowns = seen.examples * (prod(known.domain.shape) + known.domain.classes)
         options = (self.pairs_kept, self.restarts, self.only_nonzero, device)
         activations = batch_activations(known.model, shape)
-        return estimate_memory(seen.delta, activations, unknowns, *options).victims_within(self.memory)
+        estimate = estimate_memory(seen.delta, activations, unknowns, *options)
+        return estimate.victims_within(self.memory / (known.recipe.steps if self.unrolled else 1))
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
         domain, model = known.domain, known.model.to(bench.device)
-        target = {name: g.to(bench.device) for name, g in captured_gradient(seen, known).items()}
+        local = local_steps(known.recipe) if self.unrolled else None
+        sent = captured_gradient(seen, known) if local is None else local.scaled(seen.delta)
+        target = {name: g.to(bench.device) for name, g in sent.items()}
         labels = self._labels(target, seen, known, rng)
         rngs = [rng.child("victim", v, "restart", r) for v, r in product(seen.victims, range(self.restarts))]
         matched = target if self.match == "all" else of_deterministic_layers(model, target)
-        match = self._matcher(model, matched, seen, known)
+        match = self._matcher(model, matched, seen, known, local)
         like = next(iter(matched.values()))
         rows = torch.arange(len(like), device=bench.device).repeat_interleave(self.restarts)
         if self.restarts > 1:
@@ -192,7 +210,9 @@ class GradientMatching(Minimisation, AttackBase):
             return read_labels(known.model, seen.weights, target, known.domain, seen.examples, rng.child("labels"))
         return None
 
-    def _matcher(self, model: nn.Module, target: Tensors, seen: Update, known: Knowledge) -> Matcher:
+    def _matcher(
+        self, model: nn.Module, target: Tensors, seen: Update, known: Knowledge, local: LocalSteps | None
+    ) -> Matcher:
         device = next(iter(target.values())).device
         weights = {name: w.to(device) for name, w in seen.weights.items()}
         loss = cross_entropy if self.loss == "cross_entropy" else known.loss
@@ -203,7 +223,7 @@ class GradientMatching(Minimisation, AttackBase):
             sent = {name: s.to(device) for name, s in seen.statistics.items()}
             there, steps = replace(seen, weights=weights, statistics=sent), known.recipe.steps
             wanted = wanted_moments(model, there, steps, activations.normalised, self.statistics_weight)
-        options = (self.label_weight, self.only_nonzero, wanted)
+        options = (self.label_weight, self.only_nonzero, wanted, local)
         return matcher(model, weights, target, distance, activations, loss, *options)
 
     def _answer(

@@ -25,6 +25,7 @@ def save_update(
     what: What = "gradient",
     lr: float | None = None,
     local_steps: int = 1,
+    local_batch_size: int | None = None,
     optimizer: Literal["sgd", "adam"] = "sgd",
     momentum: float = 0.0,
     statistics: Mapping[str, Tensor] | None = None,
@@ -40,8 +41,8 @@ def save_update(
     ``torch.autograd.grad`` returns them; for several victims, all with a leading axis ``[V, ...]``. None: the
     parameters' ``.grad``.
     batch_size: images behind the update (of one victim), N.
-    lr, local_steps, optimizer, momentum: how the client got from the weights before to those after; of a difference,
-    ``lr`` must be given.
+    lr, local_steps, local_batch_size (images a step; None: all), optimizer, momentum: how the client got from the
+    weights before to those after; of a difference, ``lr`` must be given.
     statistics: buffers by name, such as running means, as the client left them and sent them along; for several
     victims ``[V, ...]``. Then ``model`` must have them as they were before, in a copy made before the forward pass.
     labels: class numbers ``[N]`` or ``[V, N]``, where the attack may know them or they are to be scored.
@@ -63,6 +64,7 @@ def save_update(
     tensors |= {f"statistics.{name}": t for name, t in (statistics or {}).items()}
     tensors |= {n: t for n, t in (("labels", labels), ("originals", originals)) if t is not None}
     trained = {"lr": lr, "local_steps": local_steps, "optimizer": optimizer, "momentum": momentum}
+    trained["local_batch_size"] = local_batch_size
     notes = {"batch_size": batch_size, **trained}
     path = Path(path)
     if path.suffix != SUFFIX:

@@ -12,7 +12,8 @@ A ``.safetensors`` file holds what one victim sent, or ``V`` victims whose updat
 - ``originals``, ``[N, C, H, W]`` or ``[V, N, C, H, W]`` in [0, 1], where reconstructions are to be scored;
 
 and, as text in its metadata, ``batch_size`` (N, the images behind one update) and, of a difference, ``lr``,
-``local_steps``, ``optimizer`` (sgd, adam) and ``momentum``. Floats of any precision are read as float32.
+``local_steps``, ``local_batch_size`` (images a step, N by default), ``optimizer`` (sgd, adam) and ``momentum``. Floats
+of any precision are read as float32.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Notes(TypedDict):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
     lr: NotRequired[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     local_steps: NotRequired[Annotated[int, Field(ge=1, le=1_000_000)]]
+    local_batch_size: NotRequired[Annotated[int, Field(ge=1, le=1_000_000)]]
     optimizer: NotRequired[Literal["sgd", "adam"]]
     momentum: NotRequired[Annotated[float, Field(ge=0, lt=1)]]
 
@@ -56,7 +58,8 @@ _NOTES = TypeAdapter(Notes)
 def recipe(notes: Notes) -> Recipe:
     """How the client trained. The learning rate behind a gradient is NaN where it was not noted."""
     steps, momentum = notes.get("local_steps", 1), notes.get("momentum", 0.0)
-    return Recipe(notes.get("optimizer", "sgd"), notes.get("lr", math.nan), momentum, steps, notes["batch_size"])
+    each = notes.get("local_batch_size", notes["batch_size"])
+    return Recipe(notes.get("optimizer", "sgd"), notes.get("lr", math.nan), momentum, steps, each)
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ class UpdateView:
             lr=schedule.optimizer.lr,
             momentum=schedule.optimizer.momentum,
             steps=1 if capture.what == "gradient" else schedule.length(capture.batch_size),
-            batch_size=capture.batch_size,
+            batch_size=min(schedule.batch_size, capture.batch_size),
         )
         seen = Update(
             weights={k: w.clone() for k, w in weights.items()},

@@ -1,9 +1,11 @@
-"""The gradient behind a captured update: the update itself, or a weight difference rescaled."""
+"""What a captured update is matched by: a gradient, the update itself or a weight difference rescaled, or the local
+steps behind a difference."""
 
 from __future__ import annotations
 
 from privsweep.exposure.captured import CapturedView
 from privsweep.exposure.updates import UpdateView
+from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.records import Knowledge, Recipe, Update
@@ -21,6 +23,24 @@ def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
         raise UserError(_no_gradient(known.recipe.optimizer))
     scale = -1 / (known.recipe.lr * _gradients_moved(known.recipe))
     return {name: scale * d for name, d in seen.delta.items()}
+
+
+def local_steps(recipe: Recipe) -> LocalSteps:
+    """Those behind a weight difference, which is to be compared on the scale of one step's gradient."""
+    adam = recipe.optimizer == "adam"
+    moved = recipe.steps if adam else _gradients_moved(recipe)
+    given = (recipe.momentum, recipe.lr, recipe.steps, recipe.batch_size)
+    return LocalSteps("adam" if adam else "sgd", *given, scale=-1 / (recipe.lr * moved))
+
+
+def refuses_gradient(view: View) -> str | None:
+    """Why no local steps are behind what that view exposes, or None."""
+    difference = view.capture.what == "difference" if isinstance(view, UpdateView) else None
+    if isinstance(view, CapturedView):
+        difference = view.difference_under() is not None
+    if difference is False:
+        return "attack.unrolled=true: no local steps are behind a gradient; take false, or capture a difference"
+    return None
 
 
 def _gradients_moved(recipe: Recipe) -> float:

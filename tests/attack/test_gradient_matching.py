@@ -1,17 +1,23 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from privsweep.attack.gradient_matching import GradientMatching
+from privsweep.defense.stack import Stack
 from privsweep.gradient_inversion import minimise
-from privsweep.interface.data import Domain
+from privsweep.gradient_inversion.engine.distance import Cosine
+from privsweep.gradient_inversion.engine.matcher import matcher
+from privsweep.gradient_inversion.engine.memory import batch_activations
+from privsweep.gradient_inversion.update_to_gradient import local_steps
+from privsweep.interface.data import Data, Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Recipe, Reconstruction, Update
+from privsweep.interface.records import Exposure, Knowledge, Recipe, Reconstruction, Update
 from privsweep.interface.training import Optimizer
 from privsweep.metric.images import ssim
 from privsweep.model.convnet import ConvNet
@@ -21,7 +27,7 @@ DOMAIN = Domain((1, 8, 8), 4, (0.0,), (1.0,))
 DLG = {
     "distance": "squared", "loss": "cross_entropy", "match": "all", "only_nonzero": False, "noise": "fresh",
     "noise_samples": 1, "tv_weight": 0.0, "label_weight": 0.0, "labels": "optimised", "init": "normal",
-    "statistics_weight": 0.0,
+    "statistics_weight": 0.0, "unrolled": False,
     "optimizer": "lbfgs", "iterations": 60, "lr": 1.0, "decay": False, "sign_gradient": False, "clamp_pixels": False,
     "keep": "last", "patience": 0, "inner_iterations": 20, "history": 100, "tolerance_grad": 1e-7,
     "tolerance_change": 1e-9, "restarts": 1, "convergence_threshold": 5e-5, "memory": 1.0,
@@ -137,11 +143,62 @@ def test_the_difference_of_another_optimiser_is_refused(world):
         world.attacked(dlg(), kind="difference", recipe=Recipe("adam", 0.1, 0.0, 1, 1))
 
 
+def federated_difference(data: Data, model: ConvNet, batch: int = 1, **training: Any) -> Exposure:
+    setting = fedavg(
+        rounds=0, victims=2, labels_known=True, capture=capture(what="difference", batch_size=batch), **training
+    )
+    system = setting.train(data, model, Stack({}), Rng(0), Bench())
+    return setting.views()[0].expose(system, data, model, Stack({}), Rng(0))
+
+
+SMALL_STEPS = {
+    "one step": {"optimizer": "sgd", "local_epochs": 1, "lr": 0.2},
+    "sgd": {"optimizer": "sgd", "local_epochs": 4, "lr": 0.2},
+    "momentum": {"optimizer": "sgd", "local_epochs": 3, "lr": 0.1, "momentum": 0.9},
+    "adam": {"optimizer": "adam", "local_epochs": 3, "lr": 0.01},
+}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("training", SMALL_STEPS)
+def test_local_steps_from_the_originals_lead_to_the_captured_difference(data, training, batch):
+    out = federated_difference(data, replace(LENET, width=4), batch, **SMALL_STEPS[training])
+    local = local_steps(out.known.recipe)
+    target = local.scaled(out.seen.delta)
+    activations = batch_activations(out.known.model, (batch, *data.domain.shape))
+    match = matcher(out.known.model, out.seen.weights, target, Cosine(), activations, local=local)
+    images = data.domain.inputs(out.truth.pixels)
+    labels = one_hot(out.truth.labels, data.domain.classes).float()
+    elsewhere = match(torch.rand_like(images), labels).distance.min()
+    assert match(images, labels).distance.max() < elsewhere / (20 if training == "adam" else 300)  # rounding
+
+
+@pytest.mark.parametrize("training", ["sgd", "adam"])
+def test_taking_the_local_steps_gets_what_a_difference_hides(data, training):
+    out = federated_difference(data, replace(LENET, width=8, init="default"), **SMALL_STEPS[training])
+    settings = {"distance": "cosine", "labels": "known", "optimizer": "adam", "iterations": 200, "lr": 0.05}
+    settings |= {"sign_gradient": True, "clamp_pixels": True, "decay": True}
+
+    def error(unrolled: bool) -> float:
+        found = dlg(**settings, unrolled=unrolled)(out.seen, out.known, None, Bench(), Rng(1))
+        return float((data.domain.pixels(found.images) - out.truth.pixels).square().mean())
+
+    assert error(True) < 0.02
+    if training == "sgd":  # as a gradient Adam's difference is refused
+        assert error(True) < error(False) / 2
+
+
 def test_settings_are_refused_before_any_work():
     difference = capture(what="difference")
     assert "fl_setting.optimizer=adam" in dlg().refuses(fedavg(optimizer="adam", capture=difference).views()[0])
     assert dlg().refuses(fedavg(optimizer="sgd", capture=difference).views()[0]) is None
     assert dlg().refuses(fedavg(optimizer="adam").views()[0]) is None
+    assert "attack.unrolled=true" in dlg().refuses(fedavg(optimizer="adam", capture=difference).views()[0])
+    taken = dlg(unrolled=True)
+    assert taken.refuses(fedavg(optimizer="adam", capture=difference).views()[0]) is None
+    assert "no local steps are behind a gradient" in taken.refuses(fedavg().views()[0])
+    with pytest.raises(UserError, match=r"attack\.unrolled=true: local steps move all layers; take attack\.match=all"):
+        dlg(unrolled=True, match="deterministic_layers")
 
 
 def test_a_victim_that_diverges_comes_back_finite(world):

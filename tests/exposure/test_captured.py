@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import privsweep as library
 from privsweep.exposure.captured_updates import CapturedUpdates, Expected, read_updates
-from privsweep.exposure.update_file import UpdateFile, UpdateFiles
+from privsweep.exposure.update_file import UpdateFile, UpdateFiles, recipe
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 
@@ -297,3 +297,18 @@ def test_statistics_that_were_sent_along_are_read_and_others_refused(tmp_path: P
         save("five.safetensors", {"2.bias": torch.zeros(10)})
     with pytest.raises(UserError, match=r"statistics\.1\.running_var is 9 there and 1x64 in the network"):
         save("six.safetensors", {"1.running_var": torch.ones(9)})
+
+
+def test_local_steps_in_batches_are_noted(tmp_path: Path) -> None:
+    net, (pixels, labels) = network(), images(1, 4)
+    sent = {name: -0.5 * g[0] for name, g in gradients(net, pixels, labels).items()}
+    given = {"what": "difference", "batch_size": 4, "lr": 0.5, "local_steps": 2}
+    told = library.save_update(tmp_path / "a.safetensors", net, sent, **given, local_batch_size=2)  # type: ignore[arg-type]
+    silent = library.save_update(tmp_path / "b.safetensors", net, sent, **given)  # type: ignore[arg-type]
+    assert [recipe(read(path).notes).batch_size for path in (told, silent)] == [2, 4]
+    own = [*GIVEN, "attack=dlg", "attack.unrolled=true", "scale=smoke", f"output_dir={tmp_path}/o"]
+    record = library.execute(library.compose(*own, f"fl_setting.path={told}"))
+    assert record["metrics"]["diverged"] == 0
+    gradient = library.save_update(tmp_path / "c.safetensors", net, gradients(net, pixels, labels), batch_size=4)
+    with pytest.raises(UserError, match=r"attack\.unrolled=true: no local steps are behind a gradient"):
+        library.execute(library.compose(*own, f"fl_setting.path={gradient}"))

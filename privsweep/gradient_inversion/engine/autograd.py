@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.engine.distance import Distance
+from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.gradient_inversion.engine.match import Match
 from privsweep.gradient_inversion.engine.statistics import Wanted, inputs_of, penalty_of_one
 from privsweep.interface.data import Loss, Tensors
@@ -20,7 +21,8 @@ from privsweep.interface.data import Loss, Tensors
 class AutogradMatcher:
     """The same distances and derivatives as ``TangentMatcher``, for every layer and every loss.
 
-    Batch normalisation in training mode uses the statistics of each victim's own batch and keeps none.
+    Batch normalisation in training mode uses the statistics of each victim's own batch and keeps none. With ``local``
+    what is compared are weight differences, ``target`` times its scale.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class AutogradMatcher:
         label_weight: float = 0.0,
         only_nonzero: bool = False,
         wanted: Mapping[str, Wanted] | None = None,
+        local: LocalSteps | None = None,
     ):
         self.distance, self.loss, self.target, self.wanted = distance, loss, dict(target), dict(wanted or {})
+        self.local = local
         self.label_weight, self.only_nonzero = label_weight, only_nonzero
         self.model = copy.deepcopy(model).requires_grad_(False)
         for layer in self.model.modules():
@@ -57,7 +61,10 @@ class AutogradMatcher:
     def _of(self, model: nn.Module, weights: Tensors, target: Tensors, wanted: Mapping[str, Wanted]) -> AutogradMatcher:
         """The same of others."""
         rest = (self.distance, self.loss, self.label_weight, self.only_nonzero)
-        return AutogradMatcher(model, weights, target, *rest, wanted)
+        return AutogradMatcher(model, weights, target, *rest, wanted, self.local)
+
+    def loss_of(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return self.loss(outputs[:, : y.shape[1]] if self.loss is cross_entropy else outputs, y)
 
     def compared(self, own: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The distance of one victim's gradients from the captured ones, each in one piece: layers may be many."""
@@ -83,14 +90,29 @@ class AutogradMatcher:
         y = probabilities.detach().requires_grad_(True)
         parameters = {name: self.weights[name].detach().requires_grad_(True) for name in self.target}
         drawn = {name: n.detach().requires_grad_(True) for name, n in noise.items()}
+
+        def called(now: Tensors, rows: slice) -> Tensor:
+            noise = {name: n[rows] for name, n in drawn.items()}
+            outputs: Tensor = functional_call(self.model, {**self.weights, **now, **noise}, (x[rows],))
+            return outputs
+
+        def gradient(now: Tensors, outputs: Tensor, rows: slice) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(self.loss_of(outputs, y[rows]), list(now.values()), create_graph=True)
+
+        def gradient_of(now: Tensors, rows: slice) -> dict[str, Tensor]:
+            return dict(zip(now, gradient(now, called(now, rows), rows), strict=True))
+
+        every = slice(None)
         # Of attention the fused kernels cannot be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH), inputs_of(self.model, self.wanted) as reached:
-            outputs = functional_call(self.model, {**self.weights, **parameters, **drawn}, (x,))
-        logits = outputs[:, : y.shape[1]]
-        value = self.loss(logits if self.loss is cross_entropy else outputs, y)
-        own = torch.autograd.grad(value, list(parameters.values()), create_graph=True)
+            outputs = called(parameters, every)
+        if self.local is None:
+            own = gradient(parameters, outputs, every)
+        else:
+            with sdpa_kernel(SDPBackend.MATH):
+                own = tuple(self.local.difference(gradient_of, parameters, len(x)).values())
         distance = self.compared(own, [captured[victim] for captured in self.target.values()])
-        penalty = self.label_weight * (logits.softmax(1) - y).square().sum()
+        penalty = self.label_weight * (outputs[:, : y.shape[1]].softmax(1) - y).square().sum()
         if self.wanted:
             own_wanted = {name: w.take(slice(victim, victim + 1)) for name, w in self.wanted.items()}
             penalty = penalty + penalty_of_one(reached, own_wanted)

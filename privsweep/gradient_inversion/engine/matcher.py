@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.distance import Distance
+from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.memory import BatchActivations
 from privsweep.gradient_inversion.engine.statistics import Wanted
@@ -27,6 +28,7 @@ def matcher(
     label_weight: float = 0.0,
     only_nonzero: bool = False,
     wanted: Mapping[str, Wanted] | None = None,
+    local: LocalSteps | None = None,
 ) -> Matcher:
     """The fastest exact matcher for a network in its present mode (train or eval).
 
@@ -35,13 +37,14 @@ def matcher(
     that is zero. All must be of one dtype, which the images follow. ``activations``: of ``model`` for such a batch.
     ``label_weight`` times the squared distance between prediction and label is added, as a penalty. Cross-entropy
     reads as many outputs as there are classes, any other ``loss`` reads them all. ``wanted``: by layer, the moments
-    that what reaches it is pulled towards, as a penalty; of batch normalisation. A network with a layer that has no
+    that what reaches it is pulled towards, as a penalty; of batch normalisation. ``local``: what is compared are weight
+    differences, times its scale, after a local training from the images. A network with a layer that has no
     rule or that is not a sequence of layers, or a loss other than cross-entropy, is differentiated twice.
     """
     target = {name: target[name] for name, _ in model.named_parameters() if name in target}
-    if loss is cross_entropy:
+    if loss is cross_entropy and local is None:
         fast = tangent_matcher(model, weights, target, distance, activations, label_weight, only_nonzero, wanted)
         if fast is not None:
             return fast
-    alone = AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero, wanted)
+    alone = AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero, wanted, local)
     return TogetherMatcher(alone) if batches(alone, activations.shape) else alone

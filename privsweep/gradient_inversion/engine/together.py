@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
 
 from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.match import Match
@@ -75,19 +74,23 @@ def parameters_a_layer(model: nn.Module) -> float:
 
 def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor) -> Match:
     """What ``matcher`` gives without noise, by ``vmap`` over victims."""
+    local = matcher.local
     model, weights = matcher.model, matcher.weights
     matched = {name: weights[name].detach() for name in matcher.target}
 
     def loss(parameters: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensors]]:
         with inputs_of(model, matcher.wanted) as reached:
             outputs = functional_call(model, {**weights, **parameters}, (x,))
-        logits = outputs[:, : y.shape[1]]
-        return matcher.loss(logits if matcher.loss is cross_entropy else outputs, y), (logits, reached)
+        return matcher.loss_of(outputs, y), (outputs[:, : y.shape[1]], reached)
 
     def apart(
         x: Tensor, y: Tensor, target: Tensors, moments: Mapping[str, Sequence[Tensor]]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         own, (logits, reached) = grad(loss, has_aux=True)(matched, x, y)
+        if local is not None:
+            own = local.difference(
+                lambda now, rows: grad(loss, has_aux=True)(now, x[rows], y[rows])[0], matched, len(x)
+            )
         distance = matcher.compared(list(own.values()), [target[name] for name in own])
         penalty = matcher.label_weight * (logits.softmax(1) - y).square().sum()
         if reached:

@@ -10,6 +10,7 @@ from privsweep.compiled.convolution import compiled_for
 from privsweep.compiled.library import compiled
 from privsweep.gradient_inversion.engine.autograd import AutogradMatcher
 from privsweep.gradient_inversion.engine.distance import Squared
+from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.gradient_inversion.engine.low_rank import Factors, Whole, factorise
 from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations
@@ -347,6 +348,34 @@ TOGETHER = {
 def few(monkeypatch):
     """As many victims as here are enough to be matched together."""
     monkeypatch.setattr("privsweep.gradient_inversion.engine.together._FEWEST", {"cpu": 2})
+
+
+STEPS = {
+    "sgd": LocalSteps("sgd", 0.5, 0.3, 3, 2, scale=-2.0),
+    "adam": LocalSteps("adam", 0.0, 0.01, 3, 1, scale=-50.0),
+}
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("rule", STEPS)
+def test_local_steps_are_taken_together_as_alone(rule):
+    world = World(TOGETHER["mish"][0], 1)
+    match = world.matcher(Projected(), local=STEPS[rule], label_weight=0.3)
+    assert isinstance(match, TogetherMatcher)
+    found, alone = (m(world.images, world.probabilities) for m in (match, match.alone))
+    assert all(close(f, a) for f, a in zip(found[:4], alone[:4], strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_derivative_through_local_steps_of_sgd_is_that_of_small_changes(batch):
+    world = World(LAYERS["conv"], batch)
+    match = world.matcher(Projected(), local=STEPS["sgd"])
+    assert isinstance(match, AutogradMatcher)
+    found = match(world.images, world.probabilities)
+    along, small = torch.randn_like(world.images), 1e-5
+    ahead, behind = (match(world.images + s * along, world.probabilities).distance for s in (small, -small))
+    slope = (found.images * along).flatten(1).sum(1)
+    assert torch.allclose((ahead - behind) / (2 * small), slope, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", TOGETHER)
