@@ -14,7 +14,7 @@ from privsweep.plot.run_pictures import show_image
 from privsweep.plot.style import GREY, INK, literal, own_style, save
 
 Array = np.ndarray[Any, Any]
-SIDE, GAP, NAMES, NUMBERS = 0.72, 0.05, 2.2, 1.0  # inches: an image, between lines, text before and behind
+SIDE, GAP, NAMES, NUMBERS = 0.72, 0.05, 2.2, 1.2  # inches: an image, between lines, text before and behind
 _CHARACTERS = 32  # of the text before a line
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from privsweep.plot.style import BLUE, GREY, INK, RULE, literal, own_style, plain_axes, save
 
@@ -23,7 +24,8 @@ def reconstructions(
     """A PNG with every victim's original images, if there are any, above their reconstructions; the first sixteen.
 
     ``originals``, ``guesses``: ``[V, N, C, H, W]`` in [0, 1] (values outside are clipped), ``C`` 1 or 3; of
-    ``N`` images at most four are shown. ``captions``: a text for each victim, such as its SSIM.
+    ``N`` images at most four are shown; what is left out is said above. ``captions``: a text for each victim, such
+    as its SSIM.
     """
     if originals is not None and originals.shape != guesses.shape:
         raise ValueError(f"originals {originals.shape} and reconstructions {guesses.shape} differ in shape")
@@ -35,8 +37,13 @@ def reconstructions(
     side = 1.15  # inches per image
     tall = len(rows) * side + 0.42  # a victim's images and its caption
     width = max(across * (images * side + 0.15) + 0.85, 4.5)
-    heading = literal(title, int(width * 13)) if title else ""
-    top = 0.2 + 0.17 * heading.count("\n") + (0.22 if title else 0)
+    told = [title] if title else []
+    if victims < len(guesses):
+        told.append(f"the first {victims} of {len(guesses)} victims")
+    if images < guesses.shape[1]:
+        told.append(f"of each the first {images} of {guesses.shape[1]} images")
+    heading = literal("; ".join(told), int(width * 13))
+    top = 0.2 + 0.17 * heading.count("\n") + (0.22 if heading else 0)
     height = down * tall + top
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     if heading:
@@ -89,10 +96,13 @@ def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None =
     axes.plot(wide.index, finite, color=BLUE, alpha=0.3, linewidth=0.8)
     median = np.median(np.where(np.isfinite(numbers), numbers, np.inf), axis=1) if wide.shape[1] else numbers
     axes.plot(wide.index, np.where(np.isfinite(median), median, np.nan), color=INK, linewidth=1.8, label="median")
-    axes.plot([], [], color=BLUE, alpha=0.5, linewidth=0.8, label=f"{wide.shape[1]} victims")
+    axes.plot(
+        [], [], color=BLUE, alpha=0.5, linewidth=0.8, label=f"{wide.shape[1]} victim{'' if wide.shape[1] == 1 else 's'}"
+    )
     if np.nansum(finite > 0) and not np.nansum(finite < 0):
         axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel("iteration")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set_ylabel(literal(value.replace("_", " ")))
     plain_axes(axes)
     axes.legend(frameon=False, fontsize=8)

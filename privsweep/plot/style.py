@@ -16,7 +16,8 @@ from privsweep.interface.printable import printable
 from privsweep.store.atomic import whole_file
 
 INK, GREY, RULE, BLUE, AMBER = "#1c1c1c", "#777777", "#b5b5b5", "#1f5fa8", "#9a6b00"
-HUES = (BLUE, "#d1691c", "#2f8f5b", "#8a5fb3", "#b99411", "#c23b78", "#4aa5c9", "#6b6b6b")  # of series, in order
+# Of series, in order; no two look alike to a reader who does not see red or green.
+HUES = (BLUE, "#d1691c", "#2f8f5b", "#5fb8de", "#5e1431", "#d9b800", "#a0a0a0", "#00005a")
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def plain_axes(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)  # both: a logarithmic axis may have minor labels alone
 
 
 def save(path: Path, figure: Figure) -> Path:

@@ -132,17 +132,16 @@ def sweep_in_words(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> st
         found = sorted((row for row in rows if _is_number(row.get(metric))), key=lambda row: row[metric])
         if not found:
             continue
-        low, high = found[0], found[-1]
-        if len(found) > 1 and low[metric] == high[metric]:
-            words.append(f"{what}: {text(low[metric])}, all alike")
+        low, high = found[0][metric], found[-1][metric]
+        most, least = (_names([row for row in found if row[metric] == end], keys) for end in (high, low))
+        if len(found) > 1 and low == high:
+            words.append(f"{what}: {text(low)}, all alike")
         elif len(found) > 1:
-            words.append(
-                f"{best}: {_name(high, keys)}{text(high[metric])}, {worst}: {_name(low, keys)}{text(low[metric])}"
-            )
+            words.append(f"{best}: {most}{text(high)}, {worst}: {least}{text(low)}")
         elif len(rows) > 1:
-            words.append(f"{best}: {_name(high, keys)}{text(high[metric])}")
+            words.append(f"{best}: {most}{text(high)}")
         else:
-            words.append(f"{what}: {text(high[metric])}")
+            words.append(f"{what}: {text(high)}")
     return "; ".join(words)
 
 
@@ -150,6 +149,8 @@ def _is_number(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _name(row: Mapping[str, Any], keys: Sequence[str]) -> str:
-    named = " ".join(f"{key}={row[key]}" for key in keys)
-    return f"{named}, " if named else ""
+def _names(alike: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    """The first of those that are alike, and how many more there are."""
+    named = " ".join(f"{key}={alike[0][key]}" for key in keys)
+    more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+    return f"{named}{more}, " if named else ""

@@ -18,7 +18,7 @@ def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], st
     """A PNG of the first images of the first runs; None where fewer than two runs have any.
 
     Runs on the same originals, as those of one seed are, stand together below them. ``keys``: what was varied, which
-    names a line; its number is the mean SSIM.
+    names a line; its number is the mean SSIM of all victims.
     """
     complete = [(record, store.folder(record["signature"])) for record in records if record["status"] == "complete"]
     kept = [(record, folder) for record, folder in complete if (folder / FILE).is_file()]
@@ -33,7 +33,7 @@ def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], st
         *originals, guesses = (images / 255 for images in found)
         name = ", ".join(f"{key}={value_of(record, key)}" for key in keys)
         ssim = look_up(record, "ssim")
-        number = "" if ssim is UNKNOWN else f"SSIM {show(ssim, '.2f')}"
+        number = "" if ssim is UNKNOWN else f"mean SSIM {show(ssim, '.2f')}"
         lines.append(Line(name, number, originals[0] if originals else None, guesses))
     if len(lines) < 2:
         return None

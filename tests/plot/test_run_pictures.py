@@ -7,11 +7,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from privsweep.plot import run_pictures
 from privsweep.plot.run_pictures import curves, reconstructions
 
 RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """What is drawn, instead of files."""
+    drawn: list[Figure] = []
+
+    def keep(path: Path, figure: Figure) -> Path:
+        drawn.append(figure)
+        return path
+
+    monkeypatch.setattr(run_pictures, "save", keep)
+    return drawn
 
 
 @pytest.mark.parametrize("shape", [(20, 1, 1, 8, 8), (3, 1, 3, 32, 32), (1, 1, 1, 28, 28), (2, 8, 3, 16, 16)])
@@ -23,6 +38,21 @@ def test_reconstructions_are_drawn(tmp_path: Path, shape: tuple[int, ...]) -> No
     assert min(pixels.shape[:2]) > 300
     assert pixels.std() > 0.05
     assert [p.name for p in path.parent.iterdir()] == ["r.png"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "heading"),
+    [
+        ((16, 4), "dlg"),
+        ((64, 1), "dlg; the first 16 of 64 victims"),
+        ((2, 8), "dlg; of each the first 4 of 8 images"),
+        ((17, 5), "dlg; the first 16 of 17 victims; of each the first 4 of 5 images"),
+    ],
+)
+def test_what_is_left_out_is_said(shape: tuple[int, int], heading: str, figures: list[Figure]) -> None:
+    images = RANDOM.random((*shape, 1, 2, 2))
+    reconstructions(Path("r.png"), images, images, title="dlg")
+    assert figures[0].texts[0].get_text().replace("\n", " ") == heading
 
 
 def test_values_that_are_no_pixels_are_drawn_too(tmp_path: Path) -> None:
@@ -49,3 +79,12 @@ def test_curves_are_drawn(tmp_path: Path, values: list[float]) -> None:
         {"iteration": [0, 5, 10] * 2, "victim": [0] * 3 + [1] * 3, "gradient_distance": [*values, 3.0, 2.0, 1.0]}
     )
     assert imread(curves(tmp_path / "c.png", frame, "a title")).std() > 0.01
+
+
+def test_few_iterations_of_one_victim(figures: list[Figure]) -> None:
+    frame = pd.DataFrame({"iteration": [1, 2, 3], "victim": 0, "gradient_distance": [0.3, 0.2, 0.1]})
+    curves(Path("c.png"), frame)
+    axes = figures[0].axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["median", "1 victim"]
+    assert all(tick == round(tick) for tick in axes.get_xticks())
+    assert len({label.get_fontsize() for label in axes.get_yticklabels(which="both")}) == 1

@@ -107,6 +107,10 @@ def test_a_sweep_names_what_stands_out() -> None:
         "8 of 9 runs done; most recovered: attack=iga, 100%, least: attack=dlg, 75.0%; members told best: attack=rmia, "
         "AUC 0.55"
     )
+    tied = [{**rows[1], "attack": "cpl"}, *rows[:2], {**rows[0], "attack": "idlg"}]
+    assert sweep_in_words(tied, ["attack"]).endswith(
+        "most recovered: attack=cpl and 1 more, 100%, least: attack=dlg and 1 more, 75.0%"
+    )
     alike = [{"seed": 1, "recovered": 0.5, "runs": 2, "complete": 2}] * 2
     assert sweep_in_words(alike, []) == "4 of 4 runs done; recovered: 50.0%, all alike"
     assert sweep_in_words(alike[:1], []) == "2 of 2 runs done; recovered: 50.0%"

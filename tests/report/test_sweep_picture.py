@@ -40,8 +40,8 @@ def test_a_line_is_named_by_what_was_varied_and_shows_the_first_images(world, tm
     assert sweep_picture(tmp_path / "s.png", records, ["attack", "seed"], store) == tmp_path / "s.png"
     ((lines, left_out),) = drawn
     assert [(line.name, line.number) for line in lines] == [
-        ("attack=iga, seed=3", "SSIM 0.12"),
-        ("attack=dlg, seed=3", "SSIM 0.12"),
+        ("attack=iga, seed=3", "mean SSIM 0.12"),
+        ("attack=dlg, seed=3", "mean SSIM 0.12"),
     ]
     assert lines[0].guesses.shape == (8, 1, 4, 4)
     assert 0.5 < lines[0].originals.max() <= 1

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from privsweep.report.figure.chart import chart, colour
 from privsweep.table.figure_spec import Curves, Panel
@@ -40,6 +41,7 @@ def _line(axes: Axes, seeds: pd.DataFrame, paint: str, dashed: bool) -> Any:
     """``seeds``: a row for each round, a column for each seed."""
     mean, low, high = seeds.mean(axis=1), seeds.min(axis=1), seeds.max(axis=1)
     axes.fill_between(seeds.index, low, high, color=paint, alpha=0.18, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     marker = "o" if len(seeds) < 3 else None
     [line] = axes.plot(seeds.index, mean, color=paint, linewidth=1.4, marker=marker, markersize=4,
                        linestyle="--" if dashed else "-")  # fmt: skip
