@@ -10,9 +10,9 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from privsweep.interface.errors import UserError
-from privsweep.interface.printable import printable
+from privsweep.interface.printable import in_markdown, printable
 from privsweep.report.bands import Column, bands
-from privsweep.report.markdown import escape, pipe_table
+from privsweep.report.markdown import pipe_table
 from privsweep.run.companions import lines
 from privsweep.run.matrix import ADDED, RUNS, SENTENCES, Grid, Matrix
 from privsweep.store.atomic import whole_file
@@ -77,7 +77,9 @@ def write(found: Matrix, path: Path) -> None:
     parts = ["# What goes together", "", *(f"- {line}" for line in legend(found)), ""]
     for grid in found.grids:
         parts += [f"## {grid.title[:1].upper()}{grid.title[1:]}", "", _markdown(grid), ""]
-    parts += [f"## {ALONE}", "", *(f"- {escape(line)}" for line in lines(found.brings)), ""] if found.brings else []
+    parts += (
+        [f"## {ALONE}", "", *(f"- {in_markdown(line)}" for line in lines(found.brings)), ""] if found.brings else []
+    )
     parts += ["## Reasons", "", pipe_table(["number", "reason"], [[str(n), r] for n, r in enumerate(found.reasons, 1)])]
     try:
         with whole_file(path) as draft:

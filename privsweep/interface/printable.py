@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 _BREAKS = re.compile(r"[^\S ]+")  # white space other than plain spaces
+# What begins an escape, code, a table's cell, HTML, a link or its target; other marks only change the look.
+_MARKDOWN = re.compile(r"[\\`|]|<(?=[A-Za-z/!?])|(?<=\])[(:]")
 
 
 def printable(text: str) -> str:
@@ -18,6 +20,11 @@ def printable(text: str) -> str:
     if flat.isprintable():
         return flat
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)
+
+
+def in_markdown(text: str) -> str:
+    """Plain text for Markdown, in one line: no HTML, no link, no code, no new cell."""
+    return _MARKDOWN.sub(lambda match: "\\" + match[0], printable(text))
 
 
 def shown(value: Any) -> str:

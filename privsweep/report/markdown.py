@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from privsweep.interface.printable import printable
+from privsweep.interface.printable import in_markdown
 from privsweep.report.table_text import VerdictText, table_text
 from privsweep.table.fill import FilledTable
 
 _MARKS = {True: "[x]", False: "[ ]", None: "[?]"}
-# What begins an escape, code, a table's cell, HTML, a link or its target; other marks only change the look.
-_SPECIAL = re.compile(r"[\\`|]|<(?=[A-Za-z/!?])|(?<=\])[(:]")
 
 
 def markdown(filled: FilledTable) -> str:
     text = table_text(filled)
-    parts = [f"# {escape(text.title)}", ""]
+    parts = [f"# {in_markdown(text.title)}", ""]
     if text.warning:
-        parts += [f"**{escape(text.warning)}**", ""]
+        parts += [f"**{in_markdown(text.warning)}**", ""]
     for band in text.bands:
         lines = [line for group in band.groups for line in group]
         rows = [[line.label if line.kind == "ours" else f"– {line.label}", *line.texts] for line in lines]
@@ -35,7 +33,7 @@ def markdown(filled: FilledTable) -> str:
 def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A pipe table with aligned columns, the first to the left, the others to the right."""
     # By hand: tabulate pads every column by two characters more and escapes nothing, for seven lines saved here.
-    cells = [[escape(text) for text in row] for row in (head, *rows)]
+    cells = [[in_markdown(text) for text in row] for row in (head, *rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
     drawn = []
     for row in cells:
@@ -45,19 +43,14 @@ def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([drawn[0], rule, *drawn[1:]])
 
 
-def escape(text: str) -> str:
-    """Plain text for Markdown, in one line: no HTML, no link, no code, no new cell."""
-    return _SPECIAL.sub(lambda match: "\\" + match[0], printable(text))
-
-
 def _verdict(verdict: VerdictText) -> list[str]:
     lines = [
-        f"- {_MARKS[verdict.holds]} **{verdict.word}** {verdict.id}: {escape(verdict.claim)}",
+        f"- {_MARKS[verdict.holds]} **{verdict.word}** {verdict.id}: {in_markdown(verdict.claim)}",
         f"  ({verdict.about}) {_code(verdict.check)}",
     ]
     if verdict.explained:
-        lines.append(f"  {escape(verdict.explained)} {_code(verdict.shown_by)}")
-    return [*lines, f"  {escape(verdict.note)}"] if verdict.note else lines
+        lines.append(f"  {in_markdown(verdict.explained)} {_code(verdict.shown_by)}")
+    return [*lines, f"  {in_markdown(verdict.note)}"] if verdict.note else lines
 
 
 def _code(text: str) -> str:
@@ -68,4 +61,4 @@ def _code(text: str) -> str:
 
 
 def _section(title: str, items: Sequence[str]) -> list[str]:
-    return [f"## {title}", "", *(f"- {escape(item)}" for item in items), ""] if items else []
+    return [f"## {title}", "", *(f"- {in_markdown(item)}" for item in items), ""] if items else []

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from privsweep.interface.data import Data, TextDomain
 from privsweep.interface.finite import finite
+from privsweep.interface.printable import in_markdown
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import (
     Answers,
@@ -144,10 +145,10 @@ def _sentences(folder: Path, title: str, data: Data, exposure: Exposure, guess: 
     assert isinstance(domain, TextDomain)
     table = sentence_table(guess, exposure.truth, domain)
     table.to_csv(folder / "sentences.csv", index=False)
-    lines = [f"# {title}", ""]
+    lines = [f"# {in_markdown(title)}", ""]
     for _, row in table.head(_SHOWN).iterrows():
         lines += [f"## victim {row['victim']}", ""]
-        lines += [f"- {name.replace('_', ' ')}: {row[name]}" for name in table.columns[1:]] + [""]
+        lines += [f"- {name.replace('_', ' ')}: {in_markdown(row[name])}" for name in table.columns[1:]] + [""]
     (folder / "sentences.md").write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -89,6 +89,12 @@ def test_the_decoder_reads_the_shadow_and_readers_find_sentences(run: Any, tmp_p
     assert record["utility"]["bleu"] >= 0
 
 
+def test_readers_find_words_that_are_not_in_the_vocabulary(run: Any, tmp_path: Path) -> None:
+    run("dataset.min_frequency=1000")
+    [path] = tmp_path.glob("outputs/runs/*/sentences.md")
+    assert r"- truth: \<unk>" in path.read_text(encoding="utf-8")  # as HTML it would not be seen
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

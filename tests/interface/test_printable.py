@@ -2,7 +2,7 @@
 
 import pytest
 
-from privsweep.interface.printable import printable
+from privsweep.interface.printable import in_markdown, printable
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,16 @@ from privsweep.interface.printable import printable
 )
 def test_what_is_shown(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("1 < 2, a_b, [x]", "1 < 2, a_b, [x]"),
+        ("two <unk>\nwords", r"two \<unk> words"),
+        ("a|b `c` \\d", r"a\|b \`c\` \\d"),
+        ("[x](y) [z]: w", r"[x]\(y) [z]\: w"),
+    ],
+)
+def test_markdown_shows_text_as_it_is(text: str, written: str) -> None:
+    assert in_markdown(text) == written
