@@ -78,6 +78,8 @@ class CheckedLoader(ConfigLoaderImpl):
                     error.add_note(line)
                 raise
             except (AttributeError, TypeError, ValueError, RecursionError) as error:  # of Hydra, for odd values
+                if (stop := _interruption(error)) is not None:
+                    raise stop from None
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise UserError(f"{' '.join(overrides)}: cannot be composed ({reason}); correct the values") from error
             if given != plain:
@@ -150,6 +152,13 @@ class CheckedLoader(ConfigLoaderImpl):
         cfg = super().load_sweep_config(master_config, sweep_overrides)
         cfg.hydra.sweep.dir = master_config.hydra.sweep.dir
         return cfg
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Ctrl-C, where OmegaConf, tidying up after it, failed with an error of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 def _first(override: Override) -> str:

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Privsweep
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import OmegaConf, open_dict
 from safetensors import safe_open
 from tiny import small_table
 
@@ -219,3 +221,16 @@ def test_a_table_that_another_process_is_at_is_begun_at_the_other_end(
     thread.join()
     assert said == [(f"run {first} is in work in another process; waiting for it", [second])]
     assert begun == [second]
+
+
+def test_ctrl_c_while_it_composes_is_no_mistake_in_the_values(
+    privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        with open_dict(OmegaConf.create({"attack": {}})) as cfg:
+            cfg.__dict__["_metadata"] = None  # halfway: what tidies up after it fails, too
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", interrupted)
+    assert privsweep() == 130
+    assert "interrupted before anything ran" in capsys.readouterr().err
