@@ -10,7 +10,8 @@ function ticks(low, high, log) {
     for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high) + 1e-9; e += step) {
       out.push(...(decades < 2 ? [1, 2, 5] : [1]).map((k) => Number((k * 10 ** e).toPrecision(3))));
     }
-    return out.filter((t) => t >= low * 0.999 && t <= high * 1.001);
+    const within = out.filter((t) => t >= low * 0.999 && t <= high * 1.001);
+    if (within.length > 1) return within; // else it is so narrow that steps of one size do
   }
   const rough = (high - low) / 5;
   const unit = 10 ** Math.floor(Math.log10(rough));
@@ -18,6 +19,12 @@ function ticks(low, high, log) {
   const out = [];
   for (let t = Math.ceil(low / step - 1e-9) * step; t <= high + step * 1e-9; t += step) out.push(Number(t.toPrecision(10)));
   return out;
+}
+
+// A tick's number, which is round, with all of its digits: of a narrow axis the first ones are alike.
+function inFull(tick) {
+  const size = Math.abs(tick);
+  return size >= 1e6 || (size > 0 && size < 1e-3) ? tick.toExponential() : String(tick);
 }
 
 // From numbers to pixels, with room at the ends.
@@ -42,11 +49,11 @@ function frame(width, height, x, y, xlabel, ylabel, label) {
   svg.append(draw("path", { class: "axis", d: `M${left} ${top}V${height - bottom}H${width - right}` }));
   for (const t of x.ticks) {
     svg.append(draw("path", { class: "axis", d: `M${x.at(t)} ${height - bottom}v4` }));
-    svg.append(draw("text", { x: x.at(t), y: height - bottom + 15, "text-anchor": "middle" }, show(t)));
+    svg.append(draw("text", { x: x.at(t), y: height - bottom + 15, "text-anchor": "middle" }, inFull(t)));
   }
   for (const t of y.ticks) {
     svg.append(draw("path", { class: "axis", d: `M${left} ${y.at(t)}H${width - right}` }));
-    svg.append(draw("text", { x: left - 6, y: y.at(t) + 4, "text-anchor": "end" }, show(t).replace(".0e", "e")));
+    svg.append(draw("text", { x: left - 6, y: y.at(t) + 4, "text-anchor": "end" }, inFull(t)));
   }
   svg.append(draw("text", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" }, xlabel));
   const middle = (top + height - bottom) / 2;

@@ -114,6 +114,28 @@ def test_runs_are_sorted_filtered_and_unfolded(page: Page, tmp_path: Path) -> No
     assert not page.complaints()
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((0.21, 0.45), ["0.25", "0.3", "0.35", "0.4", "0.45"]),
+        ((0.9601, 0.9612), ["0.9605", "0.961"]),
+        ((0.002, 30), ["0.01", "0.1", "1", "10"]),
+    ],
+)
+def test_an_axis_has_numbers_however_narrow_it_is(
+    values: tuple[float, float], labels: list[str], page: Page, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / f"{0:012x}"
+    store_files(folder)
+    rows = [f"{i},0,{value}" for i, value in enumerate(values)]
+    (folder / "curve.csv").write_text("\n".join(["iteration,victim,distance", *rows]))
+    page.open(html(tmp_path, record(0, 0.9)))
+    page.run("location.hash = '#run/000000000000'")
+    page.driver.implicitly_wait(2)
+    page.driver.find_element("css selector", ".sheet svg")
+    assert page.all("svg[aria-label='objective by iteration'] text[text-anchor=end]") == labels
+
+
 def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) -> None:
     page.open(four(tmp_path))
     for place in (0, 2):
