@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from privsweep.table.fill import FilledTable, fill_table
@@ -74,7 +75,8 @@ def lay(scale: str = "paper", overrides: tuple[str, ...] = (), **changes: Any) -
     return fill_table(table(**changes), records, scale, overrides)
 
 
-def wide(columns: int) -> FilledTable:
+def wide(columns: int, values: Sequence[float] = (0.6, 0.6), **changes: Any) -> FilledTable:
     labels = {f"c{i}": {"label": f"Number {i:02d}", "overrides": [f"model.width={i}"]} for i in range(columns)}
-    many = table(title="Wide", columns=labels, findings=[], printed={"ssim": {"c0": "0.5"}})
-    return fill_table(many, {f"c{i}-s{s}": record(s, 0.6) for i in range(columns) for s in (0, 1)}, "paper")
+    many = table(title="Wide", columns=labels, findings=[], printed={"ssim": {"c0": "0.5"}}, **changes)
+    records = {f"c{i}-s{s}": record(s, value) for i in range(columns) for s, value in enumerate(values)}
+    return fill_table(many, records, "paper")

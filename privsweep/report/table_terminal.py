@@ -7,16 +7,23 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from privsweep.report.table_text import MOST, Band, longest_label, table_text
+from privsweep.report.table_text import MOST, Band, Line, table_text
 from privsweep.table.fill import FilledTable
 
-_COLUMN = 15  # characters that a column takes
+_LEAST = 15  # characters that a column takes, for the words of its head
+_GAP = 3  # between two columns
 _STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
 def table_terminal(filled: FilledTable, width: int) -> RenderableType:
-    """For ``rich.print`` on a terminal ``width`` characters wide: the table, and below it the findings."""
-    room = max(1, (width - min(longest_label(filled), width // 3)) // _COLUMN)
+    """For ``rich.print`` on a terminal ``width`` characters wide: the table, and below it the findings.
+
+    In as many bands as it takes, so that no number is broken.
+    """
+    lines = [line for band in table_text(filled).bands for group in band.groups for line in group]
+    column = max(_LEAST, _GAP + max(len(text) for line in lines for text in line.texts))
+    names = _GAP + max(len(_name(line)) for line in lines)
+    room = max(1, (width - min(names, width // 3)) // column)
     text = table_text(filled, min(room, MOST))
     parts: list[RenderableType] = [Text(text.title, style="italic")]
     if text.warning:
@@ -39,7 +46,11 @@ def _rows(band: Band) -> RichTable:
     for group in band.groups:
         for i, line in enumerate(group):
             dim = "" if line.kind == "ours" else "dim"
-            name = Text(line.label if line.kind == "ours" else f"  {line.label}", style=dim)
+            name = Text(_name(line), style=dim)
             texts = [Text(t, style="yellow" if f else dim) for t, f in zip(line.texts, line.faint, strict=True)]
             table.add_row(name, *texts, end_section=i == len(group) - 1)
     return table
+
+
+def _name(line: Line) -> str:
+    return line.label if line.kind == "ours" else f"  {line.label}"

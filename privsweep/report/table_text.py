@@ -105,11 +105,6 @@ def table_text(filled: FilledTable, most: int = MOST) -> TableText:
     )
 
 
-def longest_label(filled: FilledTable) -> int:
-    """Characters of the longest label of a row."""
-    return max(len(_label(row)) for row in filled.table.rows.values())
-
-
 def _printable(texts: Iterable[str]) -> list[str]:
     return [printable(text) for text in texts]
 
