@@ -25,8 +25,8 @@ def report(name: str, overrides: Sequence[str], config_dir: str | None, to: Path
     for line in absent:
         print(printable(f"left out: {line}"), file=sys.stderr)
     if not filled.complete:
-        given = " ".join([f"experiment={name}", *map(shlex.quote, overrides)])
-        print(printable(f"nothing is stored for it in {output_dir}; run: privsweep {given}"), file=sys.stderr)
+        again = shlex.join(["privsweep", *_own(config_dir), f"experiment={name}", *overrides])
+        print(printable(f"nothing is stored for it in {output_dir}; run: {again}"), file=sys.stderr)
         for line in _at_other_scales(name, overrides, config_dir):
             print(printable(line), file=sys.stderr)
         return 1
@@ -47,8 +47,12 @@ def _at_other_scales(name: str, overrides: Sequence[str], config_dir: str | None
     for scale in SCALES:
         filled, _, _ = lay_out(name, [*others, f"scale={scale}"], config_dir)
         if filled.complete:
-            given = " ".join(map(shlex.quote, [name, *others]))
-            yield f"of scale={scale} {filled.complete} of {filled.jobs} are: privsweep-report {given} scale={scale}"
+            given = shlex.join(["privsweep-report", *_own(config_dir), name, *others, f"scale={scale}"])
+            yield f"of scale={scale} {filled.complete} of {filled.jobs} are: {given}"
+
+
+def _own(config_dir: str | None) -> list[str]:
+    return ["--config-dir", config_dir] if config_dir else []
 
 
 def lay_out(

@@ -65,6 +65,10 @@ def test_an_empty_table_is_not_written(
     assert report.main(["zen/table1", "scale=quick"]) == 1
     assert "run: privsweep experiment=zen/table1 scale=quick" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    own = tmp_path / "my conf"
+    own.mkdir()
+    assert report.main(["zen/table1", f"--config-dir={own}"]) == 1
+    assert f"run: privsweep --config-dir '{own}' experiment=zen/table1\n" in capsys.readouterr().err
 
 
 def test_an_empty_table_says_at_which_scale_there_are_runs(
