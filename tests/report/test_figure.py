@@ -95,16 +95,36 @@ def test_a_series_may_have_a_row_of_its_own(tmp_path: Path) -> None:
     assert one != other
 
 
-@pytest.mark.parametrize(("x", "tilted"), [((1, 50, 100, 240, 250, 260), True), ((1, 50, 100, 150, 200, 260), False)])
-def test_labels_that_would_run_into_each_other_are_tilted(tmp_path: Path, x: tuple[int, ...], tilted: bool) -> None:
+LABELS = [
+    ((1, 50, 100, 240, 250, 260), 60),
+    (tuple(range(1_000_000, 21_000_000, 1_000_000)), 30),
+    ((1, 50, 100, 150, 200, 260), 0),
+]
+
+
+@pytest.mark.parametrize(("x", "angle"), LABELS, ids=["close", "long", "apart"])
+def test_labels_that_would_run_into_each_other_are_tilted(tmp_path: Path, x: tuple[int, ...], angle: int) -> None:
     panel = {"title": "", "series": [{"label": "a", "columns": ["plain", *[None] * (len(x) - 1)]}]}
     filled = stored(tmp_path, *ALL, figure={**CHART, "kind": "lines", "x": list(x), "panels": [panel]})
     figure = KINDS["lines"](filled, filled.table.figure)
     labels = figure.axes[0].get_xticklabels()
-    assert [label.get_rotation() == 30 for label in labels] == [tilted] * len(x)
+    assert [label.get_rotation() for label in labels] == [angle] * len(x)
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in labels]
-    assert tilted or not any(a.overlaps(b) for a, b in pairwise(boxes))
+    assert angle or not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def test_lines_stand_aside_only_for_whiskers(tmp_path: Path) -> None:
+    series = [{"label": c, "columns": [c, None]} for c in COLUMNS]
+    lines = {**CHART, "kind": "lines", "x": [1, 5], "panels": [{"title": "", "series": series}]}
+
+    def places(*jobs: str) -> set[float]:
+        filled = stored(tmp_path / str(len(jobs)), *jobs, figure=lines)
+        [axes] = KINDS["lines"](filled, filled.table.figure).axes
+        return {float(line.get_xdata()[0]) for line in axes.get_lines() if len(line.get_xdata()) == 2}
+
+    assert places("plain-s0", "noisy-s0") == {1.0}
+    assert len(places(*ALL)) == 2
 
 
 @pytest.mark.parametrize(("length", "count"), [(4, 3), (12, 5), (40, 6), (90, 2)])
