@@ -71,14 +71,15 @@ def penalty_of_one(reached: Mapping[str, Tensor], wanted: Mapping[str, Wanted]) 
 
 
 @contextmanager
-def inputs_of(model: nn.Module, layers: Mapping[str, object]) -> Iterator[dict[str, Tensor]]:
+def inputs_of(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """What reaches the named layers, filled in as the model is called."""
     found: dict[str, Tensor] = {}
 
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+        layer = model.get_submodule(name)
         return layer.register_forward_pre_hook(lambda _, given: found.update({name: given[0]}))
 
-    handles = [watch(name, layer) for name, layer in model.named_modules() if name in layers]
+    handles = [watch(name) for name in layers]
     try:
         yield found
     finally:
