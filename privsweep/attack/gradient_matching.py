@@ -175,7 +175,7 @@ class GradientMatching(Minimisation, AttackBase):
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
         domain, model = known.domain, known.model.to(bench.device)
-        local = local_steps(known.recipe) if self.unrolled else None
+        local = local_steps(known.recipe, seen.contributors) if self.unrolled else None
         sent = captured_gradient(seen, known) if local is None else local.scaled(seen.delta)
         target = {name: g.to(bench.device) for name, g in sent.items()}
         labels = self._labels(target, seen, known, rng)

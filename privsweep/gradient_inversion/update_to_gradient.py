@@ -25,11 +25,11 @@ def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
     return {name: scale * d for name, d in seen.delta.items()}
 
 
-def local_steps(recipe: Recipe) -> LocalSteps:
-    """Those behind a weight difference, which is to be compared on the scale of one step's gradient."""
+def local_steps(recipe: Recipe, clients: int) -> LocalSteps:
+    """Those behind the mean of so many clients' weight differences, which are compared on the scale of a gradient."""
     adam = recipe.optimizer == "adam"
     moved = recipe.steps if adam else _gradients_moved(recipe)
-    given = (recipe.momentum, recipe.lr, recipe.steps, recipe.batch_size)
+    given = (recipe.momentum, recipe.lr, recipe.steps, recipe.batch_size, clients)
     return LocalSteps("adam" if adam else "sgd", *given, scale=-1 / (recipe.lr * moved))
 
 

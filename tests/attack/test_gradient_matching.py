@@ -156,6 +156,7 @@ SMALL_STEPS = {
     "sgd": {"optimizer": "sgd", "local_epochs": 4, "lr": 0.2},
     "momentum": {"optimizer": "sgd", "local_epochs": 3, "lr": 0.1, "momentum": 0.9},
     "adam": {"optimizer": "adam", "local_epochs": 3, "lr": 0.01},
+    "of two others": {"optimizer": "sgd", "local_epochs": 2, "lr": 0.2, "clients": 3, "position": "client"},
 }
 
 
@@ -163,9 +164,9 @@ SMALL_STEPS = {
 @pytest.mark.parametrize("training", SMALL_STEPS)
 def test_local_steps_from_the_originals_lead_to_the_captured_difference(data, training, batch):
     out = federated_difference(data, replace(LENET, width=4), batch, **SMALL_STEPS[training])
-    local = local_steps(out.known.recipe)
+    local = local_steps(out.known.recipe, out.seen.contributors)
     target = local.scaled(out.seen.delta)
-    activations = batch_activations(out.known.model, (batch, *data.domain.shape))
+    activations = batch_activations(out.known.model, (out.seen.examples, *data.domain.shape))
     match = matcher(out.known.model, out.seen.weights, target, Cosine(), activations, local=local)
     images = data.domain.inputs(out.truth.pixels)
     labels = one_hot(out.truth.labels, data.domain.classes).float()

@@ -23,13 +23,14 @@ _TINY = 1e-30  # under a root, whose derivative at zero is infinite
 
 @dataclass(frozen=True)
 class LocalSteps:
-    """How the client got from the weights before to those after."""
+    """How clients got from the weights before to those after, of which the mean is compared."""
 
     optimizer: Literal["sgd", "adam"]
     momentum: float  # of SGD
     lr: float
-    steps: int
+    steps: int  # of each
     batch_size: int  # images a step
+    clients: int  # among whom the images are shared out, in their order
     scale: float  # times which differences are compared
 
     def scaled(self, difference: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,13 +41,20 @@ class LocalSteps:
 
         In every epoch images come in their own order: nobody tells the adversary another.
         """
+        own = examples // self.clients
+        after = [self._trained(gradient_of, start, range(own * c, own * (c + 1))) for c in range(self.clients)]
+        mean = {name: sum((w[name] for w in after[1:]), first) / self.clients for name, first in after[0].items()}
+        return self.scaled({name: w - start[name] for name, w in mean.items()})
+
+    def _trained(self, gradient_of: GradientOf, start: Mapping[str, Tensor], own: range) -> dict[str, Tensor]:
+        """A client's weights after training on images of its ``own``."""
         now = dict(start)
         first = {name: torch.zeros_like(w) for name, w in start.items()}
         second = dict(first)
-        per_epoch = -(-examples // self.batch_size)
+        batches = [own[i : i + self.batch_size] for i in range(0, len(own), self.batch_size)]
         for step in range(self.steps):
-            begin = step % per_epoch * self.batch_size
-            grad = gradient_of(now, slice(begin, min(begin + self.batch_size, examples)))
+            batch = batches[step % len(batches)]
+            grad = gradient_of(now, slice(batch.start, batch.stop))
             if self.optimizer == "sgd":
                 first = {name: self.momentum * first[name] + g for name, g in grad.items()}
                 now = {name: w - self.lr * first[name] for name, w in now.items()}
@@ -56,7 +64,7 @@ class LocalSteps:
             second = {name: two * second[name] + (1 - two) * g.square() for name, g in grad.items()}
             rate, share = self.lr / (1 - one ** (step + 1)), 1 - two ** (step + 1)
             now = {name: w - rate * _adam(first[name], second[name] / share) for name, w in now.items()}
-        return self.scaled({name: w - start[name] for name, w in now.items()})
+        return now
 
 
 def _adam(mean: Tensor, square: Tensor) -> Tensor:

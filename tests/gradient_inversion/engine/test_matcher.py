@@ -351,8 +351,8 @@ def few(monkeypatch):
 
 
 STEPS = {
-    "sgd": LocalSteps("sgd", 0.5, 0.3, 3, 2, scale=-2.0),
-    "adam": LocalSteps("adam", 0.0, 0.01, 3, 1, scale=-50.0),
+    "sgd": LocalSteps("sgd", 0.5, 0.3, 3, 2, 1, scale=-2.0),
+    "adam": LocalSteps("adam", 0.0, 0.01, 3, 1, 1, scale=-50.0),
 }
 
 
