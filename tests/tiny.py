@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from privsweep.exposure.updates import Capture
+from privsweep.exposure.client_update import Capture
 from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedavg import FedAvg
 from privsweep.interface.data import Tensors

@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.exposure.black_box import BlackBoxView
+from privsweep.exposure.client_update import Capture
 from privsweep.exposure.federation import check_local_batches
-from privsweep.exposure.updates import Capture, UpdateView
+from privsweep.exposure.updates import UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.asked import Retraining
 from privsweep.interface.component import ExposureOnly, component

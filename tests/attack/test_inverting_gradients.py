@@ -320,7 +320,6 @@ def test_the_statistics_of_the_batch_give_away_what_noise_on_the_gradient_hides(
     plain, pulled = (attacked(preset("iga", iterations=600, lr=0.05, statistics_weight=w), out) for w in (0.0, 1.0))
     before, after = (score(found, out.truth, data.domain, None, 0.6).metrics["mse"] for found in (plain, pulled))
     assert after < 0.75 * before
-    assert (pulled.diagnostics["gradient_distance"] <= 2).all()  # 1 - cosine: without the penalty
 
 
 def test_statistics_that_are_not_there_are_refused_and_those_of_no_data_are_told(data: Data) -> None:
