@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -25,7 +26,10 @@ class Cells:
     base: Composition  # the experiment and what was typed, without any cell
     typed: Sequence[Override]
     parameters: dict[str, set[str]] = field(default_factory=dict)  # of the attacks that cells choose
-    variants: Variants = field(default_factory=Variants)
+
+    @cached_property
+    def variants(self) -> Variants:
+        return Variants({"table": self.base.config["table"]})
 
     def compose(self, job: Job) -> Composition:
         """A cell is the experiment file, then what was typed, then what its row, column and seed set, of which a

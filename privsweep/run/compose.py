@@ -108,11 +108,14 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return parsed(overrides, GlobalHydra.instance().config_loader())
 
 
-def compose(overrides: Sequence[str]) -> Composition:
-    """Composes; to be called in ``searching`` or in a Hydra job. Raises UserError."""
+def compose(overrides: Sequence[str], known: Mapping[str, Any] = MappingProxyType({})) -> Composition:
+    """Composes; to be called in ``searching`` or in a Hydra job. Raises UserError.
+
+    ``known``: parts that are resolved already, such as a table's, which take their time.
+    """
     try:
         cfg = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
-        return composition(cfg, overrides)
+        return composition(cfg, overrides, known)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, overrides)) from error
 
@@ -123,8 +126,10 @@ def typed_for(own: HydraConf) -> list[str]:
     return list(found)
 
 
-def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
-    """What Hydra composed, as plain data; its own part included."""
+def composition(
+    cfg: DictConfig, overrides: Sequence[str], known: Mapping[str, Any] = MappingProxyType({})
+) -> Composition:
+    """What Hydra composed, as plain data; its own part included. Of ``known`` nothing is resolved again."""
     choices = {str(k): _choice(v) for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     for group, choice in choices.items():
         for name in choice if isinstance(choice, list) else [choice]:
@@ -136,8 +141,13 @@ def composition(cfg: DictConfig, overrides: Sequence[str]) -> Composition:
         with without_environment():
             hydras: Any = OmegaConf.to_container(own, resolve=True)
             del cfg["hydra"]
-            referred = _referred(OmegaConf.to_container(cfg, resolve=False))
-            config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+            plain: Any = OmegaConf.to_container(cfg, resolve=False)
+            referred = _referred({key: value for key, value in plain.items() if key not in known})
+            if referred is None or not referred.isdisjoint(known):  # what refers to it is resolved with it
+                known = {}
+            for key in known:
+                cfg.pop(key, None)
+            config: Any = {**OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True), **known}  # type: ignore[dict-item]
     brought = {choice: as_overrides(values) for choice, values in config.pop("brought", {}).items()}
     return shaped(Composition(config, choices, tuple(overrides), hydras, brought, referred))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -23,9 +24,13 @@ Key = tuple[str, ...]
 
 
 class Variants:
-    """To be used in ``searching``, for as long as the files stay as they are."""
+    """To be used in ``searching``, for as long as the files stay as they are.
 
-    def __init__(self) -> None:
+    ``known``: what all of them have in common and nobody asks them for, already resolved.
+    """
+
+    def __init__(self, known: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._known = known
         self._referred: dict[Key, frozenset[str] | None] = {}
         self._groups: dict[str, bool] = {}
         self._made: OrderedDict[Key, Composition] = OrderedDict()
@@ -36,13 +41,13 @@ class Variants:
         plain = self._plain(typed)
         alike = tuple(o.key_or_group if p else str(o.input_line) for o, p in zip(typed, plain, strict=True))
         if alike not in self._referred:
-            made = compose(overrides)
+            made = compose(overrides, self._known)
             self._referred[alike] = made.referred
             self._keep(self._key(typed, plain, alike), made)
             return made
         key = self._key(typed, plain, alike)
         if key not in self._made:
-            self._keep(key, compose(overrides))
+            self._keep(key, compose(overrides, self._known))
         self._made.move_to_end(key)
         made = self._made[key]
         config = made.config

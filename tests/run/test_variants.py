@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ def composed(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
     """What Hydra was asked to compose."""
     asked: list[Sequence[str]] = []
 
-    def counting(overrides: Sequence[str]) -> Composition:
+    def counting(overrides: Sequence[str], known: Mapping[str, Any]) -> Composition:
         asked.append(overrides)
-        return compose(overrides)
+        return compose(overrides, known)
 
     monkeypatch.setattr(variants, "compose", counting)
     return asked
@@ -78,6 +79,19 @@ def test_references_in_files_of_ones_own_count(reference: str, tmp_path: Path) -
     made = Variants()
     with searching(str(tmp_path)):
         assert [made.compose(["attack=mine", f"seed={n}"]).config["attack"]["guess"] for n in (3, 4, 3)] == [3, 4, 3]
+
+
+def test_what_is_known_is_not_resolved_again_unless_something_refers_to_it(tmp_path: Path) -> None:
+    own = tmp_path / "attack" / "mine.yaml"
+    own.parent.mkdir()
+    own.write_text("defaults: [blind]\nguess: ${table.title}\n")
+    typed = ["experiment=zen/table8", "scale=quick"]
+    with searching(str(tmp_path)):
+        whole = compose(typed)
+        made = Variants({"table": whole.config["table"]})
+        assert made.compose(typed).config == whole.config
+        assert made.compose(typed).config["table"] is whole.config["table"]
+        assert made.compose([*typed, "attack=mine"]).config["attack"]["guess"] == whole.config["table"]["title"]
 
 
 def test_what_is_wrong_is_refused_each_time() -> None:

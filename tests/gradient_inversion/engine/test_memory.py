@@ -173,10 +173,10 @@ print(growth, estimates[-1].of(victims))
 @pytest.mark.parametrize(
     ("network", "search", "victims"),
     [
-        ("lenet", "adam", 250),
-        ("lenet", "lbfgs", 50),
-        ("mlp", "adam", 100),
-        ("mlp", "lbfgs", 120),
+        ("lenet", "adam", 100),
+        ("lenet", "lbfgs", 20),
+        ("mlp", "adam", 50),
+        ("mlp", "lbfgs", 40),
         ("resnet", "adam", 16),
     ],
 )
