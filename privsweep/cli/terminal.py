@@ -15,7 +15,7 @@ from rich.text import Text
 
 from privsweep.cli.same_command import same_command
 from privsweep.interface.printable import printable
-from privsweep.report.in_words import headlines, in_words, number, percent
+from privsweep.report.in_words import headlines, in_words, number, percent, threat_in_words
 from privsweep.run.companions import lines
 from privsweep.store.environment import processor
 from privsweep.store.full_disk import full_disk
@@ -71,7 +71,7 @@ def start(spec: RunSpec) -> None:
     import torch  # here, as what goes with it, for a refusal needs none of it
 
     from privsweep.cli.go_on import spared
-    from privsweep.run.header import title_of
+    from privsweep.run.header import threat_of, title_of
 
     device = spec.session.resolve_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
@@ -79,11 +79,7 @@ def start(spec: RunSpec) -> None:
     out.print(f"[bold]{plain(title_of(spec.choices, spec.config))}[/], seed {spec.session.seed}", soft_wrap=True)
     out.print(f"device: {device} ({plain(name)}{threads}); scale: {spec.session.scale}", soft_wrap=True)
     if spec.attack.observes is not None:
-        threat = spec.attack.threat
-        out.print(
-            f"threat model: {threat.security} {spec.position}, {spec.time} time, {threat.access}",
-            soft_wrap=True,
-        )
+        out.print(f"threat model: {threat_in_words(threat_of(spec))}", soft_wrap=True)
     if key := spared(spec):
         out.print(f"the attack sees the untrained model alone: {key} leaves out the training, and its accuracy")
 

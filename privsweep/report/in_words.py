@@ -51,6 +51,12 @@ def in_words(record: Record) -> str:
     return f"{got}; test accuracy {percent(accuracy)}{later}"
 
 
+def threat_in_words(threat: Mapping[str, Any]) -> str:
+    """Of a record's ``threat_model``: who, when and with what access; and whether it works around the defence."""
+    known = ", knows of the defence" if threat.get("adaptive") else ""
+    return f"{threat['security']} {threat['position']}, {threat['time']} time, {threat['access']}{known}"
+
+
 def _images(metrics: Metrics, record: Record) -> str:
     setting = record["config"].get("fl_setting") or {}
     victims, capture = setting.get("victims"), setting.get("capture") or {}

@@ -22,19 +22,23 @@ def _name(choice: Any, config: Any) -> Any:
     return config.get("name", choice) if isinstance(config, Mapping) else choice
 
 
-def header_of(spec: RunSpec, sign: str) -> Record:
+def threat_of(spec: RunSpec) -> dict[str, Any]:
     threat = spec.attack.threat
+    return {
+        "time": spec.time,
+        "position": spec.position,
+        "access": threat.access,
+        "security": threat.security,
+        **({"adaptive": True} if threat.adaptive and spec.defense.defenses else {}),
+    }
+
+
+def header_of(spec: RunSpec, sign: str) -> Record:
     return {
         "signature": sign,
         "choices": dict(spec.choices),
         "scale": spec.session.scale,
-        "threat_model": {
-            "time": spec.time,
-            "position": spec.position,
-            "access": threat.access,
-            "security": threat.security,
-            **({"adaptive": True} if threat.adaptive and spec.defense.defenses else {}),
-        },
+        "threat_model": threat_of(spec),
         **({"adversary_data": spec.adversary_data} if "prior" in spec.attack.needs else {}),
         "config": dict(spec.config),
     }

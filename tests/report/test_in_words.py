@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from privsweep.report.in_words import headlines, in_words, sweep_in_words
+from privsweep.report.in_words import headlines, in_words, sweep_in_words, threat_in_words
 
 IMAGES = {"recovered": 0.75, "ssim": 0.734, "mse": 0.1, "diverged": 0.0, "mse_median": 0.1, "gradient_mse": 1e-9}
 MEMBERS = {"auc": 0.731, "auc_low": 0.66, "auc_high": 0.801, "tpr_at_1_fpr": 0.05, "attack_accuracy": 0.6}
@@ -86,6 +86,12 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
 )
 def test_a_run(of: dict[str, Any], words: str) -> None:
     assert in_words(of).startswith(words)
+
+
+def test_a_threat_model() -> None:
+    threat = {"time": "test", "position": "server", "access": "white-box", "security": "honest-but-curious"}
+    assert threat_in_words(threat) == "honest-but-curious server, test time, white-box"
+    assert threat_in_words({**threat, "adaptive": True}).endswith("white-box, knows of the defence")
 
 
 def test_what_was_not_scored_is_not_told_by_a_count_of_none() -> None:

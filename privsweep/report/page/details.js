@@ -78,7 +78,7 @@ function commandBlock(run) {
 
 function provenance(run) {
   const about = (run.about ?? []).flatMap((part) => Object.entries(data.parts[part]));
-  const rows = [["signature", run.id], ["date", run.date], ["commit", run.commit], ["seed", run.seed],
+  const rows = [["signature", run.id], ["date", (run.date ?? "").replace("T", " ").slice(0, 16)], ["commit", run.commit], ["seed", run.seed],
     ["scale", run.scale], ["experiment", run.choices.experiment], ["stands in", (data.tables[run.id] ?? []).join(", ")]];
   return block("Where it comes from", pairs([...rows.filter(([, value]) => value), ...about.map(([n, v]) => [words(n), String(v)])], "text"));
 }

@@ -28,7 +28,7 @@ function show(value, name = "") {
 
 // A name from a record for readers.
 const words = (name) => name.replace("at_01_fpr", "at 0.1% fpr").replace("at_1_fpr", "at 1% fpr").replaceAll("_", " ")
-  .replace(/\b(ssim|psnr|mse|auc|asr|bleu|tpr|fpr)\b/g, (short) => short.toUpperCase());
+  .replace(/\b(ssim|psnr|mse|auc|asr|bleu|tpr|fpr|snr)\b/g, (short) => short.toUpperCase()).replace(/ gib$/, " (GiB)");
 
 function choose(label, options, chosen, changed) {
   const select = el("select", { "aria-label": label, title: label, onchange: () => changed(select.value) });
@@ -38,5 +38,5 @@ function choose(label, options, chosen, changed) {
 
 function pairs(rows, kind = "") {
   return el("table", { class: `pairs ${kind}` }, el("tbody", {}, rows.map(([name, value]) =>
-    el("tr", {}, el("td", {}, name), el("td", {}, value)))));
+    el("tr", {}, el("td", {}, name.split(/(?<=\.)/).flatMap((part) => [part, el("wbr")])), el("td", {}, value)))));
 }

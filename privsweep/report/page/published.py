@@ -44,6 +44,7 @@ class Published:
     experiment: str  # zen/table1
     scale: str
     title: str
+    further: str  # what was typed beyond the experiment and its scale, which tells two layouts of it apart
     runs: str  # "12 of 12"
     verdicts: Mapping[str, int]  # held, not held, undecided -> claims
     sections: tuple[Section, ...]
@@ -81,6 +82,7 @@ def _published(path: Path, text: str, output_dir: Path, page: Path) -> Published
         experiment=printable(experiment),
         scale=printable(scale),
         title=title,
+        further=printable(" ".join(w for w in words[1:] if not w.startswith(("experiment=", "scale=")))),
         runs=printable(runs),
         verdicts=verdicts,
         sections=sections,

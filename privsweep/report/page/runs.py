@@ -8,6 +8,7 @@ from typing import Any
 
 from privsweep.interface.printable import printable
 from privsweep.interface.utility import with_finals
+from privsweep.report.in_words import threat_in_words
 from privsweep.report.page.curves import objective, roc, sentences, short, training
 from privsweep.report.page.pictures import preview
 from privsweep.report.summary import MAIN
@@ -60,8 +61,9 @@ def _run(record: Record, folder: Path, command: Command, parts: _Pool, names: _P
     groups = {name: config[name] for name in _GROUPS if config.get(name)}
     rest = {k: v for k, v in config.items() if k not in (*_GROUPS, "seed", "defense_order")}
     about = {k: _line(v) for k, v in environment.items() if k not in ("date", "commit") and v not in (None, {})}
-    threat = {"threat_model": _text(list(_mapping(record, "threat_model").values()))}
-    others = threat | {k: _line(record[k]) for k in ("adversary_data", "sizes") if record.get(k)}
+    others = {k: _line(record[k]) for k in ("adversary_data", "sizes") if record.get(k)}
+    if threat := _mapping(record, "threat_model"):
+        others = {"threat_model": _threat(threat), **others}
     files = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
     run = {
         "id": _text(record["signature"]),
@@ -142,7 +144,17 @@ def _text(value: Any) -> str:
     return printable(str(value))[:_LONGEST]
 
 
+def _threat(threat: Mapping[str, Any]) -> str:
+    """In words; as it stands where it is not as we write it."""
+    try:
+        return _text(threat_in_words(threat))
+    except KeyError:
+        return _line(threat)
+
+
 def _line(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return _text([f"{k} {_text(v)}" for k, v in value.items()] if isinstance(value, Mapping) else value)
 
 

@@ -24,6 +24,7 @@ BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
          "disable-component-update", "disable-sync", "window-size=1200,900")  # fmt: skip
+THREAT = {"time": "train", "position": "server", "access": "white-box", "security": "honest-but-curious"}
 
 
 class Page:
@@ -84,7 +85,10 @@ def four(root: Path) -> str:
     store_files(root / "runs" / f"{0:012x}")
     defended = record(2, 0.1, utility={"test_accuracy": 0.4}, privacy={"dp_sgd": {"epsilon": 3.0, "delta": 1e-5}})
     defended["choices"] = {**defended["choices"], "defense": ["dp_sgd"]}
-    return html(root, record(0, 0.9), record(1, 0.7), defended, failed(3, "ValueError: the loss is not finite"))
+    told = {"threat_model": THREAT, "adversary_data": "the training images of cifar10, and all test images " * 3}
+    return html(
+        root, {**record(0, 0.9), **told}, record(1, 0.7), defended, failed(3, "ValueError: the loss is not finite")
+    )
 
 
 def test_runs_are_sorted_filtered_and_unfolded(page: Page, tmp_path: Path) -> None:
@@ -108,6 +112,13 @@ def test_runs_are_sorted_filtered_and_unfolded(page: Page, tmp_path: Path) -> No
         sheet.text.split("\n")
     )
     assert len(sheet.find_elements("css selector", "svg")) == 5  # three charts, and the key of one
+    cells = (
+        "[...document.querySelectorAll('.sheet .pairs td:first-child')].map((td) => [td.textContent, td.clientHeight])"
+    )
+    lines = {name: height for name, height in page.run(f"return {cells}") if re.fullmatch(r"\w+", name)}
+    assert {"signature", "date", "scale"} <= lines.keys()
+    assert max(lines.values()) < 30, "no word is broken"
+    assert "honest-but-curious server, train time, white-box" in sheet.text
     page.click("#failed")
     assert page.rows() == ["3"]
     assert "failed: ValueError: the loss is not finite" in page.text("tr.run")
@@ -194,7 +205,8 @@ def test_no_bound_is_drawn_for_what_the_budget_does_not_cover(
     page.open(html(tmp_path, record(0, 0.1, metrics=measured, privacy=privacy, utility={})))
     page.click("[role=tab]", 2)
     page.choose("leakage", "balanced_accuracy")
-    assert page.run("return document.querySelectorAll('.limit').length") == drawn
+    for where in ("svg[role=img]", ".key"):
+        assert page.run("return document.querySelectorAll(`${arguments[0]} .limit`).length", where) == drawn
     assert not page.complaints()
 
 

@@ -18,6 +18,7 @@ def test_a_table_is_read_back(tmp_path: Path) -> None:
     assert (table.name, table.experiment, table.scale) == ("zen/table1.quick", "zen/table1", "quick")
     assert table.title.startswith("a|b & 50% <script>")
     assert table.runs == "3 of 4"
+    assert table.further == ""
     assert dict(table.verdicts) == {"held": 1, "not held": 1, "undecided": 1}
     assert table.behind == {"000000000000", "000000000001"}
     assert table.figure
@@ -34,6 +35,14 @@ def test_every_note_is_there(tmp_path: Path) -> None:
     publish(lay(**NOTED), tmp_path)
     text = "".join(str(section.body) for section in published_in(tmp_path)[0].sections)
     assert all(note in text for note in NOTES)
+
+
+def test_what_else_was_typed_tells_it_from_another_layout(tmp_path: Path) -> None:
+    publish(lay("quick"), tmp_path, "zen/table1.quick")
+    path = tmp_path / "paper/zen/table1.quick.md"
+    path.write_text(path.read_text().replace("experiment=zen/table1", "experiment=zen/table1 fl_setting.victims=256"))
+    [table] = published_in(tmp_path)
+    assert table.further == "fl_setting.victims=256"
 
 
 def test_what_is_no_table_is_passed_over(tmp_path: Path) -> None:
