@@ -71,8 +71,8 @@ function marker(x, y, k, attributes = {}) {
   return draw("path", { class: `dot k${k % 8}`, d: shapes[k % shapes.length], ...attributes });
 }
 
-// points: {x, y, k, label, go}; x may be Infinity: such points stand in a strip of their own on the right. limit: from x
-// to the greatest y that there can be.
+// points: {x, y, k, label, go, weak}; x may be Infinity: such points stand in a strip of their own on the right. limit:
+// from x to the greatest y that there can be.
 function scatter({ points, xlabel, ylabel, logx, front, strip, limit, label }) {
   const [width, height] = innerWidth > 720 ? [760, 420] : [380, 320];
   const edge = strip ? width - 110 : width - MARGIN.right;
@@ -96,7 +96,7 @@ function scatter({ points, xlabel, ylabel, logx, front, strip, limit, label }) {
   }
   points.forEach((p, i) => {
     const place = Number.isFinite(p.x) ? x.at(p.x) : (edge + width) / 2 + ((i * 37) % 60) - 30;
-    svg.append(marker(place, y.at(p.y), p.k, { onclick: p.go }));
+    svg.append(marker(place, y.at(p.y), p.k, { onclick: p.go, opacity: p.weak ? 0.3 : null }));
     svg.lastChild.append(draw("title", {}, p.label));
   });
   return svg;

@@ -67,6 +67,6 @@ function overSeeds(some, values) {
   }
   const mean = (numbers) => numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
   return [...groups.values()].map((group) => ({
-    run: group[0], seeds: group.length, values: values.map((value) => mean(group.map(value))),
+    run: group[0], all: group, values: values.map((value) => mean(group.map(value))),
   }));
 }

@@ -74,6 +74,7 @@ def _run(record: Record, folder: Path, command: Command, parts: _Pool, names: _P
         "date": _text(environment.get("date", "")),
         "commit": _text(environment.get("commit") or ""),
         "choices": _choices(record),
+        "system": _text(_mapping(record, "uses").get("systems") or ""),
         "parts": [parts.number(_flat(part)) for part in ({k: v} for k, v in (groups | rest).items())],
         "about": [parts.number(_flat(part)) for part in (others, about) if part],
         "metrics": _numbers(_metrics(record), names),

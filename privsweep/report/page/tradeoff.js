@@ -44,16 +44,22 @@ function seedsSwitch(state, update) {
 
 const having = (some, values) => some.filter((run) => values.every((value) => typeof value(run) === "number"));
 
-// "values" gives [x, y] of a run.
-function pointsOf(usable, values, mean, go, label) {
+// "values" gives [x, y] of a run, and "leaky" the sign of what leaks more.
+function pointsOf(usable, values, leaky, mean, go, label) {
   const names = [...new Set(usable.map(defense))].sort();
-  const grouped = mean ? overSeeds(usable, values) : usable.map((run) => ({ run, seeds: 1, values: values.map((v) => v(run)) }));
-  const points = grouped.map(({ run, seeds, values: [x, y] }) => ({
-    x, y, run, seeds, k: names.indexOf(defense(run)), go: () => go(run),
-    label: `${defense(run)}: ${title(run)}${seeds > 1 ? `, ${seeds} seeds` : `, seed ${run.seed}`}\n${label(x, y)}`,
+  const grouped = mean ? overSeeds(usable, values) : usable.map((run) => ({ run, all: [run], values: values.map((v) => v(run)) }));
+  const points = grouped.map(({ run, all, values: [x, y] }) => ({
+    x, y, run, k: names.indexOf(defense(run)), go: () => go(run), systems: systemsOf(all, x),
+    label: `${defense(run)}: ${title(run)}${all.length > 1 ? `, ${all.length} seeds` : `, seed ${run.seed}`}\n${label(x, y)}`,
   }));
+  const most = new Map();
+  for (const { systems, y } of points) most.set(systems, leaky > 0 ? Math.max(y, most.get(systems) ?? y) : Math.min(y, most.get(systems) ?? y));
+  for (const point of points) point.weak = point.y !== most.get(point.systems);
   return { points, names };
 }
+
+// What was attacked: the trained systems, as useful as they were then; of a run that does not tell itself.
+const systemsOf = (all, x) => JSON.stringify([all.map((run) => run.system ?? run.id).sort(), Number.isFinite(x) ? x : null]);
 
 function tradeoff(go) {
   const state = { utility: most(utilities, data.utility)[0], leakage: most(leakages, data.leakage)[0], mean: true, runs: [] };
@@ -65,7 +71,7 @@ function tradeoff(go) {
     const label = (x, y) => `${words(state.utility)} ${show(x, state.utility)}, ${words(state.leakage)} ${show(y, state.leakage)}`;
     const usable = having(some, values);
     const [under, group] = chooseGroup(usable, state, update);
-    const { points, names } = pointsOf(group, values, state.mean, go, label);
+    const { points, names } = pointsOf(group, values, data.leakage[state.leakage], state.mean, go, label);
     const pick = (which, names_) => choose(which, names_.map((name) => [name, words(name)]), state[which], (name) => {
       state[which] = name;
       update();
@@ -74,7 +80,7 @@ function tradeoff(go) {
       el("label", {}, "leakage ", pick("leakage", most(leakages, data.leakage))), under, seedsSwitch(state, update),
       el("span", { class: "quiet" }, `${group.length} runs; ${usable.length} of ${some.length} have both numbers`));
     if (!points.length) return element.replaceChildren(bar);
-    const front = paretoFront(points, data.utility[state.utility], data.leakage[state.leakage]);
+    const front = paretoFront(points.filter((p) => !p.weak), data.utility[state.utility], data.leakage[state.leakage]);
     const ordered = [...front].sort((a, b) => a.x - b.x);
     const chart = scatter({ points, front: ordered, xlabel: words(state.utility), label: "utility against leakage",
       ylabel: `${words(state.leakage)} (${worse(state.leakage)})` });
@@ -85,6 +91,7 @@ function tradeoff(go) {
   function frontTable(front) {
     return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Pareto front" },
       el("h4", {}, "On the Pareto front: no other is as useful and leaks less"),
+      el("p", { class: "quiet" }, "A model counts by the attack that gets most from it; weaker ones are faint."),
       el("table", {}, el("thead", {}, el("tr", {}, ["defence", state.utility, state.leakage, "run"].map((name) => el("th", {}, words(name))))),
         el("tbody", {}, front.map((p) => el("tr", {}, el("td", {}, defense(p.run)), el("td", {}, show(p.x, state.utility)),
           el("td", {}, show(p.y, state.leakage)), el("td", {}, el("a", { href: `#run/${p.run.id}` }, p.run.id)))))));
@@ -106,7 +113,7 @@ function budgets(go) {
     const bounded = new Set(some.filter((run) => budget(run) !== undefined).map(groupOf));
     const usable = having(some, values).filter((run) => bounded.has(groupOf(run)));
     const [under, group] = chooseGroup(usable, state, update);
-    const made = pointsOf(group, values, state.mean, go, label);
+    const made = pointsOf(group, values, data.leakage[state.leakage], state.mean, go, label);
     const paid = made.points.filter((p) => Number.isFinite(p.x) && p.x > 0);
     const points = made.points.filter((p) => p.x > 0);
     const bar = el("div", { class: "bar" }, el("label", {}, "leakage ", choose("leakage", names.map((name) => [name, words(name)]), state.leakage,

@@ -168,6 +168,17 @@ def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) 
     assert not page.complaints()
 
 
+def test_a_model_counts_by_the_attack_that_gets_most_from_it(page: Page, tmp_path: Path) -> None:
+    strong, weak = ({"uses": {"systems": ["a"]}, "config": {"seed": 0, "attack": {"lr": lr}}} for lr in (1, 2))
+    other = {"uses": {"systems": ["b"]}, "utility": {"test_accuracy": 0.4}, "config": {"seed": 0}}
+    page.open(html(tmp_path, record(0, 0.9, **strong), record(1, 0.1, **weak), record(2, 0.5, **other)))
+    page.click("[role=tab]", 2)
+    page.choose("leakage", "ssim")
+    assert page.all(".beside tbody td:last-child") == [f"{n:012x}" for n in (2, 0)]
+    assert [title.split("SSIM ")[1] for title in page.all("svg[role=img] .dot[opacity] title")] == ["0.1"]
+    assert not page.complaints()
+
+
 @pytest.mark.parametrize(
     ("metric", "most"),
     [
