@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 _BREAKS = re.compile(r"[^\S ]+")  # white space other than plain spaces
-# What begins an escape, code, a table's cell, HTML, a link or its target; other marks only change the look.
-_MARKDOWN = re.compile(r"[\\`|]|<(?=[A-Za-z/!?])|(?<=\])[(:]")
+# What begins an escape, code, a table's cell, a formula, HTML, a link or its target; other marks only change the look.
+_MARKDOWN = re.compile(r"[\\`|$]|<(?=[A-Za-z/!?])|(?<=\])[(:]")
 
 
 def printable(text: str) -> str:
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Plain text for Markdown, in one line: no HTML, no link, no code, no new cell."""
+    """Plain text for Markdown, in one line: no HTML, no link, no code, no formula, no new cell."""
     return _MARKDOWN.sub(lambda match: "\\" + match[0], printable(text))
 
 

@@ -27,6 +27,7 @@ def test_what_is_shown(text: str, shown: str) -> None:
         ("1 < 2, a_b, [x]", "1 < 2, a_b, [x]"),
         ("two <unk>\nwords", r"two \<unk> words"),
         ("a|b `c` \\d", r"a\|b \`c\` \\d"),
+        ("$x$ for 5$", r"\$x\$ for 5\$"),
         ("[x](y) [z]: w", r"[x]\(y) [z]\: w"),
     ],
 )

@@ -127,6 +127,16 @@ def test_lines_stand_aside_only_for_whiskers(tmp_path: Path) -> None:
     assert len(places(*ALL)) == 2
 
 
+def test_a_bar_without_a_number_is_told_from_zero(tmp_path: Path) -> None:
+    def marks(*jobs: str) -> int:
+        filled = stored(tmp_path / str(len(jobs)), *jobs, figure={**CHART, "kind": "bars"})
+        [axes] = KINDS["bars"](filled, filled.table.figure).axes
+        return sum(text.get_text() == "×" for text in axes.texts)
+
+    assert marks(*ALL) == 0
+    assert marks("plain-s0", "plain-s1") == 1
+
+
 @pytest.mark.parametrize(("length", "count"), [(4, 3), (12, 5), (40, 6), (90, 2)])
 def test_the_legend_stays_inside_and_below(tmp_path: Path, length: int, count: int) -> None:
     series = [{"label": f"{n}".ljust(length, "w"), "columns": ["plain"]} for n in range(count)]
