@@ -18,6 +18,7 @@ from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.gradient_inversion.engine.match import Matcher
 from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations, estimate_memory
+from privsweep.gradient_inversion.image_prior import LEAST, ImagePrior
 from privsweep.gradient_inversion.initialisation import Init, starting_point
 from privsweep.gradient_inversion.label_inference import last_bias, not_sent, read_labels
 from privsweep.gradient_inversion.minimise import Count, Minimisation, Positive, Weight, reporting
@@ -56,7 +57,8 @@ class GradientMatching(Minimisation, AttackBase):
     An attack that adapts to a defence matches only what the defence leaves (the layers before the noise, the entries
     that were not pruned), optimises the noise too (as Balunovic et al., 2022), or averages over samples of it.
     ``statistics_weight`` pulls the images towards what the update tells of batch normalisation
-    (``gradient_inversion.batch_statistics``).
+    (``gradient_inversion.batch_statistics``), ``prior_weight`` towards images like the adversary's own
+    (``gradient_inversion.image_prior``).
     """
 
     distance: Literal["squared", "cosine"]
@@ -69,6 +71,7 @@ class GradientMatching(Minimisation, AttackBase):
     tv_weight: Weight
     label_weight: Weight
     statistics_weight: UnlessZero[Weight]
+    prior_weight: UnlessZero[Weight]
     labels: Literal["optimised", "known", "analytic"]
     init: Init
     memory: ResourceOnly[Positive]  # GiB
@@ -100,7 +103,12 @@ class GradientMatching(Minimisation, AttackBase):
     @property
     def needs(self) -> frozenset[str]:
         asked = {"loss"} if self.loss == "victim" else set()
-        return frozenset({"model", "domain", "recipe"} | asked | ({"labels"} if self.labels == "known" else set()))
+        asked |= {"labels"} if self.labels == "known" else set()
+        return frozenset({"model", "domain", "recipe"} | asked) | self.prepares_from
+
+    @property
+    def prepares_from(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"domain", "prior"} if self.prior_weight else ())
 
     @property
     def threat(self) -> ThreatModel:
@@ -115,7 +123,7 @@ class GradientMatching(Minimisation, AttackBase):
 
     @property
     def _penalised(self) -> bool:
-        return self.tv_weight > 0 or self.label_weight > 0 or self.statistics_weight > 0
+        return max(self.tv_weight, self.label_weight, self.statistics_weight, self.prior_weight) > 0
 
     def refuses(self, view: View) -> str | None:
         if self.unrolled:
@@ -142,6 +150,9 @@ class GradientMatching(Minimisation, AttackBase):
         if self.statistics_weight and not tracking_layers(model):
             given = f"attack.statistics_weight={self.statistics_weight}: no layer of the model keeps batch statistics"
             return f"{given}; take 0, or a model with batch normalisation, such as model=resnet18"
+        if self.prior_weight and (prior is None or len(prior) < LEAST):
+            given = f"attack.prior_weight={self.prior_weight}: is that of a Gaussian of {LEAST} images at least"
+            return f"{given} of the adversary's own; hold some out: dataset.prior_size=2000"
         try:
             if self.match == "deterministic_layers":
                 own = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -172,6 +183,12 @@ class GradientMatching(Minimisation, AttackBase):
         estimate = estimate_memory(seen.delta, activations, unknowns, *options)
         return estimate.victims_within(self.memory / (known.recipe.steps if self.unrolled else 1))
 
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+        """The Gaussian of the adversary's own images, if it has a weight."""
+        if not self.prior_weight:
+            return {}
+        return ImagePrior.fitted(known.domain, known.prior.to(bench.device), rng.child("prior")).tensors()
+
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for the weight difference of clients that do not use plain SGD."""
         domain, model = known.domain, known.model.to(bench.device)
@@ -195,7 +212,8 @@ class GradientMatching(Minimisation, AttackBase):
         fresh = NoiseStreams(shapes, rngs, start[:0]) if shapes and not optimised else None
         shape, classes = (seen.examples, *domain.shape), domain.classes
         noise = (fresh, optimised, self.noise_samples)
-        objective = MatchingObjective(match, shape, classes, given, self.tv_weight, *noise)
+        prior = ImagePrior.of(prepared, self.prior_weight, like) if self.prior_weight else None
+        objective = MatchingObjective(match, shape, classes, given, self.tv_weight, *noise, prior)
         minimiser = self.minimiser(objective, start, domain)
         end = minimiser.minimise(objective, start, self.iterations, reporting(bench, self.iterations))
         if fresh is not None:  # how far the streams went depends on the other victims in the batch

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from privsweep.gradient_inversion.engine.match import Match, Matcher
+from privsweep.gradient_inversion.image_prior import ImagePrior
 from privsweep.gradient_inversion.model_noise import NoiseStreams
 from privsweep.interface.data import Tensors
 from privsweep.minimisation.total_variation import add_total_variation
@@ -38,7 +39,7 @@ class MatchingObjective:
     variation of the images on the model's scale is added. Every evaluation draws ``fresh`` noise ``noise_samples``
     times and takes the mean: expectation over transformation (Athalye et al., 2018), here over the noise of stochastic
     layers. Noise of the shapes ``optimised`` is part of the point. Without either, stochastic layers are without
-    noise.
+    noise. ``prior`` adds how unlikely the images are.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class MatchingObjective:
         fresh: NoiseStreams | None = None,
         optimised: Mapping[str, tuple[int, ...]] | None = None,
         noise_samples: int = 1,
+        prior: ImagePrior | None = None,
     ):
         self.match, self.shape, self.classes = match, shape, classes
         self.given, self.tv_weight, self.fresh = given, tv_weight, fresh
-        self.optimised, self.noise_samples = dict(optimised or {}), noise_samples
+        self.optimised, self.noise_samples, self.prior = dict(optimised or {}), noise_samples, prior
         logits = 0 if given is not None else shape[0] * classes
         self.sizes = [prod(shape), logits, *map(prod, self.optimised.values())]
 
@@ -70,6 +72,7 @@ class MatchingObjective:
             fresh,
             self.optimised,
             self.noise_samples,
+            self.prior,
         )
 
     def split(self, x: Tensor) -> Unknowns:
@@ -97,6 +100,8 @@ class MatchingObjective:
         value = value + distance
         if self.tv_weight:
             value = value + add_total_variation(images, self.tv_weight, by_image)
+        if self.prior is not None:
+            value = value + self.prior.add_penalty(images, by_image)
         gradients = [by_image.flatten(1)]
         if self.given is None:
             along = (probabilities * by_probability).sum(2, keepdim=True)

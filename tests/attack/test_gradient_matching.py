@@ -27,7 +27,7 @@ DOMAIN = Domain((1, 8, 8), 4, (0.0,), (1.0,))
 DLG = {
     "distance": "squared", "loss": "cross_entropy", "match": "all", "only_nonzero": False, "noise": "fresh",
     "noise_samples": 1, "tv_weight": 0.0, "label_weight": 0.0, "labels": "optimised", "init": "normal",
-    "statistics_weight": 0.0, "unrolled": False,
+    "statistics_weight": 0.0, "prior_weight": 0.0, "unrolled": False,
     "optimizer": "lbfgs", "iterations": 60, "lr": 1.0, "decay": False, "sign_gradient": False, "clamp_pixels": False,
     "keep": "last", "patience": 0, "inner_iterations": 20, "history": 100, "tolerance_grad": 1e-7,
     "tolerance_change": 1e-9, "restarts": 1, "convergence_threshold": 5e-5, "memory": 1.0,
