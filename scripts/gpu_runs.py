@@ -29,6 +29,13 @@ AGREEING: Mapping[str, Sequence[str]] = {
         "dataset.channels=rgb",
     ],
     "iga_difference": [*_IGA, "fl_setting.capture.what=difference", "fl_setting.optimizer=sgd"],
+    "iga_unrolled": [
+        *_IGA, "fl_setting.capture.what=difference", "attack.unrolled=true", "fl_setting.local_epochs=2",
+    ],
+    "iga_statistics": [*_IGA, "model=lenet", "model.norm=batch", "attack.statistics_weight=1"],
+    "iga_prior": [
+        *_IGA, _PRIOR, "attack.distance=squared", "attack.prior_weight=1e-4", "defense=[noisy_gradients]",
+    ],
     "analytic": ["attack=analytic", "model=smlp", "defense=[noisy_gradients]"],
     "imprint": ["attack=imprint", "model=smlp", _PRIOR, "fl_setting.capture.batch_size=4"],
     "blind": ["attack=blind", "defense=[secure_aggregation]"],
