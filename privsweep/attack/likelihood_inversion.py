@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -20,8 +22,11 @@ from privsweep.interface.roles import Bench
 from privsweep.minimisation.adam import BatchedAdam, recorded_iterations
 from privsweep.minimisation.minimum import Minimum, Progress
 from privsweep.minimisation.total_variation import add_total_variation
+from privsweep.model.perturbation import Perturbation
 
 _AT_ONCE = 256  # images that are searched for together
+_ZEROS = 0.1  # what a zero behind dropout counts for, as a part of the weight of the total variation
+_BOUND = 0.1  # the most that such a zero costs, as a part of what a feature's square is on average
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -39,9 +44,13 @@ class LikelihoodInversion(AttackBase):
     One weight is He et al.'s attack. Falling ones find an image that is about right, where pooling and ReLU leave many,
     and then its details.
 
-    What stochastic layers and the defence drew is not known: the client's part is taken without noise. In train mode
-    the images of a message are normalised together, those of others apart. Where only the mean of a message is seen,
-    the mean over its images is matched; they differ only if they start from different ones, at random.
+    What stochastic layers and the defence drew is not known: the client's part is taken without noise. Where that draws
+    from a few tensors, as Shredder does, each is tried, and the least objective counts. A zero behind dropout says
+    little, for the feature was dropped or is zero: it counts for a tenth of ``w``, and however large the feature would
+    be, for a bounded amount.
+
+    In train mode the images of a message are normalised together, those of others apart. Where only the mean of a
+    message is seen, the mean over its images is matched; they differ only if they start from different ones, at random.
     """
 
     iterations: Count
@@ -53,6 +62,7 @@ class LikelihoodInversion(AttackBase):
     restarts: Count
 
     observes: ClassVar[type] = Activations
+    version: ClassVar[int] = 1
     reports: ClassVar[frozenset[str]] = frozenset({"objective", "evaluations"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train", "test"}), frozenset({"server"}), "white-box")
 
@@ -80,7 +90,7 @@ class LikelihoodInversion(AttackBase):
     def __call__(
         self, seen: Activations, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng
     ) -> Reconstruction:
-        part = known.model.to(bench.device)
+        parts = variants(known.model.to(bench.device))
         size = max(1, _AT_ONCE // (seen.examples * self.restarts))
         whole = len(seen.z)
         found: list[Minimum] = []
@@ -91,11 +101,19 @@ class LikelihoodInversion(AttackBase):
             goal = z.repeat_interleave(self.restarts, 0)
 
             def progress(done: float, value: Tensor, first: int = first, many: int = len(z)) -> None:
-                steps = self.steps * first + int(done) * many
-                bench.tick(steps, self.steps * whole, objective=value.nanmedian().item())
+                steps = self.steps * len(parts) * first + int(done) * many
+                bench.tick(steps, self.steps * len(parts) * whole, objective=value.nanmedian().item())
 
-            objective = _Objective(part, known.domain, goal, seen.examples, 0.0)
-            found.append(self._best(self._minimise(objective, start, progress)))
+            lost = lost_in(known.model, goal)
+            ends: list[Minimum] = []
+            for n, part in enumerate(parts):
+
+                def later(done: float, value: Tensor, before: int = n * self.steps) -> None:
+                    progress(before + done, value)
+
+                objective = _Objective(part, known.domain, goal, lost, seen.examples, 0.0)
+                ends.append(self._minimise(objective, start, later))
+            found.append(self._best(ends))
         x, value, diverged, evaluations, curve = (
             torch.cat([getattr(end, name) for end in found])
             for name in ("x", "value", "diverged", "evaluations", "curve")
@@ -145,12 +163,42 @@ class LikelihoodInversion(AttackBase):
             return known.prior.pixels().mean(0).expand(images, -1, -1, -1)
         return torch.full((images, *shape), 0.5 if self.init == "grey" else 0.0)
 
-    def _best(self, end: Minimum) -> Minimum:
-        """Of every victim's restarts the one of least objective; a diverged one only if all have diverged."""
-        value = torch.where(end.diverged, torch.inf, end.value).view(-1, self.restarts)
-        rows = torch.arange(len(value), device=value.device) * self.restarts + value.argmin(1)
-        spent = end.evaluations.view(-1, self.restarts).sum(1)
-        return Minimum(end.x[rows], end.value[rows], end.diverged[rows], spent, end.curve[rows])
+    def _best(self, ends: Sequence[Minimum]) -> Minimum:
+        """Of every victim's restarts in all ``ends`` the one of least objective; a diverged one only if all have."""
+        tried = self.restarts * len(ends)
+
+        def beside(name: str) -> Tensor:
+            """One victim's after the other's."""
+            each = [getattr(end, name).unflatten(0, (-1, self.restarts)) for end in ends]
+            return torch.cat(each, 1).flatten(0, 1)
+
+        diverged, value = beside("diverged"), beside("value")
+        least = torch.where(diverged, torch.inf, value).view(-1, tried)
+        rows = torch.arange(len(least), device=least.device) * tried + least.argmin(1)
+        spent = beside("evaluations").view(-1, tried).sum(1)
+        return Minimum(beside("x")[rows], value[rows], diverged[rows], spent, beside("curve")[rows])
+
+
+def variants(part: nn.Module) -> list[nn.Module]:
+    """A client's part, or as many as there are draws of a layer that takes one of a few tensors, each with one."""
+    found = [part]
+    for name, layer in part.named_children():
+        if isinstance(layer, Perturbation) and (each := layer.each()):
+            found = [_exchanged(one, name, instead) for one in found for instead in each]
+    return found
+
+
+def _exchanged(part: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """``part``, in its mode, with another layer of that name; the others are shared."""
+    own = nn.Sequential(OrderedDict({**dict(part.named_children()), name: layer}))
+    own.training = part.training
+    return own
+
+
+def lost_in(part: nn.Module, z: Tensor) -> Tensor | None:
+    """Which features of what ``part`` has sent may be none of its own, bool of the shape of ``z``; None: none are."""
+    last = next(reversed(part._modules.values()), None)
+    return last.lost(z) if isinstance(last, Perturbation) else None
 
 
 @dataclass(frozen=True)
@@ -160,11 +208,12 @@ class _Objective:
     part: nn.Module
     domain: Domain
     z: Tensor  # [V, N, ...]; [V, 1, ...] where the mean is matched
+    lost: Tensor | None  # of the same shape, which features of it may be zero because they were dropped
     examples: int  # N
     tv_weight: float
 
     def take(self, rows: Tensor) -> _Objective:
-        return replace(self, z=self.z[rows])
+        return replace(self, z=self.z[rows], lost=None if self.lost is None else self.lost[rows])
 
     def draw(self) -> tuple[Tensor, ...]:
         return ()
@@ -175,12 +224,23 @@ class _Objective:
         if self.z.shape[1] == 1:
             sent = sent.mean(1, keepdim=True)
         least = torch.finfo(self.z.dtype).tiny
-        off = (sent - self.z).flatten(1).square().sum(1) / self.z.flatten(1).square().sum(1).clamp_min(least)
+        squares = (sent - self.z).flatten(1).square()
+        if self.lost is not None:
+            squares = self._forgiven(squares)
+        off = squares.sum(1) / self.z.flatten(1).square().sum(1).clamp_min(least)
         [slope] = torch.autograd.grad(off.sum(), pixels)
         value = off.detach()
         if self.tv_weight:
             value = value + add_total_variation(pixels.detach(), self.tv_weight, slope)
         return value, slope.flatten(1)
+
+    def _forgiven(self, squares: Tensor) -> Tensor:
+        """Squares ``[V, F]`` of the differences, with those of what may have been dropped by their little weight."""
+        assert self.lost is not None
+        lost, z = self.lost.flatten(1), self.z.flatten(1)
+        usual = z.square().sum(1, keepdim=True) / (~lost).sum(1, keepdim=True).clamp_min(1)
+        most = (_BOUND * usual).clamp_min(torch.finfo(z.dtype).tiny)
+        return torch.where(lost, _ZEROS * self.tv_weight * most * -torch.expm1(-squares / most), squares)
 
     def _sent(self, inputs: Tensor) -> Tensor:
         """``[V, N, ...]``; in train mode each message is normalised on its own, and no statistics are kept."""

@@ -24,6 +24,17 @@ class Perturbation:
         """
         return None
 
+    def lost(self, sent: Tensor) -> Tensor | None:
+        """Which features of ``sent``, if this layer is the last, may be none of the network's, bool; None: none are."""
+        return None
+
+    def each(self) -> list[nn.Module]:
+        """In its place, as many layers as there are draws, one of which has made what was sent; none: there are more.
+
+        For one who knows the layer itself.
+        """
+        return []
+
 
 class FixedNoise(Perturbation, nn.Module):
     """Adds one tensor, drawn once, to every example; it is stored with the weights, and no training moves it.
@@ -39,6 +50,17 @@ class FixedNoise(Perturbation, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.drawn
+
+
+class DrawnNoise(nn.Module):
+    """Multiplies every example by one tensor, where there is one, and adds another."""
+
+    def __init__(self, noise: Tensor, weight: Tensor | None):
+        super().__init__()
+        self.noise, self.weight = noise, weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.noise + (x if self.weight is None else x * self.weight)
 
 
 class FreshNoise(Perturbation, Stochastic):
@@ -84,6 +106,11 @@ class NoiseCollection(Perturbation, Stochastic):
         """Without the weights. Tensors of its own would be learnt by heart, and are not those of the client."""
         return ShuffledNoise(self.noises.detach())
 
+    def each(self) -> list[nn.Module]:
+        noises = self.noises.detach()
+        weights = [None] * len(noises) if self.weights is None else list(self.weights.detach())
+        return [DrawnNoise(noise, weight) for noise, weight in zip(noises, weights, strict=True)]
+
 
 class ShuffledNoise(Stochastic):
     """Adds to every feature of every example a number that is drawn anew, with equal chances, from those of ``noises``.
@@ -121,6 +148,9 @@ class FeatureDropout(Perturbation, Stochastic):
 
     def imitated(self) -> Stochastic:
         return self
+
+    def lost(self, sent: Tensor) -> Tensor | None:
+        return sent == 0 if self.p else None
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -10,11 +10,14 @@ from tiny import Bench
 from torch import Tensor, nn
 
 from privsweep.attack.likelihood_inversion import LikelihoodInversion
+from privsweep.exposure.activations import forwarded
 from privsweep.interface.data import Domain, ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Activations, Knowledge, Reconstruction
 from privsweep.model.dropout import Dropout
+from privsweep.model.perturbation import FeatureDropout, NoiseCollection
+from privsweep.model.stochastic import Stochastic
 
 DOMAIN = Domain((2, 8, 8), 10, (0.4, 0.5), (0.2, 0.3))
 PIXELS = torch.rand(4, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -86,6 +89,37 @@ def test_noise_is_taken_for_none() -> None:
     part = head(Dropout((12, 8, 8), 0.5))
     guess = inverted(sent(part, PIXELS), part.train())
     assert (DOMAIN.pixels(guess.images) - PIXELS).abs().max() < 0.01
+
+
+def sent_with(layer: Stochastic, part: nn.Module, pixels: Tensor) -> Tensor:
+    """Each victim's, with draws of its own from ``layer`` behind ``part``."""
+    whole = nn.Sequential(part, layer)
+    each = [forwarded(whole, DOMAIN.inputs(own), Rng(0).child(v)) for v, own in enumerate(pixels)]
+    return torch.stack(each)
+
+
+def test_dropout_does_not_pass_for_zeros_of_the_network() -> None:
+    """It was taken for the network's own zeros, and half of an image's brightness went with it."""
+    part, layer = head(), FeatureDropout((12, 8, 8), 0.5)
+    z = sent_with(layer, part, PIXELS)
+    knowing, unknowing = (inverted(z, nn.Sequential(*part, *more), tv_weights=[0.01]) for more in ([layer], []))
+    errors = [(DOMAIN.pixels(guess.images) - PIXELS).square().mean() for guess in (knowing, unknowing)]
+    assert errors[0] < 0.005
+    assert errors[1] > 5 * errors[0]
+
+
+@pytest.mark.parametrize("multiplied", [False, True])
+def test_each_of_a_few_noises_is_tried(multiplied: bool) -> None:
+    """The attack knows them, and took what it saw for unperturbed."""
+    part, generator = head(), torch.Generator().manual_seed(0)
+    noises = torch.randn(3, 12, 8, 8, generator=generator)
+    layer = NoiseCollection(noises, 1 + torch.rand(3, 12, 8, 8, generator=generator) if multiplied else None)
+    z = sent_with(layer, part, PIXELS)
+    guess = inverted(z, nn.Sequential(*part, layer).eval())
+    assert (DOMAIN.pixels(guess.images) - PIXELS).abs().max() < 0.02
+    assert (guess.diagnostics["evaluations"] == 3 * inverted(z, part).diagnostics["evaluations"]).all()
+    tried = inverted(z, nn.Sequential(*part, layer).eval(), init="uniform", restarts=2)
+    assert (DOMAIN.pixels(tried.images) - PIXELS).abs().max() < 0.02
 
 
 def test_the_weight_of_the_total_variation_makes_images_smooth() -> None:
