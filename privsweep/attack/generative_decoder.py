@@ -101,10 +101,12 @@ class GenerativeDecoder(AttackBase):
 
     def _source(self, known: Knowledge, rng: Rng) -> tuple[Source, float]:
         """Where own images' activations come from, and the GiB in which they may be kept."""
-        if self.learns_from == "queries":
-            return known.query, self.memory
-        batch_matters = known.model.training  # an image's activations depend on what else is in the batch
-        return Part(known.model, rng), 0.0 if batch_matters else self.memory
+        source: Source = known.query if self.learns_from == "queries" else Part(known.model, rng)
+        if self.learns_from == "client_part" and known.model.training:
+            return source, 0.0  # an image's activations depend on what else is in the batch
+        some = known.domain.inputs_of(known.prior, slice(2))
+        anew = not torch.equal(source(some), source(some))  # a decoder would learn kept draws by heart
+        return source, 0.0 if anew else self.memory
 
     def _check_batch(self, known: Knowledge, least: int) -> None:
         """Raises UserError where the client's part, in the mode that it is in, refuses so few own images."""

@@ -12,12 +12,14 @@ from privsweep.attack.prior_mean import PriorMean
 from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
 from privsweep.exposure.activations import ActivationCapture
+from privsweep.exposure.queries import Client
 from privsweep.fl_setting.split import SplitFed
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Knowledge, Reconstruction
 from privsweep.model.convnet import ConvNet
+from privsweep.model.perturbation import FeatureDropout
 from privsweep.model.resnet import ResNet
 from privsweep.model.split_at import cut
 from privsweep.run.build import build
@@ -134,6 +136,22 @@ def test_activations_that_do_not_fit_into_memory_are_made_anew(digits: Data) -> 
     out = exposed(digits)
     kept, anew = (decoded(out, epochs=2, memory=memory) for memory in (1.0, 0.0))
     assert torch.allclose(kept.images, anew.images, atol=1e-4)
+
+
+@pytest.mark.parametrize("learns_from", ["client_part", "queries"])
+def test_what_is_drawn_for_every_query_is_never_kept(digits: Data, learns_from: str) -> None:
+    """Where memory allowed it, one draw served all epochs, and the same run gave other results with less."""
+    out = exposed(digits, cut="pool1")
+    part = nn.Sequential(*out.known.model, FeatureDropout(tuple(out.seen.z.shape[2:]), 0.5)).eval()
+    guesses = []
+    for memory in (1.0, 0.0):
+        asked = Client(part, Stack({}), Rng(0))
+        known = Knowledge(model=part, query=asked, prior=digits.prior, domain=digits.domain)
+        decoder = attack(decoder="residual", learns_from=learns_from, width=4, epochs=3, memory=memory)
+        prepared = decoder.prepare(known, Bench(), Rng(0))
+        guesses.append(decoder(out.seen, known, prepared, Bench(), Rng(0)))  # type: ignore[arg-type]
+    kept, anew = guesses
+    assert torch.equal(kept.images, anew.images)
 
 
 def test_of_a_mean_it_answers_one_image_for_all(digits: Data) -> None:
