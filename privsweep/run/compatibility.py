@@ -94,9 +94,8 @@ def _prior_fault(spec: RunSpec, label: str) -> str | None:
 
 
 def same_images(config: Mapping[str, Any]) -> bool:
-    """Whether the adversary's data come from the files of the target's."""
-    target, prior = config["dataset"], config["prior"]
-    return (target["fingerprint"], target["_target_"]) == (prior["fingerprint"], prior["_target_"])
+    """Whether the adversary's data come from the files of the target's, by whatever name or path."""
+    return bool(config["dataset"]["fingerprint"] == config["prior"]["fingerprint"])
 
 
 _REMEDIES = {

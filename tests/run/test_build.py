@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -121,6 +121,16 @@ def test_bad_input_is_one_line_with_key_and_remedy(overrides: list[str], words: 
     assert len(str(caught.value).splitlines()) == 1
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_victims_own_images_are_no_prior_by_another_name(npz: Callable[..., Path]) -> None:
+    """They passed, and members served attacks as public records, none of which is one."""
+    path = npz(name="fashion_mnist")
+    folder, asked = f"data_dir={path.parent}", "attack=loss_threshold"
+    for own in (["dataset=fashion_mnist", "dataset@prior=npz", f"prior.path={path}"],
+                ["dataset=npz", f"dataset.path={path}", "dataset@prior=fashion_mnist"]):  # fmt: skip
+        with pytest.raises(UserError, match="the victims' own dataset"):
+            build(compose([*(o for o in BASE if o.startswith("model")), folder, *own, asked, "model=smlp"]))
 
 
 def test_the_victims_loss_is_matched_where_a_defence_adds_to_it() -> None:
