@@ -104,14 +104,13 @@ class LikelihoodInversion(AttackBase):
                 steps = self.steps * len(parts) * first + int(done) * many
                 bench.tick(steps, self.steps * len(parts) * whole, objective=value.nanmedian().item())
 
-            lost = lost_in(known.model, goal)
             ends: list[Minimum] = []
             for n, part in enumerate(parts):
 
                 def later(done: float, value: Tensor, before: int = n * self.steps) -> None:
                     progress(before + done, value)
 
-                objective = _Objective(part, known.domain, goal, lost, seen.examples, 0.0)
+                objective = _Objective(part, known.domain, goal, lost_in(part, goal), seen.examples, 0.0)
                 ends.append(self._minimise(objective, start, later))
             found.append(self._best(ends))
         x, value, diverged, evaluations, curve = (
@@ -196,9 +195,17 @@ def _exchanged(part: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
 
 def lost_in(part: nn.Module, z: Tensor) -> Tensor | None:
-    """Which features of what ``part`` has sent may be none of its own, bool of the shape of ``z``; None: none are."""
-    last = next(reversed(part._modules.values()), None)
-    return last.lost(z) if isinstance(last, Perturbation) else None
+    """Which features of what ``part`` has sent may have been dropped, bool of the shape of ``z``; None: none.
+
+    Those that are what comes of a zero behind the last layer that drops any.
+    """
+    layers = list(part.children())
+    dropping = [n for n, layer in enumerate(layers) if isinstance(layer, Perturbation) and layer.drops]
+    if not dropping:
+        return None
+    with torch.no_grad():
+        empty: Tensor = nn.Sequential(*layers[dropping[-1] + 1 :])(torch.zeros_like(z[0, :1]))
+    return z == empty
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ class Perturbation:
         """
         return None
 
-    def lost(self, sent: Tensor) -> Tensor | None:
-        """Which features of ``sent``, if this layer is the last, may be none of the network's, bool; None: none are."""
-        return None
+    @property
+    def drops(self) -> bool:
+        """Whether it sets features to zero."""
+        return False
 
     def each(self) -> list[nn.Module]:
         """In its place, as many layers as there are draws, one of which has made what was sent; none: there are more.
@@ -149,8 +150,9 @@ class FeatureDropout(Perturbation, Stochastic):
     def imitated(self) -> Stochastic:
         return self
 
-    def lost(self, sent: Tensor) -> Tensor | None:
-        return sent == 0 if self.p else None
+    @property
+    def drops(self) -> bool:
+        return self.p > 0
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -16,8 +16,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Activations, Knowledge, Reconstruction
 from privsweep.model.dropout import Dropout
-from privsweep.model.perturbation import FeatureDropout, NoiseCollection
-from privsweep.model.stochastic import Stochastic
+from privsweep.model.perturbation import FeatureDropout, FixedNoise, NoiseCollection
 
 DOMAIN = Domain((2, 8, 8), 10, (0.4, 0.5), (0.2, 0.3))
 PIXELS = torch.rand(4, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -91,18 +90,23 @@ def test_noise_is_taken_for_none() -> None:
     assert (DOMAIN.pixels(guess.images) - PIXELS).abs().max() < 0.01
 
 
-def sent_with(layer: Stochastic, part: nn.Module, pixels: Tensor) -> Tensor:
+def sent_with(layer: nn.Module, part: nn.Module, pixels: Tensor) -> Tensor:
     """Each victim's, with draws of its own from ``layer`` behind ``part``."""
     whole = nn.Sequential(part, layer)
     each = [forwarded(whole, DOMAIN.inputs(own), Rng(0).child(v)) for v, own in enumerate(pixels)]
     return torch.stack(each)
 
 
-def test_dropout_does_not_pass_for_zeros_of_the_network() -> None:
+@pytest.mark.parametrize("noisy", [False, True])
+def test_dropout_does_not_pass_for_zeros_of_the_network(noisy: bool) -> None:
     """It was taken for the network's own zeros, and half of an image's brightness went with it."""
     part, layer = head(), FeatureDropout((12, 8, 8), 0.5)
-    z = sent_with(layer, part, PIXELS)
-    knowing, unknowing = (inverted(z, nn.Sequential(*part, *more), tv_weights=[0.01]) for more in ([layer], []))
+    noise = FixedNoise(0.1 * torch.randn(12, 8, 8, generator=torch.Generator().manual_seed(0)))
+    behind = [noise] if noisy else []
+    z = sent_with(nn.Sequential(layer, *behind), part, PIXELS)
+    knowing, unknowing = (
+        inverted(z, nn.Sequential(*part, *more, *behind), tv_weights=[0.01]) for more in ([layer], [])
+    )
     errors = [(DOMAIN.pixels(guess.images) - PIXELS).square().mean() for guess in (knowing, unknowing)]
     assert errors[0] < 0.005
     assert errors[1] > 5 * errors[0]
