@@ -34,7 +34,7 @@ _FOLDERS: dict[str, tuple[str, str | None]] = {
     "failed": (rf"{_SIGN}\.json", "run"),
     "logs": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}", None),
     "sweeps": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}\.json", None),
-    "summaries": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.(md|csv)", None),
+    "summaries": (r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?\.(md|csv|png)", None),
 }
 KINDS = tuple(_FOLDERS)
 SHARED = ("systems", "prepared", "rows")  # what several runs may use

@@ -76,6 +76,16 @@ def test_it_tells_sizes_counts_and_runs_by_choice(filled: Path, capsys: pytest.C
     assert "mine" not in shown
 
 
+def test_all_files_of_a_summary_are_told(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The picture too, and those of a second sweep that ended in the same second."""
+    (filled / "summaries").mkdir()
+    for name in ("2026-11-29_01-14-51", "2026-11-29_01-14-51_2"):
+        for end in (".md", ".csv", ".png"):
+            (filled / "summaries" / f"{name}{end}").write_bytes(b"x" * 500)
+    assert store.main([]) == 0
+    assert "  summaries       6     3.0 kB" in capsys.readouterr().out
+
+
 def test_a_run_is_shown_by_the_beginning_of_its_signature(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sign = run_in(filled).name
     assert store.main(["show", sign[:5]]) == 0
