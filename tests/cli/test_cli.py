@@ -3,20 +3,24 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import Privsweep
 from PIL import Image
 from tiny import TINY, small_table
 
 from privsweep.cli import report
+from privsweep.run.compose import CONF
 
 TABLE = """\
 # @package _global_
@@ -322,3 +326,10 @@ def test_help_is_for_people(tmp_path: Path) -> None:
     for word in ("dataset: ", "cifar10", "experiment=zen/table1", "--cfg job", "tab completion"):
         assert word in shown
     assert len(shown.splitlines()) < 60
+
+
+def test_help_names_every_command_and_every_key_that_no_choice_has(tmp_path: Path) -> None:
+    shown = subprocess.run(command("--help"), cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    keys = yaml.safe_load((CONF / "config.yaml").read_text()).keys() - {"defaults", "hydra", "cell"}
+    commands = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert [name for name in (*keys, *commands) if not re.search(rf"(?<![\w-]){name}(?![\w-])", shown)] == []
