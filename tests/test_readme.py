@@ -218,6 +218,15 @@ def test_privsweep_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "gradient_quantization" in said
 
 
+@pytest.mark.parametrize("group", ["dataset", "model", "fl_setting", "attack", "defense"])
+def test_the_guide_names_every_choice_and_the_paper_of_every_attack_and_defence(group: str) -> None:
+    choices = {path.stem for path in (CONF / group).glob("*.yaml")} - {"none"}
+    tables, _, papers = DOCS["choices"].partition("## Which paper")
+    for page in [tables] + [papers] * (group in ("attack", "defense")):
+        rows = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+        assert choices - {*re.findall(r"\w+", rows)} == set()
+
+
 def test_packed_runs_are_those_that_their_table_names() -> None:
     for packed in sorted((ROOT / "outputs/paper").rglob(f"*{SUFFIX}")):
         with tarfile.open(packed) as archive:
