@@ -101,7 +101,7 @@ def _said(arrays: Arrays, own: dict[str, str]) -> list[str]:
         lines.append(f"uneven: from {counts.min()} to {counts.max()} training images a class")
     if arrays.train_images.max() <= 1:
         lines.append("dark: no pixel is above 1 of 255; multiply by 255 if yours go from 0 to 1")
-    more = ["model=resnet18"] if max(height, width) > LARGE else []
+    more = ["model=resnet18", "attack=iga"] if max(height, width) > LARGE else []
     if n < CLIENTS * VICTIMS:
         more.append(f"fl_setting.victims={max(1, n // CLIENTS)}")
     return [*lines, _command(f"dataset={choice}", *(f"dataset.{value}" for value in values), *more)]

@@ -51,7 +51,8 @@ def test_what_is_odd_is_said(npz: Callable[..., Path], members: Callable[..., Me
     said = capsys.readouterr().out
     for part in (
         "few images: class 0 has 2 for training", "dark: no pixel is above 1 of 255", "fl_setting.victims=2",
-        "uneven: from 1 to 297 training images a class", "dataset@prior=npz prior.path=several.npz", "model=resnet18",
+        "uneven: from 1 to 297 training images a class", "dataset@prior=npz prior.path=several.npz",
+        "model=resnet18 attack=iga",
     ):  # fmt: skip
         assert part in said
 
