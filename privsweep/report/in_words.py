@@ -60,12 +60,15 @@ def threat_in_words(threat: Mapping[str, Any]) -> str:
 def _images(metrics: Metrics, record: Record) -> str:
     setting = record["config"].get("fl_setting") or {}
     victims, capture = setting.get("victims"), setting.get("capture") or {}
-    several = capture.get("batch_size", 1) != 1
+    captured = (
+        record.get("choices", {}).get("fl_setting") == "captured"
+    )  # how many images are behind one is in its file
+    several = captured or capture.get("batch_size", 1) != 1
     what = "updates" if several else "images"
     recovered, diverged = (metrics.get(name) or 0.0 for name in (IMAGES, "diverged"))
     if diverged == 1:
         return f"every attack diverged ({_of(1.0, victims)} {what}): nothing was recovered"
-    measure = "mean SSIM of its images" if several else "SSIM"  # one of them may be lost where the others are clear
+    measure = "mean SSIM of their images" if several else "SSIM"  # one of them may be lost where the others are clear
     words = f"{_of(recovered, victims)} {what} recovered ({measure} above 0.9)"
     if recovered < 1 and metrics.get("ssim") is not None:
         words += f", mean SSIM {metrics['ssim']:.2f}"

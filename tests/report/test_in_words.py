@@ -29,7 +29,7 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
         (record({**IMAGES, "recovered": 1.0}), "8 of 8 images recovered (SSIM above 0.9); test accuracy 94.2%"),
         (
             record({**IMAGES, "diverged": 0.25}, {}, batch=4),
-            "6 of 8 updates recovered (mean SSIM of its images above 0.9), mean SSIM 0.73, 2 of 8 updates diverged",
+            "6 of 8 updates recovered (mean SSIM of their images above 0.9), mean SSIM 0.73, 2 of 8 updates diverged",
         ),
         (
             record({**IMAGES, "stopped_early": 0.5}),
@@ -86,6 +86,11 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
 )
 def test_a_run(of: dict[str, Any], words: str) -> None:
     assert in_words(of).startswith(words)
+
+
+def test_behind_a_captured_update_there_may_be_several_images() -> None:
+    captured = {"metrics": {"recovered": 1.0}, "utility": {}, "config": {}, "choices": {"fl_setting": "captured"}}
+    assert in_words(captured) == "100% of the updates recovered (mean SSIM of their images above 0.9)"
 
 
 def test_a_threat_model() -> None:
