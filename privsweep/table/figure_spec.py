@@ -20,7 +20,7 @@ class Series(Strict):
     columns: Annotated[list[Id | None], Field(min_length=1)]
     hue: Hue | None = None  # of eight colours; by default the position in the panel
     dashed: bool = False
-    row: Id | None = None  # of charts: in place of the figure's
+    row: Id | None = None  # in place of the figure's
     value: Name | None = None  # of curves and histograms: in place of the figure's
     only: Name | None = None  # of histograms: a column of truth values, of victims that count; not_<column>: the others
 
@@ -47,9 +47,13 @@ class _Figure(Strict):
 
     def columns(self) -> Iterator[Id]:
         """Every column that is drawn."""
+        return (column for _, column in self.cells())
+
+    def cells(self) -> Iterator[tuple[Id, Id]]:
+        """Every row and column that is drawn."""
         for panel in self.panels:
             for series in panel.series:
-                yield from (column for column in series.columns if column is not None)
+                yield from ((self.row_of(series), column) for column in series.columns if column is not None)
 
     def fault(self, rows: Collection[str], columns: Collection[str]) -> str | None:
         """What does not fit the table, in one line, or None."""
@@ -144,6 +148,12 @@ class Heatmap(_Figure):
 
     def places(self) -> int:
         return len(self.x)
+
+    def fault(self, rows: Collection[str], columns: Collection[str]) -> str | None:
+        own = ((p, s, one.row) for p, panel in enumerate(self.panels) for s, one in enumerate(panel.series) if one.row)
+        for p, s, row in own:
+            return f"figure.panels.{p}.series.{s}.row={row}: a heatmap has one row, figure.row; leave it out"
+        return super().fault(rows, columns)
 
 
 Figure = Annotated[Chart | Curves | Histogram | Pictures | Heatmap, Field(discriminator="kind")]

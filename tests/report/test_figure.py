@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
+from pydantic import TypeAdapter
 
 from privsweep.interface.errors import UserError
 from privsweep.report.figure.boxes import values_of_victims
@@ -93,6 +95,28 @@ def test_a_series_may_have_a_row_of_its_own(tmp_path: Path) -> None:
     one, other = png_of(filled), png_of(stored(tmp_path, *ALL, figure={**lines, "panels": both[:1]}))
     assert one is not None
     assert one != other
+
+
+@pytest.mark.parametrize("spec", [PICTURES, CURVES], ids=lambda spec: spec["kind"])
+def test_pictures_and_curves_are_of_the_runs_of_a_series_own_row(tmp_path: Path, spec: dict[str, Any]) -> None:
+    def drawn(row: str) -> bytes:
+        panels = [{"title": "", "series": [{"label": "a", "columns": ["plain"], "row": row}]}]
+        filled = stored(tmp_path, *ALL, figure=None)
+        rows = {"ssim": filled.table.rows["ssim"], "other": filled.table.rows["ssim"]}
+        folders = {("ssim", "plain", n): tmp_path / f"plain-s{n}" for n in (0, 1)}
+        folders |= {("other", "plain", n): tmp_path / f"noisy-s{n}" for n in (0, 1)}
+        figure = TypeAdapter(FigureSpec).validate_python({**spec, "panels": panels})
+        made = filled.table.model_copy(update={"rows": rows, "figure": figure})
+        cells = {(r, c): cell for (_, c), cell in filled.cells.items() for r in rows}
+        return png_of(replace(filled, table=made, folders=folders, cells=cells))
+
+    assert drawn("ssim") != drawn("other")
+
+
+def test_a_heatmap_has_one_row() -> None:
+    panels = [{"title": "", "series": [{"label": "a", "columns": ["plain"], "row": "ssim"}]}]
+    with pytest.raises(UserError, match=r"figure\.panels\.0\.series\.0\.row=ssim: a heatmap has one row, figure\.row"):
+        table({**HEATMAP, "panels": panels})
 
 
 LABELS = [
@@ -190,10 +214,10 @@ def test_boxes_are_over_the_victims_of_all_seeds(tmp_path: Path) -> None:
 def test_a_panel_shows_the_easiest_or_the_hardest_victims(tmp_path: Path, which: Which, shown: list[int]) -> None:
     """Each starts with the most extreme; what is not stored does not tell."""
     filled = stored(tmp_path, *ALL[:1])
-    assert chosen_victims(filled, "ssim", ["noisy"], which, 2) == [0, 1]
+    assert chosen_victims(filled, [("ssim", "noisy")], which, 2) == [0, 1]
     pd.DataFrame({"mse": [0.2, 0.3, 0.1]}).to_csv(tmp_path / ALL[0] / "victims.csv")
     for count in (2, 3):
-        assert chosen_victims(filled, "ssim", ["noisy", "plain"], which, count) == shown[:count]
+        assert chosen_victims(filled, [("ssim", c) for c in ("noisy", "plain")], which, count) == shown[:count]
 
 
 def test_the_hardest_are_drawn_otherwise_than_the_easiest(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def curves(filled: FilledTable, spec: Curves) -> Figure:
         entries = {}
         for place, series in enumerate(panel.series):
             column = str(series.columns[0])
-            folders = [filled.folders.get((spec.row, column, seed)) for seed in filled.table.seeds]
+            folders = [filled.folders.get((spec.row_of(series), column, seed)) for seed in filled.table.seeds]
             runs = [
                 values
                 for folder in folders

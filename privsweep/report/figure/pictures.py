@@ -10,7 +10,7 @@ from privsweep.plot.run_pictures import show_image
 from privsweep.plot.style import AMBER, GREY, INK, literal
 from privsweep.report.figure.frame import Frame
 from privsweep.report.figure.victims import Array, chosen_victims, images_of_victims, numbers_of_victims, without_images
-from privsweep.table.figure_spec import Heatmap, PicturePanel, Pictures
+from privsweep.table.figure_spec import Heatmap, PicturePanel, Pictures, Series
 from privsweep.table.fill import FilledTable
 
 SIDE, GAP, LEFT = 0.78, 0.17, 1.2  # inches: an image, the number below it, the names
@@ -23,10 +23,10 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
     down = 1 + max(len(panel.series) for panel in spec.panels)
     block = LEFT + shown * SIDE + 0.15
     width = block * len(spec.panels) + 0.1
-    axis = filled.table.rows[spec.row]
+    labels = "; ".join(dict.fromkeys(filled.table.rows[row].label for row, _ in spec.cells()))
     first = all(panel.which == "first" for panel in spec.panels)
     who = f"the first {shown} victims" if first else f"{shown} victims, chosen by their MSE"
-    frame = Frame(filled, width, f"below every reconstruction: {axis.label}; seed {filled.table.seeds[0]}, {who}")
+    frame = Frame(filled, width, f"below every reconstruction: {labels}; seed {filled.table.seeds[0]}, {who}")
     titles = [literal(panel.title, max(8, int(shown * SIDE / CHARACTER))) for panel in spec.panels]
     top = frame.top + 0.3 + 0.16 * max(title.count("\n") for title in titles)
     height = top + down * (SIDE + GAP) + frame.bottom
@@ -46,12 +46,16 @@ def lacks_pictures(filled: FilledTable) -> bool:
     """Whether its figure shows pictures, and runs behind it are stored without theirs."""
     spec = filled.table.figure
     shows = isinstance(spec, Pictures) or (isinstance(spec, Heatmap) and spec.victim is not None)
-    return spec is not None and shows and bool(without_images(filled, spec.row, sorted({*spec.columns()})))
+    return spec is not None and shows and bool(without_images(filled, spec.cells()))
 
 
 def _count(filled: FilledTable, spec: Pictures, panel: PicturePanel) -> int:
-    stored = [images_of_victims(filled, spec.row, column) for s in panel.series for column in s.columns if column]
+    stored = [images_of_victims(filled, *_cell(spec, series)) for series in panel.series]
     return max((len(images[1]) for images in stored if images), default=0)
+
+
+def _cell(spec: Pictures, series: Series) -> tuple[str, str]:
+    return spec.row_of(series), str(series.columns[0])
 
 
 def _block(
@@ -62,8 +66,7 @@ def _block(
     def text(x: float, y: float, content: str, **how: Any) -> None:
         figure.text(x / width, y / height, content, **{"fontsize": 8, "color": INK, **how})
 
-    columns = [str(series.columns[0]) for series in panel.series]
-    victims = chosen_victims(filled, spec.row, columns, panel.which, shown)
+    victims = chosen_victims(filled, [_cell(spec, series) for series in panel.series], panel.which, shown)
 
     def images(y: float, batch: Array, numbers: list[str]) -> None:
         for place, v in enumerate(v for v in victims if v < len(batch)):
@@ -77,14 +80,14 @@ def _block(
     for line, series in enumerate(panel.series, 1):
         y = top - line * (SIDE + GAP) + GAP
         text(left + LEFT - 0.08, y - SIDE / 2, literal(series.label, 14), ha="right", va="center")
-        column = str(series.columns[0])
-        stored = images_of_victims(filled, spec.row, column)
+        cell = _cell(spec, series)
+        stored = images_of_victims(filled, *cell)
         if stored is None:
-            why = "stored without pictures" if without_images(filled, spec.row, [column]) else "not stored yet"
+            why = "stored without pictures" if without_images(filled, [cell]) else "not stored yet"
             text(left + LEFT, y - SIDE / 2, why, va="center", color=AMBER)
             continue
         if not originals and stored[0] is not None:
             text(left + LEFT - 0.08, top - SIDE / 2, "original", ha="right", va="center", color=GREY)
             images(top, stored[0], [])
             originals = True
-        images(y, stored[1], numbers_of_victims(filled, spec.row, column))
+        images(y, stored[1], numbers_of_victims(filled, *cell))

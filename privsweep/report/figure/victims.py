@@ -14,6 +14,7 @@ from privsweep.table.fill import FilledTable
 from privsweep.table.number_format import in_printed_unit, show
 
 Array = np.ndarray[Any, Any]
+Cell = tuple[str, str]  # row and column
 
 
 def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array | None, Array] | None:
@@ -22,20 +23,21 @@ def images_of_victims(filled: FilledTable, row: str, column: str) -> tuple[Array
     return None if folder is None else load_images(folder, filled.table.answer(row, column))
 
 
-def without_images(filled: FilledTable, row: str, columns: Iterable[str]) -> list[str]:
-    """Those columns whose first run is stored without images, as it is after numbers alone were unpacked."""
-    stored = [column for column in columns if (row, column, filled.table.seeds[0]) in filled.folders]
-    return [column for column in stored if images_of_victims(filled, row, column) is None]
+def without_images(filled: FilledTable, cells: Iterable[Cell]) -> list[Cell]:
+    """Those whose first run is stored without images, as it is after numbers alone were unpacked."""
+    stored = [cell for cell in cells if (*cell, filled.table.seeds[0]) in filled.folders]
+    return [cell for cell in stored if images_of_victims(filled, *cell) is None]
 
 
-def chosen_victims(filled: FilledTable, row: str, columns: Sequence[str], which: Which, count: int) -> list[int]:
-    """So many victims, in the order in which they are shown: by the MSE of the first column that is stored.
+def chosen_victims(filled: FilledTable, cells: Sequence[Cell], which: Which, count: int) -> list[int]:
+    """So many victims, in the order in which they are shown: by the MSE of the first cell that is stored.
 
     The easiest start with the least, the hardest with the greatest.
     """
-    column = next((c for c in columns if images_of_victims(filled, row, c) is not None), None)
-    if which == "first" or column is None:
+    found = next((cell for cell in cells if images_of_victims(filled, *cell) is not None), None)
+    if which == "first" or found is None:
         return list(range(count))
+    row, column = found
     answer = filled.table.answer(row, column)
     frame = pd.read_csv(filled.folders[row, column, filled.table.seeds[0]] / "victims.csv")
     order = np.argsort(frame["mse" if answer is None else f"mse_{answer}"].to_numpy(), kind="stable").tolist()
