@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -12,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from privsweep.activation_inversion.perturbed_part import lost_in, variants
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
@@ -22,7 +22,6 @@ from privsweep.interface.roles import Bench
 from privsweep.minimisation.adam import BatchedAdam, recorded_iterations
 from privsweep.minimisation.minimum import Minimum, Progress
 from privsweep.minimisation.total_variation import add_total_variation
-from privsweep.model.perturbation import Perturbation
 
 _AT_ONCE = 256  # images that are searched for together
 _ZEROS = 0.1  # what a zero behind dropout counts for, as a part of the weight of the total variation
@@ -176,36 +175,6 @@ class LikelihoodInversion(AttackBase):
         rows = torch.arange(len(least), device=least.device) * tried + least.argmin(1)
         spent = beside("evaluations").view(-1, tried).sum(1)
         return Minimum(beside("x")[rows], value[rows], diverged[rows], spent, beside("curve")[rows])
-
-
-def variants(part: nn.Module) -> list[nn.Module]:
-    """A client's part, or as many as there are draws of a layer that takes one of a few tensors, each with one."""
-    found = [part]
-    for name, layer in part.named_children():
-        if isinstance(layer, Perturbation) and (each := layer.each()):
-            found = [_exchanged(one, name, instead) for one in found for instead in each]
-    return found
-
-
-def _exchanged(part: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """``part``, in its mode, with another layer of that name; the others are shared."""
-    own = nn.Sequential(OrderedDict({**dict(part.named_children()), name: layer}))
-    own.training = part.training
-    return own
-
-
-def lost_in(part: nn.Module, z: Tensor) -> Tensor | None:
-    """Which features of what ``part`` has sent may have been dropped, bool of the shape of ``z``; None: none.
-
-    Those that are what comes of a zero behind the last layer that drops any.
-    """
-    layers = list(part.children())
-    dropping = [n for n, layer in enumerate(layers) if isinstance(layer, Perturbation) and layer.drops]
-    if not dropping:
-        return None
-    with torch.no_grad():
-        empty: Tensor = nn.Sequential(*layers[dropping[-1] + 1 :])(torch.zeros_like(z[0, :1]))
-    return z == empty
 
 
 @dataclass(frozen=True)
