@@ -58,8 +58,11 @@ function pointsOf(usable, values, leaky, mean, go, label) {
   return { points, names };
 }
 
-// What was attacked: the trained systems, as useful as they were then; of a run that does not tell itself.
-const systemsOf = (all, x) => JSON.stringify([all.map((run) => run.system ?? run.id).sort(), Number.isFinite(x) ? x : null]);
+// What was attacked: the trained systems, as useful as they were then, and what their clients sent, for a defence may
+// act and a batch be captured outside of training; of a run that does not tell itself.
+const sent = (run) => [...configuration(run)].filter(([name]) => /^(defense|fl_setting\.capture)\./.test(name));
+const systemsOf = (all, x) =>
+  JSON.stringify([all.map((run) => run.system ?? run.id).sort(), Number.isFinite(x) ? x : null, defense(all[0]), sent(all[0])]);
 
 function tradeoff(go) {
   const state = { utility: most(utilities, data.utility)[0], leakage: most(leakages, data.leakage)[0], mean: true, runs: [] };

@@ -171,10 +171,16 @@ def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) 
 def test_a_model_counts_by_the_attack_that_gets_most_from_it(page: Page, tmp_path: Path) -> None:
     strong, weak = ({"uses": {"systems": ["a"]}, "config": {"seed": 0, "attack": {"lr": lr}}} for lr in (1, 2))
     other = {"uses": {"systems": ["b"]}, "utility": {"test_accuracy": 0.4}, "config": {"seed": 0}}
-    page.open(html(tmp_path, record(0, 0.9, **strong), record(1, 0.1, **weak), record(2, 0.5, **other)))
+    batch = {**strong, "config": {**strong["config"], "fl_setting": {"capture": {"batch_size": 8}}}}
+    runs = [record(0, 0.9, **strong), record(1, 0.1, **weak), record(2, 0.5, **other)]
+    page.open(html(tmp_path, *runs))
     page.click("[role=tab]", 2)
     page.choose("leakage", "ssim")
     assert page.all(".beside tbody td:last-child") == [f"{n:012x}" for n in (2, 0)]
+    page.open(html(tmp_path, *runs, record(3, 0.3, **batch)))
+    page.click("[role=tab]", 2)
+    page.choose("leakage", "ssim")
+    assert page.all(".beside tbody td:last-child") == [f"{3:012x}"]  # clients that send batches leak less in truth
     assert [title.split("SSIM ")[1] for title in page.all("svg[role=img] .dot[opacity] title")] == ["0.1"]
     assert not page.complaints()
 
