@@ -30,18 +30,19 @@ class Part:
 class OwnActivations:
     """The activations of ``n`` own images from each of R sources, R * n in a row: those of the first source first.
 
-    Computed beforehand where all of them fit into ``memory`` GiB, and else anew whenever they are read. Take 0 for a
-    source whose answer for an image depends on what else is asked with it.
+    Computed beforehand where all of them fit into ``memory`` GiB, and else anew whenever they are read.
+
+    together: how many images pass a source at once whose answer for one depends on the others; 0: it does not.
+        Nothing is kept then, for the others are new in every epoch.
     """
 
-    def __init__(self, sources: Sequence[Source], prior: ImageSet, domain: Domain, memory: float):
-        self.sources, self.prior, self.domain = sources, prior, domain
+    def __init__(self, sources: Sequence[Source], prior: ImageSet, domain: Domain, memory: float, together: int = 0):
+        self.sources, self.prior, self.domain, self.together = sources, prior, domain, together
         self.kept: Tensor | None = None
         every = torch.arange(len(prior), device=prior.labels.device)
-        # Of two images, for batch normalisation may refuse a single one.
-        one = torch.cat([self._fresh(k, every[:2])[:1] for k in range(len(sources))])
+        one = torch.cat([self._fresh(k, every[:1]) for k in range(len(sources))])
         self.shape = tuple(one.shape[1:])
-        if len(prior) * one.nbytes <= memory * 2**30:
+        if not together and len(prior) * one.nbytes <= memory * 2**30:
             self.kept = one.new_empty(len(sources) * len(prior), *self.shape)
             for k in range(len(sources)):
                 for batch in every.split(AT_ONCE):
@@ -71,4 +72,9 @@ class OwnActivations:
         yield from zip(which.tolist(), parts, strict=True)
 
     def _fresh(self, k: int, batch: Tensor) -> Tensor:
-        return self.sources[k](self.domain.inputs_of(self.prior, batch))
+        if not self.together:
+            return self.sources[k](self.domain.inputs_of(self.prior, batch))
+        missing = -len(batch) % self.together
+        others = torch.arange(missing, device=batch.device) % len(self.prior)
+        messages = torch.cat([batch, others]).split(self.together)
+        return torch.cat([self.sources[k](self.domain.inputs_of(self.prior, one)) for one in messages])[: len(batch)]

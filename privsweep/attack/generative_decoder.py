@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +14,6 @@ from privsweep.activation_inversion.mirror_decoder import mirror
 from privsweep.activation_inversion.own_activations import OwnActivations, Part, Source
 from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.attack.base import AttackBase
-from privsweep.exposure.federation import batch_fault
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.errors import UserError
@@ -32,10 +30,10 @@ class GenerativeDecoder(AttackBase):
     """Trains a decoder on what is sent for the adversary's own images, and decodes the victims' activations.
 
     Zen, section 4.2; the inverse network of He et al., "Model inversion attacks against collaborative inference"
-    (2019). Own images pass the client's part, as a victim's do, or are given to the client as queries, and the decoder
-    learns to return their pixels. It is the mirror image of the client's part, as Zen's is, or a residual network,
-    which knows nothing of that part. Where only the mean of a message is seen, the decoded mean is the answer for each
-    of its images.
+    (2019). Own images pass the client's part, as a victim's do (in batches as large, where it normalises by the batch),
+    or are given to the client as queries, and the decoder learns to return their pixels. It is the mirror image of the
+    client's part, as Zen's is, or a residual network, which knows nothing of that part. Where only the mean of a
+    message is seen, the decoded mean is the answer for each of its images.
     """
 
     decoder: Literal["mirror", "residual"]
@@ -60,7 +58,8 @@ class GenerativeDecoder(AttackBase):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"query" if self.learns_from == "queries" else "model", "prior", "domain"})
+        how = {"query"} if self.learns_from == "queries" else {"model", "together"}
+        return frozenset({"prior", "domain"} | how)
 
     @property
     def prepares_from(self) -> frozenset[str]:  # type: ignore[override]
@@ -83,11 +82,8 @@ class GenerativeDecoder(AttackBase):
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """The decoder's weights, and its ``loss`` ``[epochs]``: mean squared error of own images' pixels in [0, 1]."""
-        source, memory = self._source(known, rng.child("client's part"))
         schedule = LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, self.batch_size)
-        if self.learns_from == "client_part":
-            self._check_batch(known, min(schedule.sizes(len(known.prior))))
-        own = OwnActivations([source], known.prior, known.domain, memory)
+        own = self._own_activations(known, rng.child("client's part"))
         prepared = train_decoders(self._make(known), own, schedule, [rng], bench)
         return {**prepared, "loss": prepared["loss"][0]}
 
@@ -99,24 +95,13 @@ class GenerativeDecoder(AttackBase):
         images = known.domain.inputs(pixels).expand(-1, seen.examples, -1, -1, -1)
         return Reconstruction(images=images, diverged=~images.isfinite().flatten(1).all(1))
 
-    def _source(self, known: Knowledge, rng: Rng) -> tuple[Source, float]:
-        """Where own images' activations come from, and the GiB in which they may be kept."""
+    def _own_activations(self, known: Knowledge, rng: Rng) -> OwnActivations:
+        if self.learns_from == "client_part" and known.together:
+            return OwnActivations([Part(known.model, rng)], known.prior, known.domain, 0.0, known.together)
         source: Source = known.query if self.learns_from == "queries" else Part(known.model, rng)
-        if self.learns_from == "client_part" and known.model.training:
-            return source, 0.0  # an image's activations depend on what else is in the batch
         some = known.domain.inputs_of(known.prior, slice(2))
         anew = not torch.equal(source(some), source(some))  # a decoder would learn kept draws by heart
-        return source, 0.0 if anew else self.memory
-
-    def _check_batch(self, known: Knowledge, least: int) -> None:
-        """Raises UserError where the client's part, in the mode that it is in, refuses so few own images."""
-        with torch.device("meta"):
-            fault = batch_fault(deepcopy(known.model).to("meta"), known.domain, least)
-        if fault:
-            raise UserError(
-                f"attack.batch_size={self.batch_size}: {len(known.prior)} own images make a batch of {least}, and "
-                f"{fault}; take another batch size or dataset.prior_size, or fl_setting.capture.mode=eval"
-            )
+        return OwnActivations([source], known.prior, known.domain, 0.0 if anew else self.memory)
 
     def _make(self, known: Knowledge) -> Make:
         if self.decoder == "residual":

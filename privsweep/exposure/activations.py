@@ -20,6 +20,7 @@ from privsweep.interface.records import Activations, Exposure, Images, Knowledge
 from privsweep.model.split_at import cut
 from privsweep.model.stochastic import draw
 from privsweep.training.frozen import client_mode
+from privsweep.training.stacked import mixes_examples
 
 
 @component
@@ -64,7 +65,9 @@ class ActivationView:
 
     @property
     def grants(self) -> frozenset[str]:
-        return frozenset({"model", "loss", "domain", "recipe"} | ({"labels"} if self.labels_known else set()))
+        return frozenset(
+            {"model", "loss", "domain", "recipe", "together"} | ({"labels"} if self.labels_known else set())
+        )
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where the round is not kept, or the client does not exist or holds too few images."""
@@ -94,6 +97,7 @@ class ActivationView:
             loss=defense.loss(data.domain.loss),
             domain=data.domain,
             recipe=self.federation.recipe(data, rng, self.federation.length()),
+            together=index.shape[1] if part.training and mixes_examples(part) else 0,
             labels=data.train.labels[at] if self.labels_known else None,
         )
         return Exposure(seen, known, truth, done=done)

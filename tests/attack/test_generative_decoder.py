@@ -146,7 +146,7 @@ def test_what_is_drawn_for_every_query_is_never_kept(digits: Data, learns_from: 
     guesses = []
     for memory in (1.0, 0.0):
         asked = Client(part, Stack({}), Rng(0))
-        known = Knowledge(model=part, query=asked, prior=digits.prior, domain=digits.domain)
+        known = Knowledge(model=part, together=0, query=asked, prior=digits.prior, domain=digits.domain)
         decoder = attack(decoder="residual", learns_from=learns_from, width=4, epochs=3, memory=memory)
         prepared = decoder.prepare(known, Bench(), Rng(0))
         guesses.append(decoder(out.seen, known, prepared, Bench(), Rng(0)))  # type: ignore[arg-type]
@@ -241,16 +241,39 @@ def test_a_decoder_begins_near_the_mean_image_however_large_the_activations(flat
     assert 0.01 < float(guess.detach().std()) < 0.3
 
 
-def test_own_images_that_batch_normalisation_refuses_alone_are_asked_for_together_or_refused(digits: Data) -> None:
-    """Maps of a single pixel in train mode: the first image was asked for by itself, which ended in a traceback."""
+class Counts(nn.Module):
+    """A client's part that remembers how many images pass it at once."""
+
+    def __init__(self, part: nn.Module):
+        super().__init__()
+        self.part, self.sizes = part, list[int]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(x))
+        return self.part(x)
+
+
+@pytest.mark.parametrize(("mode", "norm", "size"), [("train", "batch", 5), ("train", "group", 0), ("eval", "batch", 0)])
+def test_own_images_are_normalised_in_batches_of_a_message(digits: Data, mode: str, norm: str, size: int) -> None:
+    """They passed in batches of ``attack.batch_size``, and the decoder had never seen such activations as it got."""
+    captured = ActivationCapture(round="last", client=0, batch_size=5, mode=mode)  # type: ignore[arg-type]
+    world = setting(capture=captured, rounds=0, victims=2)
+    normed = replace(LENET, norm=norm)
+    system = world.train(digits, normed, Stack({}), Rng(0), Bench())
+    known = world.views()[0].expose(system, digits, normed, Stack({}), Rng(0)).known
+    assert known.together == size
+    part = Counts(known.model)
+    watched = known.having(prior=digits.prior.take(torch.arange(18)), model=part)  # type: ignore[union-attr]
+    prepared = attack(decoder="residual", width=4, epochs=2, batch_size=8).prepare(watched, Bench(), Rng(0))
+    assert prepared["loss"].isfinite().all()
+    assert set(part.sizes) == {5} if size else 5 not in part.sizes
+
+
+def test_what_is_left_of_a_batch_is_filled_up_with_other_own_images(digits: Data) -> None:
+    """Maps of a single pixel, which batch normalisation refuses of a single image."""
     net = ResNet(blocks=(1, 1, 1, 1), width=2, stem="small", norm="batch", activation="relu", init="he")
     part, _ = cut(net.build(digits.domain, Rng(0)), "block4_1")
-    part.train()
-
-    def prepared(own: int) -> dict[str, torch.Tensor]:
-        known = Knowledge(model=part, prior=digits.train.take(torch.arange(own)), domain=digits.domain)
-        return dict(attack(epochs=1, batch_size=8).prepare(known, Bench(), Rng(0)))
-
-    assert prepared(18)["loss"].isfinite().all()
-    with pytest.raises(UserError, match=r"attack\.batch_size=8: 17 own images make a batch of 1, .*mode=eval"):
-        prepared(17)
+    known = Knowledge(
+        model=part.train(), together=2, prior=digits.train.take(torch.arange(17)), domain=digits.domain
+    )  # fmt: skip
+    assert attack(epochs=1, batch_size=8).prepare(known, Bench(), Rng(0))["loss"].isfinite().all()
