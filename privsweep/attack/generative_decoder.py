@@ -58,7 +58,7 @@ class GenerativeDecoder(AttackBase):
 
     @property
     def needs(self) -> frozenset[str]:
-        how = {"query"} if self.learns_from == "queries" else {"model", "together"}
+        how = {"query"} if self.learns_from == "queries" else {"model", "message_size"}
         return frozenset({"prior", "domain"} | how)
 
     @property
@@ -96,8 +96,8 @@ class GenerativeDecoder(AttackBase):
         return Reconstruction(images=images, diverged=~images.isfinite().flatten(1).all(1))
 
     def _own_activations(self, known: Knowledge, rng: Rng) -> OwnActivations:
-        if self.learns_from == "client_part" and known.together:
-            return OwnActivations([Part(known.model, rng)], known.prior, known.domain, 0.0, known.together)
+        if self.learns_from == "client_part" and known.message_size:
+            return OwnActivations([Part(known.model, rng)], known.prior, known.domain, 0.0, known.message_size)
         source: Source = known.query if self.learns_from == "queries" else Part(known.model, rng)
         some = known.domain.inputs_of(known.prior, slice(2))
         anew = not torch.equal(source(some), source(some))  # a decoder would learn kept draws by heart

@@ -66,7 +66,7 @@ class ActivationView:
     @property
     def grants(self) -> frozenset[str]:
         return frozenset(
-            {"model", "loss", "domain", "recipe", "together"} | ({"labels"} if self.labels_known else set())
+            {"model", "loss", "domain", "recipe", "message_size"} | ({"labels"} if self.labels_known else set())
         )
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
@@ -97,7 +97,7 @@ class ActivationView:
             loss=defense.loss(data.domain.loss),
             domain=data.domain,
             recipe=self.federation.recipe(data, rng, self.federation.length()),
-            together=index.shape[1] if part.training and mixes_examples(part) else 0,
+            message_size=index.shape[1] if part.training and mixes_examples(part) else 0,
             labels=data.train.labels[at] if self.labels_known else None,
         )
         return Exposure(seen, known, truth, done=done)

@@ -94,7 +94,9 @@ class QueryView:
 
     @property
     def grants(self) -> frozenset[str]:
-        more = {"query_free": set(), "black_box": {"query"}, "white_box": {"query", "model", "together"}}[self.access]
+        more = {"query_free": set(), "black_box": {"query"}, "white_box": {"query", "model", "message_size"}}[
+            self.access
+        ]
         own = {"prior"} if self.training_data_known else set()
         told = {"selector"} if self.selector_known else set()
         kept = {"received"} if self.queries_kept else set()
@@ -137,7 +139,7 @@ class QueryView:
             prior=data.train if self.training_data_known else None,
             query=None if self.access == "query_free" else Client(net.head, defense, own.child("queries")),
             model=net.head if self.access == "white_box" else None,
-            together=0 if self.access == "white_box" else None,  # the client computes in eval mode
+            message_size=0 if self.access == "white_box" else None,  # the client computes in eval mode
             selector=_selector(net) if self.selector_known else None,
             received=self._received(net.head, data, defense, own) if self.queries_kept else None,
         )

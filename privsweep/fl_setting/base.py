@@ -147,7 +147,7 @@ class TrainingSetting(Assembling, ABC):
     def refuses(self, defense: Defense) -> str | None:
         if "fit" in defense.acts_at() - self.training_calls:
             return (
-                "defense: one that trains in stages needs all data in one place; take fl_setting=central or "
+                "one that trains in stages needs all data in one place; take fl_setting=central or "
                 "fl_setting=collaborative_inference"
             )
         return None

@@ -60,7 +60,7 @@ class Captured(Assembling):
     def refuses(self, defense: Defense) -> str | None:
         if beyond := defense.acts_at() - {"model", "loss"}:
             return (
-                f"defense: one that acts at {', '.join(sorted(beyond))} has done so before the capture; leave it out, "
+                f"one that acts at {', '.join(sorted(beyond))} has done so before the capture; leave it out, "
                 "and keep those alone whose layers are in the captured model, such as precode"
             )
         return None

@@ -93,12 +93,12 @@ class ReleasedModels(Assembling):
     def refuses(self, defense: Defense) -> str | None:
         if "sample" in defense.acts_at():
             return (
-                "defense: one that draws batches has nothing to draw where every step is on all records; take "
+                "one that draws batches has nothing to draw where every step is on all records; take "
                 "defense.dp_sgd.poisson=false"
             )
         if "fit" in defense.acts_at():
             return (
-                "defense: one that trains in stages does not go with fl_setting=release; take fl_setting=central or "
+                "one that trains in stages does not go with fl_setting=release; take fl_setting=central or "
                 "fl_setting=collaborative_inference"
             )
         return None

@@ -31,8 +31,8 @@ class SingleParty(TrainingSetting):
     def refuses(self, defense: Defense) -> str | None:
         if "fit" in defense.acts_at() and self.checkpoints:
             return (
-                f"fl_setting.checkpoints={self.checkpoints}: where a defence trains in stages, only what they end with "
-                "is kept; take []"
+                "where one trains in stages, only what they end with is kept; take fl_setting.checkpoints=[] instead "
+                f"of {self.checkpoints}"
             )
         return super().refuses(defense)
 

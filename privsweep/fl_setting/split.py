@@ -82,12 +82,12 @@ class SplitFed(Federated):
     def refuses(self, defense: Defense) -> str | None:
         if defense.acts_at() >= {"activations", "example_gradients"}:
             return (
-                "defense: in split learning one that changes activations does not go together with one that clips "
+                "in split learning one that changes activations does not go together with one that clips "
                 "single examples' gradients; leave one of them out"
             )
         if "aggregate" in defense.acts_at():
             return (
-                "defense: noise on the aggregate covers the clients' part alone, and the server's part of split "
+                "noise on the aggregate covers the clients' part alone, and the server's part of split "
                 "learning is released with it; take defense=[dp_sgd], or fl_setting=fedavg"
             )
         return super().refuses(defense)

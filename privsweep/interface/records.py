@@ -124,7 +124,7 @@ class Knowledge:
     architecture: Architecture  # of the target, without its weights
     server_part: nn.Module  # of a network that is cut, with its weights, in eval mode
     selector: Tensor  # [N]: what a client weighs the answers of several server networks by
-    together: int  # images that pass the model as one batch, where an output depends on the others; 0: none does
+    message_size: int  # images that pass the model as one batch, if an output depends on the others; 0: none does
     received: Tensor  # [Q, ...]: what clients have sent for other queries, of which nothing else is known
     candidates: ImageSet  # the M records whose membership is asked, in the order of the observation
     prior: ImageSet  # the adversary's own data: of another dataset, held out from this one, or known to train it

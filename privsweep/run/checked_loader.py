@@ -133,7 +133,9 @@ class CheckedLoader(ConfigLoaderImpl):
         """What the file of a choice states, after those of the same group that it builds on; nothing without one."""
         try:
             found = self.repository.load_config(f"{group}/{choice}")
-        except Exception:  # whatever is wrong with it, composing says it better
+        except Exception as error:  # whatever is wrong with it, composing says it better
+            if (stop := _interruption(error)) is not None:
+                raise stop from None
             return {}
         if found is None or not isinstance(found.config, DictConfig):
             return {}

@@ -35,7 +35,7 @@ def refuse(spec: RunSpec) -> list[str]:
             if "example_gradients" in defense.acts_at()
         ]
     if reason := setting.refuses(spec.defense):
-        complaints.append(reason)
+        complaints.append(f"defense=[{','.join(spec.defense.defenses)}]: {reason}")
     label = f"attack={choice.get('attack')}"
     if reason := _prior_fault(spec, label):
         complaints.append(reason)

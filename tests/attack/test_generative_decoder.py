@@ -146,7 +146,7 @@ def test_what_is_drawn_for_every_query_is_never_kept(digits: Data, learns_from: 
     guesses = []
     for memory in (1.0, 0.0):
         asked = Client(part, Stack({}), Rng(0))
-        known = Knowledge(model=part, together=0, query=asked, prior=digits.prior, domain=digits.domain)
+        known = Knowledge(model=part, message_size=0, query=asked, prior=digits.prior, domain=digits.domain)
         decoder = attack(decoder="residual", learns_from=learns_from, width=4, epochs=3, memory=memory)
         prepared = decoder.prepare(known, Bench(), Rng(0))
         guesses.append(decoder(out.seen, known, prepared, Bench(), Rng(0)))  # type: ignore[arg-type]
@@ -261,7 +261,7 @@ def test_own_images_are_normalised_in_batches_of_a_message(digits: Data, mode: s
     normed = replace(LENET, norm=norm)
     system = world.train(digits, normed, Stack({}), Rng(0), Bench())
     known = world.views()[0].expose(system, digits, normed, Stack({}), Rng(0)).known
-    assert known.together == size
+    assert known.message_size == size
     part = Counts(known.model)
     watched = known.having(prior=digits.prior.take(torch.arange(18)), model=part)  # type: ignore[union-attr]
     prepared = attack(decoder="residual", width=4, epochs=2, batch_size=8).prepare(watched, Bench(), Rng(0))
@@ -274,6 +274,6 @@ def test_what_is_left_of_a_batch_is_filled_up_with_other_own_images(digits: Data
     net = ResNet(blocks=(1, 1, 1, 1), width=2, stem="small", norm="batch", activation="relu", init="he")
     part, _ = cut(net.build(digits.domain, Rng(0)), "block4_1")
     known = Knowledge(
-        model=part.train(), together=2, prior=digits.train.take(torch.arange(17)), domain=digits.domain
+        model=part.train(), message_size=2, prior=digits.train.take(torch.arange(17)), domain=digits.domain
     )  # fmt: skip
     assert attack(epochs=1, batch_size=8).prepare(known, Bench(), Rng(0))["loss"].isfinite().all()

@@ -51,7 +51,9 @@ def test_what_the_client_keeps_to_itself_is_refused(privsweep: Privsweep, monkey
     monkeypatch.setenv("PRIVSWEEP_TRUST", "extensions")
     given = ["--config-dir", str(EXTENSIONS / "conf"), "fl_setting=inference", "dataset.prior_size=20", *SHORT]
     assert privsweep(*given, "attack=generative_decoder") == 2
-    assert "needs model, which fl_setting=inference does not grant" in " ".join(capsys.readouterr().err.split())
+    assert "needs message_size, model, which fl_setting=inference does not grant" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_released_weights(run: Any) -> None:
@@ -116,4 +118,6 @@ def test_stages_are_refused_where_they_would_not_be_trained(
     assert privsweep(*given, "fl_setting=fedavg") == 2
     assert "take fl_setting=central" in " ".join(capsys.readouterr().err.split())
     assert privsweep(*given, "fl_setting=central", "fl_setting.epochs=2", "fl_setting.checkpoints=[1]") == 2
-    assert "fl_setting.checkpoints=[1]: where a defence trains in stages" in " ".join(capsys.readouterr().err.split())
+    told = " ".join(capsys.readouterr().err.split())
+    assert "defense=[staged]: where one trains in stages, only what they end with is kept" in told
+    assert "take fl_setting.checkpoints=[] instead of [1]" in told
