@@ -35,24 +35,21 @@ if TYPE_CHECKING:
     )
     from privsweep.interface.defense import Defense, point
     from privsweep.interface.errors import UserError
+    from privsweep.interface.guess import Answers, Reconstruction, Scores, Transcription
     from privsweep.interface.randomness import Rng, seeded
     from privsweep.interface.records import (
         Activations,
-        Answers,
         Exposure,
         Images,
         Knowledge,
         Membership,
         Predictions,
         Recipe,
-        Reconstruction,
         Release,
         Schedule,
-        Scores,
         Sentences,
         System,
         ThreatModel,
-        Transcription,
         Update,
     )
     from privsweep.interface.roles import Attack, Bench, Setting, View
@@ -72,9 +69,10 @@ _HOMES = {
     "privsweep.interface.data": "Architecture Data Dataset Domain ImageSet Loss Tensors TextDomain TokenSet",
     "privsweep.interface.defense": "Defense point",
     "privsweep.interface.errors": "UserError",
+    "privsweep.interface.guess": "Answers Reconstruction Scores Transcription",
     "privsweep.interface.randomness": "Rng seeded",
-    "privsweep.interface.records": "Activations Answers Exposure Images Knowledge Membership Predictions "
-    "Recipe Reconstruction Release Schedule Scores Sentences System ThreatModel Transcription Update",
+    "privsweep.interface.records": "Activations Exposure Images Knowledge Membership Predictions Recipe Release "
+    "Schedule Sentences System ThreatModel Update",
     "privsweep.interface.roles": "Attack Bench Setting View",
     "privsweep.interface.training": "Training",
     "privsweep.model.dropout": "Dropout",

@@ -11,8 +11,9 @@ from tiny import Bench, central
 from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, ImageSet
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Membership, Predictions, Scores
+from privsweep.interface.records import Exposure, Membership, Predictions
 from privsweep.interface.roles import Attack
 from privsweep.metric.membership import score_membership
 from privsweep.model.mlp import MLP

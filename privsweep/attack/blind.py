@@ -9,8 +9,9 @@ import torch
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
+from privsweep.interface.records import Knowledge, ThreatModel, Update
 from privsweep.interface.roles import Bench
 
 

@@ -9,8 +9,9 @@ import torch
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Predictions, Scores, ThreatModel
+from privsweep.interface.records import Knowledge, Predictions, ThreatModel
 from privsweep.interface.roles import Bench
 
 

@@ -33,8 +33,9 @@ from privsweep.gradient_inversion.update_to_gradient import (
 from privsweep.interface.component import ResourceOnly, UnlessZero, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Observation, Reconstruction, ThreatModel, Update
+from privsweep.interface.records import Knowledge, Observation, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
 from privsweep.minimisation.minimum import Minimum
 from privsweep.model.stochastic import Reparametrised, noise_layers

@@ -15,8 +15,9 @@ from privsweep.gradient_inversion.update_to_gradient import captured_gradient, r
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Reconstruction, ThreatModel, Update
+from privsweep.interface.records import Knowledge, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
 from privsweep.model.first_layer import first_linear
 

@@ -12,8 +12,9 @@ from torch.func import functional_call, vmap
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import ImageSet, Tensors
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Scores, ThreatModel, Trials
+from privsweep.interface.records import Knowledge, ThreatModel, Trials
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.in_out import by_content
 from privsweep.model.stochastic import draw

@@ -15,8 +15,9 @@ from privsweep.interface.asked import Algorithm
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng, seeded
-from privsweep.interface.records import Knowledge, Reconstruction, Release, ThreatModel
+from privsweep.interface.records import Knowledge, Release, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import Optimizer
 from privsweep.store.fingerprint import checksum_of

@@ -16,8 +16,9 @@ from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
+from privsweep.interface.records import Activations, Knowledge, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.minimisation.adam import BatchedAdam, recorded_iterations
 from privsweep.minimisation.minimum import Minimum, Progress

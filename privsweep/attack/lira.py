@@ -10,8 +10,9 @@ from torch import Tensor
 from privsweep.interface.component import JudgementOnly, component
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Predictions, Scores
+from privsweep.interface.records import Knowledge, Predictions
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.in_out import InOutAttack, answered
 from privsweep.membership_inference.scores import confidence, stand_out

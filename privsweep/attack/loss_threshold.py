@@ -9,8 +9,9 @@ from torch import nn
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Predictions, Scores, ThreatModel
+from privsweep.interface.records import Knowledge, Predictions, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.auxiliary_data import unfit
 from privsweep.membership_inference.scores import confidence, of_label, stand_out

@@ -16,8 +16,9 @@ from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import BesideDefense, ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
+from privsweep.interface.records import Activations, Knowledge, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.model.split_network import SplitNetwork

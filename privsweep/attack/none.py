@@ -7,8 +7,9 @@ from typing import ClassVar
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Tensors
+from privsweep.interface.guess import Guess
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Guess, Knowledge, Observation, ThreatModel
+from privsweep.interface.records import Knowledge, Observation, ThreatModel
 from privsweep.interface.roles import Bench
 
 

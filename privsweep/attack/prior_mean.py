@@ -10,8 +10,9 @@ from torch import nn
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Knowledge, Reconstruction, ThreatModel
+from privsweep.interface.records import Activations, Knowledge, ThreatModel
 from privsweep.interface.roles import Bench
 
 

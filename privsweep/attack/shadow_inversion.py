@@ -18,8 +18,9 @@ from privsweep.activation_inversion.shadow import Choice, server_networks, shado
 from privsweep.attack.base import AttackBase
 from privsweep.interface.component import BesideDefense, ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.guess import Answers, Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Answers, Knowledge, Reconstruction, ThreatModel
+from privsweep.interface.records import Activations, Knowledge, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.model.ensemble import Selector

@@ -10,8 +10,9 @@ import torch
 
 from privsweep.interface.component import JudgementOnly, component
 from privsweep.interface.data import Tensors
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Predictions, Scores
+from privsweep.interface.records import Knowledge, Predictions
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.scores import finite
 from privsweep.membership_inference.shadow_attack import ShadowAttack

@@ -16,8 +16,9 @@ from privsweep.attack.base import AttackBase
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors, TextDomain, TokenSet
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Transcription
 from privsweep.interface.randomness import Rng, seeded
-from privsweep.interface.records import Activations, Knowledge, ThreatModel, Transcription
+from privsweep.interface.records import Activations, Knowledge, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import Examples, LocalSchedule, Optimizer, Training, alike, replica
 from privsweep.interface.translation import TranslationDomain, token_loss

@@ -13,7 +13,8 @@ from torch import Tensor
 from privsweep.dataset.npz_format import Arrays
 from privsweep.dataset.pixels import Channels, check_resize, recolour, resized, statistics
 from privsweep.interface.component import component
-from privsweep.interface.data import Data, DataFiles, Domain, ImageSet
+from privsweep.interface.contents import DataFiles
+from privsweep.interface.data import Data, Domain, ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 

@@ -10,7 +10,8 @@ from pydantic import Field
 from privsweep.dataset.base import Shaping
 from privsweep.dataset.image_tree import Tree, decode, no_folder, outlined, scan, tree_checksum, tree_state
 from privsweep.interface.component import component
-from privsweep.interface.data import Data, DataFiles
+from privsweep.interface.contents import DataFiles
+from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
 
 

@@ -13,7 +13,8 @@ from pydantic import Field
 from privsweep.dataset.npz_format import checksum
 from privsweep.dataset.sentence_pairs import Pair, encoded, lines_of, pairs_of, vocabulary
 from privsweep.interface.component import component
-from privsweep.interface.data import Data, DataFiles, TextDomain, TokenSet
+from privsweep.interface.contents import DataFiles
+from privsweep.interface.data import Data, TextDomain, TokenSet
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.translation import TranslationDomain

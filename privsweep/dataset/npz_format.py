@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from privsweep.interface.data import DataFiles
+from privsweep.interface.contents import DataFiles
 from privsweep.interface.errors import UserError
 from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng

@@ -13,7 +13,8 @@ from privsweep.dataset.download import absent, prepared
 from privsweep.dataset.npz_format import Arrays, npz_checksum, npz_files, read
 from privsweep.dataset.sources import PUBLISHED
 from privsweep.interface.component import component
-from privsweep.interface.data import Data, DataFiles
+from privsweep.interface.contents import DataFiles
+from privsweep.interface.data import Data
 from privsweep.interface.errors import AbsentError
 from privsweep.interface.randomness import Rng
 

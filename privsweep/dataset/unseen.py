@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 
 from privsweep.interface.component import component
-from privsweep.interface.data import Data, DataFiles, Domain, ImageSet
+from privsweep.interface.contents import DataFiles
+from privsweep.interface.data import Data, Domain, ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 

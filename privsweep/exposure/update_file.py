@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from privsweep.interface.data import DataFiles
+from privsweep.interface.contents import DataFiles
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.printable import printable
 from privsweep.interface.records import Recipe

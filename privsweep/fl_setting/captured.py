@@ -15,7 +15,8 @@ from privsweep.exposure.captured_updates import Expected, read_updates
 from privsweep.exposure.update_file import UpdateFiles
 from privsweep.fl_setting.base import Assembling
 from privsweep.interface.component import ExposureOnly, component
-from privsweep.interface.data import Architecture, Data, DataFiles, Domain, image_shape
+from privsweep.interface.contents import DataFiles
+from privsweep.interface.data import Architecture, Data, Domain, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Generic, Protocol, runtime_checkable
+from typing import Generic, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
+from privsweep.interface.contents import Contents
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 
@@ -213,30 +214,6 @@ def images_to_train_on(data: Data) -> None:
     """Raises UserError where the dataset has none, only their shape."""
     if not len(data.train):
         raise UserError(f"dataset={data.name}: has no images to train on; take fl_setting=captured, or another dataset")
-
-
-@dataclass(frozen=True)
-class DataFiles:
-    """The files that a dataset, or a checkpoint, is read from."""
-
-    name: str  # that the last checksum is known by where the files are gone: dataset=mnist
-    place: str  # absolute
-    state: str | None  # digest of names, sizes and times of all files; None: they are not there
-    changed_ns: int  # modification time of the youngest file, in nanoseconds since 1970
-    absent: str  # why nothing can be read without a download, in one line that names a remedy
-
-
-@runtime_checkable
-class Contents(Protocol):
-    """What is read from files and told apart by their contents, wherever they lie."""
-
-    def files(self) -> DataFiles | None:
-        """Which files there are, as they are now; None where none are needed. Reads none, and fetches none."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A checksum of the contents, which enters every signature; missing files of published datasets are fetched."""
-        ...
 
 
 class Dataset(Contents, Protocol):

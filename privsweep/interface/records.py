@@ -1,4 +1,4 @@
-"""What passes between a federation and an adversary: what is seen, known and guessed, and the truth.
+"""What passes between a federation and an adversary: what is seen and known, and the truth.
 
 Axes: ``V`` victims, ``N`` images behind one victim's message, ``M`` records whose membership is asked. A *victim* is
 one captured message; the images behind it, ``C, H, W``, are what the adversary is after.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from privsweep.interface.asked import Algorithm, Imitation, Query, Retraining
+from privsweep.interface.asked import Algorithm, Query, Retraining
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
 from privsweep.interface.training import Augmentation, Decay
 
@@ -198,46 +198,6 @@ class Exposure:
     measures: Mapping[str, float | Sequence[float] | None] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)  # that the system takes, by what it does
     done: int | None = None  # rounds after which the system was seen; None: the last
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """An attack's guess at the images, and what the attack itself can say of it."""
-
-    images: Tensor  # [V, N, C, H, W] on the scale of model inputs; the last finite iterate
-    diverged: Tensor  # bool [V]: the attack broke off at a value that is not finite
-    labels: Tensor | None = None  # int64 [V, N]
-    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V], e.g. the final objective
-    curve: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V, T], with "iteration" [T]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """An attack's guess at membership."""
-
-    scores: Tensor  # [M], higher: rather a member
-    decisions: Tensor  # bool [M], by a threshold that the attack chose without the truth
-    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [M]
-
-
-@dataclass(frozen=True)
-class Transcription:
-    """An attack's guess at token sequences, in the order of the message."""
-
-    tokens: Tensor  # int64 [V, N, L]
-    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [V]
-    imitation: Imitation | None = None  # asked once the guess stands, to show how far it reaches; None: there is none
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Several guesses of one attack, by name; ``chosen``, without the truth, is the one that it stands by."""
-
-    by_name: Mapping[str, Reconstruction | Scores | Transcription]
-    chosen: str
-
-
-Guess = Reconstruction | Scores | Transcription | Answers
 
 
 @dataclass(frozen=True)

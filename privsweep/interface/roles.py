@@ -15,16 +15,9 @@ from torch import nn
 
 from privsweep.interface.data import Architecture, Data, Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
+from privsweep.interface.guess import Guess
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import (
-    Exposure,
-    Guess,
-    Knowledge,
-    Observation,
-    Schedule,
-    System,
-    ThreatModel,
-)
+from privsweep.interface.records import Exposure, Knowledge, Observation, Schedule, System, ThreatModel
 
 Reduce = Callable[[Tensors, Tensors], Tensors]  # (state, a chunk's result) -> the next state
 

@@ -13,7 +13,8 @@ from scipy.special import expit, logit
 from scipy.stats import binom, binomtest, norm, rankdata
 from sklearn.metrics import roc_curve
 
-from privsweep.interface.records import Membership, Scores
+from privsweep.interface.guess import Scores
+from privsweep.interface.records import Membership
 from privsweep.metric.names import RATES
 
 CONFIDENCE = 0.95

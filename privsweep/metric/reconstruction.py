@@ -11,7 +11,8 @@ from torch import Tensor
 
 from privsweep.interface.data import Domain
 from privsweep.interface.finite import finite
-from privsweep.interface.records import Images, Reconstruction
+from privsweep.interface.guess import Reconstruction
+from privsweep.interface.records import Images
 from privsweep.metric.assignment import match, reorder
 from privsweep.metric.images import asr, mse, ssim
 from privsweep.metric.names import IMAGES

@@ -10,17 +10,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from privsweep.interface.data import Domain, TextDomain
-from privsweep.interface.records import (
-    Answers,
-    Guess,
-    Images,
-    Membership,
-    Reconstruction,
-    Scores,
-    Sentences,
-    Transcription,
-    Truth,
-)
+from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
+from privsweep.interface.records import Images, Membership, Sentences, Truth
 from privsweep.metric.membership import score_membership
 from privsweep.metric.reconstruction import score_reconstruction, unscored
 from privsweep.metric.sentences import score_sentences

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from privsweep.interface.data import TextDomain
-from privsweep.interface.records import Sentences, Transcription
+from privsweep.interface.guess import Transcription
+from privsweep.interface.records import Sentences
 from privsweep.interface.translation import TranslationDomain
 from privsweep.metric.translation import bleu
 

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from privsweep.interface.data import Architecture, DataFiles, Domain, Tensors
+from privsweep.interface.contents import DataFiles
+from privsweep.interface.data import Architecture, Domain, Tensors
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.randomness import Rng
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 
 from privsweep.interface.data import Tensors
-from privsweep.interface.records import Exposure, Guess, Knowledge, Observation, Reconstruction, Update
+from privsweep.interface.guess import Guess, Reconstruction
+from privsweep.interface.records import Exposure, Knowledge, Observation, Update
 from privsweep.interface.roles import Bench
 
 _CURVE, _DIAGNOSTIC = "curve ", "diagnostic "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from privsweep.interface.data import Contents
+from privsweep.interface.contents import Contents
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.printable import shown
 from privsweep.model.checkpoint import FromCheckpoint

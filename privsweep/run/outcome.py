@@ -14,20 +14,10 @@ from torch import Tensor
 
 from privsweep.interface.data import Data, TextDomain
 from privsweep.interface.finite import finite
+from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
 from privsweep.interface.printable import in_markdown
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import (
-    Answers,
-    Exposure,
-    Guess,
-    Images,
-    Membership,
-    Reconstruction,
-    Scores,
-    Sentences,
-    System,
-    Transcription,
-)
+from privsweep.interface.records import Exposure, Images, Membership, Sentences, System
 from privsweep.metric.membership import roc
 from privsweep.metric.release import reconstruction_roc
 from privsweep.metric.score import score

@@ -16,8 +16,9 @@ from privsweep.interface import first_optimizer, heap
 from privsweep.interface.data import Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
+from privsweep.interface.guess import Guess
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Guess, Knowledge, System
+from privsweep.interface.records import Exposure, Knowledge, System
 from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.rounding import round_products

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from privsweep.defense.stack import Stack
 from privsweep.interface.component import Outside, component, marked, without
-from privsweep.interface.data import Architecture, Contents, Dataset
+from privsweep.interface.contents import Contents
+from privsweep.interface.data import Architecture, Dataset
 from privsweep.interface.errors import UserError
 from privsweep.interface.records import OF_RELEASED_MODELS, Schedule
 from privsweep.interface.roles import Attack, Captures, Setting, View

@@ -13,7 +13,7 @@ from privsweep.store.sealed import read_sealed, write_sealed
 from privsweep.store.store import Store
 
 if TYPE_CHECKING:
-    from privsweep.interface.data import Contents, DataFiles
+    from privsweep.interface.contents import Contents, DataFiles
 
 FILE = "checksums.json"
 Notes = dict[str, dict[str, Any]]

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from privsweep.interface.component import COUNTS_AS
-from privsweep.interface.data import Contents
+from privsweep.interface.contents import Contents
 
 _PLAIN = (bool, int, float, str, bytes, type(None))
 

@@ -16,8 +16,9 @@ from privsweep.exposure.queries import Client
 from privsweep.fl_setting.split import SplitFed
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, Reconstruction
+from privsweep.interface.records import Exposure, Images, Knowledge
 from privsweep.model.convnet import ConvNet
 from privsweep.model.perturbation import FeatureDropout
 from privsweep.model.resnet import ResNet

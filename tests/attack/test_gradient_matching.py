@@ -16,8 +16,9 @@ from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.update_to_gradient import local_steps
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Knowledge, Recipe, Reconstruction, Update
+from privsweep.interface.records import Exposure, Knowledge, Recipe, Update
 from privsweep.interface.training import Optimizer
 from privsweep.metric.images import ssim
 from privsweep.model.convnet import ConvNet

@@ -17,8 +17,9 @@ from torch import nn
 
 from privsweep.attack.imprint import Imprint
 from privsweep.interface.data import Domain
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Reconstruction, Update
+from privsweep.interface.records import Exposure, Images, Update
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching

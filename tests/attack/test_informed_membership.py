@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from privsweep.attack.informed_membership import InformedMembership, distinct, ratio
 from privsweep.interface.data import ImageSet
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Scores, Trials
+from privsweep.interface.records import Knowledge, Trials
 
 
 @dataclass(frozen=True)

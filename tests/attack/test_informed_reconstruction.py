@@ -13,8 +13,9 @@ from tiny import Bench
 
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, Reconstruction
+from privsweep.interface.records import Knowledge
 from privsweep.run.workbench import Workbench
 from privsweep.store.store import Store
 

@@ -20,8 +20,9 @@ from privsweep.defense.precode import Precode
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Reconstruction
+from privsweep.interface.records import Exposure
 from privsweep.metric.score import score
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP

@@ -13,8 +13,9 @@ from privsweep.attack.likelihood_inversion import LikelihoodInversion
 from privsweep.exposure.activations import forwarded
 from privsweep.interface.data import Domain, ImageSet
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng, seeded
-from privsweep.interface.records import Activations, Knowledge, Reconstruction
+from privsweep.interface.records import Activations, Knowledge
 from privsweep.model.dropout import Dropout
 from privsweep.model.perturbation import FeatureDropout, FixedNoise, NoiseCollection
 

@@ -14,8 +14,9 @@ from privsweep.attack.rmia import RMIA
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Knowledge, Recipe, Scores
+from privsweep.interface.records import Exposure, Knowledge, Recipe
 from privsweep.interface.training import LocalSchedule, Optimizer
 from privsweep.membership_inference.in_out import by_content
 from privsweep.membership_inference.queries import MOST, changed

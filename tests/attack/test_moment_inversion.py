@@ -13,8 +13,9 @@ from privsweep.activation_inversion.moments import Moments
 from privsweep.dataset.digits import Digits
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Exposure, Images, Reconstruction
+from privsweep.interface.records import Activations, Exposure, Images
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching

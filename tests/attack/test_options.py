@@ -13,8 +13,9 @@ import torch
 from tiny import FITTING, TINY, Bench
 
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Answers, Reconstruction, Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Answers, Predictions, Reconstruction, Scores
+from privsweep.interface.records import Predictions
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
 from privsweep.run.run import exposure_for

@@ -11,8 +11,9 @@ from tiny import TINY, Bench
 from privsweep.dataset.digits import Digits
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Answers, Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Answers, Images, Reconstruction
+from privsweep.interface.records import Images
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching

@@ -14,8 +14,9 @@ from conftest import Privsweep
 from tiny import Bench
 from translation_world import write_pairs
 
+from privsweep.interface.guess import Transcription
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Sentences, Transcription
+from privsweep.interface.records import Sentences
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.run import exposure_for

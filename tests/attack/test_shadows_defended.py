@@ -18,8 +18,9 @@ from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.precode import Precode
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Tensors
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Scores
+from privsweep.interface.records import Exposure
 from privsweep.model.mlp import MLP
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching

@@ -4,7 +4,8 @@ import torch
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from privsweep.interface.records import Membership, Scores
+from privsweep.interface.guess import Scores
+from privsweep.interface.records import Membership
 from privsweep.metric.membership import (
     area_ends,
     area_with_interval,

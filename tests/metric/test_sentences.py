@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from privsweep.interface.data import TextDomain
-from privsweep.interface.records import Sentences, Transcription
+from privsweep.interface.guess import Transcription
+from privsweep.interface.records import Sentences
 from privsweep.interface.translation import END, PADDING, SPECIAL, START, TranslationDomain, Vocabulary
 from privsweep.metric.sentences import overlap, score_sentences, sentence_table
 

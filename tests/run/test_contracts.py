@@ -18,17 +18,9 @@ from privsweep.cli import sweep
 from privsweep.cli.report import tables_in
 from privsweep.defense.stack import Stack
 from privsweep.interface.defense import Defense
+from privsweep.interface.guess import Guess, Reconstruction, Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import (
-    Exposure,
-    Guess,
-    Images,
-    Membership,
-    Predictions,
-    Reconstruction,
-    Schedule,
-    Scores,
-)
+from privsweep.interface.records import Exposure, Images, Membership, Predictions, Schedule
 from privsweep.report.write import write
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
