@@ -242,7 +242,7 @@ class GradientMatching(Minimisation, AttackBase):
             sent = {name: s.to(device) for name, s in seen.statistics.items()}
             there, steps = replace(seen, weights=weights, statistics=sent), known.recipe.steps
             wanted = wanted_moments(model, there, steps, activations.normalised, self.statistics_weight)
-        options = (self.label_weight, self.only_nonzero, wanted, local)
+        options = (self.label_weight, self.only_nonzero, wanted, local, seen.contributors)
         return matcher(model, weights, target, distance, activations, loss, *options)
 
     def _answer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from privsweep.interface.data import Loss, Tensors
 class AutogradMatcher:
     """The same distances and derivatives as ``TangentMatcher``, for every layer and every loss.
 
-    Batch normalisation in training mode uses the statistics of each victim's own batch and keeps none. With ``local``
+    Batch normalisation in training mode uses the statistics of each client's own batch and keeps none. With ``local``
     what is compared are weight differences, ``target`` times its scale.
     """
 
@@ -36,9 +36,10 @@ class AutogradMatcher:
         only_nonzero: bool = False,
         wanted: Mapping[str, Wanted] | None = None,
         local: LocalSteps | None = None,
+        clients: int = 1,
     ):
         self.distance, self.loss, self.target, self.wanted = distance, loss, dict(target), dict(wanted or {})
-        self.local = local
+        self.local, self.clients = local, clients
         self.label_weight, self.only_nonzero = label_weight, only_nonzero
         self.model = copy.deepcopy(model).requires_grad_(False)
         for layer in self.model.modules():
@@ -61,7 +62,14 @@ class AutogradMatcher:
     def _of(self, model: nn.Module, weights: Tensors, target: Tensors, wanted: Mapping[str, Wanted]) -> AutogradMatcher:
         """The same of others."""
         rest = (self.distance, self.loss, self.label_weight, self.only_nonzero)
-        return AutogradMatcher(model, weights, target, *rest, wanted, self.local)
+        return AutogradMatcher(model, weights, target, *rest, wanted, self.local, self.clients)
+
+    def outputs_of(self, call: Callable[[slice], Tensor], examples: int, clients: int) -> Tensor:
+        """Of ``examples`` of so many clients, by calling the network with those that it may normalise together."""
+        mixing = (m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        alone = clients > 1 and any(m.running_mean is None for m in mixing)
+        own = examples // clients if alone else examples
+        return torch.cat([call(slice(first, first + own)) for first in range(0, examples, own)])
 
     def loss_of(self, outputs: Tensor, y: Tensor) -> Tensor:
         return self.loss(outputs[:, : y.shape[1]] if self.loss is cross_entropy else outputs, y)
@@ -105,7 +113,7 @@ class AutogradMatcher:
         every = slice(None)
         # Of attention the fused kernels cannot be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH), inputs_of(self.model, self.wanted) as reached:
-            outputs = called(parameters, every)
+            outputs = self.outputs_of(lambda rows: called(parameters, rows), len(x), self.clients)
         if self.local is None:
             own = gradient(parameters, outputs, every)
         else:

@@ -29,6 +29,7 @@ def matcher(
     only_nonzero: bool = False,
     wanted: Mapping[str, Wanted] | None = None,
     local: LocalSteps | None = None,
+    clients: int = 1,
 ) -> Matcher:
     """The fastest exact matcher for a network in its present mode (train or eval).
 
@@ -38,13 +39,16 @@ def matcher(
     ``label_weight`` times the squared distance between prediction and label is added, as a penalty. Cross-entropy
     reads as many outputs as there are classes, any other ``loss`` reads them all. ``wanted``: by layer, the moments
     that what reaches it is pulled towards, as a penalty; of batch normalisation. ``local``: what is compared are weight
-    differences, times its scale, after a local training from the images. A network with a layer that has no
-    rule or that is not a sequence of layers, or a loss other than cross-entropy, is differentiated twice.
+    differences, times its scale, after a local training from the images. ``clients``: among whom a victim's images are
+    shared out, in their order; each normalises by its own batch. A network with a layer that has no rule or that is not
+    a sequence of layers, or a loss other than cross-entropy, is differentiated twice.
     """
     target = {name: target[name] for name, _ in model.named_parameters() if name in target}
     if loss is cross_entropy and local is None:
-        fast = tangent_matcher(model, weights, target, distance, activations, label_weight, only_nonzero, wanted)
+        fast = tangent_matcher(
+            model, weights, target, distance, activations, label_weight, only_nonzero, wanted, clients
+        )
         if fast is not None:
             return fast
-    alone = AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero, wanted, local)
+    alone = AutogradMatcher(model, weights, target, distance, loss, label_weight, only_nonzero, wanted, local, clients)
     return TogetherMatcher(alone) if batches(alone, activations.shape) else alone

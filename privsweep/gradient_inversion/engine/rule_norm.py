@@ -22,7 +22,10 @@ from privsweep.interface.data import Tensors
 
 
 class Reached(NamedTuple):
-    """What reached a layer: its moments ``[V, C]``, and ``a = mean + deviation * (x - centre)``, both ``[V, C]``."""
+    """What reached a layer: its moments ``[V, C]``, and ``a = mean + deviation * (x - centre)``.
+
+    ``centre`` and ``deviation`` are ``[V * clients, C]``, of every batch that is normalised by itself.
+    """
 
     moments: Moments
     centre: Tensor
@@ -71,15 +74,15 @@ class Running(Statistics):
 
 
 class Own(Statistics):
-    """Those of every channel of a victim's batch, or of every one of an image's ``groups`` of channels."""
+    """Those of every channel of a client's batch, or of every one of an image's ``groups`` of channels."""
 
-    def __init__(self, victims: int, groups: int | None, eps: float):
-        self.victims, self.groups, self.eps = victims, groups, eps
+    def __init__(self, victims: int, groups: int | None, eps: float, clients: int = 1):
+        self.victims, self.groups, self.eps, self.clients = victims, groups, eps, clients
         self.over = (1, 3) if groups is None else (2,)
 
     def _grouped(self, t: Tensor) -> Tensor:
         if self.groups is None:
-            return t.reshape(self.victims, -1, t.shape[1], t[0, 0].numel())
+            return t.reshape(self.victims * self.clients, -1, t.shape[1], t[0, 0].numel())
         return t.reshape(len(t), self.groups, -1)
 
     def _mean(self, t: Tensor) -> Tensor:
@@ -106,8 +109,9 @@ class Own(Statistics):
         return (turned * -self.inverse).view(shape)
 
     def reached(self, x: Tensor, victims: int) -> Reached:
-        mean, variance, inverse = (t.view(victims, -1) for t in (self.mean, self.var, self.inverse))
-        return Reached(Moments(mean, variance), torch.zeros_like(mean), 1 / inverse)
+        mean, variance = (t.view(victims, self.clients, -1).mean(1) for t in (self.mean, self.var))
+        deviation = 1 / self.inverse.flatten(1)
+        return Reached(Moments(mean, variance), torch.zeros_like(deviation), deviation)
 
 
 class Normalisation(WeightRule):
@@ -146,9 +150,10 @@ class Normalisation(WeightRule):
         moments, centre, deviation = self.statistics.reached(self.x, self.victims)
         self.penalty, by_mean, by_variance = wanted.penalty(moments)
         count = self.x.numel() // moments.mean.numel()
+        clients, each = len(centre) // self.victims, len(self.x) // len(centre)
+        by_mean, by_variance = (t.repeat_interleave(clients, 0) for t in (by_mean, by_variance))
         slope = 2 * by_variance * deviation / count
         parts = by_mean / count - slope * centre, slope
-        each = len(self.x) // self.victims
         self.constant, self.slope = (t.repeat_interleave(each, 0)[:, :, None, None] for t in parts)
 
     def compare_with_target(self, d: Tensor, with_dot: bool) -> Products:
@@ -192,7 +197,7 @@ class Normalisation(WeightRule):
     def take(self, rows: Tensor) -> Normalisation:
         statistics = self.statistics
         if isinstance(statistics, Own):
-            statistics = Own(len(rows), statistics.groups, statistics.eps)
+            statistics = Own(len(rows), statistics.groups, statistics.eps, statistics.clients)
         targets = self.target[rows], self.target_bias[rows]
         wanted = None if self.wanted is None else self.wanted.take(rows)
         return type(self)(self.weight, self.bias, *targets, statistics, self.only_nonzero, wanted)
@@ -215,6 +220,7 @@ def norm_rule(
     target: Tensors,
     only_nonzero: bool,
     wanted: Wanted | None,
+    clients: int = 1,
 ) -> Normalisation | None:
     """None if the layer has no parameters, or their gradients are not matched."""
     weight, bias = f"{name}.weight", f"{name}.bias"
@@ -228,7 +234,7 @@ def norm_rule(
     elif isinstance(layer, nn.GroupNorm):
         statistics = Own(victims, layer.num_groups, layer.eps)
     elif layer.training or layer.running_mean is None:
-        statistics = Own(victims, None, layer.eps)
+        statistics = Own(victims, None, layer.eps, clients)
     else:
         statistics = Running(weights[f"{name}.running_mean"], weights[f"{name}.running_var"], layer.eps)
     return kind(weights[weight], weights[bias], target[weight], target[bias], statistics, only_nonzero, wanted)

@@ -7,7 +7,7 @@ images towards the running statistics of training; Huang et al., "Evaluating gra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -61,23 +61,25 @@ class Wanted:
         return self.of(t.double() for t in self.moments)
 
 
-def penalty_of_one(reached: Mapping[str, Tensor], wanted: Mapping[str, Wanted]) -> Tensor:
-    """A number: of what reached the layers, ``[B, C, ...]``, of one victim, which ``wanted`` is of, too."""
-    total = next(iter(reached.values())).new_zeros(1)
-    for name, z in reached.items():
-        variance, mean = torch.var_mean(z, [d for d in range(z.dim()) if d != 1], correction=0)
-        total = total + wanted[name].penalty(Moments(mean[None], variance[None])).value
+def penalty_of_one(reached: Mapping[str, Sequence[Tensor]], wanted: Mapping[str, Wanted]) -> Tensor:
+    """A number: of the batches that reached the layers, ``[B, C, ...]`` each, of one victim, which ``wanted`` is of."""
+    total: Tensor | int = 0
+    for name, batches in reached.items():
+        each = [torch.var_mean(z, [d for d in range(z.dim()) if d != 1], correction=0) for z in batches]
+        variance, mean = (torch.stack(part).mean(0, keepdim=True) for part in zip(*each, strict=True))
+        total = total + wanted[name].penalty(Moments(mean, variance)).value
+    assert isinstance(total, Tensor)
     return total[0]
 
 
 @contextmanager
-def inputs_of(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """What reaches the named layers, filled in as the model is called."""
-    found: dict[str, Tensor] = {}
+def inputs_of(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """What reaches the named layers, each time that the model is called."""
+    found: dict[str, list[Tensor]] = {}
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         layer = model.get_submodule(name)
-        return layer.register_forward_pre_hook(lambda _, given: found.update({name: given[0]}))
+        return layer.register_forward_pre_hook(lambda _, given: found.setdefault(name, []).append(given[0]))
 
     handles = [watch(name) for name in layers]
     try:

@@ -126,6 +126,7 @@ def tangent_matcher(
     label_weight: float = 0.0,
     only_nonzero: bool = False,
     wanted: Mapping[str, Wanted] | None = None,
+    clients: int = 1,
 ) -> TangentMatcher | None:
     """None if some layer has no rule, or the network is not a sequence of layers.
 
@@ -149,7 +150,7 @@ def tangent_matcher(
         elif isinstance(layer, nn.Conv2d) and not flat:
             rule = conv_rule(name, layer, weights, target, activations.positions[name], only_nonzero)
         elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and not flat:
-            rule = norm_rule(name, layer, weights, target, only_nonzero, (wanted or {}).get(name))
+            rule = norm_rule(name, layer, weights, target, only_nonzero, (wanted or {}).get(name), clients)
         elif isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) == (1 if flat else 3):
             rule = norm_rule(name, layer, weights, target, only_nonzero, None)  # over a whole image
         else:

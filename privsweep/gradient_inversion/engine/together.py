@@ -91,18 +91,22 @@ def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor) ->
     model, weights = matcher.model, matcher.weights
     matched = {name: weights[name].detach() for name in matcher.target}
 
-    def loss(parameters: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensors]]:
+    def loss(
+        parameters: Tensors, x: Tensor, y: Tensor, clients: int
+    ) -> tuple[Tensor, tuple[Tensor, dict[str, list[Tensor]]]]:
         with inputs_of(model, matcher.wanted) as reached:
-            outputs = functional_call(model, {**weights, **parameters}, (x,))
+            outputs = matcher.outputs_of(
+                lambda rows: functional_call(model, {**weights, **parameters}, (x[rows],)), len(x), clients
+            )
         return matcher.loss_of(outputs, y), (outputs[:, : y.shape[1]], reached)
 
     def apart(
         x: Tensor, y: Tensor, target: Tensors, moments: Mapping[str, Sequence[Tensor]]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        own, (logits, reached) = grad(loss, has_aux=True)(matched, x, y)
+        own, (logits, reached) = grad(loss, has_aux=True)(matched, x, y, matcher.clients)
         if local is not None:
             own = local.difference(
-                lambda now, rows: grad(loss, has_aux=True)(now, x[rows], y[rows])[0], matched, len(x)
+                lambda now, rows: grad(loss, has_aux=True)(now, x[rows], y[rows], 1)[0], matched, len(x)
             )
         distance = matcher.compared(list(own.values()), [target[name] for name in own])
         penalty = matcher.label_weight * (logits.softmax(1) - y).square().sum()

@@ -1,10 +1,11 @@
 import copy
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from privsweep.compiled.convolution import compiled_for
 from privsweep.compiled.library import compiled
@@ -263,6 +264,29 @@ def test_the_pull_vanishes_at_the_moments_themselves_and_is_what_it_is_said_to_b
     assert close(pulled.penalty, 0.7 * (shift + ratio.log() ** 2).mean(1))
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("name", ["batch_norm", "batch_norm_of_no_past", "residual_projected", "normed"])
+def test_every_client_behind_a_mean_normalises_by_its_own_batch(name):
+    world = World(LAYERS[name] if name in LAYERS else TOGETHER[name][0], 4)
+    parts = [world.truth.split(2, 1), world.labels.split(2, 1)]
+    each = [[world.gradient(x, y) for x, y in zip(*part, strict=True)] for part in zip(*parts, strict=True)]
+    of_two = ([(a + b) / 2 for a, b in zip(*both, strict=True)] for both in zip(*each, strict=True))
+    world.target = dict(zip(world.target, map(torch.stack, zip(*of_two, strict=True)), strict=True))
+    moments = wanted(world)
+    match = world.matcher(Projected(), wanted=moments, clients=2)
+    apart, mixed = (world.matcher(clients=n)(world.truth, one_hot(world.labels, 3).double()).distance for n in (2, 1))
+    assert apart.max() < 1e-20 < 1e-6 < mixed.min()
+    slow = AutogradMatcher(
+        world.model, world.weights, world.target, Projected(), cross_entropy, wanted=moments, clients=2
+    )
+    rows = torch.tensor([2, 0, 2])
+    expected = slow(world.images, world.probabilities)
+    for found in (match(world.images, world.probabilities), together(slow, world.images, world.probabilities)):
+        assert all(close(f, e) for f, e in zip(found[:4], expected[:4], strict=True))
+    again = match.take(rows)(world.images[rows], world.probabilities[rows])
+    assert all(close(f, e[rows]) for f, e in zip(again[:4], expected[:4], strict=True))
+
+
 @pytest.mark.parametrize("sent", [("2.", "5."), ("0.", "2."), ("0.", "5."), ("5.",), ("0.weight",)], ids=str)
 def test_what_was_not_sent_is_not_matched(sent):
     world = World(LAYERS["conv"], 2)
@@ -364,6 +388,13 @@ def test_local_steps_are_taken_together_as_alone(rule):
     assert isinstance(match, TogetherMatcher)
     found, alone = (m(world.images, world.probabilities) for m in (match, match.alone))
     assert all(close(f, a) for f, a in zip(found[:4], alone[:4], strict=True))
+
+
+@pytest.mark.usefixtures("few")
+def test_local_steps_of_several_clients_are_taken_together_where_each_normalises_by_its_own_batch():
+    world = World(TOGETHER["normed"][0], 4)
+    match = world.matcher(Projected(), local=replace(STEPS["sgd"], clients=2), clients=2)
+    assert isinstance(match, TogetherMatcher)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
