@@ -240,8 +240,8 @@ class GradientMatching(Minimisation, AttackBase):
         wanted = {}
         if self.statistics_weight:
             sent = {name: s.to(device) for name, s in seen.statistics.items()}
-            there, steps = replace(seen, weights=weights, statistics=sent), known.recipe.steps
-            wanted = wanted_moments(model, there, steps, activations.normalised, self.statistics_weight)
+            there, weight = replace(seen, weights=weights, statistics=sent), self.statistics_weight
+            wanted = wanted_moments(model, there, known.recipe, activations.normalised, weight, self.unrolled)
         options = (self.label_weight, self.only_nonzero, wanted, local, seen.contributors)
         return matcher(model, weights, target, distance, activations, loss, *options)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from privsweep.gradient_inversion.engine.statistics import Moments, Wanted
-from privsweep.interface.records import Update
+from privsweep.interface.records import Recipe, Update
 
 
 def tracking_layers(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -33,23 +33,34 @@ def know_nothing(model: nn.Module) -> bool:
 
 
 def wanted_moments(
-    model: nn.Module, seen: Update, steps: int, normalised: Mapping[str, int], weight: float
+    model: nn.Module, seen: Update, recipe: Recipe, normalised: Mapping[str, int], weight: float, unrolled: bool = False
 ) -> dict[str, Wanted]:
     """The moments of the victims' batches, by layer: ``weight`` times the mean over layers is to be added.
 
-    After several ``steps`` they are a weighted mean over the steps' batches, the last of which count most; of several
-    clients a mean of theirs. Where clients normalise by running statistics, or send none, they are those of training.
+    After several steps they are a weighted mean over the steps' batches, the last of which count most, to be compared
+    with that of steps taken anew if these are ``unrolled``; of several clients a mean of theirs. Where clients
+    normalise by running statistics, or send none, they are those of training.
     ``normalised``: numbers of a channel in all examples behind an update, for PyTorch's running variance is of a
     sample.
     """
     layers = tracking_layers(model)
+    batch = seen.examples // seen.contributors
+    if seen.kind == "difference":
+        batch = min(batch, recipe.batch_size)
     wanted = {}
     for name, layer in layers.items():
-        own = normalised[name] // seen.contributors
-        mean, variance = (_behind(seen, name, part, layer.momentum, steps) for part in ("mean", "var"))
+        own = normalised[name] * batch // seen.examples
+        mean, variance = (_behind(seen, name, part, layer.momentum, recipe.steps) for part in ("mean", "var"))
         moments = Moments(mean, variance.clamp(min=0) * (own - 1) / own)
-        wanted[name] = Wanted(moments, weight / len(layers), layer.eps)
+        shares = _shares(layer.momentum, recipe.steps) if unrolled else (1.0,)
+        wanted[name] = Wanted(moments, weight / len(layers), layer.eps, shares)
     return wanted
+
+
+def _shares(momentum: float | None, steps: int) -> tuple[float, ...]:
+    """How much each step's batch counts in what ``_behind`` tells; None as for a plain mean."""
+    each = [(1 - (momentum or 0)) ** (steps - 1 - step) for step in range(steps)]
+    return tuple(share / sum(each) for share in each)
 
 
 def _behind(seen: Update, layer: str, part: str, momentum: float | None, steps: int) -> Tensor:

@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from privsweep.defense.secure_aggregation import SecureAggregation
 from privsweep.defense.stack import Stack
 from privsweep.gradient_inversion.batch_statistics import know_nothing, tracking_layers, wanted_moments
+from privsweep.gradient_inversion.engine.distance import Squared
+from privsweep.gradient_inversion.engine.matcher import matcher
 from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.engine.statistics import Wanted
+from privsweep.gradient_inversion.engine.together import TogetherMatcher
+from privsweep.gradient_inversion.update_to_gradient import local_steps
 from privsweep.interface.data import Architecture, Data, Domain
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Update
@@ -61,7 +65,7 @@ def wanted_of(out: Exposure, data: Data) -> dict[str, Wanted]:
     seen, model = out.seen, out.known.model
     assert isinstance(seen, Update)
     normalised = batch_activations(model, (seen.examples, *data.domain.shape)).normalised
-    return wanted_moments(model, seen, 1, normalised, 1.0)
+    return wanted_moments(model, seen, out.known.recipe, normalised, 1.0)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.7, None])
@@ -128,3 +132,28 @@ def test_a_network_without_batch_normalisation_sends_none(data: Data, lenet: Con
     assert not out.seen.statistics
     assert not tracking_layers(out.known.model)
     assert not know_nothing(out.known.model)
+
+
+@pytest.mark.parametrize("victims", [2, 4], ids=["alone", "together"])
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_steps_taken_anew_from_the_originals_leave_the_statistics_that_were_sent(
+    momentum: float | None, victims: int, data: Data, normed: ConvNet
+) -> None:
+    changes = {"optimizer": "sgd", "lr": 0.05, "local_epochs": 3, "batch_size": BATCH, "victims": victims}
+    captured = capture(batch_size=BATCH, what="difference")
+    network = replace(normed, activation="tanh", init="default")  # of no tiny variances, which rounding spoils
+    out = exposed(data, Remembering(network, momentum), rounds=0, clients=2, capture=captured, **changes)
+    seen, known = out.seen, out.known
+    assert isinstance(seen, Update)
+    steps = local_steps(known.recipe, 1)
+    activations = batch_activations(known.model, (BATCH, *data.domain.shape))
+    images, labels = data.domain.inputs(out.truth.pixels), nn.functional.one_hot(out.truth.labels, data.domain.classes)
+    far = []
+    for unrolled in (True, False):
+        wanted = wanted_moments(known.model, seen, known.recipe, activations.normalised, 1.0, unrolled)
+        given = (known.model, seen.weights, steps.scaled(seen.delta), Squared(), activations)
+        match = matcher(*given, wanted=wanted, local=steps)
+        assert isinstance(match, TogetherMatcher) == (victims == 4)
+        far.append(match(images, labels.float()).penalty.max())
+        steps = replace(steps, steps=1)  # whose only batch is at the weights before
+    assert far[0] < 1e-6 < 1e-2 < far[1]

@@ -117,7 +117,7 @@ class AutogradMatcher:
         if self.local is None:
             own = gradient(parameters, outputs, every)
         else:
-            with sdpa_kernel(SDPBackend.MATH):
+            with sdpa_kernel(SDPBackend.MATH), inputs_of(self.model, self.wanted) as reached:
                 own = tuple(self.local.difference(gradient_of, parameters, len(x)).values())
         distance = self.compared(own, [captured[victim] for captured in self.target.values()])
         penalty = self.label_weight * (outputs[:, : y.shape[1]].softmax(1) - y).square().sum()

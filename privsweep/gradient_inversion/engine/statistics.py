@@ -36,12 +36,14 @@ class Wanted:
     """The moments of one layer, and what ``weight`` times the mean over channels of their distance adds.
 
     The distance is ``(mean - wanted mean)^2 / wanted variance`` and the squared logarithm of
-    ``variance / wanted variance``, both with the layer's ``eps``.
+    ``variance / wanted variance``, both with the layer's ``eps``. ``shares``: how much each of a client's batches
+    counts, in their order, where there are several.
     """
 
     moments: Moments
     weight: float
     eps: float
+    shares: tuple[float, ...] = (1.0,)
 
     def penalty(self, own: Moments) -> Penalty:
         scale = self.weight / own.mean.shape[1]
@@ -52,7 +54,7 @@ class Wanted:
 
     def of(self, moments: Iterable[Tensor]) -> Self:
         """The same of other moments."""
-        return type(self)(Moments(*moments), self.weight, self.eps)
+        return type(self)(Moments(*moments), self.weight, self.eps, self.shares)
 
     def take(self, rows: Tensor | slice) -> Self:
         return self.of(t[rows] for t in self.moments)
@@ -66,7 +68,13 @@ def penalty_of_one(reached: Mapping[str, Sequence[Tensor]], wanted: Mapping[str,
     total: Tensor | int = 0
     for name, batches in reached.items():
         each = [torch.var_mean(z, [d for d in range(z.dim()) if d != 1], correction=0) for z in batches]
-        variance, mean = (torch.stack(part).mean(0, keepdim=True) for part in zip(*each, strict=True))
+        shares = wanted[name].shares
+        clients = len(batches) // len(shares)
+        weighed = [
+            (share * variance / clients, share * mean / clients)
+            for share, (variance, mean) in zip(shares * clients, each, strict=True)
+        ]
+        variance, mean = (torch.stack(part).sum(0, keepdim=True) for part in zip(*weighed, strict=True))
         total = total + wanted[name].penalty(Moments(mean, variance)).value
     assert isinstance(total, Tensor)
     return total[0]

@@ -105,9 +105,15 @@ def together(matcher: AutogradMatcher, images: Tensor, probabilities: Tensor) ->
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         own, (logits, reached) = grad(loss, has_aux=True)(matched, x, y, matcher.clients)
         if local is not None:
-            own = local.difference(
-                lambda now, rows: grad(loss, has_aux=True)(now, x[rows], y[rows], 1)[0], matched, len(x)
-            )
+            reached = {name: [] for name in matcher.wanted}
+
+            def gradient_of(now: Tensors, rows: slice) -> dict[str, Tensor]:
+                stepped, (_, seen) = grad(loss, has_aux=True)(now, x[rows], y[rows], 1)
+                for name, batches in seen.items():
+                    reached[name] += batches
+                return stepped
+
+            own = local.difference(gradient_of, matched, len(x))
         distance = matcher.compared(list(own.values()), [target[name] for name in own])
         penalty = matcher.label_weight * (logits.softmax(1) - y).square().sum()
         if reached:
