@@ -8,8 +8,7 @@ leaves at once with ``wait=false``.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from io import StringIO
@@ -21,23 +20,19 @@ import torch
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
-from rich.markup import escape
 from submitit.core.utils import FailedJobError
 
-from privsweep.cli import cluster, terminal, trials
+from privsweep.cli import cluster, trials
 from privsweep.cli.at_once import returned, stored
+from privsweep.cli.awaited import Awaited, of_others, said, tell, wait
 from privsweep.cli.failure import Failure
-from privsweep.cli.follow import hints
 from privsweep.cli.side_by_side import side_by_side
 from privsweep.cli.states import CellState, Observer
 from privsweep.cli.time_limit import time_limit
 from privsweep.cli.trials import Trial, Trials
 from privsweep.interface.errors import UserError
-from privsweep.interface.printable import printable
 from privsweep.store import sweeps
 
-LOOK_SECONDS = 2.0  # between two looks at the folder
-ASK_SECONDS = 10.0  # between two questions to SLURM
 _REFUSED = {  # sbatch's words, and the key that they are about
     "account": "account",  # before the partition, which its line names too
     "partition": "partition",
@@ -52,7 +47,6 @@ _REFUSED = {  # sbatch's words, and the key that they are about
 T = TypeVar("T")
 Job = submitit.Job[Any]
 Part = list[tuple[list[str], int]]  # the runs of one job: overrides and number
-Awaited = dict[str, tuple[Path, set[int]]]  # by job: the file that it leaves at its end, and its runs' numbers
 
 
 class JobArrays(SlurmLauncher):  # type: ignore[misc]
@@ -78,8 +72,8 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
             said(output_dir, noted, [*awaited], others, hints_too=not self.said)
             self.said = True  # of a search's further batches it is known
             if self.config.wait:
-                tell = partial(_came_to, search, folder, numbered) if search else _tell
-                wait(awaited, _theirs(others, output_dir), noted, output_dir, bool(self.config.fail_fast), tell)
+                how = partial(_came_to, search, folder, numbered) if search else tell
+                wait(awaited, of_others(others, output_dir), noted, output_dir, bool(self.config.fail_fast), how)
         values = (
             {n: one.value if (one := trials.read(folder / str(n))) else None for _, n in numbered} if search else {}
         )
@@ -146,63 +140,6 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         return done.return_value
 
 
-def said(
-    output_dir: Path, noted: Path, jobs: Sequence[str], others: Mapping[int, sweeps.Cell], hints_too: bool
-) -> None:
-    """Tells what was submitted, what ``others`` have, and how to follow it."""
-    if jobs:
-        count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
-        terminal.out.print(f"submitted to SLURM: {count}, {', '.join(cluster.arrays(jobs))}", soft_wrap=True)
-    theirs = [str(cell.job) for cell in others.values()]
-    if theirs:
-        terminal.out.print(
-            f"left to jobs that have them already: {len(theirs)} run{'s' * (len(theirs) != 1)}, "
-            f"{', '.join(cluster.arrays(theirs))}; to submit them anew, stop those jobs first",
-            soft_wrap=True,
-        )
-    sweep = sweeps.read(noted)
-    for line in hints(sweep, output_dir, [*jobs, *theirs]) if sweep and hints_too else []:
-        terminal.out.print(escape(printable(line)), soft_wrap=True)
-
-
-def wait(
-    own: Awaited, theirs: Awaited, noted: Path, output_dir: Path, fail_fast: bool,
-    tell: Callable[[CellState, str], None],
-) -> None:  # fmt: skip
-    """Until every job has ended; tells of each run what became of it as its job ends.
-
-    ``own`` were submitted for this sweep, ``theirs`` for others.
-    """
-    sweep = sweeps.read(noted)
-    assert sweep is not None
-    open_jobs = {**own, **theirs}
-    numbers, asked, told = {job: runs for job, (_, runs) in open_jobs.items()}, 0.0, 0
-    absent = dict.fromkeys(open_jobs, 0)
-    try:
-        while open_jobs:
-            time.sleep(LOOK_SECONDS)
-            if time.monotonic() - asked > ASK_SECONDS:
-                live, asked = cluster.waiting_and_running(sweep.user), time.monotonic()
-                if live is not None:
-                    absent = {job: 0 if job in live else absent[job] + 1 for job in open_jobs}
-            ends = {i for i, (result, _) in open_jobs.items() if result.exists() or absent[i] > 1}
-            states = Observer(output_dir).states(sweep, noted) if ends else []
-            # What became of a run that filed nothing is known once SLURM has let its job go.
-            held = {s.cell.job for s in states if not s.over and absent.get(s.cell.job or "", 2) < 2}
-            wanted = {n for i in ends - held for n in numbers[i]}
-            open_jobs = {i: job for i, job in open_jobs.items() if i not in ends - held}
-            for state in states:
-                if state.cell.number in wanted:
-                    told += 1
-                    tell(state, f"{told} of {sum(map(len, numbers.values()))}")
-                    if fail_fast and state.state != "done" and not sweeps.stopped(noted):
-                        sweeps.stop(noted)
-                        cluster.cancel_waiting(own)
-    except KeyboardInterrupt:
-        terminal.out.print("the jobs go on without this command")
-        raise
-
-
 def _begun(todo: Part, noted: Path, output_dir: Path) -> dict[int, sweeps.Cell]:
     """Those of a sweep's runs that an earlier one's jobs have, by number; they are noted."""
     sweep = sweeps.read(noted)
@@ -211,22 +148,6 @@ def _begun(todo: Part, noted: Path, output_dir: Path) -> dict[int, sweeps.Cell]:
     found = {c.number: had[c.signature] for c in sweep.cells if c.number in numbers and c.signature in had}
     sweeps.note_jobs(noted, {n: str(cell.job) for n, cell in found.items()}, {n: c.logs for n, c in found.items()})
     return found
-
-
-def _theirs(others: Mapping[int, sweeps.Cell], output_dir: Path) -> Awaited:
-    """The jobs that other sweeps submitted."""
-    made: Awaited = {}
-    for number, cell in others.items():
-        job, folder = str(cell.job), output_dir / str(cell.logs)
-        made.setdefault(job, (folder.parent / ".submitit" / job / f"{job}_0_result.pkl", set()))[1].add(number)
-    return made
-
-
-def _tell(found: CellState, count: str) -> None:
-    if found.state == "done":
-        terminal.out.print(f"done: {escape(printable(found.cell.name))} ({count})", soft_wrap=True)
-    else:
-        terminal.failed(found.cell.name, found.detail, found.log)
 
 
 def _settled(search: Trials, numbered: Part, folder: Path, noted: Path) -> set[int]:

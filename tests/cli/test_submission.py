@@ -10,7 +10,7 @@ import pytest
 from conftest import Privsweep
 
 from privsweep.attack.blind import Blind
-from privsweep.cli import cluster
+from privsweep.cli import awaited, cluster
 from privsweep.run.compose import compose, searching
 from privsweep.store import sweeps
 
@@ -57,8 +57,6 @@ def test_what_is_queued_or_running_is_left_to_its_job(
     tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from privsweep.cli import slurm as launcher  # here, for it needs an extra
-
     assert privsweep(*SWEEP, *slurm) == 0  # 41_0, 41_1 and 42
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\ncat queue\n: > queue\n")
     (tmp_path / "bin" / "squeue").chmod(0o755)
@@ -77,8 +75,8 @@ def test_what_is_queued_or_running_is_left_to_its_job(
     error.parent.mkdir(exist_ok=True)
     error.write_text("an error of its own\n")
 
-    monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(launcher, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(awaited, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(awaited, "ASK_SECONDS", 0.0)
     (tmp_path / "queue").write_text("41_1|RUNNING|None\n42|PENDING|Priority\n43|PENDING|Priority\n")
     jobs = (tmp_path / "jobs").read_text()
     assert privsweep(*SWEEP, slurm[0]) == 1  # waits, and its jobs are gone
@@ -93,8 +91,6 @@ def test_a_run_that_filed_nothing_is_told_when_slurm_has_let_its_job_go(
     tmp_path: Path, slurm: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full disk, or where its node has no GPU: its job has left a result, and is in the queue for a while."""
-    from privsweep.cli import slurm as launcher  # here, for it needs an extra
-
     cell = sweeps.Cell(name="one", signature="0" * 12, number=0, before=(None, None), job="41")
     noted = tmp_path / "sweeps" / "now.json"
     sweep = sweeps.Sweep(
@@ -109,10 +105,10 @@ def test_a_run_that_filed_nothing_is_told_when_slurm_has_let_its_job_go(
     queues = iter([{"41": ("COMPLETING", "None")}] * 4)
     monkeypatch.setattr(cluster, "waiting_and_running", lambda user: next(queues, {}))
     monkeypatch.setattr(cluster, "ended", lambda jobs: {"41": "FAILED"})
-    monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(launcher, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(awaited, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(awaited, "ASK_SECONDS", 0.0)
     told: list[tuple[str, str]] = []
-    launcher.wait(
+    awaited.wait(
         {"41": (result, {0})}, {}, noted, tmp_path, False, lambda found, count: told.append((found.state, found.detail))
     )
     assert told == [("stopped", "job 41 ended: failed; device=cuda: no GPU")]
