@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from privsweep.interface.utility import FINAL
+from privsweep.table.order_statistics import error_of_median
 from privsweep.table.shares import Share, errors_above_none, least_of, least_variance, share_of
 from privsweep.table.significance import error_of_mean
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import ROUNDING, Log, Place, Term, cell_of
+from privsweep.table.victims import column_of, decisions, measured_once, victims_in
 
-MEDIAN = math.sqrt(math.pi / 2)  # a median's standard error, in that of the mean (normally distributed)
+MEDIAN = math.sqrt(math.pi / 2)  # over seeds: a median's standard error, in that of the mean (normal)
+_MEDIANS = ("iterations_to_zero",)  # medians over victims that no name tells
 _INTERVAL = 2 * statistics.NormalDist().inv_cdf(0.975)  # standard errors between the ends of a 95% interval
 _EXACT = ("sizes", "privacy")  # parts of a record that are counted or computed, not measured
 _DECIDED = ("attack_accuracy", "balanced_accuracy")  # of candidates that columns have in common, half of them members
@@ -138,39 +140,63 @@ class Spread:
         for seed in self.table.seeds:
             value = self.values[place][seed]
             assert value is not None
-            victims = _victims_in(self.folders[*place, seed])
+            victims = victims_in(self.folders[*place, seed])
             shares.append(share_of(victims, self.table.metric(*place), value / self._unit(place)))
         return [share for share in shares if share] if None not in shares else []
 
     def _of_one_seed(self, terms: Mapping[Term, float], strict: bool) -> float | None:
         """Cells that attack the same victims are compared victim by victim, the others as independent."""
         slopes: dict[Place, float] = {}
+        variance, paired = 0.0, dict[tuple[Any, ...], np.ndarray]()
         for term, slope in terms.items():
             cell = cell_of(term)
+            if self._median_of(cell):
+                error = self._of_median(term)
+                if error is None:
+                    return None
+                variance += (slope * error) ** 2
+                continue
             if isinstance(term, Log):  # to first order
                 value = self._number(cell, self.table.seeds[0])
                 if not value:
                     return None
                 slope /= value * math.log(10)
             slopes[cell] = slopes.get(cell, 0.0) + slope
-        variance, paired = 0.0, dict[tuple[Any, ...], np.ndarray]()
         floors = dict[tuple[Any, ...], float]()
         for place, slope in slopes.items():
             found = self.victims(place)
             if found is None:
                 return None
-            victims, error = found
-            if isinstance(error, float):
-                variance += (slope * error) ** 2
+            victims, each = found
+            if isinstance(each, float):
+                variance += (slope * each) ** 2
             else:
-                paired[victims] = paired.get(victims, np.zeros(len(error))) + slope * error
+                paired[victims] = paired.get(victims, np.zeros(len(each))) + slope * each
                 floors[victims] = floors.get(victims, 0.0) + slope**2 * self._unit(place) ** 2 * least_of(
-                    error / self._unit(place)
+                    each / self._unit(place)
                 )
         for victims, sums in paired.items():
             own = error_of_mean(sums.tolist())
             variance += own**2 if own or not strict else floors[victims]
         return math.sqrt(variance)
+
+    def _median_of(self, place: Place) -> str | None:
+        """Of a median over victims the column of their table that it is of; None for any other number."""
+        asked, name = self.table.source(*place).metric or "", self.table.metric(*place)
+        if asked.endswith("_median"):
+            return name.replace("_median", "", 1)
+        return name if asked in _MEDIANS else None
+
+    def _of_median(self, term: Term) -> float | None:
+        """The error of a median over victims, or of its logarithm; None: not known."""
+        row, column = cell_of(term)
+        folder, name = self.folders.get((row, column, self.table.seeds[0])), self._median_of((row, column))
+        each = column_of(folder, name) if folder and name else None
+        if each is None or measured_once(each[1]):
+            return None
+        if isinstance(term, Log):
+            return error_of_median(each[1].tolist(), math.log10)
+        return error_of_median((self._unit((row, column)) * each[1]).tolist(), float)
 
     def _unit(self, place: Place) -> float:
         """What a share of one is printed as."""
@@ -193,50 +219,20 @@ class Spread:
             return (), unit * math.sqrt(max(0.0, value / unit * (1 - value / unit)) / of)
         numbers_of = record.get("utility", {}) if part == "utility" else {} if part else record["metrics"]
         folder = self.folders[row, column, self.table.seeds[0]]
-        if not part and name in _DECIDED and (each := _decisions(folder)):
+        if not part and name in _DECIDED and (each := decisions(folder)):
             return each[0], unit * each[1]
         if numbers_of.get(f"{rest}_low") is not None:
             return (), unit * float(numbers_of[f"{rest}_high"] - numbers_of[f"{rest}_low"]) / _INTERVAL
         if part:
             return None
-        each = _column(folder, name)
+        each = column_of(folder, name)
         if each is None:
             count = value is not None and value.is_integer() and value > unit  # such as bytes; a share is none
             return ((), 0.0) if count else None  # else something that was measured once
         who, numbers = each
-        if len(numbers) < 2 or (np.ptp(numbers) == 0 and not float(numbers[0]).is_integer()):
-            return None  # a number that all victims share was measured once
-        if name.endswith("_median"):
-            return (), unit * MEDIAN * error_of_mean(numbers.tolist())
+        if measured_once(numbers):
+            return None
         return who, unit * numbers
-
-
-def _victims_in(folder: Path) -> pd.DataFrame:
-    """The table of a run's victims or candidates; empty where there is none."""
-    path = folder / "victims.csv"
-    return _frame(path, path.stat().st_mtime_ns) if path.is_file() else pd.DataFrame()
-
-
-@cache
-def _frame(path: Path, changed: int) -> pd.DataFrame:
-    return pd.read_csv(path)
-
-
-def _column(folder: Path, name: str) -> tuple[tuple[Any, ...], np.ndarray] | None:
-    """Victims' indices and their numbers; None where a run has none of that name."""
-    frame, name = _victims_in(folder), name.removesuffix("_median")
-    if not {"index", name} <= set(frame) or frame[name].isna().any():
-        return None
-    return tuple(frame["index"]), frame[name].to_numpy(dtype=float)
-
-
-def _decisions(folder: Path) -> tuple[tuple[Any, ...], np.ndarray] | None:
-    """Candidates, and whether an attack decided rightly on each; None where a run has no candidates."""
-    frame = _victims_in(folder)
-    if not {"index", "member", "decision"} <= set(frame):
-        return None
-    who = tuple(zip(frame["index"], frame["member"], strict=True))
-    return who, (frame["decision"] == frame["member"]).to_numpy(dtype=float)
 
 
 def _judged_on(sizes: Mapping[str, int], name: str) -> int | None:

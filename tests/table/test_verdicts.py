@@ -21,6 +21,7 @@ ROWS = {
     "ssim": {"label": "SSIM", "metric": "ssim"},
     "asr": {"label": "ASR", "metric": "asr", "format": ".1%"},
     "half": {"label": "median", "metric": "ssim_median"},
+    "when": {"label": "iterations", "metric": "iterations_to_zero"},
     "auc": {"label": "AUC", "metric": "auc"},
     "once": {"label": "once", "metric": "shadow_accuracy"},
     "bytes": {"label": "bytes", "metric": "bytes_up"},
@@ -55,11 +56,13 @@ def judged(
         for seed, each in enumerate(seeds):
             sign = f"{column}{seed}"
             frame = pd.DataFrame({"victim": range(len(each)), "index": range(len(each)), "ssim": each})
+            frame["iterations_to_zero"] = each
             frame["asr"], frame["shadow_accuracy"] = (frame["ssim"] > 0.5).astype(float), 0.75
             (folder / sign).mkdir(exist_ok=True)
             frame.to_csv(folder / sign / "victims.csv", index=False)
             metrics = {name: frame[name].mean() for name in ("ssim", "asr", "shadow_accuracy")}
             metrics |= {"ssim_median": frame["ssim"].median(), "bytes_up": 800.0 + len(column)}
+            metrics["iterations_to_zero"] = frame["iterations_to_zero"].median()
             metrics |= {"recovered": 1.0, "auc_once": 1.0}
             metrics |= {"auc": 0.6, "auc_low": 0.6 - 1.96 * 0.03, "auc_high": 0.6 + 1.96 * 0.03}
             records[f"{column}-s{seed}"] = {
@@ -176,9 +179,33 @@ def test_one_seed_counts_over_its_victims_each_with_itself(tmp_path: Path) -> No
     assert against.margin_text == f"holds by {against.margin:.1f} standard errors only within one run"
     same = judged("v('ssim', 'a') > v('ssim', 'a') + 0 * v('ssim', 'c')", ONE, tmp_path)
     assert same.holds is False
-    assert judged("v('half', 'a') > 0.75", ONE, tmp_path).margin == pytest.approx(
-        0.05 / (math.sqrt(math.pi / 2) * pd.Series(ONE["a"][0]).sem() * of_four)
-    )
+
+
+def test_a_median_over_the_victims_of_one_run_is_as_uncertain_as_its_interval_is_wide(tmp_path: Path) -> None:
+    # But for one of 26 times the median of all is from the second of nine, 0.4, to the last but one, 0.7.
+    nine = {"a": [[0.1, 0.4, 0.5, 0.5, 0.55, 0.6, 0.6, 0.7, 0.9]], "b": [[0.0] * 9]}
+    assert judged("v('half', 'a') > 0.5", nine, tmp_path).margin == pytest.approx(0.05 / (0.15 / 2))
+    assert judged("v('half', 'a') < 0.75", nine, tmp_path).holds is True
+    in_logs = judged("log10(v('half', 'a')) < log10(0.75)", nine, tmp_path).margin
+    assert in_logs == pytest.approx(2 * math.log(0.75 / 0.55) / math.log(0.55 / 0.4))
+    for of in (5, 6):  # fewer are all on one side of it once in 16 times
+        few = {"a": [[0.3, 0.31, 0.32, 0.33, 0.34, 0.35][:of]], "b": [[0.0] * of]}
+        assert judged("v('half', 'a') > 0.1", few, tmp_path).holds is (True if of == 6 else None)
+
+
+def test_medians_of_victims_in_two_heaps_are_not_told_apart_by_chance(tmp_path: Path) -> None:
+    low, high = [0.10, 0.11, 0.12, 0.10, 0.11, 0.12, 0.11, 0.1, 0.11], [0.90, 0.91, 0.92, 0.90, 0.91, 0.92, 0.9]
+    heaps = {"a": [low + high], "b": [[*low[:7], *high, 0.9, 0.92]]}  # nine of 16 here, seven there
+    verdict = judged("v('half', 'a') < v('half', 'b')", heaps, tmp_path)
+    assert (verdict.holds, verdict.leaning) == (None, True)
+
+
+def test_where_some_victims_never_get_there_the_median_of_when_has_an_error(tmp_path: Path) -> None:
+    some, many = ([5.0] * (10 - n) + [9.0] * 2 + [math.inf] * n for n in (2, 5))
+    when = {"a": [some], "b": [many]}
+    assert judged("v('when', 'a') < 30", when, tmp_path).holds is True
+    unsure = judged("v('when', 'b') < 30", when, tmp_path)
+    assert (unsure.holds, unsure.margin_text) == (None, "holds, with an unknown error")
 
 
 def test_what_one_run_measures_once_decides_nothing_and_what_it_counts_does(tmp_path: Path) -> None:
