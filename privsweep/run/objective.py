@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-import pandas as pd
-
 from privsweep.interface.errors import UserError
 from privsweep.interface.utility import with_finals
 from privsweep.run.reported import can_report, nearest_number
 from privsweep.run.run_spec import RunSpec
+from privsweep.store.curve_file import mean_curve
 from privsweep.store.store import Record, Store
 
 
@@ -34,7 +33,8 @@ def check_objective(spec: RunSpec, record: Record | None) -> None:
 def objective_of(spec: RunSpec, record: Record) -> float:
     """What ``objective`` names of a stored run. Raises UserError where the run has no such number, or none at all.
 
-    Of ``attack`` it is the value that the attack itself minimised, as it was at the end, the mean over the victims.
+    Of ``attack`` it is the value that the attack itself minimised, as it was at the end, the mean over all victims; one
+    whose attack diverged counts with the last finite value.
     """
     asked, found = spec.session.objective, _read(spec, record)
     if found is None or not math.isfinite(found):
@@ -62,6 +62,4 @@ def _attacks_own(spec: RunSpec) -> float:
             f"objective=attack: attack={spec.choices.get('attack')} minimises nothing that it tells of; "
             "choose a number of the record, such as objective=metrics.mse"
         )
-    curve = pd.read_csv(path)
-    value = next(name for name in curve.columns if name not in ("iteration", "victim"))
-    return float(curve[curve["iteration"] == curve["iteration"].max()][value].mean())
+    return float(mean_curve(path).iloc[-1, 0])

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from privsweep.store.curve_file import mean_curve
+
 Curve = list[tuple[int, float]]  # (step, value)
 
 
@@ -65,12 +67,13 @@ def _text(value: Any) -> str:
 
 
 def _curves(folder: Path) -> Iterator[tuple[str, Curve]]:
-    for file, prefix in (("training.csv", "training"), ("curve.csv", "attack")):
-        if not (folder / file).is_file():
-            continue
-        table = pd.read_csv(folder / file)
-        step = table.columns[0]
-        means = table.drop(columns="victim", errors="ignore").groupby(step).mean(numeric_only=True)
-        for name, column in means.items():
+    means = {}
+    if (folder / "training.csv").is_file():
+        training = pd.read_csv(folder / "training.csv")
+        means["training"] = training.groupby(training.columns[0]).mean(numeric_only=True)
+    if (folder / "curve.csv").is_file():
+        means["attack"] = mean_curve(folder / "curve.csv")
+    for prefix, frame in means.items():
+        for name, column in frame.items():
             finite = column[column.map(math.isfinite)]
             yield f"{prefix}.{name}", [(int(at), float(value)) for at, value in finite.items()]

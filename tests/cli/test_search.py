@@ -151,8 +151,11 @@ def test_the_attacks_own_objective_is_the_end_of_its_curve(privsweep: Privsweep,
             for own in (["attack=dlg", "attack.iterations=2"], ["attack=blind"])
         )
     assert privsweep("attack=dlg", "attack.iterations=2") == 0
-    curve = pd.read_csv(next(tmp_path.glob("outputs/runs/*/curve.csv")))
+    [path] = tmp_path.glob("outputs/runs/*/curve.csv")
+    curve = pd.read_csv(path)
     last = curve[curve["iteration"] == curve["iteration"].max()]["gradient_distance"].mean()
     assert objective_of(dlg, Store(tmp_path / "outputs").records()[0]) == pytest.approx(last)
+    path.write_text("iteration,victim,distance\n1,0,9\n2,0,4\n3,0,\n1,1,8\n2,1,inf\n3,1,inf\n1,2,3\n2,2,2\n3,2,0\n")
+    assert objective_of(dlg, Store(tmp_path / "outputs").records()[0]) == 4.0  # who diverged counts as it was last
     with pytest.raises(UserError, match=r"choose a number of the record, such as objective=metrics\.mse"):
         objective_of(blind, {})

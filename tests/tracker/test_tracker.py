@@ -116,8 +116,8 @@ def test_one_that_is_not_installed_is_refused_before_any_work(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "curve.csv").write_text("iteration,victim,distance\n0,0,1\n0,1,3\n5,0,inf\n5,1,1\n")
+def test_what_is_not_finite_is_left_out_but_a_diverged_victim_stays_at_its_last_value(tmp_path: Path) -> None:
+    (tmp_path / "curve.csv").write_text("iteration,victim,distance\n0,0,1\n0,1,3\n5,0,inf\n5,1,2\n")
     record = {
         "signature": "0", "choices": {"attack": "dlg", "defense": []}, "scale": "quick", "config": {"seed": 0},
         "metrics": {"mse": None, "psnr": 3}, "utility": {}, "seconds": {},
@@ -125,4 +125,4 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
     }  # fmt: skip
     found = results.results_of(record, tmp_path)
     assert found.numbers == {"metrics.psnr": 3.0, "privacy.dp_sgd.epsilon": 2.0}
-    assert found.curves == {"attack.distance": [(0, 2.0)]}
+    assert found.curves == {"attack.distance": [(0, 2.0), (5, 1.5)]}
