@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from privsweep.interface.errors import UserError
+from privsweep.run.hydra_settings import INSTEAD, UNUSED
 from privsweep.store.store import Record
 
 if TYPE_CHECKING:
@@ -19,11 +20,28 @@ if TYPE_CHECKING:
 MOST = 10_000  # runs of a sweep
 
 
+def check_typed(typed: Sequence[Override]) -> None:
+    """Raises UserError for what Hydra would not compose, in words that say nothing of searches."""
+    for override in typed:
+        key = override.get_key_element().lstrip("+")
+        if key == "hydra/sweeper/sampler" and override.value() == "grid":
+            remedy = "leave out it and hydra/sweeper, and list the values: key=a,b"
+            raise UserError(f"{override.input_line}: tries every value, as a sweep without a search does; {remedy}")
+        for word in UNUSED:
+            if key == f"hydra.sweeper.{word}" or key.startswith(f"hydra.sweeper.{word}."):
+                raise UserError(f"{override.input_line}: hydra.sweeper.{word} is not used here; {INSTEAD}")
+
+
 def searches(hydra: Mapping[str, Any]) -> bool:
     """Whether the sweeper chooses values as it goes. Raises UserError for what it cannot go by."""
     sweeper = hydra.get("sweeper") or {}
     if not str(sweeper.get("_target_", "")).startswith("hydra_plugins.hydra_optuna_sweeper."):
         return False
+    if hydra["runtime"]["choices"]["hydra/sweeper"] == "optuna":
+        raise UserError(
+            "hydra/sweeper=optuna: as it comes, it ends at the first failed trial and draws other trials every time; "
+            "choose hydra/sweeper=search, which is Optuna's with settings that suit a search here"
+        )
     direction = getattr(sweeper["direction"], "name", sweeper["direction"])
     if direction not in ("minimize", "maximize"):
         raise UserError(f"hydra.sweeper.direction={direction}: is neither minimize nor maximize; choose one")

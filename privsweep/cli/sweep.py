@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
-from privsweep.cli.search_space import MOST, check_objectives, ends, searches, values_of
+from privsweep.cli.search_space import MOST, check_objectives, check_typed, ends, searches, values_of
 from privsweep.cli.summary_checks import check_cells, check_numbers, check_summary
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.keys import without_effect
@@ -133,13 +133,12 @@ class SweepPlan:
 
 def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
     """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError where it is none."""
+    swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
+    product: list[tuple[str, ...]] = [()]
     for override in typed:
         if override.is_interval_sweep():
             remedy = "add hydra/sweeper=search, or list values as key=a,b"
             raise UserError(f"{override.input_line}: an interval is for a search; {remedy}")
-    swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
-    product: list[tuple[str, ...]] = [()]
-    for override in typed:
         if swept.count(key := override.get_key_element()) > 1:
             raise UserError(f"{override.input_line}: {key} is swept twice; give all its values at once")
         values = values_of(override)
@@ -171,6 +170,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         if any(key_of(o) == "cell" for o in typed):
             raise UserError("cell: is set by privsweep itself; to run a part of a table, type 'only=[column,row]'")
         _check_swept(typed)
+        check_typed(typed)
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
         first = compose(without_parameters(plain))
         search = multirun and searches(first.hydra)

@@ -40,6 +40,7 @@ LAUNCHER_TEXTS = frozenset(  # of launchers: text that is quoted on its way, or 
     | {"submitit_folder"}
 )
 KEYS = frozenset({"env", *(field.name for field in fields(HydraConf))})
+UNUSED, INSTEAD = ("params", "search_space", "custom_search_space"), "type what is swept as key=a,b"  # of sweepers
 PARTS = ("run", "sweep", "launcher", "sweeper", "job", "callbacks", "hydra_logging", "job_logging")
 
 
@@ -134,9 +135,9 @@ def _check_launcher(launcher: Mapping[str, Any], typed: Collection[str]) -> None
 
 
 def _check_sweeper(sweeper: Mapping[str, Any], typed: Collection[str]) -> None:
-    for word in ("params", "search_space", "custom_search_space"):
+    for word in UNUSED:
         if sweeper.get(word):
-            raise UserError(f"hydra.sweeper.{word}: is not used here; type what is swept as key=a,b")
+            raise UserError(f"hydra.sweeper.{word}: is not used here; {INSTEAD}")
     if (size := sweeper.get("max_batch_size")) is not None and not (isinstance(size, int) and size > 0):
         raise UserError(f"hydra.sweeper.max_batch_size={shown(size)}: must be null, or 1 or more")
     for word in ("storage", "study_name"):  # an address, where Optuna would write

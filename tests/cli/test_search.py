@@ -109,6 +109,9 @@ def test_the_ends_of_a_search_are_checked_before_it_starts(
         ("objective=ssim", "objective=ssim"),
         ("fl_setting.lr=interval(1,0.01)", "the smaller number first"),
         ("hydra.sweeper.max_failure_rate=0.5", "fail_fast=true ends a search"),
+        ("hydra/sweeper=optuna", "choose hydra/sweeper=search"),
+        ("hydra/sweeper/sampler=grid", "hydra/sweeper/sampler=grid: tries every value, as a sweep without"),
+        ("hydra.sweeper.params={seed: 3}", "is not used here; type what is swept as key=a,b"),
     ):
         assert (
             optuna(
