@@ -36,6 +36,7 @@ from privsweep.run.compose import compose, searching, typed_for
 from privsweep.run.hydra_settings import inside
 from privsweep.run.run import Loaded, run
 from privsweep.store import sweeps
+from privsweep.store.full_disk import no_room
 from privsweep.store.store import Store
 from privsweep.store.tidy import tidy
 from privsweep.store.writable import check_writable
@@ -81,7 +82,7 @@ def single(planned: SweepPlan, loaded: Loaded | None, config_dir: str | None) ->
             raise
         except Exception as error:
             log.exception("the run failed")
-            full = terminal.no_room(spec.session.output_dir, error)
+            full = no_room(spec.session.output_dir, error)
             terminal.complain(full or f"{type(error).__name__}: {error}")
             if not full:
                 traceback.print_exception(error)
@@ -112,7 +113,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
             raise
         except (Exception, SystemExit) as error:
             log.exception("the launcher gave up")
-            if full := terminal.no_room(session.output_dir, error):
+            if full := no_room(session.output_dir, error):
                 return [full]
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             return [
@@ -130,8 +131,8 @@ def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfi
     own = HydraConfig.get()
     noted = sweeps.place(Path(cfg.output_dir), own.sweep.dir)
     if sweeps.stopped(noted):
-        return Failure("left out after a failure (fail_fast=true)")
-    name, overrides = str(cfg.cell), typed_for(own)
+        return Failure(sweeps.LEFT_OUT)
+    name, overrides, last = str(cfg.cell), typed_for(own), cfg.fail_fast
     try:
         spec = build(compose(cells.get(name, overrides)), fetch=True)
         terminal.start(spec)
@@ -143,10 +144,11 @@ def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfi
         failure = Failure(str(error))
     except Exception as error:
         log.exception("the run failed")
-        reason = terminal.no_room(Path(cfg.output_dir), error) or f"{type(error).__name__}: {error}"
-        failure = Failure(reason, traceback.format_exc())
+        full = no_room(Path(cfg.output_dir), error)
+        failure = Failure(full or f"{type(error).__name__}: {error}", traceback.format_exc())
+        last = last or full is not None  # for all others would fail alike
     terminal.failed(name if cells else words_of(overrides, swept), failure.reason, Path(own.runtime.output_dir, LOG))
-    if cfg.fail_fast:
+    if last:
         sweeps.stop(noted)
     return failure
 

@@ -109,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # no refusal, and no run that failed: a full disk, or a fault of the program
-        from privsweep.cli.terminal import complain, no_room
+        from privsweep.cli.terminal import complain
+        from privsweep.store.full_disk import no_room
 
         full = planned and isinstance(error, OSError) and no_room(planned.runs[0].spec.session.output_dir, error)
         complain(full or noted(error))

@@ -20,6 +20,7 @@ from privsweep.cli.trials import Trial, Trials, every
 from privsweep.interface.errors import UserError
 from privsweep.report.markdown import pipe_table
 from privsweep.run.compose import searching
+from privsweep.store.full_disk import no_room
 from privsweep.store.store import Store
 from privsweep.store.tidy import tidy
 
@@ -50,6 +51,9 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
                 raise
             log.debug("the search gave up", exc_info=error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            if full := no_room(session.output_dir, error):
+                terminal.complain(full)
+                return jobs.FAILED
     found = list(every(folder))
     if reason and not any(one.error for one in found):  # of failed trials each says why
         terminal.complain(f"the search gave up ({reason}); the same command goes on with the trials that are stored")

@@ -75,7 +75,7 @@ class Observer:
         if beat:
             return CellState(cell, "stopped", f"its process on {beat.host} is gone", self._log(cell, sweep))
         if path and sweeps.stopped(path):
-            return CellState(cell, "not run", "left out after a failure (fail_fast=true)")
+            return CellState(cell, "not run", sweeps.LEFT_OUT)
         if self._goes_on(sweep):
             return CellState(cell, "queued", f"waits for its turn on {sweep.host}")
         return CellState(cell, "not run", log=self._log(cell, sweep))

@@ -18,7 +18,6 @@ from privsweep.interface.printable import printable
 from privsweep.report.in_words import headlines, in_words, number, percent, threat_in_words
 from privsweep.run.companions import lines
 from privsweep.store.environment import processor
-from privsweep.store.full_disk import full_disk
 from privsweep.store.store import Record, Store
 
 if TYPE_CHECKING:
@@ -160,16 +159,6 @@ def stopped(planned: SweepPlan) -> None:
     complain(
         f"interrupted; what was finished is kept in {store.root} ({runs}{parts} parts of a run): the same command goes "
         f"on from there: {shlex.join(same_command(planned))}"
-    )
-
-
-def no_room(output_dir: Path, error: BaseException) -> str | None:
-    """One line on a disk that is full, where the error came from that."""
-    if (said := full_disk(error)) is None:
-        return None
-    return (
-        f"output_dir={output_dir}: no room for results ({said}); what was finished before is kept: make room, and the "
-        "same command goes on from there"
     )
 
 

@@ -20,6 +20,7 @@ from privsweep.run.objective import NoNumberError, objective_of
 from privsweep.run.run import run
 from privsweep.store import sweeps
 from privsweep.store.atomic import read_json, write_json
+from privsweep.store.full_disk import no_room
 from privsweep.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,9 @@ class Trials:
         """One trial, in this process or on a node of a cluster; the number that the sweeper goes by."""
         own = HydraConfig.get()
         if sweeps.stopped(noted := sweeps.place(Path(cfg.output_dir), own.sweep.dir)):
-            return Failure("left out after a failure")
+            return Failure(sweeps.LEFT_OUT)
         typed = typed_for(own)
-        sign, value, reason, hopeless = None, None, None, False
+        sign, value, reason, hopeless = None, None, None, cfg.fail_fast
         try:
             spec = build(compose(typed), fetch=True)
             sign = spec.signature
@@ -75,12 +76,13 @@ class Trials:
         except UserError as error:
             log.error("%s", error)
             reason = str(error)
-            hopeless = self.numeric and isinstance(error, NoNumberError)
+            hopeless = hopeless or (self.numeric and isinstance(error, NoNumberError))
         except Exception as error:
             log.exception("the trial failed")
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            full = no_room(Path(cfg.output_dir), error)
+            reason, hopeless = full or f"{type(error).__name__}: {error}".splitlines()[0], hopeless or full is not None
         self.tell(Trial(own.job.num, self.chosen(typed), sign, value, reason), Path(own.runtime.output_dir))
-        if value is None and (cfg.fail_fast or hopeless):
+        if value is None and hopeless:
             sweeps.stop(noted)
         return Failure(reason or "") if value is None else value
 

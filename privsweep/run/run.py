@@ -32,6 +32,7 @@ from privsweep.run.tracking import track
 from privsweep.run.with_data import check_with_data, prior_of
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
+from privsweep.store.full_disk import no_room
 from privsweep.store.peak_memory import PeakMemory
 from privsweep.store.spoilt import say
 from privsweep.store.store import Record, Store
@@ -125,7 +126,7 @@ def run(spec: RunSpec, loaded: Loaded | None = None, before: Stamps | None = Non
     except UserError:
         raise
     except (Exception, TimeLimit) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = no_room(store.root, error) or f"{type(error).__name__}: {error}".splitlines()[0]
         with suppress(OSError):  # where the disk is full, the error says it
             store.fail(sign, {**header_of(spec, sign), "status": "failed", "error": reason})
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from pathlib import Path
 
 from safetensors import SafetensorError
 
@@ -21,3 +22,13 @@ def full_disk(error: BaseException | None) -> str | None:
             return os.strerror(code)
         error = error.__cause__ or error.__context__
     return None
+
+
+def no_room(output_dir: Path, error: BaseException) -> str | None:
+    """One line on a disk that is full, where the error came from that."""
+    if (said := full_disk(error)) is None:
+        return None
+    return (
+        f"output_dir={output_dir}: no room for results ({said}); what was finished before is kept: make room, and the "
+        "same command goes on from there"
+    )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from privsweep.store.atomic import read_json, write_json
 
 FOLDER = "sweeps"
+LEFT_OUT = "left out after a failure (fail_fast=true, or no room for results)"
 Stamps = tuple[int | None, int | None]  # see ``stamps``
 JobId = Annotated[str, Field(pattern=r"^\d{1,18}(_\d{1,9})?$")]  # it becomes an argument of SLURM's commands
 
@@ -106,7 +107,7 @@ def submitted(output_dir: Path) -> dict[str, Cell]:
 
 
 def stop(path: Path) -> None:
-    """Tells the jobs of a sweep that have not begun to leave it (``fail_fast=true``)."""
+    """Tells the jobs of a sweep that have not begun to leave it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".stop").touch()
 

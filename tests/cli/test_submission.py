@@ -1,5 +1,6 @@
 """Sweeps that are submitted and left, or stopped at the first failure; SLURM's commands are played here."""
 
+import errno
 import os
 import re
 import subprocess
@@ -192,6 +193,28 @@ def test_a_sweep_stops_at_the_first_failure_where_that_is_wanted(
     assert "3 of 3 runs did not come to their end" in told
     [log] = tmp_path.glob("outputs/logs/*/0/privsweep.log")
     assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize("search", [(), ("hydra/sweeper=search", "objective=metrics.mse", "hydra.sweeper.n_trials=3")])
+def test_a_full_disk_ends_a_sweep_and_each_line_about_it_says_what_to_do(
+    search: tuple[str, ...], privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Any] = []
+
+    def full(*arguments: Any) -> None:
+        calls.append(arguments)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr(Blind, "__call__", full)
+    assert privsweep(*SWEEP, *search) == 1
+    assert len(calls) == 1
+    told = capsys.readouterr().err
+    failures = [line for line in told.splitlines() if "No space left" in line]
+    assert len(failures) == (1 if search else 2)  # as it happens, and in the list at the end
+    assert all("output_dir=outputs: no room for results" in line and "make room, and" in line for line in failures)
+    assert "Traceback" not in told
+    if not search:
+        assert told.count("left out after a failure (fail_fast=true, or no room for results)") == 2
 
 
 def test_largest_array_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
