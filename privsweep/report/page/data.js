@@ -58,7 +58,10 @@ const title = (run) => ["attack", "dataset", "model", "fl_setting"].map((group) 
 const defense = (run) => (run.choices.defense === "none" ? "no defence" : run.choices.defense);
 const complete = (run) => run.status === "complete";
 
-// Runs that differ in their seed alone count as one point; "values" are what is averaged.
+const having = (some, values) => some.filter((run) => values.every((value) => typeof value(run) === "number"));
+
+// Runs that differ in their seed alone count as one point; "values" are what is averaged. Where a seed has failed or has
+// no number there is no mean: "without" counts these.
 function overSeeds(some, values) {
   const groups = new Map();
   for (const run of some) {
@@ -66,7 +69,8 @@ function overSeeds(some, values) {
     groups.set(key, [...(groups.get(key) ?? []), run]);
   }
   const mean = (numbers) => numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
-  return [...groups.values()].map((group) => ({
-    run: group[0], all: group, values: values.map((value) => mean(group.map(value))),
-  }));
+  const known = [...groups.values()].filter((group) => having(group, values).length);
+  const whole = known.filter((group) => having(group, values).length === group.length);
+  const means = whole.map((group) => ({ run: group[0], all: group, values: values.map((value) => mean(group.map(value))) }));
+  return { means, without: known.length - whole.length };
 }

@@ -33,7 +33,7 @@ function chooseGroup(usable, state, update) {
   if (state.group !== ALL && !groups.some(([group]) => group === state.group)) state.group = groups[0]?.[0] ?? ALL;
   const options = [...groups.map(([group, n]) => [group, `${group} (${n} ${n > 1 ? "defences" : "defence"})`]), [ALL, ALL]];
   const select = choose("under", options, state.group, (group) => { state.group = group; update(); });
-  return [el("label", {}, "under ", select), usable.filter((run) => state.group === ALL || groupOf(run) === state.group)];
+  return [el("label", {}, "under ", select), (run) => state.group === ALL || groupOf(run) === state.group];
 }
 
 function seedsSwitch(state, update) {
@@ -42,12 +42,12 @@ function seedsSwitch(state, update) {
   return el("label", {}, tick, " mean over seeds");
 }
 
-const having = (some, values) => some.filter((run) => values.every((value) => typeof value(run) === "number"));
-
-// "values" gives [x, y] of a run, and "leaky" the sign of what leaks more.
-function pointsOf(usable, values, leaky, mean, go, label) {
+// "values" gives [x, y] of a run, and "leaky" the sign of what leaks more; "lacking" tells of means that are not there.
+function pointsOf(some, values, leaky, mean, go, label) {
+  const usable = having(some, values);
   const names = [...new Set(usable.map(defense))].sort();
-  const grouped = mean ? overSeeds(usable, values) : usable.map((run) => ({ run, all: [run], values: values.map((v) => v(run)) }));
+  const { means, without } = overSeeds(some, values);
+  const grouped = mean ? means : usable.map((run) => ({ run, all: [run], values: values.map((v) => v(run)) }));
   const points = grouped.map(({ run, all, values: [x, y] }) => ({
     x, y, run, k: names.indexOf(defense(run)), go: () => go(run), systems: systemsOf(all, x),
     label: `${defense(run)}: ${title(run)}${all.length > 1 ? `, ${all.length} seeds` : `, seed ${run.seed}`}\n${label(x, y)}`,
@@ -55,7 +55,7 @@ function pointsOf(usable, values, leaky, mean, go, label) {
   const most = new Map();
   for (const { systems, y } of points) most.set(systems, leaky > 0 ? Math.max(y, most.get(systems) ?? y) : Math.min(y, most.get(systems) ?? y));
   for (const point of points) point.weak = point.y !== most.get(point.systems);
-  return { points, names };
+  return { points, names, lacking: mean && without ? `; ${without} without a mean, for a seed failed or has no number` : "" };
 }
 
 // What was attacked: the trained systems, as useful as they were then, and what their clients sent, for a defence may
@@ -73,15 +73,15 @@ function tradeoff(go) {
     const values = [(run) => number(run, "utility", state.utility), (run) => number(run, "metrics", state.leakage)];
     const label = (x, y) => `${words(state.utility)} ${show(x, state.utility)}, ${words(state.leakage)} ${show(y, state.leakage)}`;
     const usable = having(some, values);
-    const [under, group] = chooseGroup(usable, state, update);
-    const { points, names } = pointsOf(group, values, data.leakage[state.leakage], state.mean, go, label);
+    const [under, within] = chooseGroup(usable, state, update);
+    const { points, names, lacking } = pointsOf(some.filter(within), values, data.leakage[state.leakage], state.mean, go, label);
     const pick = (which, names_) => choose(which, names_.map((name) => [name, words(name)]), state[which], (name) => {
       state[which] = name;
       update();
     });
     const bar = el("div", { class: "bar" }, el("label", {}, "utility ", pick("utility", most(utilities, data.utility))),
       el("label", {}, "leakage ", pick("leakage", most(leakages, data.leakage))), under, seedsSwitch(state, update),
-      el("span", { class: "quiet" }, `${group.length} runs; ${usable.length} of ${some.length} have both numbers`));
+      el("span", { class: "quiet" }, `${usable.filter(within).length} runs; ${usable.length} of ${some.length} have both numbers${lacking}`));
     if (!points.length) return element.replaceChildren(bar);
     const front = paretoFront(points.filter((p) => !p.weak), data.utility[state.utility], data.leakage[state.leakage]);
     const ordered = [...front].sort((a, b) => a.x - b.x);
@@ -115,13 +115,13 @@ function budgets(go) {
     const label = (x, y) => `${Number.isFinite(x) ? `ε ${show(x)}` : "no budget"}, ${words(state.leakage)} ${show(y, state.leakage)}`;
     const bounded = new Set(some.filter((run) => budget(run) !== undefined).map(groupOf));
     const usable = having(some, values).filter((run) => bounded.has(groupOf(run)));
-    const [under, group] = chooseGroup(usable, state, update);
-    const made = pointsOf(group, values, data.leakage[state.leakage], state.mean, go, label);
+    const [under, within] = chooseGroup(usable, state, update);
+    const made = pointsOf(some.filter((run) => bounded.has(groupOf(run)) && within(run)), values, data.leakage[state.leakage], state.mean, go, label);
     const paid = made.points.filter((p) => Number.isFinite(p.x) && p.x > 0);
     const points = made.points.filter((p) => p.x > 0);
     const bar = el("div", { class: "bar" }, el("label", {}, "leakage ", choose("leakage", names.map((name) => [name, words(name)]), state.leakage,
       (name) => { state.leakage = name; update(); })), under, seedsSwitch(state, update),
-      el("span", { class: "quiet" }, `${paid.length} with a privacy budget, ${points.length - paid.length} without`));
+      el("span", { class: "quiet" }, `${paid.length} with a privacy budget, ${points.length - paid.length} without${made.lacking}`));
     if (!paid.length) return element.replaceChildren(bar);
     const limit = bound(state.leakage, paid.map((p) => p.run));
     const strip = paid.length < points.length ? "no budget" : null;

@@ -87,7 +87,11 @@ def four(root: Path) -> str:
     defended["choices"] = {**defended["choices"], "defense": ["dp_sgd"]}
     told = {"threat_model": THREAT, "adversary_data": "the training images of cifar10, and all test images " * 3}
     return html(
-        root, {**record(0, 0.9), **told}, record(1, 0.7), defended, failed(3, "ValueError: the loss is not finite")
+        root,
+        {**record(0, 0.9), **told},
+        record(1, 0.7),
+        defended,
+        failed(3, "ValueError: the loss is not finite", config={"seed": 3, "attack": {"iterations": 30}}),
     )
 
 
@@ -166,6 +170,20 @@ def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) 
     page.click("[role=tab]", 3)
     assert "1 with a privacy budget, 1 without" in page.text("[role=tabpanel]")
     assert not page.complaints()
+
+
+def test_a_seed_that_failed_or_has_no_number_leaves_no_mean_of_the_others(page: Page, tmp_path: Path) -> None:
+    defended = {"choices": {**record(0, 0.9)["choices"], "defense": ["dp_sgd"]}}
+    for lost in (record(3, None, **defended), failed(3, "ValueError: the loss is not finite", **defended)):
+        page.open(html(tmp_path, record(0, 0.9), record(1, 0.7), record(2, 0.1, **defended), lost))
+        page.click("[role=tab]", 2)
+        page.choose("leakage", "ssim")
+        points = "svg[role=img] .dot title"
+        assert [title.split(":")[0] for title in page.all(points)] == ["no defence"]
+        assert "1 without a mean, for a seed failed or has no number" in page.text("[role=tabpanel] .bar")
+        page.click("[role=tabpanel] input[type=checkbox]")
+        assert len(page.all(points)) == 3
+        assert "without a mean" not in page.text("[role=tabpanel] .bar")
 
 
 def test_a_model_counts_by_the_attack_that_gets_most_from_it(page: Page, tmp_path: Path) -> None:
