@@ -19,6 +19,7 @@ from privsweep.cli.sweep import SweepPlan
 from privsweep.cli.trials import Trial, Trials, every
 from privsweep.interface.errors import UserError
 from privsweep.report.markdown import pipe_table
+from privsweep.report.table_csv import frame_csv
 from privsweep.run.compose import searching
 from privsweep.store.full_disk import no_room
 from privsweep.store.store import Store
@@ -93,7 +94,7 @@ def _texts(swept: Sequence[str], objective: str, trials: Sequence[Trial]) -> dic
     text = [
         [str(one.number), *(one.chosen.get(key, "") for key in swept), one.shown, one.signature or ""] for one in trials
     ]
-    return {".md": pipe_table(head, text) + "\n", ".csv": frame.to_csv(index=False)}
+    return {".md": pipe_table(head, text) + "\n", ".csv": frame_csv(frame)}
 
 
 def _direction(planned: SweepPlan) -> str:

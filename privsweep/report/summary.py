@@ -12,7 +12,7 @@ import pandas as pd
 from privsweep.interface.utility import with_finals
 from privsweep.report.in_words import HEADLINES, sweep_in_words
 from privsweep.report.markdown import pipe_table
-from privsweep.report.table_csv import plain_cell
+from privsweep.report.table_csv import frame_csv
 from privsweep.table.cells import aggregate
 from privsweep.table.number_format import UNKNOWN, Number, show
 from privsweep.table.readings import Record, look_up
@@ -39,8 +39,7 @@ class Summary:
         return pipe_table(self.head, self.rows) + "\n"
 
     def csv(self) -> str:
-        safe = self.frame.map(lambda value: plain_cell(value) if isinstance(value, str) else value)
-        return safe.rename(columns=plain_cell).to_csv(index=False)
+        return frame_csv(self.frame)
 
 
 def summary(records: Sequence[Record], varied: Sequence[str], chosen: Sequence[str] | None = None) -> Summary:

@@ -7,6 +7,8 @@ import io
 import re
 from typing import Any
 
+import pandas as pd
+
 from privsweep.interface.printable import printable
 from privsweep.table.fill import FilledTable
 from privsweep.table.number_format import UNKNOWN
@@ -63,6 +65,12 @@ def plain_cell(text: str) -> str:
     """Text for a cell, in one line; an apostrophe before it keeps spreadsheets from running it as a formula."""
     flat = printable(text)
     return f"'{flat}" if _FORMULA.match(flat) else flat
+
+
+def frame_csv(frame: pd.DataFrame) -> str:
+    """A frame whose texts no spreadsheet runs."""
+    safe = frame.map(lambda value: plain_cell(value) if isinstance(value, str) else value)
+    return safe.rename(columns=plain_cell).to_csv(index=False)
 
 
 def _number(value: Any) -> str:

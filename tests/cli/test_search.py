@@ -10,6 +10,7 @@ import pytest
 from conftest import Privsweep
 from tiny import TINY
 
+from privsweep.cli import search
 from privsweep.cli.trials import Trial, Trials
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
@@ -145,6 +146,17 @@ def test_a_strangers_sweeper_runs_no_code_and_writes_nowhere(sweeper: dict[str, 
         own = compose([]).hydra
     with pytest.raises(UserError, match=named):
         check_hydra({**own, "sweeper": sweeper}, (), "outputs", "job")
+
+
+def test_no_text_of_a_searchs_table_is_a_formula() -> None:
+    trials = [
+        Trial(0, {"model.weights": "=cmd()"}, None, None, "@error"),
+        Trial(1, {"model.weights": "w"}, "a", -0.5, ""),
+    ]
+    written = search._texts(["model.weights"], "metrics.mse", trials)[".csv"]
+    assert written.splitlines() == [
+        "trial,model.weights,metrics.mse,run,error", "0,'=cmd(),,,'@error", "1,w,-0.5,a,",
+    ]  # fmt: skip
 
 
 def test_the_attacks_own_objective_is_the_end_of_its_curve(privsweep: Privsweep, tmp_path: Path) -> None:
