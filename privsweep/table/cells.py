@@ -61,16 +61,19 @@ def cell_over_seeds(table: Table, row: str, column: str, values: Mapping[int, fl
 
 
 def cell_of_verdict(
-    table: Table, row: str, column: str, weakened: Weakened, cells: Mapping[tuple[str, str], Cell]
+    table: Table, row: str, column: str, weakened: Weakened, cells: Mapping[tuple[str, str], Cell], least: float
 ) -> Cell:
-    """A cell that compares two others of its column: 1 where the attack is weakened, 0 where not, else UNKNOWN."""
+    """A cell that compares two others of its column: 1 where the attack is weakened, 0 where not, else UNKNOWN.
+
+    ``least``: see ``weakens``.
+    """
     base, adapted = cells[weakened.base, column], cells[weakened.adapted, column]
     value: Number = UNKNOWN
     text = "missing"
     state: State = "missing"
     if base.state == adapted.state == "complete":
         higher = table.rows[weakened.base].better == "higher"
-        value, errors = weakens(base.values, adapted.values, higher, weakened.chance)
+        value, errors = weakens(base.values, adapted.values, higher, weakened.chance, least)
         state = "complete"
         text = "undecided" if value is UNKNOWN else YES if value else NO
         text += "" if errors is None else f" ({-errors:+.1f} SE)"

@@ -80,15 +80,15 @@ def fill_table(
         for c in table.columns
         if not row.weakened
     }
-    cells |= {
-        (r, c): cell_of_verdict(table, r, c, row.weakened, cells)
-        for r, row in table.rows.items()
-        for c in table.columns
-        if row.weakened
-    }
-    numbers = {key: _settled(table, cell) for key, cell in cells.items()}
     behind = {cell: record for job in jobs if (record := records.get(job.id)) for cell in job.cells if cell in folders}
     spread = Spread(table, read, behind, folders)
+    cells |= {
+        (r, c): cell_of_verdict(table, r, c, row.weakened, cells, spread.error(apart, strict=True) or 0.0)
+        for r, row in table.rows.items()
+        for c in table.columns
+        if row.weakened and (apart := {(row.weakened.base, c): -1.0, (row.weakened.adapted, c): 1.0})
+    }
+    numbers = {key: _settled(table, cell) for key, cell in cells.items()}
     incomplete = {place for place, cell in cells.items() if cell.state != "complete"}
     verdicts = [judged(table, finding, numbers, spread) for finding in table.findings]
     present = [r for job in jobs if (r := records.get(job.id)) is not None and r["status"] == "complete"]

@@ -9,6 +9,7 @@ from functools import cache
 
 from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.strict import Id, Strict
+from privsweep.table.uncertain import ROUNDING
 
 MOST_BY_CHANCE = 2.0  # standard errors; a greater difference counts
 BY_STUDENT = "a standard error over few is widened as Student's t asks: 7 times over two, 2.3 times over three"
@@ -50,12 +51,14 @@ def weakens(
     adapted: Mapping[int, float | None],
     higher_is_stronger: bool,
     chance: float = 0.0,
+    least: float = 0.0,
 ) -> tuple[Number, float | None]:
     """1.0 (yes), 0.0 (no) or UNKNOWN, and by how many standard errors the attack got worse (None: unknown).
 
     Scores by seed, of the same seeds. N/A, an attack that never got there, is the weakest score of all; where that
     happens in some seeds only, nothing is decided. No is a statement, too: the attack got better by
-    more than the error of the comparison, or a weakening by ``LEAST`` is ruled out.
+    more than the error of the comparison, or a weakening by ``LEAST`` is ruled out. ``least``: that error where it is
+    the same under every seed, as shares of few victims may be by chance.
     """
     if len(base) < 2:
         return UNKNOWN, None
@@ -67,6 +70,8 @@ def weakens(
     sign = 1.0 if higher_is_stronger else -1.0
     losses = [sign * (b - a) for s in base if (b := base[s]) is not None and (a := adapted[s]) is not None]
     loss, error = statistics.fmean(losses), error_of_mean(losses)
+    if max(losses) - min(losses) <= ROUNDING * max(map(abs, losses)):
+        error = least
     if error == 0:
         return float(loss > 0), None
     little = LEAST * abs(statistics.fmean(b for b in base.values() if b is not None) - chance)

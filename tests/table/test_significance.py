@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from table_world import JUDGED, config, record
 
@@ -45,6 +48,23 @@ def test_no_says_that_a_weakening_worth_the_name_is_ruled_out() -> None:
     near_chance = {s: 54.0 + 0.1 * s for s in range(5)}  # percent: one point is a fourth of what the attack has
     assert weakens(near_chance, {s: v - 0.5 * (-1) ** s for s, v in near_chance.items()}, True)[0] == 0
     assert weakens(near_chance, {s: v - 0.5 * (-1) ** s for s, v in near_chance.items()}, True, 50.0)[0] is UNKNOWN
+
+
+def test_shares_of_few_victims_that_are_the_same_under_every_seed_are_no_verdict(tmp_path: Path) -> None:
+    rows = {row: {**own, "metric": "recovered"} for row, own in config(**JUDGED)["rows"].items() if row != "verdict"}
+
+    def verdict(without: int, adapted: int, of: int) -> object:
+        table = Table.from_config(config(**{**JUDGED, "rows": {**JUDGED["rows"], **rows}}))
+        records = {}
+        for job in table.jobs():
+            share = (without if job.id.startswith("base") else adapted) / of
+            (tmp_path / job.id).mkdir(exist_ok=True)
+            pd.DataFrame({"index": range(of)}).to_csv(tmp_path / job.id / "victims.csv", index=False)
+            records[job.id] = {**record(None, metrics={"recovered": share}), "signature": job.id}
+        return fill_table(table, records, "paper", folder=lambda sign: tmp_path / sign).cells["verdict", "batch"].value
+
+    assert [verdict(*shares, 8) for shares in ((0, 0), (2, 1), (1, 2))] == [UNKNOWN] * 3
+    assert (verdict(8, 1, 8), verdict(1, 7, 8)) == (1, 0)
 
 
 def test_a_verdict_needs_both_sides_and_two_seeds() -> None:
