@@ -14,9 +14,10 @@ from privsweep.table.conditions import Behind, amounts, changes
 from privsweep.table.deciding import what_decides
 from privsweep.table.number_format import UNKNOWN, Number
 from privsweep.table.readings import read_cells
+from privsweep.table.significance import Weakened
 from privsweep.table.spec import Table
 from privsweep.table.spread import Spread
-from privsweep.table.uncertain import Place
+from privsweep.table.uncertain import Place, Term
 from privsweep.table.verdicts import Verdict, judged
 
 Record = Mapping[str, Any]
@@ -83,10 +84,10 @@ def fill_table(
     behind = {cell: record for job in jobs if (record := records.get(job.id)) for cell in job.cells if cell in folders}
     spread = Spread(table, read, behind, folders)
     cells |= {
-        (r, c): cell_of_verdict(table, r, c, row.weakened, cells, spread.error(apart, strict=True) or 0.0)
+        (r, c): cell_of_verdict(table, r, c, row.weakened, cells, _least_apart(spread, row.weakened, c))
         for r, row in table.rows.items()
         for c in table.columns
-        if row.weakened and (apart := {(row.weakened.base, c): -1.0, (row.weakened.adapted, c): 1.0})
+        if row.weakened
     }
     numbers = {key: _settled(table, cell) for key, cell in cells.items()}
     incomplete = {place for place, cell in cells.items() if cell.state != "complete"}
@@ -108,6 +109,12 @@ def fill_table(
         folders=folders,
         by_one_seed=spread.by_one_seed,
     )
+
+
+def _least_apart(spread: Spread, weakened: Weakened, column: str) -> float:
+    """The error of what two cells differ by, where that is the same under every seed."""
+    slopes: dict[Term, float] = {(weakened.base, column): -1.0, (weakened.adapted, column): 1.0}
+    return spread.error(slopes, strict=True) or 0.0
 
 
 def _settled(table: Table, cell: Cell) -> Number:
