@@ -18,7 +18,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.guess import Guess
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Knowledge, System
+from privsweep.interface.records import Exposure, Knowledge, Membership, System
 from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.rounding import round_products
@@ -178,9 +178,17 @@ def train(spec: RunSpec, data: Data, rng: Rng, bench: Workbench) -> System:
 def exposure_for(
     spec: RunSpec, view: View, system: System, data: Data, prior: ImageSet | None, defense: Defense, rng: Rng
 ) -> Exposure:
-    """What the attack sees of the system, and what it asks to know besides: its own data, if it uses any, among it."""
+    """What the attack sees of the system, and what it asks to know besides: its own data, if it uses any, among it.
+
+    Raises UserError where the candidates of a membership inference are of one kind, which no attack could tell apart.
+    """
     system = planted(spec, system, data, prior, defense, rng)
     out = view.expose(system, data, spec.model, defense, rng)
+    if isinstance(out.truth, Membership) and len(kinds := out.truth.member.unique()) < 2:
+        only = "there is no candidate" if not len(kinds) else f"all candidates are {'' if kinds[0] else 'non-'}members"
+        raise UserError(
+            f"fl_setting={spec.choices.get('fl_setting')}: {only}; let its view ask about members and non-members"
+        )
     known = out.known if prior is None else out.known.having(prior=prior)
     return replace(out, known=known.only(spec.attack.needs))
 

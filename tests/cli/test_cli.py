@@ -14,12 +14,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import Privsweep
 from PIL import Image
 from tiny import TINY, small_table
 
 from privsweep.cli import report
+from privsweep.exposure.black_box import BlackBoxView
+from privsweep.interface.data import ImageSet
+from privsweep.interface.records import Membership
 from privsweep.run.compose import CONF
 
 TABLE = """\
@@ -333,3 +337,28 @@ def test_help_names_every_command_and_every_key_that_no_choice_has(tmp_path: Pat
     keys = yaml.safe_load((CONF / "config.yaml").read_text()).keys() - {"defaults", "hydra", "cell"}
     commands = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
     assert [name for name in (*keys, *commands) if not re.search(rf"(?<![\w-]){name}(?![\w-])", shown)] == []
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_candidates_of_one_kind_are_refused_before_the_attack_works(
+    kind: bool,
+    tmp_path: Path,
+    privsweep: Privsweep,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As a setting of one's own may ask about them."""
+    draw = BlackBoxView._draw
+
+    def half(self: BlackBoxView, *given: Any) -> tuple[ImageSet, Membership]:
+        drawn, truth = draw(self, *given)
+        [at] = torch.nonzero(truth.member == kind, as_tuple=True)
+        return drawn.take(at), Membership(member=truth.member[at], index=truth.index[at])
+
+    monkeypatch.setattr(BlackBoxView, "_draw", half)
+    assert privsweep("attack=blind_membership") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    kinds = "members" if kind else "non-members"
+    assert line.endswith(f": all candidates are {kinds}; let its view ask about members and non-members")
+    assert line.startswith("privsweep: fl_setting=")
+    assert not records(tmp_path)
