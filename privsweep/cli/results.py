@@ -44,7 +44,7 @@ def summarise(planned: SweepPlan) -> int:
     for problem in made.problems:
         terminal.complain(problem)
     terminal.out.print(f"[bold]{terminal.plain(made.words)}[/]", soft_wrap=True)
-    return 0 if wrote and all(run.complete for run in planned.runs) else 1
+    return 0 if wrote and not made.problems and all(run.complete for run in planned.runs) else 1
 
 
 def file_summary(

@@ -25,10 +25,14 @@ def check_summary(typed: Sequence[Override], summarised: bool) -> None:
 
 def check_numbers(runs: Sequence[PlannedRun]) -> None:
     """Raises UserError for the first number of the summary that no run can have."""
+    from privsweep.report.summary import number_of
     from privsweep.run.reported import can_report, nearest_number
+    from privsweep.table.number_format import UNKNOWN
 
     for name in runs[0].spec.session.summary or ():
-        if not any(run.complete or can_report(run.spec, name) for run in runs):
+        stored = [run.record for run in runs if run.record is not None and run.complete]
+        told = any(number_of(record, name) is not UNKNOWN for record in stored)
+        if not (told or any(can_report(run.spec, name) for run in runs if run.missing)):
             near = nearest_number(name, [run.spec for run in runs])
             raise UserError(f"summary=[{name}]: no run of this sweep can have such a number; {near}")
 

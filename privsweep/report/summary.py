@@ -63,8 +63,8 @@ def summary(records: Sequence[Record], varied: Sequence[str], chosen: Sequence[s
     for values, members in groups.items():
         done = [record for record in members if record["status"] == "complete"]
         runs = str(len(members)) if len(done) == len(members) else f"{len(done)} of {len(members)}"
-        over = {name: _over([_number(record, path) for record in done], len(members)) for name, path in paths.items()}
-        means = {name: _over([_number(record, name) for record in done], len(members))[1] for name in HEADLINES}
+        over = {name: _over([number_of(record, path) for record in done], len(members)) for name, path in paths.items()}
+        means = {name: _over([number_of(record, name) for record in done], len(members))[1] for name in HEADLINES}
         rows.append([*values, *(text for text, _, _ in over.values()), runs])
         by_key, counts = dict(zip(keys, values, strict=True)), {"runs": len(members), "complete": len(done)}
         numbers: dict[str, float | None] = {}
@@ -84,7 +84,7 @@ def _main(complete: Sequence[Record]) -> dict[str, str]:
     return {**{name: name for name in metrics}, **{name: f"utility.{name}" for name in utility}}
 
 
-def _number(record: Record, name: str) -> Number:
+def number_of(record: Record, name: str) -> Number:
     """Of the metrics, else of the utility, or at the end of a path."""
     found = look_up(record, name)
     return look_up(record, f"utility.{name}") if found is UNKNOWN and "." not in name else found
@@ -99,7 +99,7 @@ def _over(values: Sequence[Number], wanted: int) -> tuple[str, float | None, flo
 
 
 def _known(path: str, complete: Sequence[Record]) -> bool:
-    return any(_number(record, path) is not UNKNOWN for record in complete)
+    return any(number_of(record, path) is not UNKNOWN for record in complete)
 
 
 def _problems(lacking: Sequence[str], complete: Sequence[Record]) -> list[str]:
