@@ -132,7 +132,7 @@ def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfi
     noted = sweeps.place(Path(cfg.output_dir), own.sweep.dir)
     if sweeps.stopped(noted):
         return Failure(sweeps.LEFT_OUT)
-    name, overrides, last = str(cfg.cell), typed_for(own), cfg.fail_fast
+    name, overrides = str(cfg.cell), typed_for(own)
     try:
         spec = build(compose(cells.get(name, overrides)), fetch=True)
         terminal.start(spec)
@@ -141,14 +141,14 @@ def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfi
         return None
     except UserError as error:
         log.error("%s", error)
-        failure = Failure(str(error))
+        full = no_room(Path(cfg.output_dir), error)
+        failure = Failure(full or str(error))
     except Exception as error:
         log.exception("the run failed")
         full = no_room(Path(cfg.output_dir), error)
         failure = Failure(full or f"{type(error).__name__}: {error}", traceback.format_exc())
-        last = last or full is not None  # for all others would fail alike
     terminal.failed(name if cells else words_of(overrides, swept), failure.reason, Path(own.runtime.output_dir, LOG))
-    if last:
+    if full or cfg.fail_fast:  # without room all others would fail alike
         sweeps.stop(noted)
     return failure
 
@@ -201,7 +201,7 @@ def tell_failures(planned: SweepPlan) -> int:
     output_dir = planned.runs[0].spec.session.output_dir
     noted = sweeps.place(output_dir, planned.sweep_dir)
     sweep = sweeps.read(noted)
-    found = [s for s in Observer(output_dir).states(sweep, noted) if s.state != "done"] if sweep else []
+    found = [s for s in Observer(output_dir, over=True).states(sweep, noted) if s.state != "done"] if sweep else []
     if found:
         terminal.complain(f"{len(found)} of {len(planned.runs)} runs did not come to their end:")
     for state in found:

@@ -37,10 +37,13 @@ class CellState:
 
 
 class Observer:
-    """Looks at an output folder once; SLURM is asked once, and only where that matters."""
+    """Looks at an output folder once; SLURM is asked once, and only where that matters.
 
-    def __init__(self, output_dir: Path):
-        self.output_dir = output_dir
+    ``over``: the sweep that it is asked about has ended, whatever process lives.
+    """
+
+    def __init__(self, output_dir: Path, over: bool = False):
+        self.output_dir, self.over = output_dir, over
         self.beats = beats(output_dir)
         self._live: dict[str, dict[str, tuple[str, str]] | None] = {}
 
@@ -76,7 +79,7 @@ class Observer:
             return CellState(cell, "stopped", f"its process on {beat.host} is gone", self._log(cell, sweep))
         if path and sweeps.stopped(path):
             return CellState(cell, "not run", sweeps.LEFT_OUT)
-        if self._goes_on(sweep):
+        if not self.over and self._goes_on(sweep):
             return CellState(cell, "queued", f"waits for its turn on {sweep.host}")
         return CellState(cell, "not run", log=self._log(cell, sweep))
 

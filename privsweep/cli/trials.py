@@ -75,8 +75,9 @@ class Trials:
             value = objective_of(spec, run(spec))
         except UserError as error:
             log.error("%s", error)
-            reason = str(error)
-            hopeless = hopeless or (self.numeric and isinstance(error, NoNumberError))
+            full = no_room(Path(cfg.output_dir), error)
+            reason = full or str(error)
+            hopeless = hopeless or full is not None or (self.numeric and isinstance(error, NoNumberError))
         except Exception as error:
             log.exception("the trial failed")
             full = no_room(Path(cfg.output_dir), error)

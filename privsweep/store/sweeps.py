@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from privsweep.store.atomic import read_json, write_json
 
 FOLDER = "sweeps"
-LEFT_OUT = "left out after a failure (fail_fast=true, or no room for results)"
+LEFT_OUT = "left out after a failure (fail_fast=true, or no room for results: make room, and repeat the command)"
 Stamps = tuple[int | None, int | None]  # see ``stamps``
 JobId = Annotated[str, Field(pattern=r"^\d{1,18}(_\d{1,9})?$")]  # it becomes an argument of SLURM's commands
 

@@ -12,6 +12,7 @@ from conftest import Privsweep
 
 from privsweep.attack.blind import Blind
 from privsweep.cli import awaited, cluster
+from privsweep.interface.errors import UserError
 from privsweep.run.compose import compose, searching
 from privsweep.store import sweeps
 
@@ -214,7 +215,24 @@ def test_a_full_disk_ends_a_sweep_and_each_line_about_it_says_what_to_do(
     assert all("output_dir=outputs: no room for results" in line and "make room, and" in line for line in failures)
     assert "Traceback" not in told
     if not search:
-        assert told.count("left out after a failure (fail_fast=true, or no room for results)") == 2
+        assert told.count("left out after a failure (fail_fast=true, or no room for results: make room, and") == 2
+
+
+def test_where_not_even_the_failure_can_be_noted_the_list_says_what_to_do(
+    privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any) -> None:
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise UserError("output_dir=outputs: cannot be written") from error
+
+    monkeypatch.setattr("privsweep.run.run.check_writable", full)
+    assert privsweep(*SWEEP) == 1
+    told = capsys.readouterr().err
+    assert told.count("output_dir=outputs: no room for results (No space left on device)") == 1  # of three runs
+    assert told.count("make room, and repeat the command") == 3
+    assert "waits for its turn" not in told
 
 
 def test_largest_array_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
