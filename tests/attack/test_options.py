@@ -84,7 +84,7 @@ VARIANTS = variants()
 def test_none_is_lost() -> None:
     assert len(VARIANTS) >= 70
     assert ("cpl", "attack.match=deterministic_layers") in VARIANTS
-    assert ("lira_online", "attack.variance=record") in VARIANTS
+    assert ("lira_online", "attack.estimate=record") in VARIANTS
     assert ("shadow_membership", "attack.classifier=logistic") in VARIANTS
     assert ("dlg", "attack.labels=analytic") in VARIANTS
     assert ("generative_decoder", "attack.decoder=residual") in VARIANTS

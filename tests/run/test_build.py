@@ -180,7 +180,7 @@ def test_the_order_of_defences_is_the_order_given() -> None:
 def test_attacks_that_differ_in_their_judgement_share_what_they_prepare(tmp_path: Path) -> None:
     """LiRA and RMIA train the same shadows; a decoder or another number of shadows is made anew."""
     given = ["dataset.prior_size=100", "fl_setting.candidates=20", "attack.shadows=12", "attack.epochs=1"]
-    made_ = [("lira_online", []), ("lira_online", ["attack.variance=record"]), ("rmia", ["attack.memory=1.0"])]
+    made_ = [("lira_online", []), ("lira_online", ["attack.estimate=record"]), ("rmia", ["attack.memory=1.0"])]
     for name, more in [*made_, ("lira_online", ["attack.lr=0.5"])]:
         run(made(f"attack={name}", *given, *more, f"output_dir={tmp_path}"))
     assert len(list((tmp_path / "prepared").glob("*.safetensors"))) == 2
