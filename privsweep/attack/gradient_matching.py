@@ -78,17 +78,7 @@ class GradientMatching(Minimisation, AttackBase):
     memory: ResourceOnly[Positive]  # GiB
 
     observes: ClassVar[type[Update] | None] = Update
-    reports: ClassVar[frozenset[str]] = frozenset(
-        {
-            "gradient_distance",
-            "gradient_mse",
-            "iterations_to_zero",
-            "zero_share",
-            "evaluations",
-            "restart",
-            "stopped_early",
-        }
-    )
+    reports: ClassVar[frozenset[str]] = Minimisation.reports | {"gradient_mse", "zero_share"}
 
     def __post_init__(self) -> None:
         """Raises UserError for settings that the others would leave without effect."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -47,6 +47,10 @@ class Minimisation:
     tolerance_change: Weight
     restarts: Few
     convergence_threshold: Positive
+
+    reports: ClassVar[frozenset[str]] = frozenset(
+        {"gradient_distance", "iterations_to_zero", "evaluations", "restart", "stopped_early"}
+    )
 
     def __post_init__(self) -> None:
         """Raises UserError for settings of Adam that L-BFGS would ignore, and for a patience that never ends."""
