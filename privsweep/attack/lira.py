@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -15,18 +16,26 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Predictions
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.in_out import InOutAttack, answered
-from privsweep.membership_inference.related import Side, fit, side
+from privsweep.membership_inference.related import Records, Side, best, fit, side
 from privsweep.membership_inference.scores import confidence, stand_out
 
 _FEWEST = 6  # confidences to take a variance from; with four, online, the AUC falls below that of a pooled one
 
 
 class Told(NamedTuple):
-    """What is known of the confidences ``[n]`` in some records."""
+    """What is known of the confidences in some records."""
 
-    target: Tensor
-    out: Side  # of shadows that did not train on them
-    into: Side  # of those that did
+    target: Tensor  # [n]
+    shadows: Tensor  # [K, n]
+    inside: Tensor  # bool [K, n]: the shadow trained on the record
+
+    @property
+    def out(self) -> Side:
+        return side(self.shadows, ~self.inside)
+
+    @property
+    def into(self) -> Side:
+        return side(self.shadows, self.inside)
 
 
 @component
@@ -35,11 +44,11 @@ class LiRA(InOutAttack):
 
     Confidences are taken as Gaussian for every record, with one mean and variance in and another out. The score is the
     log likelihood ratio of in to out, and a member has one above 0. By default a record's Gaussians are weighed against
-    those of all records (``membership_inference.related``); offline the public ones, on which some shadows train, tell
-    how in is related to out. As in the paper (algorithm 1 and section VI.A) they are its own, with the variance of all
+    those of all records, in the way that tells the shadows' own records best (``membership_inference.related``);
+    offline the public records, on which some shadows train, tell how in is related to out, and a member stands out from
+    them. As in the paper (algorithm 1 and section VI.A) the Gaussians are a record's own, with the variance of all
     records or its own; offline the score is then how many deviations the confidence lies above the shadows' (section
-    VI.B). Offline, a member stands out from the public records. Of several versions of a record (section VI.C) the mean
-    score counts.
+    VI.B). Of several versions of a record (section VI.C) the mean score counts.
     """
 
     version: ClassVar[int] = 2
@@ -63,11 +72,12 @@ class LiRA(InOutAttack):
             asked = self._told(seen, known, known.candidates, replies, inside, number)
             found = found or {"confidence": asked.target, "shadows": answered(replies)}
             if self.online:
-                each.append(self._ratio(asked, asked))
+                each.append(self._online(asked))
                 continue
             public = self._told(seen, known, known.prior, *self.on_prior(known, prepared, rng, number), number)
-            each.append(self._offline(asked, public))
-            reference.append(self._offline(public, public).where(public.out.count > 0, torch.nan))
+            score = self._offline(public)
+            each.append(score(asked))
+            reference.append(score(public).where(public.out.count > 0, torch.nan))
         scores = torch.stack(each).mean(0)
         if self.online:
             return Scores(scores, scores > 0, found)
@@ -78,21 +88,24 @@ class LiRA(InOutAttack):
         self, seen: Predictions, known: Knowledge, records: ImageSet, replies: Tensor, inside: Tensor, number: int
     ) -> Told:
         target = confidence(self.of_target(seen, known, records, number), records.labels)
-        shadows = confidence(replies, records.labels)
-        return Told(target, side(shadows, ~inside), side(shadows, inside))
+        return Told(target, confidence(replies, records.labels), inside)
 
-    def _ratio(self, asked: Told, others: Told) -> Tensor:
-        """Log likelihood ratio ``[n]`` of in to out; ``others`` are the records that they are weighed against."""
+    def _records(self, told: Told) -> Records:
+        return fit(told.out, told.into, best(told.shadows, told.inside, self.online))
+
+    def _online(self, asked: Told) -> Tensor:
+        """Log likelihood ratio ``[n]`` of in to out."""
         if self.estimate == "related":
-            return fit(others.out, others.into).log_ratio(*asked)
+            return self._records(asked).log_ratio(asked.target, asked.out, asked.into)
         return self._likelihood(asked.target, asked.into) - self._likelihood(asked.target, asked.out)
+
+    def _offline(self, public: Told) -> Callable[[Told], Tensor]:
+        """What scores records ``[n]`` by the shadows that did not train on them."""
+        if self.estimate == "related":
+            records = self._records(public)
+            return lambda told: records.log_ratio(told.target, told.out, told.into.none())
+        return lambda told: (told.target - told.out.mean) / told.out.spread(self.estimate == "global")
 
     def _likelihood(self, target: Tensor, seen: Side) -> Tensor:
         spread = seen.spread(self.estimate == "global")
         return -((target - seen.mean) / spread).square() / 2 - spread.log()
-
-    def _offline(self, asked: Told, public: Told) -> Tensor:
-        """Without shadows that trained on what is asked about."""
-        if self.estimate == "related":
-            return self._ratio(asked._replace(into=asked.into.none()), public)
-        return (asked.target - asked.out.mean) / asked.out.spread(self.estimate == "global")

@@ -5,11 +5,16 @@ training, are drawn from one bivariate Gaussian: a record in which models are co
 Its two variances are drawn from scaled inverse chi-square distributions (Smyth, Linear models and empirical Bayes
 methods for assessing differential expression, 2004). All are fitted by moments. What is left open of the means widens
 the Gaussians.
+
+Whether records differ in more than how sure models are of them anyway, and in their variances, is not the same for all
+networks: of such assumptions that one holds with which the models' own records are told best.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +22,7 @@ from torch import Tensor
 _LEAST = 1e-6  # variance of a confidence, in squared logits: of models that agree
 _CERTAIN = 1e6  # degrees of freedom of a variance that all records share
 _LEAST_GAP = 1e-3  # of the means, in deviations: training on a record does not make a model less sure of it
+_HELD_OUT = 8  # pairs of models by which assumptions are judged
 _NARROW = 1e-4  # of the two directions of the means, the narrower at least, as a share of the wider
 
 
@@ -92,28 +98,68 @@ class Records:
         return ratio + gap / v0 * (target - x)
 
 
-def fit(out: Side, into: Side) -> Records:
+class Assumed(NamedTuple):
+    """What records may differ in."""
+
+    gaps: bool  # in how much training adds, beyond what follows from how sure models are of them anyway
+    variances: bool
+
+
+def fit(out: Side, into: Side, assumed: Assumed) -> Records:
     """From records that have models on both sides; the others are left out."""
     both = (out.count > 0) & (into.count > 0)
     out, into = (Side(s.count[both], s.mean[both], s.squares[both]) for s in (out, into))
-    variances = tuple(_variance(s, out, into) for s in (out, into))
+    variances = tuple(_variance(s, out, into, assumed.variances) for s in (out, into))
     means = torch.stack([out.mean, into.mean])
     noise = torch.stack([(v.mean / s.count).mean() for v, s in zip(variances, (out, into), strict=True)])
     apart = means - means.mean(1, keepdim=True)
     spread, axes = torch.linalg.eigh(apart @ apart.T / max(1, means.shape[1] - 1) - noise.diag())
+    if not assumed.gaps:
+        spread = spread * spread.new_tensor([0.0, 1.0])
     spread = spread.clamp_min(_NARROW * spread.max().clamp_min(_LEAST / _NARROW))
     return Records(means.mean(1), axes @ (1 / spread).diag() @ axes.T, (variances[0], variances[1]))
 
 
-def _variance(one: Side, out: Side, into: Side) -> Variance:
+def best(values: Tensor, inside: Tensor, online: bool) -> Assumed:
+    """What to assume of records, of whose models' confidences ``[K, n]`` ``inside`` says which trained on them.
+
+    Two models at a time are left out, and what they trained on is told by the others, all of them or, offline, those
+    that did not train on a record. The assumptions with the greatest mean AUC are the best.
+    """
+    found = dict.fromkeys((Assumed(*pair) for pair in product((False, True), repeat=2)), 0.0)
+    for first in range(0, min(len(values) - len(values) % 2, 2 * _HELD_OUT), 2):
+        rest = [k for k in range(len(values)) if k not in (first, first + 1)]
+        out, into = side(values[rest], ~inside[rest]), side(values[rest], inside[rest])
+        if not (out.count * into.count).any():
+            continue
+        for assumed in found:
+            records = fit(out, into, assumed)
+            for k in (first, first + 1):
+                ratio = records.log_ratio(values[k], out, into if online else into.none())
+                found[assumed] += _auc(ratio, inside[k])
+    return max(found, key=found.__getitem__)  # the first, where they tell as much
+
+
+def _auc(scores: Tensor, member: Tensor) -> float:
+    """The area under the ROC curve; 0.5 where all or none are members, or a score is no number."""
+    members, count = int(member.sum()), len(member)
+    if members in (0, count) or not scores.isfinite().all():
+        return 0.5
+    ranks = torch.empty_like(scores).scatter_(0, scores.argsort(), torch.arange(1.0, count + 1).to(scores))
+    return float((ranks[member].sum() - members * (members + 1) / 2) / (members * (count - members)))
+
+
+def _variance(one: Side, out: Side, into: Side, own: bool) -> Variance:
     """Of one of the sides. By moments of the logarithms of records' own variances (Smyth, section 6.2)."""
     half = one.free[one.free > 0] / 2
     if not len(half):  # one model a side: the difference of the means has the noise of both, and no other is assumed
         same = (_spread(into.mean - out.mean) / 2).clamp_min(_LEAST)
         return Variance(same, same, half.new_tensor(_CERTAIN))
     mean = (one.squares.sum() / one.free.sum()).clamp_min(_LEAST)
-    own = one.squares[one.free > 0] / (2 * half)
-    logs = own.clamp_min(_LEAST).log() - torch.digamma(half) + half.log()
+    if not own:
+        return Variance(mean, mean, half.new_tensor(_CERTAIN))
+    each = one.squares[one.free > 0] / (2 * half)
+    logs = each.clamp_min(_LEAST).log() - torch.digamma(half) + half.log()
     beyond = _spread(logs) - torch.polygamma(1, half).mean()
     if beyond <= 1 / _CERTAIN:
         return Variance(mean, mean, half.new_tensor(_CERTAIN))
