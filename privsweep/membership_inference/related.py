@@ -115,7 +115,7 @@ def fit(out: Side, into: Side, assumed: Assumed) -> Records:
     apart = means - means.mean(1, keepdim=True)
     spread, axes = torch.linalg.eigh(apart @ apart.T / max(1, means.shape[1] - 1) - noise.diag())
     if not assumed.gaps:
-        spread = spread * spread.new_tensor([0.0, 1.0])
+        spread = torch.cat([torch.zeros_like(spread[:1]), spread[1:]])
     spread = spread.clamp_min(_NARROW * spread.max().clamp_min(_LEAST / _NARROW))
     return Records(means.mean(1), axes @ (1 / spread).diag() @ axes.T, (variances[0], variances[1]))
 

@@ -36,7 +36,7 @@ SMALL = [
 
 
 def lira(**changes: Any) -> LiRA:
-    return LiRA(**{**SHADOWS, "shadows": 4, "online": True, "queries": None, "variance": "global", **changes})
+    return LiRA(**{**SHADOWS, "shadows": 4, "online": True, "queries": None, "estimate": "related", **changes})
 
 
 def exposed(*defenses: Any) -> Exposure:
