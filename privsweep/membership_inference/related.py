@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from privsweep.metric.membership import delong
+
 _LEAST = 1e-6  # variance of a confidence, in squared logits: of models that agree
 _CERTAIN = 1e6  # degrees of freedom of a variance that all records share
 _LEAST_GAP = 1e-3  # of the means, in deviations: training on a record does not make a model less sure of it
@@ -136,17 +138,15 @@ def best(values: Tensor, inside: Tensor, online: bool) -> Assumed:
             records = fit(out, into, assumed)
             for k in (first, first + 1):
                 ratio = records.log_ratio(values[k], out, into if online else into.none())
-                found[assumed] += _auc(ratio, inside[k])
+                found[assumed] += _area(ratio, inside[k])
     return max(found, key=found.__getitem__)  # the first, where they tell as much
 
 
-def _auc(scores: Tensor, member: Tensor) -> float:
-    """The area under the ROC curve; 0.5 where all or none are members, or a score is no number."""
-    members, count = int(member.sum()), len(member)
-    if members in (0, count) or not scores.isfinite().all():
+def _area(scores: Tensor, member: Tensor) -> float:
+    """Under the ROC curve; 0.5 where all or none are members, or a score is no number."""
+    if member.all() or not member.any() or not scores.isfinite().all():
         return 0.5
-    ranks = torch.empty_like(scores).scatter_(0, scores.argsort(), torch.arange(1.0, count + 1).to(scores))
-    return float((ranks[member].sum() - members * (members + 1) / 2) / (members * (count - members)))
+    return delong(scores[member].cpu().numpy(), scores[~member].cpu().numpy())[0]
 
 
 def _variance(one: Side, out: Side, into: Side, own: bool) -> Variance:
