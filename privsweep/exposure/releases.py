@@ -90,7 +90,7 @@ class TrialView:
         weights = system.snapshots[algorithm.released]
         seen = Trials({name: w[order.to(w.device)] for name, w in weights.items()})
         known = _knowledge(data, model, defense, algorithm).having(candidates=data.test.take(at))
-        return Exposure(seen, known, Membership(member=member, index=index), done=algorithm.released)
+        return Exposure(seen, known, Membership(member, index, retrained=True), done=algorithm.released)
 
 
 def _knowledge(data: Data, model: Architecture, defense: Defense, algorithm: Algorithm) -> Knowledge:

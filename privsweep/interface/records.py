@@ -175,6 +175,7 @@ class Membership:
 
     member: Tensor  # bool [M]: was in the training data
     index: Tensor  # int64 [M]: position in the training split (members) or in the test split (others)
+    retrained: bool = False  # each is asked of a training of its own, with the record or with it blanked
 
 
 @dataclass(frozen=True)

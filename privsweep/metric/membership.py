@@ -15,14 +15,16 @@ from sklearn.metrics import roc_curve
 
 from privsweep.interface.guess import Scores
 from privsweep.interface.records import Membership
-from privsweep.metric.names import RATES
+from privsweep.metric.empirical_epsilon import DELTA, of_one_training, of_trainings
+from privsweep.metric.names import CONFIDENCE, RATES
 
-CONFIDENCE = 0.95
 _TINY = 1e-12
 _DEVIATIONS = norm.ppf((1 + CONFIDENCE) / 2)
 
 
-def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float | None], pd.DataFrame]:
+def score_membership(
+    guess: Scores, truth: Membership, delta: float = DELTA
+) -> tuple[dict[str, float | None], pd.DataFrame]:
     """Metrics of the whole run, and a table with one row a candidate.
 
     Metrics, shares from 0 to 1: ``attack_accuracy`` of the attack's own decisions, ``balanced_accuracy`` (mean of
@@ -33,6 +35,8 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     record alone. The interval of a rate at fixed false positives allows for the threshold, too, which is the others'
     of this run: with fewer than 1000 of them the rate at 0.1% is the one at none. A score that is NaN
     counts as the lowest, infinite ones as the lowest and the highest.
+
+    ``empirical_epsilon`` is the largest epsilon that these successes refute with 95% confidence, at ``delta``.
 
     Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
     answers about one record, pooled over records; zero where all are the same.
@@ -55,6 +59,11 @@ def score_membership(guess: Scores, truth: Membership) -> tuple[dict[str, float 
     for name, rate in RATES.items():
         reached = float(true[false <= rate].max())
         _interval(metrics, name, reached, rate_ends(scores[member], scores[~member], rate))
+    if truth.retrained:
+        found, taken = ((int(side.sum()), len(side)) for side in (decisions[member], decisions[~member]))
+        metrics["empirical_epsilon"] = of_trainings(found, taken, delta)
+    else:
+        metrics["empirical_epsilon"] = of_one_training(scores[member], scores[~member], delta)
     rows = pd.DataFrame({"candidate": range(len(member)), "index": truth.index.cpu().numpy(), "member": member})
     rows["score"], rows["decision"] = scores, decisions
     for name, values in guess.diagnostics.items():

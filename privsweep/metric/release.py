@@ -13,8 +13,8 @@ from scipy import stats
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from privsweep.metric.membership import CONFIDENCE, share
-from privsweep.metric.names import RATES
+from privsweep.metric.membership import share
+from privsweep.metric.names import CONFIDENCE, RATES
 
 SHOWN = 6  # how many are the easiest, and the hardest; fewer than twelve victims are halved
 _CHUNK = 2048  # known images at once

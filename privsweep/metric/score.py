@@ -12,6 +12,7 @@ import pandas as pd
 from privsweep.interface.data import Domain, TextDomain
 from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
 from privsweep.interface.records import Images, Membership, Sentences, Truth
+from privsweep.metric.empirical_epsilon import DELTA
 from privsweep.metric.membership import score_membership
 from privsweep.metric.reconstruction import score_reconstruction, unscored
 from privsweep.metric.sentences import score_sentences
@@ -27,14 +28,19 @@ class Scored(NamedTuple):
 
 
 def score(
-    guess: Guess, truth: Truth | None, domain: Domain | TextDomain, paper_scale: str | None, asr_threshold: float
+    guess: Guess,
+    truth: Truth | None,
+    domain: Domain | TextDomain,
+    paper_scale: str | None,
+    asr_threshold: float,
+    delta: float = DELTA,
 ) -> Scored:
     """Scores a guess of any kind.
 
     Of several answers the chosen one's stand under the plain names, every one's under ``<metric>_<answer>``. Where they
     are reconstructions, ``oracle_ssim`` and ``oracle_psnr`` are two more: the answer whose mean over victims is best,
     which only who has the truth can choose. Ensembler reports these two.
-    ``paper_scale`` and ``asr_threshold`` are those of ``score_reconstruction``.
+    ``paper_scale`` and ``asr_threshold`` are those of ``score_reconstruction``, ``delta`` that of ``score_membership``.
 
     Without the truth, images have what the attack says of itself.
 
@@ -42,7 +48,7 @@ def score(
     """
     match guess, truth, domain:
         case Answers(), _, _:
-            each = {n: score(g, truth, domain, paper_scale, asr_threshold) for n, g in guess.by_name.items()}
+            each = {n: score(g, truth, domain, paper_scale, asr_threshold, delta) for n, g in guess.by_name.items()}
             best = {f"oracle_{by}": _best(each, by) for by in ("ssim", "psnr") if isinstance(truth, Images)}
             each |= best
             chosen = each[guess.chosen]
@@ -54,7 +60,7 @@ def score(
             pictured = {n: s.guess for n, s in best.items() if isinstance(s.guess, Reconstruction)}
             return Scored(metrics, rows, chosen.guess, pictured)
         case Scores(), Membership(), _:
-            return Scored(*score_membership(guess, truth), guess)
+            return Scored(*score_membership(guess, truth, delta), guess)
         case Reconstruction(), Images(), Domain():
             return Scored(*score_reconstruction(guess, truth, domain, paper_scale, asr_threshold))
         case Reconstruction(), None, _:

@@ -15,7 +15,7 @@ IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that te
 UNTOLD = "gradient_distance"  # that of images where nobody knows the original
 HEADLINES = {  # the metrics that a kind of result is told by
     IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
-    MEMBERS: ("attack_accuracy", "auc", "tpr_at_1_fpr"),
+    MEMBERS: ("attack_accuracy", "auc", "tpr_at_1_fpr", "empirical_epsilon"),
     SENTENCES: ("overlap", "token_accuracy", "exact", "bleu"),
     UNTOLD: ("gradient_distance", "iterations_to_zero", "zero_share", "diverged"),
 }
@@ -37,7 +37,7 @@ def in_words(record: Record) -> str:
     elif IMAGES in metrics:
         got = _images(metrics, record)
     elif MEMBERS in metrics:
-        got = _members(metrics)
+        got = _members(metrics) + _beside_budgets(metrics.get("empirical_epsilon"), record.get("privacy") or {})
     elif SENTENCES in metrics:
         got = _sentences(metrics)
     elif UNTOLD in metrics:
@@ -95,6 +95,17 @@ def _members(metrics: Metrics) -> str:
     if apart is None or least is None or least <= 0.5:
         return words
     return f"{words}; but so are training images that it never saw: AUC {apart:.2f}"
+
+
+def _beside_budgets(shown: float | None, privacy: Mapping[str, Mapping[str, Any]]) -> str:
+    """What an attack shows of the least epsilon that is stated, where one is."""
+    stated = {budget["epsilon"]: name for name, budget in privacy.items() if budget.get("epsilon") is not None}
+    if shown is None or not stated:
+        return ""
+    least = min(stated)
+    if shown > least:
+        return f"; this refutes the epsilon of {least:.3g} that {stated[least]} states: {shown:.3g} or more"
+    return f"; an epsilon of {shown:.3g} is shown, of the {least:.3g} that {stated[least]} allows"
 
 
 def _sentences(metrics: Metrics) -> str:

@@ -126,3 +126,17 @@ def test_a_sweep_names_what_stands_out() -> None:
     assert sweep_in_words(alike, []) == "4 of 4 runs done; recovered: 50.0%, all alike"
     assert sweep_in_words(alike[:1], []) == "2 of 2 runs done; recovered: 50.0%"
     assert sweep_in_words([{"runs": 1, "complete": 0}], []) == "0 of 1 runs done"
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (0.5, "; an epsilon of 0.5 is shown, of the 3 that central_dp allows; test"),
+        (3.25, "; this refutes the epsilon of 3 that central_dp states: 3.25 or more; test"),
+        (None, "[0.66, 0.80]; 5.0% caught at 1% false alarms; test"),
+    ],
+)
+def test_what_an_attack_shows_stands_beside_the_least_budget(shown: float | None, words: str) -> None:
+    privacy = {"dp_sgd": {"epsilon": 6.0}, "central_dp": {"epsilon": 3.0}, "own": {"delta": 1e-5}}
+    assert words in in_words({**record({**MEMBERS, "empirical_epsilon": shown}), "privacy": privacy})
+    assert "epsilon" not in in_words(record({**MEMBERS, "empirical_epsilon": shown}))

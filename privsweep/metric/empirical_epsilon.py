@@ -1,0 +1,73 @@
+"""The privacy budget that an attack's successes refute: a lower bound of epsilon, with 95% confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binom, binomtest
+
+from privsweep.metric.names import CONFIDENCE
+
+DELTA = 1e-5  # where no defence states one
+_FEWEST = 8  # guesses, for fewer refute next to nothing
+_LARGEST = 50.0  # epsilon: a guess is right but once in 1e22
+
+
+def of_one_training(members: np.ndarray, others: np.ndarray, delta: float) -> float:
+    """From the scores of members and of other records of one trained model.
+
+    Which record of a pair of a member and another was trained on is a fair coin, where both come from one
+    distribution. The attack guesses it by the higher score, and abstains where scores are close. Of a training that is
+    (epsilon, delta)-differentially private as to which record of a pair it has, guesses are hardly right more often
+    than a binomial variable of probability ``1 / (1 + exp(-epsilon))`` (Steinke, Nasr and Jagielski, "Privacy Auditing
+    with One (1) Training Run", 2023, theorem 5.2). How many pairs it guesses is chosen among all, half, a quarter and
+    so on, each at its share of the error (Bonferroni).
+
+    To replace a record is to blank one and to fill in another: what is returned is the ``epsilon`` of one of the two,
+    at ``delta``, as accountants state it. Zero where the attack shows none. Equal scores count as a wrong guess.
+    """
+    pairs = min(len(members), len(others))
+    with np.errstate(over="ignore"):  # scores as far apart as numbers go
+        apart = members[:pairs] - others[:pairs]
+    right = (apart > 0)[np.argsort(-np.abs(apart), kind="stable")]
+    guesses = [pairs >> k for k in range(pairs.bit_length()) if pairs >> k >= _FEWEST]
+    allowed = (1 - CONFIDENCE) / max(len(guesses), 1)
+    shown = [_refuted(pairs, n, int(right[:n].sum()), delta, allowed) for n in guesses]
+    return max(shown, default=0.0)
+
+
+def of_trainings(found: tuple[int, int], false: tuple[int, int], delta: float) -> float:
+    """From decisions about models that were trained one by one: with the record in question, and with it blanked.
+
+    ``found``: members that were taken for such, and how many there were; ``false``: others that were, and theirs. Of
+    (epsilon, delta)-differentially private trainings the rate of one is at most ``exp(epsilon)`` times that of the
+    other, plus ``delta``, and so it is of the records that were taken for others. Either rate with Clopper and
+    Pearson's bound at half of the error (Jagielski, Ullman and Oprea, 2020, section 4).
+    """
+    if not found[1] or not false[1]:
+        return 0.0
+    least = binomtest(*found).proportion_ci(CONFIDENCE).low
+    often = binomtest(*false).proportion_ci(CONFIDENCE).high
+    ratios = [(least - delta) / often, (1 - often - delta) / (1 - least)]
+    return max(0.0, float(np.log(max([*ratios, 1.0]))))
+
+
+def _refuted(pairs: int, guesses: int, right: int, delta: float, allowed: float) -> float:
+    """The largest epsilon with which so many would be right with a probability of at most ``allowed``; else zero."""
+
+    def excess(epsilon: float) -> float:
+        # Two records, so twice epsilon, and delta once more by what one of them makes likelier.
+        return _probability(pairs, guesses, right, 2 * epsilon, delta * (1 + np.exp(epsilon))) - allowed
+
+    if excess(0.0) >= 0:
+        return 0.0
+    return float(brentq(excess, 0.0, _LARGEST, xtol=1e-6))
+
+
+def _probability(pairs: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
+    """Of at least so many right guesses, at most."""
+    chance = 1 / (1 + np.exp(-epsilon))
+    likely = float(binom.sf(right - 1, guesses, chance))
+    fewer = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, chance))  # by up to 1, 2, ... than so many
+    steepest = float((fewer / np.arange(1, right + 1)).max(initial=0.0))
+    return min(1.0, likely + 2 * pairs * delta * steepest)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from privsweep.metric.empirical_epsilon import of_one_training, of_trainings
+
+
+@pytest.mark.parametrize("epsilon", [0.25, 1.0])
+def test_the_leakiest_private_training_is_hardly_ever_taken_for_a_leakier_one(epsilon: float) -> None:
+    """Randomised response tells which record of a pair it has as often as two blanked records allow, and no more."""
+    draw = np.random.default_rng(0)
+    shown = []
+    for _ in range(200):
+        right = draw.random(400) < 1 / (1 + np.exp(-2 * epsilon))
+        apart = draw.random(400) * np.where(right, 1, -1)
+        shown.append(of_one_training(apart, np.zeros(400), delta=0.0))
+    assert np.mean(np.array(shown) > epsilon) <= 0.05
+    assert np.mean(shown) > 0.5 * epsilon
+
+
+def test_an_attack_that_always_errs_or_guesses_shows_nothing() -> None:
+    draw = np.random.default_rng(0)
+    assert of_one_training(np.zeros(500), np.ones(500), 0.0) == 0
+    assert of_one_training(np.ones(500), np.ones(500), 0.0) == 0
+    guessing = [of_one_training(draw.random(500), draw.random(500), 0.0) for _ in range(100)]
+    assert np.mean(np.array(guessing) > 0) <= 0.05
+    assert of_one_training(np.ones(3), np.zeros(3), 0.0) == 0
+
+
+def test_what_is_always_right_shows_all_that_so_many_pairs_can() -> None:
+    """The sixteen guesses of two choices, all and half, are all right with a probability of 0.025 at this epsilon."""
+    shown = of_one_training(np.ones(16), np.zeros(16), 0.0)
+    assert (1 / (1 + np.exp(-2 * shown))) ** 16 == pytest.approx(0.025, rel=1e-4)
+    assert of_one_training(np.ones(1000), np.zeros(1000), 0.0) > shown
+
+
+def test_a_few_sure_guesses_are_told_among_many_unsure_ones() -> None:
+    draw = np.random.default_rng(0)
+    members, others = draw.random(1000), draw.random(1000)
+    members[:60] = 100
+    assert of_one_training(members, others, 0.0) > 1
+
+
+def test_a_larger_delta_explains_more_of_the_successes() -> None:
+    draw = np.random.default_rng(0)
+    members, others = draw.normal(1.5, 1, 500), draw.normal(0, 1, 500)
+    shown = [of_one_training(members, others, delta) for delta in (0.0, 1e-5, 1e-3, 0.1)]
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] > 0.5
+    assert shown[-1] == 0
+
+
+def test_scores_of_a_diverged_model_and_the_largest_numbers() -> None:
+    most = np.finfo(float).max
+    assert of_one_training(np.full(100, most), np.full(100, -most), 0.0) > 1
+    assert of_one_training(np.full(100, -most), np.full(100, -most), 0.0) == 0
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+def test_models_trained_one_by_one_are_hardly_ever_taken_for_leakier_ones(epsilon: float) -> None:
+    draw, right = np.random.default_rng(0), 1 / (1 + np.exp(-epsilon))
+    found, false = draw.binomial(200, right, 300), draw.binomial(200, 1 - right, 300)
+    shown = np.array([of_trainings((int(f), 200), (int(g), 200), 0.0) for f, g in zip(found, false, strict=True)])
+    assert np.mean(shown > epsilon) <= 0.05
+    assert shown.mean() > 0.3 * epsilon
+
+
+def test_rare_but_certain_alarms_and_rare_misses_show_the_same() -> None:
+    """What tells few members and hardly any other record; and what takes all but a few others for members."""
+    assert of_trainings((30, 200), (0, 200), 0.0) == pytest.approx(of_trainings((200, 200), (170, 200), 0.0))
+    assert of_trainings((30, 200), (0, 200), 0.0) > 1
+    assert of_trainings((30, 200), (0, 200), 0.2) < of_trainings((30, 200), (0, 200), 0.0)
+    assert of_trainings((5, 10), (5, 10), 0.0) == of_trainings((0, 10), (10, 10), 0.0) == 0
+    assert of_trainings((0, 0), (1, 10), 0.0) == 0
