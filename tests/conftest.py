@@ -34,7 +34,9 @@ def bench() -> Bench:
 
 @pytest.fixture(scope="session")
 def data() -> Data:
-    return Digits(train_size=60, test_size=20, prior_size=0, resize=None, channels="same", normalize=False).load(Rng(0))
+    return Digits(
+        train_size=60, test_size=20, prior_size=0, canaries=0, resize=None, channels="same", normalize=False
+    ).load(Rng(0))
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +114,7 @@ def plain() -> dict[str, object]:
         "train_size": None,
         "test_size": None,
         "prior_size": 0,
+        "canaries": 0,
         "resize": None,
         "channels": "same",
         "normalize": False,

@@ -56,6 +56,8 @@ class BlackBoxView:
     are any training examples. The adversary is told how the released model was trained, not what followed. Zen, section
     4.1: test time, off-path, black box.
 
+    Where the data have canaries, members and others are these, told apart by a draw.
+
     What is measured, where training images are held out: ``held_out_auc``, how often the model is surer of one of these
     than of one of the others, neither of which it was trained on. Where splits are alike that is 0.5; what is above it
     tells the splits apart, and no members (with its 95% interval under ``_low`` and ``_high``).
@@ -77,7 +79,7 @@ class BlackBoxView:
         image_shape(data.domain, "attack", "attack=none")
         check_kept(self.federation, "released", self.released)
         used = self._used(data, defense, rng)
-        self._half(used, _unlike(data.test, data.train, used))
+        self._half(data, used, _unlike(_others(data), data.train, used))
 
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         candidates, truth = self._draw(data, self._used(data, defense, rng), rng.child("candidates"))
@@ -97,7 +99,8 @@ class BlackBoxView:
         others = ~truth.member.to(candidates.labels.device)
         surer = _of_label(seen.probabilities[others], candidates.labels[others])
         own = BlackBox(net, data.domain.classes, defense, rng.child("held out"))
-        return Exposure(seen, known, truth, _held_out(own, data, surer), done=done)
+        measures = {} if data.canaries else _held_out(own, data, surer)
+        return Exposure(seen, known, truth, measures, done=done)
 
     @property
     def version(self) -> int:
@@ -108,21 +111,23 @@ class BlackBoxView:
     def _used(self, data: Data, defense: Defense, rng: Rng) -> Tensor:
         """Positions of the training examples that can be members."""
         done = finished(self.federation, self.released)
-        return self.federation.used(data, defense, rng, done) if done else torch.arange(len(data.train))
+        used = self.federation.used(data, defense, rng, done) if done else torch.arange(len(data.train))
+        return used[torch.isin(used, data.canaries.inside)] if data.canaries else used
 
     def _draw(self, data: Data, used: Tensor, rng: Rng) -> tuple[ImageSet, Membership]:
         """The candidates, which of them are members, and where they stand in their split."""
-        strangers, device = _unlike(data.test, data.train, used), data.train.labels.device
-        half = self._half(used, strangers)
+        others, device = _others(data), data.train.labels.device
+        strangers = _unlike(others, data.train, used)
+        half = self._half(data, used, strangers)
         inside = used[rng.child("members").permutation(len(used))[:half]]
         outside = strangers[rng.child("others").permutation(len(strangers))[:half]]
         order = rng.child("order").permutation(2 * half)
         member = (torch.arange(2 * half) < half)[order]
         index = torch.cat([inside, outside])[order]
-        drawn = data.train.take(inside.to(device)).with_more(data.test.take(outside.to(device)))
+        drawn = data.train.take(inside.to(device)).with_more(others.take(outside.to(device)))
         return drawn.take(order.to(device)), Membership(member=member, index=index)
 
-    def _half(self, used: Tensor, strangers: Tensor) -> int:
+    def _half(self, data: Data, used: Tensor, strangers: Tensor) -> int:
         """Members among the candidates. Raises UserError where there are too few records."""
         most = min(len(used), len(strangers))
         if not len(used):
@@ -133,12 +138,23 @@ class BlackBoxView:
             raise UserError("dataset: every test image is one that the model was trained on; bring others")
         half = most if self.candidates is None else self.candidates // 2
         if half > most:
+            if data.canaries:
+                raise UserError(
+                    f"fl_setting.candidates={self.candidates}: half of them are canaries that the released model was "
+                    f"trained on, of which there are {len(used)}, and half are others, {len(strangers)}; take "
+                    f"{2 * most} or fewer, null for all, or more dataset.canaries"
+                )
             raise UserError(
                 f"fl_setting.candidates={self.candidates}: half of them are images that the released model was trained "
                 f"on and half test images that it was not, of which there are {len(used)} and {len(strangers)}; take "
                 f"{2 * most} or fewer, or null for all"
             )
         return half
+
+
+def _others(data: Data) -> ImageSet:
+    """Among whom those are that are no members."""
+    return data.canaries.outside if data.canaries else data.test
 
 
 def _held_out(ask: BlackBox, data: Data, others: Tensor) -> dict[str, float | None]:

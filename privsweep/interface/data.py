@@ -190,6 +190,14 @@ D = TypeVar("D", Domain, TextDomain, default=Domain)
 
 
 @dataclass(frozen=True)
+class Canaries:
+    """Images with wrong labels that a draw has told apart: membership is asked of them alone."""
+
+    inside: Tensor  # int64, ascending: positions in the training split of those that are trained on
+    outside: ImageSet  # trained on by nobody
+
+
+@dataclass(frozen=True)
 class Data(Generic[E, D]):
     """A loaded dataset: of images, unless it says otherwise."""
 
@@ -202,12 +210,14 @@ class Data(Generic[E, D]):
     prior_of_test: int = 0  # how many of them, the last ones, are of the test split for want of others
     validation: E | None = None  # a split of its own to watch the training on, where the publisher gives one
     subset: tuple[int, int] | None = None  # images in the file, and as published, where those are more
+    canaries: Canaries | None = None
 
     def to(self, device: torch.device) -> Data[E, D]:
         prior = None if self.prior is None else self.prior.to(device)
         validation = None if self.validation is None else self.validation.to(device)
         train, test = self.train.to(device), self.test.to(device)
-        return replace(self, train=train, test=test, prior=prior, validation=validation)
+        canaries = self.canaries and Canaries(self.canaries.inside, self.canaries.outside.to(device))
+        return replace(self, train=train, test=test, prior=prior, validation=validation, canaries=canaries)
 
 
 def images_to_train_on(data: Data) -> None:

@@ -174,7 +174,9 @@ class Membership:
     """The truth behind every candidate. Never an argument of an attack."""
 
     member: Tensor  # bool [M]: was in the training data
-    index: Tensor  # int64 [M]: position in the training split (members) or in the test split (others)
+    index: (
+        Tensor  # int64 [M]: position in the training split (members) or in the test split, or among canaries (others)
+    )
     retrained: bool = False  # each is asked of a training of its own, with the record or with it blanked
 
 

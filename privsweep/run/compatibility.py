@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from privsweep.interface.defense import POINTS
-from privsweep.interface.records import Activations, Observation, Release, Trials, Update
+from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update
 from privsweep.interface.roles import Captures, Plants, WorksAround
 from privsweep.run.run_spec import RunSpec
 
@@ -38,6 +38,8 @@ def refuse(spec: RunSpec) -> list[str]:
         complaints.append(f"defense=[{','.join(spec.defense.defenses)}]: {reason}")
     label = f"attack={choice.get('attack')}"
     if reason := _prior_fault(spec, label):
+        complaints.append(reason)
+    if reason := _canaries_fault(spec, label):
         complaints.append(reason)
     if attack.observes is None:
         return complaints
@@ -90,6 +92,19 @@ def _prior_fault(spec: RunSpec, label: str) -> str | None:
         )
     if spec.dataset.prior_size:
         return f"dataset.prior_size: the adversary's data come from {own} already; take 0"
+    return None
+
+
+def _canaries_fault(spec: RunSpec, label: str) -> str | None:
+    """Why nobody would ask about the canaries, or None."""
+    if count := getattr(spec.prior, "canaries", 0):
+        return f"prior.canaries={count}: nobody is asked about the adversary's own data; take 0"
+    count = getattr(spec.dataset, "canaries", 0)
+    if count and spec.attack.observes not in (None, Predictions):
+        return (
+            f"dataset.canaries={count}: {label} asks about no record of a black box; take an attack that does, such as "
+            "attack=loss_threshold or lira_online, or 0"
+        )
     return None
 
 

@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 
 # Names of values that say how much is done, not how, by part of the configuration.
 AMOUNTS: Mapping[str, Sequence[str]] = {
-    "dataset": ("train_size", "test_size", "prior_size"),
+    "dataset": ("train_size", "test_size", "prior_size", "canaries"),
     "prior": ("train_size", "test_size", "prior_size"),
     "fl_setting": (
         "rounds", "epochs", "local_epochs", "local_steps", "pretrain_epochs", "pretrain_size", "models", "without",

@@ -24,9 +24,9 @@ RNGS = [Rng(k) for k in range(3)]
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return Digits(train_size=20, test_size=20, prior_size=100, resize=None, channels="same", normalize=True).load(
-        Rng(0)
-    )
+    return Digits(
+        train_size=20, test_size=20, prior_size=100, canaries=0, resize=None, channels="same", normalize=True
+    ).load(Rng(0))
 
 
 def heads() -> list[nn.Module]:

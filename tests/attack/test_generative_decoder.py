@@ -38,9 +38,9 @@ LENET = ConvNet(
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return Digits(train_size=120, test_size=20, prior_size=400, resize=None, channels="same", normalize=True).load(
-        Rng(0)
-    )
+    return Digits(
+        train_size=120, test_size=20, prior_size=400, canaries=0, resize=None, channels="same", normalize=True
+    ).load(Rng(0))
 
 
 @dataclass(frozen=True)

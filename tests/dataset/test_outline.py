@@ -21,6 +21,7 @@ from privsweep.interface.randomness import Rng
 FIELDS: list[dict[str, Any]] = [
     {},
     {"train_size": 9, "test_size": 3, "prior_size": 7},
+    {"canaries": 9, "normalize": True},
     {"train_size": 38, "test_size": 2, "prior_size": 8},
     {"resize": 9, "channels": "rgb", "normalize": True},
     {"resize": 3, "channels": "grey"},
@@ -64,6 +65,10 @@ def test_shapes_numbers_and_labels_are_those_of_the_whole(
     outlined, loaded = dataset.outline(Rng(3)), dataset.load(Rng(3))
     for split in ("train", "test", "prior"):
         same(getattr(outlined, split), getattr(loaded, split))
+    assert (outlined.canaries is None) == (loaded.canaries is None) == ("canaries" not in fields)
+    if loaded.canaries is not None:
+        same(outlined.canaries.outside, loaded.canaries.outside)
+        assert torch.equal(outlined.canaries.inside, loaded.canaries.inside)
     assert (outlined.domain.shape, outlined.domain.classes) == (loaded.domain.shape, loaded.domain.classes)
     assert (outlined.prior_of_test, outlined.subset) == (loaded.prior_of_test, loaded.subset)
 

@@ -12,13 +12,16 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Membership, Predictions
+from privsweep.interface.records import Exposure, Membership, Predictions
+from privsweep.metric.membership import score_membership
 from privsweep.model.convnet import ConvNet
+from privsweep.model.mlp import MLP
 from privsweep.store.fingerprint import checksum_of
 
 
-def exposed(data: Data, model: ConvNet, defense: Defense | None = None, **changes: object):  # type: ignore[no-untyped-def]
+def exposed(data: Data, model: ConvNet | MLP, defense: Defense | None = None, **changes: object):  # type: ignore[no-untyped-def]
     setting = fedavg(**{"rounds": 1, "clients": 2, **changes})
     stack = Stack({"own": defense} if defense else {})
     system = setting.train(data, model, stack, Rng(0), Bench())
@@ -149,7 +152,9 @@ def test_an_odd_number_of_candidates_has_no_halves() -> None:
 
 def test_splits_that_differ_are_not_taken_for_membership(lenet: ConvNet) -> None:
     """Test images darker than all others are told from training images that the model never saw."""
-    whole = Digits(train_size=60, test_size=40, prior_size=60, resize=None, channels="same", normalize=False)
+    whole = Digits(
+        train_size=60, test_size=40, prior_size=60, canaries=0, resize=None, channels="same", normalize=False
+    )
     alike = whole.load(Rng(0))
     darker = dataclasses.replace(alike, test=dataclasses.replace(alike.test, images=alike.test.images // 8))
     far, near = (exposed(data, lenet, rounds=20, lr=0.01).measures for data in (darker, alike))
@@ -157,3 +162,45 @@ def test_splits_that_differ_are_not_taken_for_membership(lenet: ConvNet) -> None
     assert near["held_out_auc_low"] < 0.5 < near["held_out_auc_high"]
     assert "held_out_auc" not in exposed(dataclasses.replace(alike, prior_of_test=60), lenet).measures
     assert "held_out_auc" not in exposed(dataclasses.replace(alike, prior=None), lenet).measures
+
+
+def canaries(released: object = "last") -> tuple[Data, Exposure]:
+    few = Digits(train_size=60, test_size=20, prior_size=20, canaries=40, resize=None, channels="same", normalize=False)
+    data = few.load(Rng(0))
+    model = MLP(width=64, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
+    return data, exposed(data, model, rounds=20, lr=0.01, candidates=None, released=released)
+
+
+def test_canaries_are_asked_about_alone_and_a_model_that_remembers_them_tells() -> None:
+    data, out = canaries()
+    assert isinstance(out.truth, Membership)
+    assert isinstance(out.seen, Predictions)
+    assert data.canaries is not None
+    assert int(out.truth.member.sum()) == int((~out.truth.member).sum()) == 20
+    for n, (inside, index) in enumerate(zip(out.truth.member.tolist(), out.truth.index.tolist(), strict=True)):
+        split = data.train if inside else data.canaries.outside
+        assert torch.equal(out.known.candidates.images[n], split.images[index])
+        assert out.known.candidates.labels[n] == split.labels[index]
+    assert set(out.truth.index[out.truth.member].tolist()) == set(data.canaries.inside.tolist())
+    assert "held_out_auc" not in out.measures, "of records with right labels that are held out"
+    sure = out.seen.probabilities.gather(1, out.known.candidates.labels[:, None])[:, 0]
+    assert sure[out.truth.member].median() > 0.5 > sure[~out.truth.member].median()
+
+
+def test_an_untrained_model_tells_no_canary() -> None:
+    _, out = canaries(released=0)
+    assert isinstance(out.truth, Membership)
+    assert isinstance(out.seen, Predictions)
+    sure = out.seen.probabilities.gather(1, out.known.candidates.labels[:, None])[:, 0]
+    metrics, _ = score_membership(Scores(sure, sure > 0.1), out.truth)
+    assert metrics["auc_low"] < 0.5 < metrics["auc_high"]  # type: ignore[operator]
+    assert metrics["empirical_epsilon"] == 0
+
+
+def test_more_candidates_than_canaries_are_refused(lenet: ConvNet) -> None:
+    data = Digits(
+        train_size=60, test_size=20, prior_size=0, canaries=8, resize=None, channels="same", normalize=False
+    ).load(Rng(0))
+    setting = fedavg(rounds=1, clients=2, candidates=10)
+    with pytest.raises(UserError, match=r"candidates=10: .* canaries .* take 8 or fewer, null for all, or more"):
+        setting.views()[1].check(data, lenet, Stack({}), Rng(0))

@@ -105,6 +105,7 @@ def test_the_scale_counts_by_the_amounts_it_sets() -> None:
         (["fl_setting=fedsgd", "fl_setting.capture.what=difference"], ["fl_setting.capture.what=difference"]),
         (["+model.colour=red"], ["model.colour", "no such key"]),
         (["dataset@prior=digits"], ["dataset@prior=digits", "attack=blind"]),
+        (["dataset.canaries=4"], ["dataset.canaries=4", "attack=blind", "attack=loss_threshold"]),
         (["scale=huge"], ["scale=huge", "quick"]),
         (["device=tpu"], ["device=tpu", "cuda"]),
         (["seed=-1"], ["seed=-1"]),
@@ -131,6 +132,12 @@ def test_the_victims_own_images_are_no_prior_by_another_name(npz: Callable[..., 
                 ["dataset=npz", f"dataset.path={path}", "dataset@prior=fashion_mnist"]):  # fmt: skip
         with pytest.raises(UserError, match="the victims' own dataset"):
             build(compose([*(o for o in BASE if o.startswith("model")), folder, *own, asked, "model=smlp"]))
+
+
+def test_an_adversarys_own_data_have_no_canaries(npz: Callable[..., Path]) -> None:
+    prior = ["attack=prior_mean", "dataset@prior=npz", f"prior.path={npz()}", "prior.canaries=4"]
+    with pytest.raises(UserError, match=r"^prior.canaries=4: nobody .*; take 0[^\n]*$"):
+        made(*prior)
 
 
 def test_the_victims_loss_is_matched_where_a_defence_adds_to_it() -> None:

@@ -45,7 +45,7 @@ def test_a_key_is_looked_for_in_the_choices_that_were_made(typed: str, hint: str
     [
         (
             "experiment=zen/table99",
-            "experiment=zen/table99: no such choice; did you mean zen/table9? choices: zen/differences, zen/fig1, ",
+            "experiment=zen/table99: no such choice; did you mean zen/table9? choices: zen/audit, zen/differences, ",
         ),
         ("experiment=zne/table2", "did you mean zen/table2? see privsweep --help"),
         ("experiment=table2", "did you mean ensembler/table2 or precode/table2 or zen/table2?"),
