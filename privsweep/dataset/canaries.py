@@ -7,6 +7,7 @@ import torch
 from privsweep.interface.data import Canaries, ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
+from privsweep.interface.wrong_labels import wrong
 
 
 def set_aside(name: str, train: ImageSet, count: int, classes: int, rng: Rng) -> tuple[ImageSet, Canaries]:
@@ -23,9 +24,8 @@ def set_aside(name: str, train: ImageSet, count: int, classes: int, rng: Rng) ->
             "fewer"
         )
     drawn = rng.child("which").permutation(len(train))[:count]
-    wrong = torch.randint(1, max(classes, 2), (count,), generator=rng.child("labels").generator())
     labels = train.labels.clone()
-    labels[drawn] = (labels[drawn] + wrong) % classes
+    labels[drawn] = wrong(labels[drawn], classes, rng.child("labels"))
     mislabelled = ImageSet(train.images, labels)
     inside, outside = (half.sort().values for half in drawn.tensor_split([count // 2]))
     kept = torch.ones(len(train), dtype=torch.bool)

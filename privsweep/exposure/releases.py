@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Protocol
 from torch import Tensor
 
 from privsweep.interface.asked import Algorithm
-from privsweep.interface.data import Architecture, Data, Tensors
+from privsweep.interface.data import Architecture, Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -21,6 +21,10 @@ class Releasing(Protocol):
 
     def targets(self, data: Data, rng: Rng) -> Tensor:
         """Positions ``[V]`` in the test split of the records that are asked about."""
+        ...
+
+    def records(self, data: Data, rng: Rng) -> ImageSet:
+        """The targets as models are trained on them, ``[V]``."""
         ...
 
     def algorithm(self, data: Data, model: Architecture, defense: Defense, start: Tensors | None) -> Algorithm:
@@ -85,11 +89,12 @@ class TrialView:
         targets, each = self.setting.targets(data, rng), self.models + self.without
         order = rng.child("trials").permutation(len(targets) * each)
         index, member = targets[order // each], order % each < self.models
-        at = index.to(data.test.labels.device)
         algorithm = self.setting.algorithm(data, model, defense, system.snapshots.get(0))
         weights = system.snapshots[algorithm.released]
         seen = Trials({name: w[order.to(w.device)] for name, w in weights.items()})
-        known = _knowledge(data, model, defense, algorithm).having(candidates=data.test.take(at))
+        known = _knowledge(data, model, defense, algorithm).having(
+            candidates=self.setting.records(data, rng).take((order // each).to(data.test.labels.device))
+        )
         return Exposure(seen, known, Membership(member, index, retrained=True), done=algorithm.released)
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from privsweep.exposure.releases import ReleaseView, TrialView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.fl_setting.base import Assembling
-from privsweep.interface.component import ExposureOnly, ResourceOnly, component
+from privsweep.interface.component import ExposureOnly, ResourceOnly, UnlessZero, component
 from privsweep.interface.data import Architecture, Data, ImageSet, Tensors, image_shape, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -21,12 +21,12 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Optimizer, replica
-from privsweep.metric.accuracy import accuracy
+from privsweep.interface.wrong_labels import wrong
+from privsweep.metric.utility import released_utility
 from privsweep.training.gradient_zeros import ZeroShares, mean_share
 from privsweep.training.local import weights_of
 from privsweep.training.release import ReleaseTraining
 
-_JUDGED = 64  # released models whose accuracy is measured, at most
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -48,6 +48,9 @@ class ReleasedModels(Assembling):
     ``zero_gradients``: measures in every epoch which share of each layer's weights has a gradient of exactly zero for
     the target's loss (figure 16), in the learning curve, and the mean over the epochs as ``zero_gradients_<layer>``,
     with its 95% interval over targets.
+
+    ``canaries``: targets have a label that is drawn among the wrong ones, which models must learn by heart: an audit of
+    a privacy budget finds them more easily.
     """
 
     epochs: Count
@@ -62,6 +65,7 @@ class ReleasedModels(Assembling):
     victims: Count
     victim_choice: VictimChoice
     victim_seed: Annotated[int, Field(ge=0)] | None
+    canaries: UnlessZero[bool]
     models: Count
     without: Annotated[int, Field(ge=0)]
     zero_gradients: bool
@@ -147,6 +151,13 @@ class ReleasedModels(Assembling):
         shard = torch.arange(len(data.test))
         return victims.draw(0, shard, data.test.labels.cpu(), 1, rng.child("targets"))[:, 0]
 
+    def records(self, data: Data, rng: Rng) -> ImageSet:
+        """The targets as models are trained on them."""
+        found = data.test.take(self.targets(data, rng).to(data.test.labels.device))
+        if not self.canaries:
+            return found
+        return replace(found, labels=wrong(found.labels, data.domain.classes, rng.child("wrong labels")))
+
     def algorithm(self, data: Data, model: Architecture, defense: Defense, start: Tensors | None) -> ReleaseTraining:
         """How every model is trained from ``start``, but for its own record, until it is handed out."""
         last = None if self.released == "last" or self.released == self.epochs else self.released
@@ -183,7 +194,7 @@ class ReleasedModels(Assembling):
         # Where nothing is drawn, all models of a kind are one.
         models, without = (self.models, self.without) if training.random else (1, min(self.without, 1))
         kinds = models + without
-        records = data.test.take(targets.to(data.test.labels.device))
+        records = self.records(data, rng)
         net = self.network(data, model, defense, rng)
 
         def make(part: slice) -> Tensors:
@@ -201,7 +212,9 @@ class ReleasedModels(Assembling):
         each_zeros = {name.removeprefix(_ZEROS): z for name, z in made.items() if name.startswith(_ZEROS)}
         zeros = {name: z.mean(0) for name, z in each_zeros.items()}
         course = {epoch: {name: made[_named(epoch, name)] for name in net.state_dict()} for epoch in self._kept()}
-        reached = {epoch: self._utility(net, data, training, w, targets, kinds) for epoch, w in course.items()}
+        reached = {
+            epoch: released_utility(net, data, training.fixed, start, w, targets, kinds) for epoch, w in course.items()
+        }
         curve = [
             {
                 "round": float(epoch),
@@ -220,22 +233,6 @@ class ReleasedModels(Assembling):
             epoch: {name: w[every.to(w.device)] for name, w in weights.items()} for epoch, weights in course.items()
         }
         return System(snapshots=snapshots if start is None else {0: start} | snapshots, utility=utility, curve=curve)
-
-    def _utility(
-        self, net: nn.Module, data: Data, training: ReleaseTraining, weights: Tensors, targets: Tensor, each: int
-    ) -> dict[str, float]:
-        """Mean accuracies of the first model of some targets; a model's own target is no test image of its own."""
-        found = []
-        for v in range(min(self.victims, _JUDGED)):
-            own = {name: w[v * each] for name, w in weights.items()}
-            others = torch.arange(len(data.test)) != targets[v]
-            test = data.test.take(others.nonzero()[:, 0].to(data.test.labels.device))
-            found.append((accuracy(net, own, training.fixed, data.domain), accuracy(net, own, test, data.domain)))
-        train, test_ = (sum(side) / len(found) for side in zip(*found, strict=True))
-        reached = {"train_accuracy": train, "test_accuracy": test_}
-        if training.start is not None:
-            reached["start_test_accuracy"] = accuracy(net, training.start, data.test, data.domain)
-        return reached
 
 
 _ZEROS = "zero gradients:"

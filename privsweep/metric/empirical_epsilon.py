@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, norm
 
 from privsweep.metric.names import CONFIDENCE
 
@@ -44,12 +44,37 @@ def of_trainings(found: tuple[int, int], false: tuple[int, int], delta: float) -
     other, plus ``delta``, and so it is of the records that were taken for others. Either rate with Clopper and
     Pearson's bound at half of the error (Jagielski, Ullman and Oprea, 2020, section 4).
     """
-    if not found[1] or not false[1]:
-        return 0.0
-    least = binomtest(*found).proportion_ci(CONFIDENCE).low
-    often = binomtest(*false).proportion_ci(CONFIDENCE).high
+    least, often = _bounds(found, false)
     ratios = [(least - delta) / often, (1 - often - delta) / (1 - least)]
     return max(0.0, float(np.log(max([*ratios, 1.0]))))
+
+
+def of_gaussian_trainings(found: tuple[int, int], false: tuple[int, int], delta: float) -> float:
+    """As ``of_trainings``, of trainings that are as private as one draw of Gaussian noise is.
+
+    Such are steps on all records with Gaussian noise, and nearly so many steps on a few. The two rates then tell how
+    far apart the noise's means are (Nasr et al., "Tight Auditing of Differentially Private Machine Learning", 2023,
+    section 4), and so the epsilon at ``delta``, which rates of few models could never show by themselves.
+    """
+    least, often = _bounds(found, false)
+    apart = norm.ppf(least) - norm.ppf(often)  # in deviations
+    if apart <= 0 or delta <= 0:
+        return 0.0
+
+    def excess(epsilon: float) -> float:
+        """Of the delta at this epsilon, by Dong, Roth and Su, "Gaussian Differential Privacy" (2022), corollary 1."""
+        above, below = apart / 2 - epsilon / apart, -apart / 2 - epsilon / apart
+        return float(norm.cdf(above) - np.exp(epsilon + norm.logcdf(below))) - delta
+
+    # Beyond the second end the first of the two terms alone is below delta.
+    return float(brentq(excess, 0.0, apart * (apart / 2 - norm.ppf(delta)))) if excess(0.0) > 0 else 0.0
+
+
+def _bounds(found: tuple[int, int], false: tuple[int, int]) -> tuple[float, float]:
+    """The least rate of the one and the largest of the other; 0 and 1 where there is none."""
+    least = binomtest(*found).proportion_ci(CONFIDENCE).low if found[1] else 0.0
+    often = binomtest(*false).proportion_ci(CONFIDENCE).high if false[1] else 1.0
+    return float(least), float(often)
 
 
 def _refuted(pairs: int, guesses: int, right: int, delta: float, allowed: float) -> float:

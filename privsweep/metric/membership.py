@@ -15,7 +15,7 @@ from sklearn.metrics import roc_curve
 
 from privsweep.interface.guess import Scores
 from privsweep.interface.records import Membership
-from privsweep.metric.empirical_epsilon import DELTA, of_one_training, of_trainings
+from privsweep.metric.empirical_epsilon import DELTA, of_gaussian_trainings, of_one_training, of_trainings
 from privsweep.metric.names import CONFIDENCE, RATES
 
 _TINY = 1e-12
@@ -36,7 +36,8 @@ def score_membership(
     of this run: with fewer than 1000 of them the rate at 0.1% is the one at none. A score that is NaN
     counts as the lowest, infinite ones as the lowest and the highest.
 
-    ``empirical_epsilon`` is the largest epsilon that these successes refute with 95% confidence, at ``delta``.
+    ``empirical_epsilon`` is the largest epsilon that these successes refute with 95% confidence, at ``delta``; of
+    candidates that each have a training of their own ``gaussian_epsilon`` is the one if these are Gaussian mechanisms.
 
     Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
     answers about one record, pooled over records; zero where all are the same.
@@ -62,6 +63,7 @@ def score_membership(
     if truth.retrained:
         found, taken = ((int(side.sum()), len(side)) for side in (decisions[member], decisions[~member]))
         metrics["empirical_epsilon"] = of_trainings(found, taken, delta)
+        metrics["gaussian_epsilon"] = of_gaussian_trainings(found, taken, delta)
     else:
         metrics["empirical_epsilon"] = of_one_training(scores[member], scores[~member], delta)
     rows = pd.DataFrame({"candidate": range(len(member)), "index": truth.index.cpu().numpy(), "member": member})

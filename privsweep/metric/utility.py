@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from privsweep.interface.data import Data, Tensors
+from privsweep.interface.data import Data, ImageSet, Tensors
 from privsweep.interface.translation import TranslationDomain
 from privsweep.metric.accuracy import accuracy
 from privsweep.metric.translation import BATCH, bleu_of_translations, loss_a_token
+
+_JUDGED = 64  # released models whose accuracy is measured, at most
 
 
 def utility(model: nn.Module, weights: Tensors, data: Data) -> dict[str, float]:
@@ -37,3 +39,23 @@ def final_utility(model: nn.Module, weights: Tensors, data: Data) -> dict[str, f
     if not isinstance(data.domain, TranslationDomain):
         return {}
     return {"bleu": bleu_of_translations(model, weights, data.test, data.domain)}
+
+
+def released_utility(
+    model: nn.Module, data: Data, fixed: ImageSet, start: Tensors | None, weights: Tensors, targets: Tensor, each: int
+) -> dict[str, float]:
+    """Mean accuracies, on ``fixed`` and on test images, of some targets' first models among ``[V * each, ...]``.
+
+    A model's own target is no test image of its own. ``start_test_accuracy`` is that of ``start``, where all begin.
+    """
+    found = []
+    for v in range(min(len(targets), _JUDGED)):
+        own = {name: w[v * each] for name, w in weights.items()}
+        others = torch.arange(len(data.test)) != targets[v]
+        test = data.test.take(others.nonzero()[:, 0].to(data.test.labels.device))
+        found.append((accuracy(model, own, fixed, data.domain), accuracy(model, own, test, data.domain)))
+    train, test_ = (sum(side) / len(found) for side in zip(*found, strict=True))
+    reached = {"train_accuracy": train, "test_accuracy": test_}
+    if start is not None:
+        reached["start_test_accuracy"] = accuracy(model, start, data.test, data.domain)
+    return reached

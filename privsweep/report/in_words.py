@@ -15,7 +15,7 @@ IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that te
 UNTOLD = "gradient_distance"  # that of images where nobody knows the original
 HEADLINES = {  # the metrics that a kind of result is told by
     IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
-    MEMBERS: ("attack_accuracy", "auc", "tpr_at_1_fpr", "empirical_epsilon"),
+    MEMBERS: ("attack_accuracy", "auc", "tpr_at_1_fpr", "empirical_epsilon", "gaussian_epsilon"),
     SENTENCES: ("overlap", "token_accuracy", "exact", "bleu"),
     UNTOLD: ("gradient_distance", "iterations_to_zero", "zero_share", "diverged"),
 }
@@ -37,7 +37,7 @@ def in_words(record: Record) -> str:
     elif IMAGES in metrics:
         got = _images(metrics, record)
     elif MEMBERS in metrics:
-        got = _members(metrics) + _beside_budgets(metrics.get("empirical_epsilon"), record.get("privacy") or {})
+        got = _members(metrics) + _beside_budgets(metrics, record.get("privacy") or {})
     elif SENTENCES in metrics:
         got = _sentences(metrics)
     elif UNTOLD in metrics:
@@ -97,15 +97,17 @@ def _members(metrics: Metrics) -> str:
     return f"{words}; but so are training images that it never saw: AUC {apart:.2f}"
 
 
-def _beside_budgets(shown: float | None, privacy: Mapping[str, Mapping[str, Any]]) -> str:
+def _beside_budgets(metrics: Metrics, privacy: Mapping[str, Mapping[str, Any]]) -> str:
     """What an attack shows of the least epsilon that is stated, where one is."""
     stated = {budget["epsilon"]: name for name, budget in privacy.items() if budget.get("epsilon") is not None}
+    shown, gaussian = metrics.get("empirical_epsilon"), metrics.get("gaussian_epsilon")
     if shown is None or not stated:
         return ""
     least = min(stated)
     if shown > least:
         return f"; this refutes the epsilon of {least:.3g} that {stated[least]} states: {shown:.3g} or more"
-    return f"; an epsilon of {shown:.3g} is shown, of the {least:.3g} that {stated[least]} allows"
+    if_noise = "" if gaussian is None else f" ({gaussian:.3g} of Gaussian noise)"
+    return f"; an epsilon of {shown:.3g} is shown{if_noise}, of the {least:.3g} that {stated[least]} allows"
 
 
 def _sentences(metrics: Metrics) -> str:

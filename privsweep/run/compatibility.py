@@ -105,6 +105,8 @@ def _canaries_fault(spec: RunSpec, label: str) -> str | None:
             f"dataset.canaries={count}: {label} asks about no record of a black box; take an attack that does, such as "
             "attack=loss_threshold or lira_online, or 0"
         )
+    if getattr(spec.fl_setting, "canaries", False) and spec.attack.observes not in (None, Trials):
+        return f"fl_setting.canaries=true: {label} asks for no membership; take attack=informed_membership, or false"
     return None
 
 

@@ -69,7 +69,7 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
         Activations: names.RECONSTRUCTION | names.SENTENCES,
         Release: names.RECONSTRUCTION | names.RELEASE,
         Predictions: names.MEMBERSHIP,
-        Trials: names.MEMBERSHIP,
+        Trials: names.TRIALS,
     }
     return of_guess[spec.view.observation] | attack | view
 

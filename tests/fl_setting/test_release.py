@@ -174,3 +174,22 @@ def test_a_fixed_set_that_holds_a_target_is_refused() -> None:
     spoilt = Data(data.name, ImageSet(images, data.train.labels), data.test, data.domain)
     with pytest.raises(UserError, match=f"the fixed set holds 1 of the targets .test image {target}.*victim_seed"):
         spec.fl_setting.check(spoilt, spec.model, spec.defense, Rng(0))
+
+
+def test_canaries_have_a_wrong_label_in_training_and_where_membership_is_asked() -> None:
+    canary = ["fl_setting.canaries=true", "fl_setting.without=1"]
+    _, data, system, _, asked = exposed(*canary)
+    _, _, plain, _, right = exposed("fl_setting.without=1")
+    assert torch.equal(asked.truth.index, right.truth.index)
+    assert torch.equal(asked.truth.member, right.truth.member)
+    assert torch.equal(asked.known.candidates.images, right.known.candidates.images)
+    assert torch.equal(right.known.candidates.labels, data.test.labels[right.truth.index])
+    assert (asked.known.candidates.labels != right.known.candidates.labels).all()
+    records = asked.known.candidates
+    again = asked.known.algorithm(records, asked.truth.member, [Rng(1)] * len(records))
+    for name, weights in asked.seen.weights.items():
+        assert torch.allclose(weights, again[name], atol=1e-6)
+    with_target = torch.arange(6) % 2 == 0
+    for name, weights in system.snapshots[4].items():
+        assert torch.equal(weights[~with_target], plain.snapshots[4][name][~with_target])
+    assert not torch.equal(system.snapshots[4]["output.bias"][0], plain.snapshots[4]["output.bias"][0])

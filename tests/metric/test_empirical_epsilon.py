@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from opacus.accountants.analysis.gdp import eps_from_mu
+from scipy.stats import norm
 
-from privsweep.metric.empirical_epsilon import of_one_training, of_trainings
+from privsweep.metric.empirical_epsilon import of_gaussian_trainings, of_one_training, of_trainings
 
 
 @pytest.mark.parametrize("epsilon", [0.25, 1.0])
@@ -71,3 +73,24 @@ def test_rare_but_certain_alarms_and_rare_misses_show_the_same() -> None:
     assert of_trainings((30, 200), (0, 200), 0.2) < of_trainings((30, 200), (0, 200), 0.0)
     assert of_trainings((5, 10), (5, 10), 0.0) == of_trainings((0, 10), (10, 10), 0.0) == 0
     assert of_trainings((0, 0), (1, 10), 0.0) == 0
+
+
+def test_of_gaussian_noise_nearly_all_is_shown() -> None:
+    """Released is one number with noise: a mean of 0 or 1.5 deviations, told apart at the middle."""
+    draw, delta = np.random.default_rng(0), 1e-5
+    right = norm.cdf(0.75)
+    found, false = draw.binomial(1000, right, 200), draw.binomial(1000, 1 - right, 200)
+    pairs = [((int(f), 1000), (int(g), 1000)) for f, g in zip(found, false, strict=True)]
+    shown = np.array([of_gaussian_trainings(*pair, delta) for pair in pairs])
+    true = eps_from_mu(mu=1.5, delta=delta)
+    assert np.mean(shown > true) <= 0.05
+    assert 0.8 * true < shown.mean() < true
+    assert max(of_trainings(*pair, delta) for pair in pairs) < 0.3 * true
+
+
+def test_gaussian_noise_of_which_nothing_is_shown() -> None:
+    assert of_gaussian_trainings((50, 100), (50, 100), 1e-5) == 0
+    assert of_gaussian_trainings((0, 0), (0, 5), 1e-5) == of_gaussian_trainings((5, 5), (0, 0), 1e-5) == 0
+    assert of_gaussian_trainings((99, 100), (1, 100), 0.0) == 0, "no noise is private at no delta"
+    assert of_gaussian_trainings((60, 100), (40, 100), 0.5) == 0
+    assert 20 < of_gaussian_trainings((10_000, 10_000), (0, 10_000), 1e-5) < 100

@@ -140,3 +140,9 @@ def test_what_an_attack_shows_stands_beside_the_least_budget(shown: float | None
     privacy = {"dp_sgd": {"epsilon": 6.0}, "central_dp": {"epsilon": 3.0}, "own": {"delta": 1e-5}}
     assert words in in_words({**record({**MEMBERS, "empirical_epsilon": shown}), "privacy": privacy})
     assert "epsilon" not in in_words(record({**MEMBERS, "empirical_epsilon": shown}))
+
+
+def test_of_gaussian_noise_more_can_be_shown() -> None:
+    metrics = {**MEMBERS, "empirical_epsilon": 0.5, "gaussian_epsilon": 2.0}
+    told = in_words({**record(metrics), "privacy": {"dp_sgd": {"epsilon": 6.0}}})
+    assert "; an epsilon of 0.5 is shown (2 of Gaussian noise), of the 6 that dp_sgd allows; test" in told

@@ -106,6 +106,10 @@ def test_the_scale_counts_by_the_amounts_it_sets() -> None:
         (["+model.colour=red"], ["model.colour", "no such key"]),
         (["dataset@prior=digits"], ["dataset@prior=digits", "attack=blind"]),
         (["dataset.canaries=4"], ["dataset.canaries=4", "attack=blind", "attack=loss_threshold"]),
+        (
+            ["attack=informed_reconstruction", "fl_setting=release", "fl_setting.canaries=true", "model=informed_mlp"],
+            ["fl_setting.canaries=true", "take attack=informed_membership"],
+        ),
         (["scale=huge"], ["scale=huge", "quick"]),
         (["device=tpu"], ["device=tpu", "cuda"]),
         (["seed=-1"], ["seed=-1"]),

@@ -49,7 +49,7 @@ def test_a_key_is_looked_for_in_the_choices_that_were_made(typed: str, hint: str
         ),
         ("experiment=zne/table2", "did you mean zen/table2? see privsweep --help"),
         ("experiment=table2", "did you mean ensembler/table2 or precode/table2 or zen/table2?"),
-        ("experiment=informed", "choose one of: informed/fig10, "),
+        ("experiment=informed", "choose one of: informed/audit, informed/fig10, "),
         ("defense=[nosy]", "defense=nosy: no such choice; choose one of: central_dp, dp_sgd, "),
         ("defense=[precode,shreder]", "defense=shreder: no such choice; did you mean shredder? choices: "),
         ("dataset@prior=mnst", "dataset@prior=mnst: no such choice; did you mean mnist? choices: celeba_hq, "),
