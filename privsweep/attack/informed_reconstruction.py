@@ -16,6 +16,7 @@ from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
+from privsweep.interface.machine import GIB, enough_gib
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Knowledge, Release, ThreatModel
 from privsweep.interface.roles import Bench
@@ -97,13 +98,9 @@ class InformedReconstruction(AttackBase):
             return self._unsolvable(numbers, domain)
         with torch.device("meta"):
             network = self._network(numbers, domain)
-        gib = sum(p.numel() for p in network.parameters()) * _BYTES / 2**30
-        if gib > self.memory:
-            return (
-                f"attack.memory={self.memory:g}: a reconstructor for {numbers:,} weights takes {gib:.1f} GiB in "
-                "training; take more, a smaller attack.width or attack.channels, or a smaller model"
-            )
-        return None
+        taken = sum(p.numel() for p in network.parameters()) * _BYTES
+        smaller = "a smaller attack.width or attack.channels, or a smaller model"
+        return self._beyond_memory(taken, f"training a reconstructor for {numbers:,} weights", smaller)
 
     def _unsolvable(self, numbers: int, domain: Domain) -> str | None:
         """Why ``reconstructor=kernel`` cannot do what is asked, or None."""
@@ -113,13 +110,14 @@ class InformedReconstruction(AttackBase):
                 "take attack.shadows=1000 attack.source_shadows=0 attack.perceptual=none attack.adversarial=0, or "
                 "attack.reconstructor=mlp"
             )
-        gib = bytes_of(self.shadows, numbers, math.prod(domain.shape)) / 2**30
-        if gib > self.memory:
-            return (
-                f"attack.memory={self.memory:g}: a kernel of {self.shadows:,} shadows takes {gib:.1f} GiB; take more, "
-                "fewer attack.shadows, or attack.reconstructor=mlp"
-            )
-        return None
+        size, what = bytes_of(self.shadows, numbers, math.prod(domain.shape)), f"a kernel of {self.shadows:,} shadows"
+        return self._beyond_memory(size, what, "fewer attack.shadows, or attack.reconstructor=mlp")
+
+    def _beyond_memory(self, size: int, what: str, smaller: str) -> str | None:
+        if size <= self.memory * GIB:
+            return None
+        enough = enough_gib(size)
+        return f"attack.memory={self.memory:g}: {what} takes {enough} GiB; take attack.memory={enough}, {smaller}"
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """The reconstructor's weights and ``errors`` ``[epochs]``, and ``mean`` and ``scale`` of weights ``[P]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -46,6 +47,13 @@ def check_memory(needed: float, what: str, remedy: str) -> None:
     there = memory()
     if needed > there:
         raise UserError(f"{what} needs {_gib(needed)} GiB, and this machine has {_gib(there)}; {remedy}")
+
+
+def enough_gib(size: float) -> str:
+    """The least of two digits that ``size`` bytes fit into, to be typed as it is."""
+    gib = size / GIB
+    step = 10.0 ** (math.floor(math.log10(gib)) - 1)
+    return f"{math.ceil(gib / step) * step:.2g}" if step < 1 else f"{math.ceil(gib / step) * int(step)}"
 
 
 def _gib(size: float) -> str:

@@ -24,7 +24,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"source_shadows": 400}, r"attack\.source_shadows=400: .* has 300; take attack\.source_shadows=300 or .*"),
     ({"adversarial": 0.01}, r"attack\.adversarial=0\.01: needs images of 24x24 or more; take attack\.adversarial=0"),
     ({"perceptual": "lpips"}, r"attack\.perceptual=lpips: needs images of 31x31 .* take attack\.perceptual=features"),
-    ({"width": 10**8}, r"attack\.memory=1: .* takes .* GiB in training; take more.*"),
+    ({"width": 10**8}, r"attack\.memory=1: training a .* takes (\d+) GiB; take attack\.memory=\1, .*"),
+    ({"memory": 1e-6}, r"attack\.memory=1e-06: training a .* takes (\d.*e-\d+) GiB; take attack\.memory=\1, .*"),
+    ({"memory": 1e-6, "reconstructor": "kernel"}, r"attack\.memory=1e-06: a kernel .* takes 0\.00\d+ GiB; .*"),
 ]
 
 

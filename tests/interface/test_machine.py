@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from privsweep.interface import machine
-from privsweep.interface.machine import GIB, memory, processors
+from privsweep.interface.machine import GIB, enough_gib, memory, processors
 
 Limited = Callable[[str, str, str], None]
 
@@ -44,3 +44,12 @@ def test_the_smallest_limit_on_the_way_to_the_root_counts(group: str, limited: L
     assert (processors(), memory()) == (2, 104_857_600)
     limited("pod", "cpu.max", "50000 100000\n")
     assert processors() == 1
+
+
+@pytest.mark.parametrize(
+    ("gib", "told"),
+    [(4.31e-6, "4.4e-06"), (0.004301, "0.0044"), (1.0, "1"), (9.91, "10"), (119.2, "120"), (7011, "7100")],
+)
+def test_the_memory_that_is_enough_is_told_in_two_digits_however_little_it_is(gib: float, told: str) -> None:
+    assert enough_gib(gib * GIB) == told
+    assert float(told) >= gib
