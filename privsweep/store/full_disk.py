@@ -9,6 +9,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from privsweep.interface.printable import shown
+
 _CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, the user's share of it is, or a file's limit
 
 
@@ -24,11 +26,11 @@ def full_disk(error: BaseException | None) -> str | None:
     return None
 
 
-def no_room(output_dir: Path, error: BaseException) -> str | None:
-    """One line on a disk that is full, where the error came from that."""
+def no_room(folder: Path, error: BaseException, key: str = "output_dir") -> str | None:
+    """One line on the disk of the ``folder`` under ``key``, where the error came from that it is full."""
     if (said := full_disk(error)) is None:
         return None
     return (
-        f"output_dir={output_dir}: no room for results ({said}); what was finished before is kept: make room, and the "
+        f"{key}={shown(folder)}: no room for results ({said}); what was finished before is kept: make room, and the "
         "same command goes on from there"
     )

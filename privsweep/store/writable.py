@@ -9,6 +9,7 @@ from pathlib import Path
 
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import shown
+from privsweep.store.full_disk import no_room
 
 _PROBE = 2**18  # bytes
 
@@ -41,9 +42,8 @@ def _tried(key: str, folder: Path) -> list[Path]:
         return made
     except OSError as error:
         _remove(made)
-        raise UserError(
-            f"{key}={shown(folder)}: cannot be written ({error.strerror or error}); choose another folder"
-        ) from error
+        strange = f"{key}={shown(folder)}: cannot be written ({error.strerror or error}); choose another folder"
+        raise UserError(no_room(folder, error, key) or strange) from error
 
 
 def _remove(folders: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -132,6 +133,19 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> N
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="output_dir"):
         check_writable(tmp_path / "outputs")
+
+
+def test_a_full_disk_is_no_reason_for_another_folder(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as on a disk that has no more room
+    try:
+        with pytest.raises(UserError) as caught:
+            check_writable(tmp_path, [("hydra.run.dir", tmp_path / "logs")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    [line] = str(caught.value).splitlines()
+    assert line.startswith(f"output_dir={tmp_path}: no room for results (File too large)")
+    assert line.endswith("what was finished before is kept: make room, and the same command goes on from there")
 
 
 def test_a_file_in_the_place_of_the_output_folder_is_refused(tmp_path: Path) -> None:
