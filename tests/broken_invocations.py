@@ -99,6 +99,8 @@ TYPED = {
     "model.weights=3": "model.weights=3",
     # what the data tell
     "fl_setting.victims=5000": "fl_setting.victims=5000",
+    "fl_setting=central fl_setting.position=client": "one party trains, and there is no other client who could listen;",
+    "fl_setting=split fl_setting.position=client": "take server, or fl_setting=fedavg or fedsgd",
     "fl_setting.capture.step=1000000": "steps in a round; take ",
     "fl_setting.capture.client=99": "fl_setting.capture.client=99",
     "fl_setting.clients=1000000000": "fl_setting.clients=1000000000",

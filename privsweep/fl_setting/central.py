@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import nn
 
 from privsweep.fl_setting.base import UpdateSetting
 from privsweep.fl_setting.single_party import SingleParty
-from privsweep.interface.component import ExposureOnly, component
+from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -27,9 +26,12 @@ from privsweep.training.stacked import at_once, stackable
 class Central(SingleParty, UpdateSetting):
     """Plain training with one optimiser from the first epoch to the last; a server sees the gradients."""
 
-    position: ExposureOnly[Literal["server"]]
-
     def __post_init__(self) -> None:
+        if self.position == "client":
+            raise UserError(
+                "fl_setting.position=client: in central training one party trains, and there is no other client who "
+                "could listen; take server, or fl_setting=fedavg or fedsgd"
+            )
         if self.capture.client:
             raise UserError(f"fl_setting.capture.client={self.capture.client}: central training has client 0 only")
         if self.capture.step:

@@ -64,13 +64,19 @@ class SplitFed(Federated):
     cut: str
     local_epochs: Count
     local_steps: Count | None  # instead of whole epochs; null: epochs
-    position: ExposureOnly[Literal["server"]]
     reveals: ExposureOnly[
         Literal["each", "mean"]
     ]  # the adversary sees every image's activations, or their mean over a message
     capture: ExposureOnly[ActivationCapture]  # type: ignore[assignment]  # activations come from no local step
 
     training_calls: ClassVar[frozenset[str]] = Federated.training_calls | {"activations"}
+
+    def __post_init__(self) -> None:
+        if self.position == "client":
+            raise UserError(
+                "fl_setting.position=client: in split learning activations go to the server alone, and no other client "
+                "sees them; take server, or fl_setting=fedavg or fedsgd"
+            )
 
     def views(self) -> Sequence[View]:
         seen = ActivationView(self, self.cut, self.capture, self._victims(), self.reveals, self.labels_known)
