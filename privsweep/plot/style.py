@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 from typing import Any
 
 from matplotlib import style
@@ -19,6 +19,8 @@ INK, GREY, RULE, BLUE, AMBER = "#1c1c1c", "#777777", "#b5b5b5", "#1f5fa8", "#9a6
 # Of series, in order; no two look alike to a reader who does not see red or green.
 HUES = (BLUE, "#d1691c", "#2f8f5b", "#5fb8de", "#5e1431", "#d9b800", "#a0a0a0", "#00005a")
 
+_MARKS = (",", "_=/")  # behind which a long word is broken, the best first
+
 
 @contextmanager
 def own_style() -> Iterator[None]:
@@ -30,10 +32,23 @@ def own_style() -> Iterator[None]:
 def literal(text: str, columns: int | None = None) -> str:
     """Text that a picture shows as it is: to matplotlib, a pair of dollar signs encloses a formula.
 
-    With ``columns``, broken into lines of at most so many characters.
+    With ``columns``, ``broken``.
     """
     flat = printable(text)
-    return (flat if columns is None else fill(flat, columns)).replace("$", r"\$")
+    return (flat if columns is None else broken(flat, columns)).replace("$", r"\$")
+
+
+def broken(text: str, columns: int) -> str:
+    """In lines of at most so many characters: a word that is longer, as names are, ends one at a mark if it has any."""
+    lines = []
+    while text := text.strip():
+        line = wrap(text, columns, break_long_words=False)[0]
+        if len(line) > columns:
+            ends = (max(line.rfind(mark, 0, columns) for mark in marks) + 1 for marks in _MARKS)
+            line = line[: next(filter(None, ends), columns)]
+        lines.append(line)
+        text = text[len(line) :]
+    return "\n".join(lines)
 
 
 def plain_axes(axes: Any) -> None:

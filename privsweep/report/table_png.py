@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from privsweep.plot.style import AMBER, GREY, INK, own_style, save
+from privsweep.plot.style import AMBER, GREY, INK, broken, own_style, save
 from privsweep.report.table_text import Band, TableText, table_text
 from privsweep.table.fill import FilledTable
 
@@ -25,11 +24,11 @@ def table_png(path: Path, filled: FilledTable) -> Path:
     shown = table_text(filled)
     drawn = [_Drawn(band) for band in shown.bands]
     width = max(*(sum(band.widths) + 0.4 for band in drawn), 8.0)
-    title = fill(shown.title, int((width - 0.4) / 0.1))
-    warning = fill(shown.warning or "", int((width - 0.4) / 0.085))
+    title = broken(shown.title, int((width - 0.4) / 0.1))
+    warning = broken(shown.warning or "", int((width - 0.4) / 0.085))
     below = [(_COLOURS[v.holds], line) for v, line in zip(shown.verdicts, _findings(shown), strict=True)]
     below += [(GREY, shown.legend), *((GREY, f"Note: {note}") for note in shown.notes), (GREY, _source(shown))]
-    below = [(colour, fill(content, int(width / 0.066))) for colour, content in below]
+    below = [(colour, broken(content, int(width / 0.066))) for colour, content in below]
     height = (
         (title.count("\n") + warning.count("\n") + 2.4) * _STEP
         + sum(band.height for band in drawn)
@@ -63,7 +62,7 @@ class _Drawn:
     """One band of a table: its size in inches, and the places of its texts."""
 
     def __init__(self, band: Band):
-        self.head = [fill(text, 16) for text in band.header]
+        self.head = [broken(text, 16) for text in band.header]
         self.rows = [(line, "    " if line.kind != "ours" else "") for group in band.groups for line in group]
         # A character at 9 points is about 0.07 inches wide.
         columns = zip(self.head, *([indent + line.label, *line.texts] for line, indent in self.rows), strict=True)

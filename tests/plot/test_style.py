@@ -15,7 +15,7 @@ from report_world import lay
 
 from privsweep.plot.roc import draw_roc
 from privsweep.plot.run_pictures import curves, reconstructions
-from privsweep.plot.style import HUES
+from privsweep.plot.style import HUES, literal
 from privsweep.report.table_png import table_png
 
 IMAGES = np.random.default_rng(0).random((2, 1, 1, 8, 8))
@@ -57,3 +57,16 @@ def test_no_two_series_look_alike(eyes: str) -> None:
     x, y, z = np.cbrt(seen @ to_xyz.T / to_xyz.sum(1)).T  # L*a*b*, without its straight part near black
     lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
     assert min(np.linalg.norm(a - b) for a, b in combinations(lab, 2)) > 20
+
+
+def test_a_long_name_is_broken_behind_a_mark_and_other_text_at_its_spaces() -> None:
+    name = "defense=[noisy_gradients,gradient_pruning,gradient_quantization], fl_setting.capture.mode=eval"
+    assert literal(name, 32).split("\n") == [
+        "defense=[noisy_gradients,",
+        "gradient_pruning,",
+        "gradient_quantization],",
+        "fl_setting.capture.mode=eval",
+    ]
+    assert literal("mean of all_shadow_models", 16).split("\n") == ["mean of", "all_shadow_", "models"]
+    assert literal("x" * 20, 16).split("\n") == ["x" * 16, "x" * 4]
+    assert literal("seen from the server", 14) == "seen from the\nserver"
