@@ -30,7 +30,7 @@ def check_launcher(planned: SweepPlan, many: bool) -> None:
     if launcher["_target_"] != BASIC and not many:
         raise UserError(
             f"hydra/launcher={planned.launcher}: submits sweeps and tables, and this is one run, which would run here; "
-            "add -m to submit it, or leave that out"
+            "add -m to submit it, or take hydra/launcher=basic"
         )
     if launcher["_target_"] != BASIC and session.at_once is not None:
         raise UserError(

@@ -102,8 +102,8 @@ class SweepPlan:
 
     @property
     def launcher(self) -> str:
-        """As it was chosen."""
-        return next((str(o.value()) for o in self.typed if key_of(o) == "hydra/launcher"), "basic")
+        """As it was chosen, on the command line or by an experiment."""
+        return str(self.hydra["runtime"]["choices"]["hydra/launcher"])
 
     @property
     def said(self) -> list[str]:

@@ -48,3 +48,15 @@ def test_one_run_is_not_done_on_the_login_node_in_silence(
     assert "add -m to submit it" in line
     assert not (tmp_path / "outputs").exists()
     assert privsweep("-m", "hydra/launcher=slurm_cpu", "plan=true") == 0
+
+
+def test_a_launcher_that_an_experiment_chose_is_named(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = "# @package _global_\ndefaults:\n  - override /hydra/launcher: slurm_cpu\n"
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(experiment)
+    assert privsweep("--config-dir", str(tmp_path / "conf"), "experiment=mine") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("privsweep: hydra/launcher=slurm_cpu: submits sweeps and tables, and this is one run")
+    assert line.endswith("or take hydra/launcher=basic")
