@@ -338,11 +338,14 @@ def test_statistics_that_are_not_there_are_refused_and_those_of_no_data_are_told
     assert not preset("iga").warnings(normed.known)
 
 
-def test_a_weight_of_zero_leaves_a_run_what_it_was() -> None:
+@pytest.mark.parametrize(
+    ("weight", "needs"), [("statistics_weight", "model=resnet18"), ("prior_weight", "dataset.prior_size=50")]
+)
+def test_a_weight_of_zero_leaves_a_run_what_it_was(weight: str, needs: str) -> None:
     with searching(None):
         plain, weighted = (
-            build(compose(["attack=iga", "fl_setting.labels_known=true", "model=resnet18", *more]))
-            for more in ([], ["attack.statistics_weight=1"])
+            build(compose(["attack=iga", "fl_setting.labels_known=true", needs, *more]))
+            for more in ([], [f"attack.{weight}=1"])
         )
-    without = {k: v for k, v in plain.config["attack"].items() if k != "statistics_weight"}
+    without = {k: v for k, v in plain.config["attack"].items() if k != weight}
     assert signed({**plain.config, "attack": without}, plain.parts) == plain.signature != weighted.signature

@@ -20,7 +20,6 @@ from privsweep.metric.score import score
 from privsweep.model.mlp import MLP
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run_spec import signed
 
 DOMAIN = Domain((1, 4, 4), 2, (0.5,), (0.25,))
 SMLP = MLP(width=64, depth=2, activation="relu", dropout=0.0, init="default", init_bound=0.5)
@@ -105,13 +104,3 @@ def test_images_of_ones_own_are_asked_for() -> None:
         assert reason.endswith("dataset.prior_size=2000")
     assert "prior" in attack.needs
     assert "prior" not in iga().needs
-
-
-def test_a_weight_of_zero_leaves_a_run_what_it_was() -> None:
-    with searching(None):
-        plain, weighted = (
-            build(compose(["attack=iga", "fl_setting.labels_known=true", "dataset.prior_size=50", *more]))
-            for more in ([], ["attack.prior_weight=1"])
-        )
-    without = {k: v for k, v in plain.config["attack"].items() if k != "prior_weight"}
-    assert signed({**plain.config, "attack": without}, plain.parts) == plain.signature != weighted.signature
