@@ -45,6 +45,16 @@ function plain(run, which, heading) {
   return all.size ? block(heading, pairs([...all].map(([name, value]) => [words(name), show(value, name)]))) : null;
 }
 
+// Of the final model apart only where another one was attacked.
+function utilityBlock(run) {
+  const all = [...numbers(run, "utility")];
+  const finals = all.filter(([name]) => name.startsWith("final_"));
+  const attacked = new Map(all);
+  const same = finals.every(([name, value]) => attacked.get(name.slice("final_".length)) === value);
+  const rows = all.filter(([name]) => !same || !name.startsWith("final_"));
+  return rows.length ? block("Utility", pairs(rows.map(([name, value]) => [words(name), show(value, name)]))) : null;
+}
+
 function curveBlocks(run) {
   const out = [];
   if (run.objective) {
@@ -102,7 +112,7 @@ function sheet(run) {
     run.error ? el("p", { class: "error all" }, `${run.status}: ${run.error}`) : null,
     run.picture ? el("div", { class: "all" }, picture(run, "big")) : null,
     said(run),
-    el("div", { class: "columns" }, metricsBlock(run), plain(run, "utility", "Utility"), plain(run, "privacy", "Privacy budget"),
+    el("div", { class: "columns" }, metricsBlock(run), utilityBlock(run), plain(run, "privacy", "Privacy budget"),
       curveBlocks(run), plain(run, "seconds", "Seconds"), provenance(run)),
     el("div", { class: "all" }, folded(`Configuration (${config.size} values)`, () =>
       el("div", { class: "columns" }, pairs([...config].map(([n, v]) => [n, String(v)]), "text")))),

@@ -130,6 +130,23 @@ def test_runs_are_sorted_filtered_and_unfolded(page: Page, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("utility", "told"),
+    [
+        ({"test_accuracy": 0.5}, ["test accuracy"]),
+        ({"test_accuracy": 0.1, "final_test_accuracy": 0.5}, ["final test accuracy", "test accuracy"]),
+    ],
+)
+def test_the_final_accuracy_stands_apart_only_where_another_model_was_attacked(
+    utility: dict[str, float], told: list[str], page: Page, tmp_path: Path
+) -> None:
+    page.open(html(tmp_path, record(0, 0.9, utility=utility)))
+    page.run("location.hash = '#run/000000000000'")
+    page.driver.implicitly_wait(2)
+    page.driver.find_element("css selector", ".sheet")
+    assert [name for name in page.all(".sheet .pairs td:first-child") if name.endswith("accuracy")] == told
+
+
+@pytest.mark.parametrize(
     ("values", "labels"),
     [
         ((0.21, 0.45), ["0.25", "0.3", "0.35", "0.4", "0.45"]),
