@@ -97,8 +97,8 @@ class ReleasedModels(Assembling):
     def refuses(self, defense: Defense) -> str | None:
         if "sample" in defense.acts_at():
             return (
-                "one that draws batches has nothing to draw where every step is on all records; take "
-                "defense.dp_sgd.poisson=false"
+                "one that draws batches has nothing to draw where every step is on all records; leave it out, or of "
+                "dp_sgd take defense.dp_sgd.poisson=false"
             )
         if "fit" in defense.acts_at():
             return (

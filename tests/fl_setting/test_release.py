@@ -153,7 +153,7 @@ def refused(*changes: str) -> None:
         (["fl_setting.released=3"], "fl_setting.released=3: models are kept after [4] epochs; add it to"),
         (["fl_setting.pretrain_size=4"], "one goes with the other"),
         (["fl_setting.pretrain_size=4", "fl_setting.pretrain_epochs=1", "fl_setting.init=fresh"], "init=shared"),
-        (["defense=[dp_sgd]", "defense.dp_sgd.poisson=true"], "defense.dp_sgd.poisson=false"),
+        (["defense=[dp_sgd]", "defense.dp_sgd.poisson=true"], "of dp_sgd take defense.dp_sgd.poisson=false"),
         (["defense=[noisy_gradients,ensembler]"], "trains in stages"),
         (
             ["attack=informed_membership", "fl_setting.without=0"],
