@@ -1,4 +1,4 @@
-"""How far the median over one run's victims may be from that of all victims, whatever their distribution is."""
+"""How far the median over one run's victims, or over seeds, may be from that of all, whatever their distribution is."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ def error_of_median(numbers: Sequence[float], scale: Callable[[float], float]) -
     The ends are victims' own numbers: beyond the k-th of n the median is as seldom as a coin falls on one side fewer
     than k times. None: not known, with fewer than six victims or where an end is not finite.
     """
-    outside = _outside(len(numbers))
-    if not outside:
+    if not _outside(len(numbers)):
         return None
     ranked = sorted(numbers)
     try:
-        low, middle, high = map(scale, (ranked[outside - 1], statistics.median(ranked), ranked[-outside]))
+        error = half_of_farther_end([scale(number) for number in ranked], scale(statistics.median(ranked)))
     except ValueError:  # no logarithm
         return None
-    error = max(high - middle, middle - low) / MOST_BY_CHANCE
     return error if math.isfinite(error) else None
+
+
+def half_of_farther_end(numbers: Sequence[float], value: float) -> float:
+    """Of their interval, from ``value``: of fewer than six numbers the ends are the least and the greatest."""
+    outside, ranked = max(1, _outside(len(numbers))), sorted(numbers)
+    return max(ranked[-outside] - value, value - ranked[outside - 1]) / MOST_BY_CHANCE
 
 
 def _outside(count: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from privsweep.interface.utility import FINAL
-from privsweep.table.order_statistics import error_of_median
+from privsweep.table.order_statistics import error_of_median, half_of_farther_end
 from privsweep.table.shares import Share, errors_above_none, least_of, least_variance, share_of
 from privsweep.table.significance import error_of_mean
 from privsweep.table.spec import Table
 from privsweep.table.uncertain import ROUNDING, Log, Place, Term, cell_of
 from privsweep.table.victims import column_of, decisions, measured_once, victims_in
 
-MEDIAN = math.sqrt(math.pi / 2)  # over seeds: a median's standard error, in that of the mean (normal)
+_MEDIAN = math.sqrt(math.pi / 2)  # over seeds: a median's standard error, in that of the mean (normal)
 _MEDIANS = ("iterations_to_zero",)  # medians over victims that no name tells
 _INTERVAL = 2 * statistics.NormalDist().inv_cdf(0.975)  # standard errors between the ends of a 95% interval
 _EXACT = ("sizes", "privacy")  # parts of a record that are counted or computed, not measured
@@ -81,14 +82,14 @@ class Spread:
 
     def log(self, cell: Place) -> float | None:
         """Of the numbers of all seeds, the mean or median of their common logarithms; None where one has none."""
-        logs = [self._number(Log(cell), seed) for seed in self.table.seeds]
-        known = [value for value in logs if value is not None]
-        if len(known) < len(logs):
-            return None
-        return statistics.median(known) if self.table.source(*cell).aggregate == "median" else statistics.fmean(known)
+        logs = self._numbers(Log(cell))
+        return None if logs is None else self._middle(cell)(logs)
+
+    def _middle(self, term: Term) -> Callable[[list[float]], float]:
+        return statistics.median if self.table.source(*cell_of(term)).aggregate == "median" else statistics.fmean
 
     def _first(self, row: str, column: str) -> Place:
-        """Of all cells that read the same number of the same runs the first."""
+        """Of all cells that read the same number of the same runs, and show the same of it, the first."""
         read = self._read(row, column)
         return next(place for place in self.values if self._read(*place) == read) if read else (row, column)
 
@@ -96,7 +97,8 @@ class Spread:
         """The runs behind a cell and the number that it reads of them; nothing where a run is missing."""
         runs = tuple(self.folders.get((row, column, seed)) for seed in self.table.seeds)
         source = self.table.source(row, column)
-        return () if None in runs else (runs, self.table.metric(row, column), source.learning, source.format)
+        shown = (source.learning, source.format, source.aggregate)
+        return () if None in runs else (runs, self.table.metric(row, column), *shown)
 
     def _number(self, term: Term, seed: int) -> float | None:
         value = self.values.get(cell_of(term), {}).get(seed)
@@ -104,18 +106,24 @@ class Spread:
             return value
         return math.log10(value) if value > 0 else None
 
+    def _numbers(self, term: Term) -> list[float] | None:
+        """Of all seeds; None where one has none."""
+        known = [number for seed in self.table.seeds if (number := self._number(term, seed)) is not None]
+        return known if len(known) == len(self.table.seeds) else None
+
     def _over_seeds(self, slopes: Mapping[Term, float], strict: bool) -> float | None:
-        sums = []
-        for seed in self.table.seeds:
-            numbers = [(slope, self._number(term, seed)) for term, slope in slopes.items()]
-            if any(number is None for _, number in numbers):
-                return None
-            sums.append(sum(slope * number for slope, number in numbers if number is not None))
-        median = any(self.table.source(*cell_of(term)).aggregate == "median" for term in slopes)
+        numbers = {term: each for term in slopes if (each := self._numbers(term)) is not None}
+        if len(numbers) < len(slopes):
+            return None
+        sums = [sum(map(operator.mul, slopes.values(), of_seed)) for of_seed in zip(*numbers.values(), strict=True)]
         if strict and max(sums) - min(sums) <= ROUNDING * max(map(abs, sums)):
             cells = {term: slope for term, slope in slopes.items() if not isinstance(term, Log)}
             return math.sqrt(sum(slope**2 * self._least_of_all_seeds(cell) for cell, slope in cells.items()))
-        return (MEDIAN if median else 1.0) * error_of_mean(sums)
+        error = error_of_mean(sums)
+        if all(self._middle(term) is statistics.fmean for term in slopes):
+            return error
+        value = sum(slope * self._middle(term)(numbers[term]) for term, slope in slopes.items())
+        return max(_MEDIAN * error, half_of_farther_end(sums, value))  # which is more in two heaps
 
     def _above_none(self, slopes: Mapping[Term, float], apart: float) -> float | None:
         """Of a share of victims that is compared with none; None where something else is."""

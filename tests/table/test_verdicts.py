@@ -21,6 +21,7 @@ ROWS = {
     "ssim": {"label": "SSIM", "metric": "ssim"},
     "asr": {"label": "ASR", "metric": "asr", "format": ".1%"},
     "half": {"label": "median", "metric": "ssim_median"},
+    "over": {"label": "median over seeds", "metric": "ssim", "aggregate": "median"},
     "when": {"label": "iterations", "metric": "iterations_to_zero"},
     "auc": {"label": "AUC", "metric": "auc"},
     "once": {"label": "once", "metric": "shadow_accuracy"},
@@ -198,6 +199,17 @@ def test_medians_of_victims_in_two_heaps_are_not_told_apart_by_chance(tmp_path: 
     heaps = {"a": [low + high], "b": [[*low[:7], *high, 0.9, 0.92]]}  # nine of 16 here, seven there
     verdict = judged("v('half', 'a') < v('half', 'b')", heaps, tmp_path)
     assert (verdict.holds, verdict.leaning) == (None, True)
+
+
+def test_medians_of_seeds_in_two_heaps_are_not_told_apart_by_chance(tmp_path: Path) -> None:
+    """Ten seeds, of which six are high here and four there."""
+    heaps = {
+        c: [[0.9 if seed in high else 0.1] for seed in range(10)] for c, high in (("a", range(6)), ("b", range(4, 8)))
+    }
+    verdict = judged("v('over', 'a') > v('over', 'b')", heaps, tmp_path)
+    assert (verdict.holds, verdict.leaning) == (None, True)
+    apart = {"a": [[0.90 + 0.001 * seed] for seed in range(10)], "b": [[0.1 + 0.002 * seed] for seed in range(10)]}
+    assert judged("v('over', 'a') > v('over', 'b')", apart, tmp_path).holds is True
 
 
 def test_where_some_victims_never_get_there_the_median_of_when_has_an_error(tmp_path: Path) -> None:
