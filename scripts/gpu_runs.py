@@ -62,6 +62,7 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "blind_membership": ["attack=blind_membership"],
     "loss_threshold": ["attack=loss_threshold", _PRIOR],
     "shadow_membership": ["attack=shadow_membership", *_SHADOWS],
+    "audit": ["attack=loss_threshold", "dataset.canaries=40", "fl_setting=central", "fl_setting.epochs=2"],
     "lira_offline": ["attack=lira_offline", *_SHADOWS, "attack.shadows=4"],
     "lira_online": ["attack=lira_online", *_SHADOWS, "attack.shadows=4"],
     "rmia": ["attack=rmia", *_SHADOWS, "attack.shadows=2", "model=smlp"],
@@ -76,7 +77,7 @@ AGREEING: Mapping[str, Sequence[str]] = {
     ],
     "informed_membership": [
         "attack=informed_membership", "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", _FEW,
-        "fl_setting.without=1",
+        "fl_setting.without=1", "fl_setting.canaries=true",
     ],
 }  # fmt: skip
 TINY = (
