@@ -62,6 +62,7 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "blind_membership": ["attack=blind_membership"],
     "loss_threshold": ["attack=loss_threshold", _PRIOR],
     "shadow_membership": ["attack=shadow_membership", *_SHADOWS],
+    "update_membership": ["attack=update_membership", _PRIOR, "fl_setting.capture.batch_size=4"],
     "audit": ["attack=loss_threshold", "dataset.canaries=40", "fl_setting=central", "fl_setting.epochs=2"],
     "lira_offline": ["attack=lira_offline", *_SHADOWS, "attack.shadows=4"],
     "lira_online": ["attack=lira_online", *_SHADOWS, "attack.shadows=4"],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import key_of
-from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update
+from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update, UpdateTrials
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
 
@@ -18,6 +18,7 @@ AGAINST: dict[type[Observation], tuple[str, ...]] = {  # a defence of what is ob
     Predictions: ("defense=[dp_sgd]",),
     Release: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
     Trials: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
+    UpdateTrials: ("defense=[noisy_gradients]",),
 }
 BROUGHT = "collaborative_inference"  # the setting that a defence of activations brings, unless another is named
 
@@ -67,7 +68,7 @@ def spared(spec: RunSpec) -> str | None:
     """
     capture = getattr(spec.fl_setting, "capture", None)
     length = next((name for name in ("rounds", "epochs") if getattr(spec.fl_setting, name, 0)), None)
-    if spec.attack.observes is not Update or capture is None or capture.round != 0 or length is None:
+    if spec.attack.observes not in (Update, UpdateTrials) or capture is None or capture.round != 0 or length is None:
         return None
     if spec.choices.get("experiment") or spec.defense.defenses:
         return None

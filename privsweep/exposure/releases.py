@@ -95,7 +95,7 @@ class TrialView:
         known = _knowledge(data, model, defense, algorithm).having(
             candidates=self.setting.records(data, rng).take((order // each).to(data.test.labels.device))
         )
-        return Exposure(seen, known, Membership(member, index, retrained=True), done=algorithm.released)
+        return Exposure(seen, known, Membership(member, index, "trainings"), done=algorithm.released)
 
 
 def _knowledge(data: Data, model: Architecture, defense: Defense, algorithm: Algorithm) -> Knowledge:

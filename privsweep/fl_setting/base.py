@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from privsweep.exposure.black_box import BlackBoxView
 from privsweep.exposure.client_update import Capture
 from privsweep.exposure.federation import check_local_batches
+from privsweep.exposure.update_trials import UpdateTrialView
 from privsweep.exposure.updates import UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.asked import Retraining
@@ -180,4 +181,5 @@ class UpdateSetting(TrainingSetting):
     capture: ExposureOnly[Capture]
 
     def views(self) -> Sequence[View]:
-        return UpdateView(self, self.capture, self._victims(), self.position, self.labels_known), self._black_box()
+        captured = UpdateView(self, self.capture, self._victims(), self.position, self.labels_known)
+        return captured, self._black_box(), UpdateTrialView(captured, self.candidates)

@@ -4,6 +4,7 @@ steps behind a difference."""
 from __future__ import annotations
 
 from privsweep.exposure.captured import CapturedView
+from privsweep.exposure.update_trials import UpdateTrialView
 from privsweep.exposure.updates import UpdateView
 from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.interface.data import Tensors
@@ -53,6 +54,8 @@ def _gradients_moved(recipe: Recipe) -> float:
 
 def refuses_difference(view: View) -> str | None:
     """Why no gradient follows from what that view exposes, or None."""
+    if isinstance(view, UpdateTrialView):
+        view = view.captured
     if isinstance(view, UpdateView) and view.capture.what == "difference":
         optimizer = view.federation.local_schedule().optimizer.name
         return None if optimizer == "sgd" else _no_gradient(optimizer)

@@ -27,3 +27,7 @@ class TimeLimit(BaseException):
 
     It may be raised anywhere in a run, so it is no ``Exception``: nobody shall take it for a failure of their own.
     """
+
+
+class NotGrantedError(AttributeError):
+    """An attack read what it did not name among its needs, or what the view does not grant."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from privsweep.interface.asked import Algorithm, Query, Retraining
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
+from privsweep.interface.errors import NotGrantedError
 from privsweep.interface.training import Augmentation, Decay
 
 if TYPE_CHECKING:
@@ -75,7 +76,15 @@ class Trials:
     weights: Tensors  # [M, ...] for every parameter and buffer, in the order of the candidates
 
 
-Observation = Update | Activations | Predictions | Release | Trials
+@dataclass(frozen=True)
+class UpdateTrials:
+    """Updates, of each of which is asked whether some records are behind it."""
+
+    updates: Update
+    asked: Tensor  # int64 [M]: the position among the victims of the update that each candidate is asked of
+
+
+Observation = Update | Activations | Predictions | Release | Trials | UpdateTrials
 OF_RELEASED_MODELS: frozenset[type[Observation]] = frozenset({Predictions, Release, Trials})  # follow from them alone
 
 
@@ -103,10 +112,6 @@ class Defended:
 
     defense: Defense  # bound to the target's schedule
     architecture: Architecture  # of the target before the defence adds its layers: cut, where the setting cuts it
-
-
-class NotGrantedError(AttributeError):
-    """An attack read what it did not name among its needs, or what the view does not grant."""
 
 
 @dataclass(frozen=True, init=False)
@@ -174,10 +179,8 @@ class Membership:
     """The truth behind every candidate. Never an argument of an attack."""
 
     member: Tensor  # bool [M]: was in the training data
-    index: (
-        Tensor  # int64 [M]: position in the training split (members) or in the test split, or among canaries (others)
-    )
-    retrained: bool = False  # each is asked of a training of its own, with the record or with it blanked
+    index: Tensor  # int64 [M]: position in the training split, or in that of the others
+    among: Literal["one training", "trainings", "updates"] = "one training"  # trainings: one each, with or blanked
 
 
 @dataclass(frozen=True)

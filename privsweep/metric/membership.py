@@ -38,6 +38,7 @@ def score_membership(
 
     ``empirical_epsilon`` is the largest epsilon that these successes refute with 95% confidence, at ``delta``; of
     candidates that each have a training of their own ``gaussian_epsilon`` is the one if these are Gaussian mechanisms.
+    Neither is told of updates, where another record stands in for one that is not there.
 
     Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
     answers about one record, pooled over records; zero where all are the same.
@@ -60,11 +61,11 @@ def score_membership(
     for name, rate in RATES.items():
         reached = float(true[false <= rate].max())
         _interval(metrics, name, reached, rate_ends(scores[member], scores[~member], rate))
-    if truth.retrained:
+    if truth.among == "trainings":
         found, taken = ((int(side.sum()), len(side)) for side in (decisions[member], decisions[~member]))
         metrics["empirical_epsilon"] = of_trainings(found, taken, delta)
         metrics["gaussian_epsilon"] = of_gaussian_trainings(found, taken, delta)
-    else:
+    elif truth.among == "one training":
         metrics["empirical_epsilon"] = of_one_training(scores[member], scores[~member], delta)
     rows = pd.DataFrame({"candidate": range(len(member)), "index": truth.index.cpu().numpy(), "member": member})
     rows["score"], rows["decision"] = scores, decisions

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from privsweep.interface.defense import POINTS
-from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update
+from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update, UpdateTrials
 from privsweep.interface.roles import Captures, Plants, WorksAround
 from privsweep.run.run_spec import RunSpec
 
@@ -128,4 +128,5 @@ _SHOWS: dict[type[Observation], str] = {
     Activations: "take fl_setting=split",
     Release: "take fl_setting=release",
     Trials: "take fl_setting=release fl_setting.without=1",
+    UpdateTrials: "take fl_setting=fedavg, fedsgd or central",
 }

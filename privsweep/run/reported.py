@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from privsweep.interface.records import Activations, Predictions, Release, Trials, Update
+from privsweep.interface.records import Activations, Predictions, Release, Trials, Update, UpdateTrials
 from privsweep.interface.utility import FINAL
 from privsweep.metric import names
 from privsweep.run.run_spec import RunSpec
@@ -70,6 +70,7 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
         Release: names.RECONSTRUCTION | names.RELEASE,
         Predictions: names.MEMBERSHIP,
         Trials: names.TRIALS,
+        UpdateTrials: names.UPDATE_TRIALS,
     }
     return of_guess[spec.view.observation] | attack | view
 

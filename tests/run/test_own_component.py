@@ -102,7 +102,7 @@ def said(
             MEAN,
             "observes = Update",
             "observes = ThreatModel",
-            "take Update, Activations, Predictions, Release or Trials",
+            "take Update, Activations, Predictions, Release, Trials or UpdateTrials",
         ),
         ("attack", MEAN, "threat = ThreatModel", "threat = ", "is no ThreatModel; write privsweep.ThreatModel(times"),
         ("defense", CLIP, "def update", "def updat", "2 privsweep: defense=own: overrides no point"),

@@ -1,0 +1,102 @@
+"""Membership inference against a client's update: was this record in the batch behind it?"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.interface.component import ResourceOnly, component
+from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.guess import Scores
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, ThreatModel, UpdateTrials
+from privsweep.interface.roles import Bench, View
+from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.membership_inference.update_ratio import log_ratios, products
+from privsweep.model.stochastic import draw
+from privsweep.training.per_example import example_gradients
+from privsweep.training.stacked import mixes_examples
+
+_FEWEST = 2  # public records: one has no covariance
+_COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
+
+
+@component
+class UpdateMembership(AttackBase):
+    """Asks whether an update points along a record's gradient, in directions that few records share.
+
+    A server, or another client, sees the weights and so computes the gradient of any record (Nasr, Shokri and
+    Houmansadr, "Comprehensive privacy analysis of deep learning", IEEE S&P 2019, section 4; Li et al., "Effective
+    passive membership inference attacks in federated learning against overparameterized models", ICLR 2023, compare it
+    with the update by cosine). Ours is the likelihood ratio of two Gaussians, whose mean and covariance are those of
+    the gradients of ``references`` public records (``log_ratios``); above 0 decides for a member. The defence is known:
+    public records' and candidates' gradients are clipped as it clips.
+
+    The weights of a difference are taken for equal steps of SGD. Diagnostics: ``cosine``, of a record's gradient with
+    the update.
+    """
+
+    references: Annotated[int, Field(ge=_FEWEST)]
+    memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for gradients; with less they are computed more often
+
+    observes: ClassVar[type] = UpdateTrials
+    reports: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "loss", "domain", "recipe", "candidates", "defense", "prior"})
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"server", "client"}), "white-box")
+
+    def refuses(self, view: View) -> str | None:
+        return refuses_difference(view)
+
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
+        if mixes_examples(model):
+            return (
+                "attack=update_membership: in a network with batch normalisation no record has a gradient of its own; "
+                "take model.norm=group or none"
+            )
+        return unfit(prior, domain, _FEWEST, f"attack.references={self.references}", "")
+
+    def __call__(self, seen: UpdateTrials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
+        target = _flat(captured_gradient(seen.updates, known))
+        chosen = rng.child("references").permutation(len(known.prior))[: self.references]
+        pool = known.prior.take(chosen.to(target.device)).with_more(known.candidates)
+        inputs = known.domain.inputs_of(pool)
+        names, asked = list(seen.updates.delta), seen.asked.to(target.device)
+        clipping = known.defense.defense if "defense" in known.granted() else None
+
+        noise = self._noise(known, len(chosen), seen.updates.first + asked, rng.child("noise"))
+
+        def gradients(part: slice) -> Tensor:
+            drawn = {name: z[part] for name, z in noise.items()}
+            each, _ = example_gradients(known.model, known.loss, inputs[part], pool.labels[part], drawn)
+            if clipping is not None:
+                each = dict(clipping.example_gradients(each, rng.child("clipped", part.start)))
+            return _flat({name: each[name] for name in names})
+
+        numbers = target.shape[1]
+        size = max(1, int(self.memory * 2**30 / (8 * _COPIES * numbers)))
+        found = products(gradients, len(chosen), target, asked, size, bench.tick)
+        scores = log_ratios(found, asked, seen.updates.examples, numbers)
+        cosine = found.own / (found.squares * found.lengths[asked]).sqrt()
+        return Scores(scores, scores > 0, {"cosine": cosine.nan_to_num(0.0)})
+
+    def _noise(self, known: Knowledge, public: int, asked: Tensor, rng: Rng) -> dict[str, Tensor]:
+        """What stochastic layers read, for public records and for candidates: those of each update by themselves."""
+        found = draw(known.model, public, rng.child("public"), asked.device)
+        if not found:
+            return {}
+        own = {name: z.new_empty(len(asked), *z.shape[1:]) for name, z in found.items()}
+        for update in asked.unique().tolist():
+            at = (asked == update).nonzero()[:, 0]
+            for name, z in draw(known.model, len(at), rng.child("victim", update), asked.device).items():
+                own[name][at] = z
+        return {name: torch.cat([z, own[name]]) for name, z in found.items()}
+
+
+def _flat(of: Tensors) -> Tensor:
+    """``[n, D]``, float64: products of long rows lose digits."""
+    return torch.cat([t.flatten(1) for t in of.values()], 1).double()
