@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +17,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, ThreatModel, UpdateTrials
 from privsweep.interface.roles import Bench, View
 from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.membership_inference.scores import stand_out
 from privsweep.membership_inference.update_ratio import log_ratios, products
 from privsweep.model.stochastic import draw
 from privsweep.training.per_example import example_gradients
@@ -37,10 +38,11 @@ class UpdateMembership(AttackBase):
     the gradients of ``references`` public records (``log_ratios``); above 0 decides for a member. The defence is known:
     public records' and candidates' gradients are clipped as it clips.
 
-    The weights of a difference are taken for equal steps of SGD. Diagnostics: ``cosine``, of a record's gradient with
-    the update.
+    ``statistic="cosine"`` is Li et al.'s, which decides for a member where candidates stand out from public records.
+    Weight differences are taken for equal steps of SGD. Diagnostics: ``cosine``, whatever the statistic.
     """
 
+    statistic: Literal["ratio", "cosine"]
     references: Annotated[int, Field(ge=_FEWEST)]
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for gradients; with less they are computed more often
 
@@ -80,9 +82,12 @@ class UpdateMembership(AttackBase):
         numbers = target.shape[1]
         size = max(1, int(self.memory * 2**30 / (8 * _COPIES * numbers)))
         found = products(gradients, len(chosen), target, asked, size, bench.tick)
+        cosine = (found.own / (found.squares * found.lengths[asked]).sqrt()).nan_to_num(0.0)
+        if self.statistic == "cosine":
+            others = found.seen / (found.public.diagonal()[:, None] * found.lengths).sqrt()
+            return Scores(cosine, stand_out(cosine, others.flatten().nan_to_num(0.0)), {"cosine": cosine})
         scores = log_ratios(found, asked, seen.updates.examples, numbers)
-        cosine = found.own / (found.squares * found.lengths[asked]).sqrt()
-        return Scores(scores, scores > 0, {"cosine": cosine.nan_to_num(0.0)})
+        return Scores(scores, scores > 0, {"cosine": cosine})
 
     def _noise(self, known: Knowledge, public: int, asked: Tensor, rng: Rng) -> dict[str, Tensor]:
         """What stochastic layers read, for public records and for candidates: those of each update by themselves."""

@@ -41,8 +41,8 @@ def exposed(data: Data, defense: Any = None, batch: int = 16, **changes: Any) ->
     return replace(out, known=out.known.having(prior=data.prior))
 
 
-def found(out: Exposure, references: int = 400, memory: float = 1.0) -> Scores:
-    attack = UpdateMembership(references=references, memory=memory)
+def found(out: Exposure, references: int = 400, memory: float = 1.0, statistic: Any = "ratio") -> Scores:
+    attack = UpdateMembership(statistic=statistic, references=references, memory=memory)
     return attack(out.seen, out.known.only(attack.needs), {}, Bench(), Rng(0))
 
 
@@ -60,6 +60,15 @@ def test_members_of_a_batch_are_told_where_the_cosine_tells_less(digits: Data, r
     assert area(out, told.diagnostics["cosine"]) < area(out, told.scores) - 0.05
     assert isinstance(out.truth, Membership)
     assert (told.decisions == out.truth.member).double().mean() > least - 0.1
+
+
+def test_the_cosine_by_itself(digits: Data) -> None:
+    out = exposed(digits, batch=4)
+    told = found(out, statistic="cosine")
+    assert torch.equal(told.scores, found(out).diagnostics["cosine"])
+    assert 0.6 < area(out, told.scores) < area(out, found(out).scores)
+    assert isinstance(out.truth, Membership)
+    assert (told.decisions == out.truth.member).double().mean() > 0.55
 
 
 def test_whoever_asks_about_another_update_is_told_nothing(digits: Data) -> None:
@@ -116,7 +125,7 @@ def test_more_public_records_tell_more(digits: Data) -> None:
 
 
 def test_what_has_no_gradients_of_single_records_is_refused(digits: Data) -> None:
-    attack = UpdateMembership(references=10, memory=1.0)
+    attack = UpdateMembership(statistic="ratio", references=10, memory=1.0)
     normed = ResNet(width=4, blocks=[1, 1, 1, 1], stem="small", norm="batch", activation="relu", init="default")
     assert "model.norm=group" in (attack.fits(normed.build(digits.domain, Rng(0)), digits.domain, digits.prior) or "")
     assert "dataset.prior_size" in (attack.fits(MODEL.build(digits.domain, Rng(0)), digits.domain, None) or "")

@@ -101,7 +101,7 @@ PUBLISHED = {
     "attack": "analytic blind blind_membership cpl dlg generative_decoder idlg iga imprint informed_membership "
     "informed_reconstruction likelihood_inversion lira_offline lira_online loss_threshold moment_inversion none "
     "prior_mean rmia "
-    "shadow_inversion shadow_membership shadow_transcription",
+    "shadow_inversion shadow_membership shadow_transcription update_membership",
     "dataset": "celeba_hq chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist "
     "mnist multi30k npz pathmnist pneumoniamnist unseen",
     "defense": "central_dp dp_sgd dropout_ensemble dropout_single ensembler gradient_pruning gradient_quantization "
