@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,10 +45,10 @@ def refuse(spec: RunSpec) -> list[str]:
     if attack.observes is None:
         return complaints
     if view is None:
-        shown = " and ".join(v.observation.__name__.lower() for v in setting.views())
+        shown = " and ".join(_seen(v.observation) for v in setting.views())
         remedy = _SHOWS.get(attack.observes, "take a setting that exposes them")
         complaints.append(
-            f"{label}: observes {attack.observes.__name__.lower()}, fl_setting={choice.get('fl_setting')} exposes "
+            f"{label}: observes {_seen(attack.observes)}, fl_setting={choice.get('fl_setting')} exposes "
             f"{shown}; {remedy}"
         )
         return complaints
@@ -76,6 +77,11 @@ def refuse(spec: RunSpec) -> list[str]:
     if isinstance(attack, WorksAround) and (reason := attack.without_effect(spec.defense.acts_at())):
         complaints.append(reason)
     return complaints
+
+
+def _seen(observation: type[Observation]) -> str:
+    """Such as "update trials"."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", observation.__name__).lower()
 
 
 def _prior_fault(spec: RunSpec, label: str) -> str | None:
