@@ -24,6 +24,7 @@ from privsweep.training.per_example import example_gradients
 from privsweep.training.stacked import mixes_examples
 
 _FEWEST = 2  # public records: one has no covariance
+_AT_ONCE = 64  # records that pass the network together, for what passes through it is not counted
 _COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
 
 
@@ -72,12 +73,16 @@ class UpdateMembership(AttackBase):
 
         noise = self._noise(known, len(chosen), seen.updates.first + asked, rng.child("noise"))
 
-        def gradients(part: slice) -> Tensor:
+        def few(part: slice) -> Tensor:
             drawn = {name: z[part] for name, z in noise.items()}
             each, _ = example_gradients(known.model, known.loss, inputs[part], pool.labels[part], drawn)
             if clipping is not None:
                 each = dict(clipping.example_gradients(each, rng.child("clipped", part.start)))
             return _flat({name: each[name] for name in names})
+
+        def gradients(part: slice) -> Tensor:
+            starts = range(part.start, part.stop, _AT_ONCE)
+            return torch.cat([few(slice(start, min(start + _AT_ONCE, part.stop))) for start in starts])
 
         numbers = target.shape[1]
         size = max(1, int(self.memory * 2**30 / (8 * _COPIES * numbers)))
