@@ -23,7 +23,7 @@ AMOUNTS: Mapping[str, Sequence[str]] = {
     ),
     "attack": (
         "iterations", "inner_iterations", "restarts", "shadows", "source_shadows", "shadow_size", "shadow_epochs",
-        "epochs",
+        "epochs", "references",
     ),
 }  # fmt: skip
 _SHOWN = ("fl_setting", "attack")  # of datasets, the sizes that came of it are told
