@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -25,6 +26,8 @@ from privsweep.training.stacked import mixes_examples
 
 _FEWEST = 2  # public records: one has no covariance
 _AT_ONCE = 64  # records that pass the network together, for what passes through it is not counted
+_PRUNED = 0.5  # of an update's entries: where fewer are no zeros, the others were pruned
+_TYPES = torch.float64, torch.float64, torch.bool  # of scores, cosines and decisions
 _COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
 
 
@@ -37,7 +40,8 @@ class UpdateMembership(AttackBase):
     passive membership inference attacks in federated learning against overparameterized models", ICLR 2023, compare it
     with the update by cosine). Ours is the likelihood ratio of two Gaussians, whose mean and covariance are those of
     the gradients of ``references`` public records (``log_ratios``); above 0 decides for a member. The defence is known:
-    public records' and candidates' gradients are clipped as it clips.
+    public records' and candidates' gradients are clipped as it clips. Of updates that are mostly zeros, as pruned ones
+    are, the entries that are none are compared, each update by itself.
 
     ``statistic="cosine"`` is Li et al.'s, which decides for a member where candidates stand out from public records.
     Weight differences are taken for equal steps of SGD. Diagnostics: ``cosine``, whatever the statistic.
@@ -68,31 +72,45 @@ class UpdateMembership(AttackBase):
         chosen = rng.child("references").permutation(len(known.prior))[: self.references]
         pool = known.prior.take(chosen.to(target.device)).with_more(known.candidates)
         inputs = known.domain.inputs_of(pool)
-        names, asked = list(seen.updates.delta), seen.asked.to(target.device)
+        names, asked, public = list(seen.updates.delta), seen.asked.to(target.device), len(chosen)
         clipping = known.defense.defense if "defense" in known.granted() else None
+        noise = self._noise(known, public, seen.updates.first + asked, rng.child("noise"))
 
-        noise = self._noise(known, len(chosen), seen.updates.first + asked, rng.child("noise"))
-
-        def few(part: slice) -> Tensor:
-            drawn = {name: z[part] for name, z in noise.items()}
-            each, _ = example_gradients(known.model, known.loss, inputs[part], pool.labels[part], drawn)
+        def few(rows: Tensor) -> Tensor:
+            drawn = {name: z[rows] for name, z in noise.items()}
+            each, _ = example_gradients(known.model, known.loss, inputs[rows], pool.labels[rows], drawn)
             if clipping is not None:
-                each = dict(clipping.example_gradients(each, rng.child("clipped", part.start)))
+                each = dict(clipping.example_gradients(each, rng.child("clipped")))
             return _flat({name: each[name] for name in names})
 
-        def gradients(part: slice) -> Tensor:
-            starts = range(part.start, part.stop, _AT_ONCE)
-            return torch.cat([few(slice(start, min(start + _AT_ONCE, part.stop))) for start in starts])
+        def judged(at: Tensor, columns: Tensor, watch: Callable[[int, int], None]) -> tuple[Tensor, Tensor, Tensor]:
+            """Scores, decisions and cosines of candidates, by the gradients' entries in ``columns``."""
+            rows, numbers = torch.cat([torch.arange(public, device=at.device), public + at]), int(columns.sum())
+            updates, of = asked[at].unique(return_inverse=True)
+            size = max(1, int(self.memory * 2**30 / (8 * _COPIES * target.shape[1])))
 
-        numbers = target.shape[1]
-        size = max(1, int(self.memory * 2**30 / (8 * _COPIES * numbers)))
-        found = products(gradients, len(chosen), target, asked, size, bench.tick)
-        cosine = (found.own / (found.squares * found.lengths[asked]).sqrt()).nan_to_num(0.0)
-        if self.statistic == "cosine":
-            others = found.seen / (found.public.diagonal()[:, None] * found.lengths).sqrt()
-            return Scores(cosine, stand_out(cosine, others.flatten().nan_to_num(0.0)), {"cosine": cosine})
-        scores = log_ratios(found, asked, seen.updates.examples, numbers)
-        return Scores(scores, scores > 0, {"cosine": cosine})
+            def gradients(part: slice) -> Tensor:
+                return torch.cat([few(some)[:, columns] for some in rows[part].split(_AT_ONCE)])
+
+            found = products(gradients, public, target[updates][:, columns], of, size, watch)
+            cosine = (found.own / (found.squares * found.lengths[of]).sqrt()).nan_to_num(0.0)
+            if self.statistic == "cosine":
+                others = found.seen / (found.public.diagonal()[:, None] * found.lengths).sqrt()
+                return cosine, stand_out(cosine, others.flatten().nan_to_num(0.0)), cosine
+            scores = log_ratios(found, of, seen.updates.examples, numbers)
+            return scores, scores > 0, cosine
+
+        kept = target != 0
+        if kept.double().mean() >= _PRUNED:
+            everyone = torch.arange(len(asked), device=target.device)
+            scores, decisions, cosine = judged(everyone, torch.ones_like(kept[0]), bench.tick)
+            return Scores(scores, decisions, {"cosine": cosine})
+        scores, cosine, decisions = (torch.zeros(len(asked), dtype=t, device=target.device) for t in _TYPES)
+        for n, update in enumerate(asked.unique().tolist()):
+            at = (asked == update).nonzero()[:, 0]
+            scores[at], decisions[at], cosine[at] = judged(at, kept[update], lambda done, total: None)
+            bench.tick(n + 1, len(target))
+        return Scores(scores, decisions, {"cosine": cosine})
 
     def _noise(self, known: Knowledge, public: int, asked: Tensor, rng: Rng) -> dict[str, Tensor]:
         """What stochastic layers read, for public records and for candidates: those of each update by themselves."""

@@ -13,6 +13,7 @@ from tiny import Bench, capture, fedavg
 from privsweep.attack.update_membership import UpdateMembership
 from privsweep.dataset.digits import Digits
 from privsweep.defense.dp_sgd import DpSgd
+from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data
@@ -88,6 +89,11 @@ def test_noise_hides_records_and_clipping_alone_does_not(digits: Data) -> None:
     assert area(noised, found(noised).scores) < 0.8
     drowned = exposed(digits, NoisyGradients(sigma=10.0, distribution="gaussian"), batch=8)
     assert 0.35 < area(drowned, found(drowned).scores) < 0.65
+
+
+def test_pruning_of_most_entries_does_not_hide_records(digits: Data) -> None:
+    out = exposed(digits, GradientPruning(fraction=0.95, keep="rest", scope="global"), batch=8)
+    assert area(out, found(out).scores) > 0.9
 
 
 def test_a_difference_of_several_steps_tells_too(digits: Data) -> None:
