@@ -27,7 +27,6 @@ from privsweep.training.stacked import mixes_examples
 _FEWEST = 2  # public records: one has no covariance
 _AT_ONCE = 64  # records that pass the network together, for what passes through it is not counted
 _PRUNED = 0.5  # of an update's entries: where fewer are no zeros, the others were pruned
-_TYPES = torch.float64, torch.float64, torch.bool  # of scores, cosines and decisions
 _COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
 
 
@@ -76,36 +75,42 @@ class UpdateMembership(AttackBase):
         clipping = known.defense.defense if "defense" in known.granted() else None
         noise = self._noise(known, public, seen.updates.first + asked, rng.child("noise"))
 
-        def few(rows: Tensor) -> Tensor:
+        def few(rows: Tensor, own: Rng) -> Tensor:
             drawn = {name: z[rows] for name, z in noise.items()}
             each, _ = example_gradients(known.model, known.loss, inputs[rows], pool.labels[rows], drawn)
             if clipping is not None:
-                each = dict(clipping.example_gradients(each, rng.child("clipped")))
+                each = dict(clipping.example_gradients(each, own))
             return _flat({name: each[name] for name in names})
 
-        def judged(at: Tensor, columns: Tensor, watch: Callable[[int, int], None]) -> tuple[Tensor, Tensor, Tensor]:
-            """Scores, decisions and cosines of candidates, by the gradients' entries in ``columns``."""
-            rows, numbers = torch.cat([torch.arange(public, device=at.device), public + at]), int(columns.sum())
+        size = max(1, int(self.memory * 2**30 / (8 * _COPIES * target.shape[1])))
+
+        def judged(
+            at: Tensor, columns: Tensor | slice, watch: Callable[[int, int], None]
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            """Scores, decisions and cosines of the candidates ``at``, by the gradients' entries in ``columns``."""
+            rows = torch.cat([torch.arange(public, device=at.device), public + at])
             updates, of = asked[at].unique(return_inverse=True)
-            size = max(1, int(self.memory * 2**30 / (8 * _COPIES * target.shape[1])))
 
             def gradients(part: slice) -> Tensor:
-                return torch.cat([few(some)[:, columns] for some in rows[part].split(_AT_ONCE)])
+                parts = enumerate(rows[part].split(_AT_ONCE))
+                return torch.cat([few(some, rng.child("clipped", part.start, n))[:, columns] for n, some in parts])
 
-            found = products(gradients, public, target[updates][:, columns], of, size, watch)
+            compared = target[updates][:, columns]
+            found = products(gradients, public, compared, of, size, watch)
             cosine = (found.own / (found.squares * found.lengths[of]).sqrt()).nan_to_num(0.0)
             if self.statistic == "cosine":
                 others = found.seen / (found.public.diagonal()[:, None] * found.lengths).sqrt()
                 return cosine, stand_out(cosine, others.flatten().nan_to_num(0.0)), cosine
-            scores = log_ratios(found, of, seen.updates.examples, numbers)
+            scores = log_ratios(found, of, seen.updates.examples, compared.shape[1])
             return scores, scores > 0, cosine
 
         kept = target != 0
         if kept.double().mean() >= _PRUNED:
             everyone = torch.arange(len(asked), device=target.device)
-            scores, decisions, cosine = judged(everyone, torch.ones_like(kept[0]), bench.tick)
+            scores, decisions, cosine = judged(everyone, slice(None), bench.tick)
             return Scores(scores, decisions, {"cosine": cosine})
-        scores, cosine, decisions = (torch.zeros(len(asked), dtype=t, device=target.device) for t in _TYPES)
+        scores, cosine = target.new_zeros(2, len(asked))
+        decisions = torch.zeros_like(asked, dtype=torch.bool)
         for n, update in enumerate(asked.unique().tolist()):
             at = (asked == update).nonzero()[:, 0]
             scores[at], decisions[at], cosine[at] = judged(at, kept[update], lambda done, total: None)

@@ -29,7 +29,7 @@ class UpdateTrialView:
     candidates: int | None  # of all updates together, half of them members; None: as many as there are
 
     observation: ClassVar[type[UpdateTrials]] = UpdateTrials
-    reports: ClassVar[frozenset[str]] = frozenset({"update_norm"})
+    reports: ClassVar[frozenset[str]] = frozenset()
     time: ClassVar[Literal["train", "test"]] = "train"
 
     @property
