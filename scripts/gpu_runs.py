@@ -22,6 +22,7 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "iga_aware": [*_IGA, "defense=[precode]", "attack.match=deterministic_layers", "attack.noise=optimised"],
     "iga_noise_samples": [*_IGA, "defense=[precode]", "attack.noise_samples=3"],
     "iga_pruned": [*_IGA, "defense=[gradient_pruning]", "attack.only_nonzero=true"],
+    "iga_soteria": [*_IGA, "defense=[soteria]", "attack.only_nonzero=true", "fl_setting.rounds=1", "model=lenet"],
     "iga_resnet": [*_IGA, "model=resnet18", "model.width=8", "fl_setting.capture.mode=eval"],
     "iga_batch": [*_IGA, "fl_setting.capture.batch_size=4", "model=resnet18", "model.width=8"],
     "iga_without_rules": [

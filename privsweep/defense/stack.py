@@ -45,12 +45,13 @@ class Stack(Defense):
             if d.bounded is None:
                 continue
             first, last = ((POINTS.index(p), n) for p in d.bounded)
-            between = {other for place, other in order.items() if first < place < last and other != name}
+            between = {other: place for place, other in order.items() if first < place < last and other != name}
             summing |= {o for o in between if self.defenses[o].sums_only}
-            for other in sorted(between - summing):
+            for other in sorted(between.keys() - summing):
+                movable = between[other][0] in (first[0], last[0])
                 raise UserError(
                     f"defense=[{','.join(self.defenses)}]: {other} changes what {name} clips before it adds noise, so "
-                    f"that its epsilon would not hold; change the order, or leave {other} out"
+                    f"that its epsilon would not hold; {'change the order, or ' * movable}leave {other} out"
                 )
         each = {name: d.bind(schedule) for name, d in self.defenses.items()}
         bound = Stack({name: d.shortening() if name in summing else d for name, d in each.items()})
@@ -148,7 +149,8 @@ def _folded(point: str) -> Callable[..., Any]:
     return fold
 
 
-_BY_NAME = ("example_gradients", "gradient", "update", "aggregate")  # points that change tensors by parameter name
+# Points that change tensors by parameter name.
+_BY_NAME = ("example_gradients", "batch_gradient", "gradient", "update", "aggregate")
 
 
 for _point in POINTS:

@@ -53,7 +53,7 @@ class UpdateView:
 
     @property
     def calls(self) -> frozenset[str]:
-        points = {"model", "loss", "example_gradients", "gradient", "update", "server_view"}
+        points = {"model", "loss", "example_gradients", "batch_gradient", "gradient", "update", "server_view"}
         trains = self.capture.what == "difference" or self.capture.step > 0
         return frozenset(points | ({"sample"} if trains else set()) | ({"aggregate"} if self._listens else set()))
 

@@ -70,7 +70,8 @@ class TrainingSetting(Assembling, ABC):
     candidates: ExposureOnly[Annotated[int, Field(ge=2, multiple_of=2)] | None]  # whose membership is asked; None: all
 
     training_calls: ClassVar[frozenset[str]] = frozenset(
-        {"model", "loss", "sample", "example_gradients", "gradient", "update", "server_view", "aggregate"}
+        {"model", "loss", "sample", "example_gradients", "batch_gradient", "gradient"}
+        | {"update", "server_view", "aggregate"}
     )
 
     @abstractmethod

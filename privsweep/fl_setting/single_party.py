@@ -25,7 +25,7 @@ class SingleParty(TrainingSetting):
     epochs: Annotated[int, Field(ge=0, le=10_000_000)]
 
     training_calls: ClassVar[frozenset[str]] = frozenset(
-        {"model", "loss", "fit", "sample", "example_gradients", "gradient"}
+        {"model", "loss", "fit", "sample", "example_gradients", "batch_gradient", "gradient"}
     )
 
     def refuses(self, defense: Defense) -> str | None:

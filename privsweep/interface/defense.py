@@ -43,6 +43,7 @@ class Defense:
                     or, where a defence acts at example_gradients:
                     g = sum of defense.example_gradients(one gradient an example) / expected batch
                                                                      # zero for an empty batch, either way
+                    g = defense.batch_gradient(g, net, batch, rng)   # unless the batch is empty
                     g = defense.gradient(g, expected batch, rng)     # every training step
                     net = optimiser(net, g)
                 update = defense.update(net - net at the start, rng)  # what leaves the client
@@ -116,6 +117,14 @@ class Defense:
     def example_gradients(self, grads: Tensors, rng: Rng) -> Tensors:
         """``[B, ...]`` by parameter, one gradient an example."""
         return grads
+
+    @point
+    def batch_gradient(self, grad: Tensors, model: nn.Module, x: Tensor, rng: Rng) -> Tensors:
+        """Of a step on the inputs ``x`` ``[B, ...]``; ``model`` stays as it is, and so do its buffers.
+
+        For a defence that looks at what the gradient came from; such a step trains no replicas together.
+        """
+        return grad
 
     @point
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:

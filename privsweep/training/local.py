@@ -101,5 +101,7 @@ def gradient(
             value = loss(forward(model, noise, x), y)
         parts = torch.autograd.grad(value, list(named.values()))
         grads = {name: _laid_out(g, p) for (name, p), g in zip(named.items(), parts, strict=True)}
+    if len(x) and "batch_gradient" in defense.acts_at():
+        grads = dict(defense.batch_gradient(grads, model, x, rng))
     defended = defense.gradient(grads, size, rng)
     return {name: _laid_out(g, named[name]) for name, g in defended.items()}, value.detach()

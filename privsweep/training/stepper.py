@@ -82,4 +82,4 @@ class Stepper:
 
 def steady(defense: Defense) -> bool:
     """Whether every step does the same, so that it can be recorded: batches of drawn sizes do not."""
-    return not defense.acts_at() & {"sample", "example_gradients"}
+    return not defense.acts_at() & {"sample", "example_gradients", "batch_gradient"}

@@ -17,6 +17,7 @@ from privsweep.defense.central_dp import CentralDp
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.precode import Precode
+from privsweep.defense.soteria import Soteria
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.errors import UserError
@@ -278,6 +279,18 @@ class TestAdaptive:
             attacked(replace(iga, only_nonzero=k), out).diagnostics["gradient_distance"] for k in (False, True)
         )
         assert (kept < every).all()
+
+    def test_what_soteria_hides_from_who_matches_all_it_does_not_hide_from_who_matches_the_rest(
+        self, data: Data
+    ) -> None:
+        sigmoid = replace(LENET, activation="sigmoid", pooling="stride", kernel=5, width=12)
+        out = exposed(data, sigmoid, Stack({"soteria": Soteria(fraction=0.6, layer=None)}))
+        iga = preset("iga", iterations=600, lr=0.05)
+        every, rest = (
+            score(attacked(replace(iga, only_nonzero=k), out), out.truth, data.domain, "precode", 0.6)[0]["ssim"]
+            for k in (False, True)
+        )
+        assert every < 0.5 < 0.8 < rest  # type: ignore[operator]
 
     def test_the_record_says_so(self) -> None:
         assert not preset("iga").threat.adaptive

@@ -68,6 +68,7 @@ OFF = {  # of every defence that has a strength; precode samples features at any
     "noisy_gradients": {"sigma": 0},
     "gradient_pruning": {"fraction": 0, "keep": "rest"},
     "gradient_quantization": {"bits": 32},
+    "soteria": {"fraction": 0},
     "dp_sgd": {"max_grad_norm": "null", "epsilon": "null", "noise_multiplier": 0, "poisson": "false"},
     "central_dp": {"max_update_norm": "null", "epsilon": "null", "noise_multiplier": 0},
 }

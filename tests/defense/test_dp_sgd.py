@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 from privsweep.compiled.library import compiled
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.gradient_pruning import GradientPruning
+from privsweep.defense.soteria import Soteria
 from privsweep.defense.stack import Stack
 from privsweep.differential_privacy.accounting import undominated
 from privsweep.fl_setting.fedsgd import FedSGD
@@ -190,9 +191,13 @@ def test_noise_whose_epsilon_is_not_found_is_refused_before_any_work(accountant:
 
 def test_what_would_break_the_guarantee_is_refused(data: Data) -> None:
     pruning = GradientPruning(fraction=0.5, keep="rest", scope="global")
-    with pytest.raises(UserError, match="pruning changes what dp_sgd clips"):
+    with pytest.raises(UserError, match=r"pruning changes what dp_sgd clips .* change the order, or leave pruning out"):
         Stack({"pruning": pruning, "dp_sgd": dp()}).bind(SCHEDULE)
     Stack({"dp_sgd": dp(), "pruning": pruning}).bind(SCHEDULE)
+    soteria = Soteria(fraction=0.5, layer=None)
+    for both in ({"soteria": soteria, "dp_sgd": dp()}, {"dp_sgd": dp(), "soteria": soteria}):
+        with pytest.raises(UserError, match=r"soteria changes what dp_sgd clips .* would not hold; leave soteria out"):
+            Stack(both).bind(SCHEDULE)
 
     class First(Defense):
         def sample(self, examples: int, batch_size: int, rng: Rng) -> Tensor:

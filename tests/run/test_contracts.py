@@ -105,7 +105,7 @@ PUBLISHED = {
     "dataset": "celeba_hq chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist "
     "mnist multi30k npz pathmnist pneumoniamnist unseen",
     "defense": "central_dp dp_sgd dropout_ensemble dropout_single ensembler gradient_pruning gradient_quantization "
-    "noisy_gradients precode random_head secure_aggregation shredder single_noise",
+    "noisy_gradients precode random_head secure_aggregation shredder single_noise soteria",
     "fl_setting": "captured central collaborative_inference fedavg fedsgd release split",
     "model": "alexnet dmlp imprint_module informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp "
     "translation_transformer vgg16",
