@@ -1,9 +1,17 @@
+import time
+
 import numpy as np
 import pytest
 from opacus.accountants.analysis.gdp import eps_from_mu
+from scipy.optimize import brentq
 from scipy.stats import norm
 
-from privsweep.metric.empirical_epsilon import of_gaussian_trainings, of_one_training, of_trainings
+from privsweep.metric.empirical_epsilon import (
+    of_gaussian_trainings,
+    of_one_gaussian_training,
+    of_one_training,
+    of_trainings,
+)
 
 
 @pytest.mark.parametrize("epsilon", [0.25, 1.0])
@@ -94,3 +102,62 @@ def test_gaussian_noise_of_which_nothing_is_shown() -> None:
     assert of_gaussian_trainings((99, 100), (1, 100), 0.0) == 0, "no noise is private at no delta"
     assert of_gaussian_trainings((60, 100), (40, 100), 0.5) == 0
     assert 20 < of_gaussian_trainings((10_000, 10_000), (0, 10_000), 1e-5) < 100
+
+
+@pytest.mark.parametrize(("pairs", "shift"), [(100, 0.5), (100, 2.0), (500, 0.15), (1000, 0.5), (2000, 1.5)])
+def test_one_gaussian_training_is_hardly_ever_taken_for_a_leakier_one(pairs: int, shift: float) -> None:
+    """Released is a number for each pair, with noise: at most ``shift`` deviations above zero, or below."""
+    draw, delta = np.random.default_rng(0), 1e-5
+    apart = draw.normal(shift, 1, (200, pairs))
+    shown = np.array([of_one_gaussian_training(scores, np.zeros(pairs), delta) for scores in apart])
+    assert np.mean(shown > eps_from_mu(mu=shift, delta=delta)) <= 0.05
+
+
+@pytest.mark.parametrize("shift", [0.25, 0.5])
+def test_a_gaussian_training_that_tells_all_pairs_at_once_if_rarely_has_all_that_it_leaks_shown(shift: float) -> None:
+    """It tells nothing but in one of 140 runs, a seventh of the error, for there are seven choices of guesses.
+
+    Then every pair is told, and wrongly as often as makes it the leakiest that replacing a record allows.
+    """
+    draw, delta, rarely, pairs = np.random.default_rng(0), 1e-5, 0.05 / 7, 1000
+
+    def excess(error: float) -> float:
+        return rarely * (1 - error) - float(norm.cdf(norm.ppf(rarely * error) + 2 * shift))
+
+    error = brentq(excess, 1e-9, 0.5)
+    told = np.where(draw.random((30, pairs)) < error, -1.0, 1.0)
+    shown = [of_one_gaussian_training(apart, np.zeros(pairs), delta) for apart in told]
+    assert np.mean(shown) == pytest.approx(eps_from_mu(mu=shift, delta=delta), rel=0.1)
+
+
+@pytest.mark.parametrize(("shift", "more"), [(0.5023, 1.25), (1.6658, 1.7)])
+def test_of_one_gaussian_training_more_is_shown_than_of_any(shift: float, more: float) -> None:
+    """Of an epsilon of 2 and of 8."""
+    draw, delta = np.random.default_rng(0), 1e-5
+    apart = draw.normal(shift, 1, (30, 1000))
+    shown = np.mean([of_one_gaussian_training(scores, np.zeros(1000), delta) for scores in apart])
+    assert more * np.mean([of_one_training(scores, np.zeros(1000), delta) for scores in apart]) < shown
+    assert shown > 0.4 * eps_from_mu(mu=shift, delta=delta)
+
+
+def test_one_gaussian_training_of_which_nothing_is_shown() -> None:
+    draw, delta = np.random.default_rng(0), 1e-5
+    guessing = [of_one_gaussian_training(draw.random(500), draw.random(500), delta) for _ in range(100)]
+    assert np.mean(np.array(guessing) > 0) <= 0.05
+    assert of_one_gaussian_training(np.zeros(500), np.ones(500), delta) == 0
+    assert of_one_gaussian_training(np.ones(500), np.ones(500), delta) == 0
+    assert of_one_gaussian_training(np.ones(0), np.zeros(5), delta) == 0
+    assert of_one_gaussian_training(np.ones(7), np.zeros(7), delta) == 0, "seven guesses are too few"
+    assert of_one_gaussian_training(np.ones(500), np.zeros(500), 0.0) == 0, "no noise is private at no delta"
+    assert of_one_gaussian_training(np.ones(500), np.zeros(500), 0.9) == 0
+
+
+def test_of_many_pairs_that_are_all_told_much_is_shown_and_soon() -> None:
+    most, start = np.finfo(float).max, time.process_time()
+    shown = [of_one_gaussian_training(np.full(n, most), np.full(n, -most), 1e-5) for n in (10, 100, 1000, 10_000)]
+    assert shown == sorted(shown)
+    assert 5 < shown[-1] < 6
+    draw = np.random.default_rng(0)
+    for shift in (0.0, 0.05, 0.5, 2.0):
+        of_one_gaussian_training(draw.normal(shift, 1, 10_000), np.zeros(10_000), 1e-5)
+    assert time.process_time() - start < 2
