@@ -15,7 +15,13 @@ from sklearn.metrics import roc_curve
 
 from privsweep.interface.guess import Scores
 from privsweep.interface.records import Membership
-from privsweep.metric.empirical_epsilon import DELTA, of_gaussian_trainings, of_one_training, of_trainings
+from privsweep.metric.empirical_epsilon import (
+    DELTA,
+    of_gaussian_trainings,
+    of_one_gaussian_training,
+    of_one_training,
+    of_trainings,
+)
 from privsweep.metric.names import CONFIDENCE, RATES
 
 _TINY = 1e-12
@@ -23,7 +29,7 @@ _DEVIATIONS = norm.ppf((1 + CONFIDENCE) / 2)
 
 
 def score_membership(
-    guess: Scores, truth: Membership, delta: float = DELTA
+    guess: Scores, truth: Membership, delta: float | None = None
 ) -> tuple[dict[str, float | None], pd.DataFrame]:
     """Metrics of the whole run, and a table with one row a candidate.
 
@@ -36,9 +42,10 @@ def score_membership(
     of this run: with fewer than 1000 of them the rate at 0.1% is the one at none. A score that is NaN
     counts as the lowest, infinite ones as the lowest and the highest.
 
-    ``empirical_epsilon`` is the largest epsilon that these successes refute with 95% confidence, at ``delta``; of
-    candidates that each have a training of their own ``gaussian_epsilon`` is the one if these are Gaussian mechanisms.
-    Neither is told of updates, where another record stands in for one that is not there.
+    ``empirical_epsilon`` is the largest epsilon that these successes refute with 95% confidence, at the ``delta`` of a
+    budget, or 1e-5 where there is none; ``gaussian_epsilon`` is the one if the training is a Gaussian mechanism, and
+    None without a budget that has a delta, which comes of such noise. Neither is told of updates, where another record
+    stands in for one that is not there.
 
     Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
     answers about one record, pooled over records; zero where all are the same.
@@ -63,10 +70,12 @@ def score_membership(
         _interval(metrics, name, reached, rate_ends(scores[member], scores[~member], rate))
     if truth.among == "trainings":
         found, taken = ((int(side.sum()), len(side)) for side in (decisions[member], decisions[~member]))
-        metrics["empirical_epsilon"] = of_trainings(found, taken, delta)
-        metrics["gaussian_epsilon"] = of_gaussian_trainings(found, taken, delta)
+        metrics["empirical_epsilon"] = of_trainings(found, taken, DELTA if delta is None else delta)
+        metrics["gaussian_epsilon"] = of_gaussian_trainings(found, taken, delta) if delta else None
     elif truth.among == "one training":
-        metrics["empirical_epsilon"] = of_one_training(scores[member], scores[~member], delta)
+        apart = scores[member], scores[~member]
+        metrics["empirical_epsilon"] = of_one_training(*apart, DELTA if delta is None else delta)
+        metrics["gaussian_epsilon"] = of_one_gaussian_training(*apart, delta) if delta else None
     rows = pd.DataFrame({"candidate": range(len(member)), "index": truth.index.cpu().numpy(), "member": member})
     rows["score"], rows["decision"] = scores, decisions
     for name, values in guess.diagnostics.items():

@@ -12,7 +12,6 @@ import pandas as pd
 from privsweep.interface.data import Domain, TextDomain
 from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
 from privsweep.interface.records import Images, Membership, Sentences, Truth
-from privsweep.metric.empirical_epsilon import DELTA
 from privsweep.metric.membership import score_membership
 from privsweep.metric.reconstruction import score_reconstruction, unscored
 from privsweep.metric.sentences import score_sentences
@@ -33,7 +32,7 @@ def score(
     domain: Domain | TextDomain,
     paper_scale: str | None,
     asr_threshold: float,
-    delta: float = DELTA,
+    delta: float | None = None,
 ) -> Scored:
     """Scores a guess of any kind.
 

@@ -12,6 +12,7 @@ Record = Mapping[str, Any]
 Metrics = Mapping[str, float | None]
 
 IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that tells what kind of result it is
+_OF_NOISE = "gaussian_epsilon"
 UNTOLD = "gradient_distance"  # that of images where nobody knows the original
 HEADLINES = {  # the metrics that a kind of result is told by
     IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
@@ -22,10 +23,14 @@ HEADLINES = {  # the metrics that a kind of result is told by
 
 
 def headlines(metrics: Metrics) -> list[str]:
-    """The metrics to show first; of a kind that is not known all that are no median and no end of an interval."""
+    """The metrics to show first; of a kind that is not known all that are no median and no end of an interval.
+
+    What is told of noise alone is passed over where there is none.
+    """
     for kind, names in HEADLINES.items():
         if kind in metrics:
-            return [name for name in names if name in metrics]
+            silent = {_OF_NOISE} if metrics.get(_OF_NOISE) is None else set()
+            return [name for name in names if name in metrics.keys() - silent]
     return [name for name in metrics if not name.endswith(("_median", "_low", "_high"))]
 
 

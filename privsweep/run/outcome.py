@@ -18,7 +18,6 @@ from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Tr
 from privsweep.interface.printable import in_markdown
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Membership, Sentences, System
-from privsweep.metric.empirical_epsilon import DELTA
 from privsweep.metric.membership import roc
 from privsweep.metric.release import reconstruction_roc
 from privsweep.metric.score import score
@@ -64,7 +63,7 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
     if exposure is not None and guess is not None:
         scoring = spec.scoring
         domain, threshold = outcome.data.domain, scoring.asr_threshold
-        delta = max((budget.get("delta", 0.0) for budget in outcome.privacy.values()), default=DELTA)
+        delta = max((budget.get("delta", 0.0) for budget in outcome.privacy.values()), default=None)
         metrics, rows, guess, answers = score(guess, exposure.truth, domain, scoring.paper_scale, threshold, delta)
         for name, value in exposure.measures.items():
             metrics[name] = float(np.mean(value)) if isinstance(value, Sequence) else value

@@ -68,9 +68,9 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
         Update: names.RECONSTRUCTION,
         Activations: names.RECONSTRUCTION | names.SENTENCES,
         Release: names.RECONSTRUCTION | names.RELEASE,
-        Predictions: names.MEMBERSHIP,
-        Trials: names.TRIALS,
-        UpdateTrials: names.UPDATE_TRIALS,
+        Predictions: names.MEMBERSHIP | names.AUDIT,
+        Trials: names.MEMBERSHIP | names.AUDIT,
+        UpdateTrials: names.MEMBERSHIP,
     }
     return of_guess[spec.view.observation] | attack | view
 

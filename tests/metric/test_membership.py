@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -166,3 +168,16 @@ def test_the_interval_of_a_balanced_accuracy_covers_it_as_often_as_it_promises()
         low, high = mean_share_ends((rng.binomial(30, 0.95), 30), (rng.binomial(60, 0.7), 60))
         covered.append(low <= (0.95 + 0.7) / 2 <= high)
     assert 0.93 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("among", ["one training", "trainings"])
+def test_an_epsilon_of_gaussian_noise_is_told_beside_a_budget_that_such_noise_has(among: str) -> None:
+    scores = torch.cat([torch.ones(500), -torch.ones(500)])
+    asked = dataclasses.replace(truth(500, 500), among=among)
+    metrics, _ = score_membership(guess(scores), asked, 1e-5)
+    assert metrics["gaussian_epsilon"] > metrics["empirical_epsilon"] > 0  # type: ignore[operator]
+    without, _ = score_membership(guess(scores), asked)
+    assert without == {**metrics, "gaussian_epsilon": None}
+    assert score_membership(guess(scores), asked, 0.0)[0]["gaussian_epsilon"] is None
+    updates, _ = score_membership(guess(scores), dataclasses.replace(asked, among="updates"), 1e-5)
+    assert not {"gaussian_epsilon", "empirical_epsilon"} & updates.keys()

@@ -146,3 +146,5 @@ def test_of_gaussian_noise_more_can_be_shown() -> None:
     metrics = {**MEMBERS, "empirical_epsilon": 0.5, "gaussian_epsilon": 2.0}
     told = in_words({**record(metrics), "privacy": {"dp_sgd": {"epsilon": 6.0}}})
     assert "; an epsilon of 0.5 is shown (2 of Gaussian noise), of the 6 that dp_sgd allows; test" in told
+    assert "gaussian_epsilon" in headlines(metrics)
+    assert "gaussian_epsilon" not in headlines({**metrics, "gaussian_epsilon": None})
