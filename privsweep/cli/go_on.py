@@ -35,6 +35,9 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
     if attack.observes is None:
         given = {key: text for key, text in given.items() if key.partition(".")[0] != "attack"}
         why = "the same, attacked"
+    elif (metrics.get("recovered") or 0) < 1 and (answers := _answers(spec)):
+        given |= {f"attack.{name}": f"attack.{name}={value}" for name, value in answers.items()}
+        why = "by an attacker who knows of the defence"
     elif failed and attack.observes is Update and getattr(attack, "restarts", 0) == 1:
         given["attack.restarts"] = "attack.restarts=4"
         why = "four random starts for each victim"
@@ -49,6 +52,18 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
         why = "over three seeds, with the spread"
     words = ["privsweep", *(["-m"] if sweep else []), *(["--config-dir", config_dir] if config_dir else [])]
     return shlex.join([*words, *given.values()]), why
+
+
+def _answers(spec: RunSpec) -> dict[str, str]:
+    """What an attack that takes the defended gradient for the whole would set if it knew of the defence.
+
+    Nothing for several: what one leaves another may change.
+    """
+    defenses, own = list(spec.defense.defenses.values()), spec.config.get("attack", {})
+    if len(defenses) != 1 or spec.attack.threat.adaptive or own.get("unrolled"):
+        return {}
+    answers = dict(defenses[0].answered_by)
+    return answers if answers.keys() <= own.keys() else {}
 
 
 def _trains(spec: RunSpec) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -42,6 +42,8 @@ class GradientPruning(Defense):
     fraction: Annotated[float, Field(ge=0, le=1)]
     keep: Literal["rest", "largest", "not_largest", "not_lowest"]
     scope: Literal["global", "tensor"]
+
+    answered_by: ClassVar[Mapping[str, str]] = {"only_nonzero": "true"}
 
     def gradient(self, grad: Tensors, expected_batch: int, rng: Rng) -> Tensors:
         if self.fraction == (1 if self.keep == "largest" else 0):

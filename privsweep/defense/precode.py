@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -35,6 +36,8 @@ class Precode(Defense):
 
     k: Annotated[int, Field(ge=1)]
     beta: Annotated[float, Field(ge=0)]
+
+    answered_by: ClassVar[Mapping[str, str]] = {"match": "deterministic_layers", "noise": "optimised"}
 
     def model(self, model: nn.Module, rng: Rng) -> nn.Module:
         """Shares its layers with ``model``; the new ones are PyTorch's default, drawn from ``rng``.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -42,6 +43,8 @@ class Soteria(Defense):
 
     fraction: Annotated[float, Field(ge=0, le=1)]
     layer: str | None
+
+    answered_by: ClassVar[Mapping[str, str]] = {"only_nonzero": "true"}
 
     def acts_at(self) -> frozenset[str]:
         return super().acts_at() - {"model"}  # which it only looks at

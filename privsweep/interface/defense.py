@@ -62,6 +62,7 @@ class Defense:
     sums_only: ClassVar[bool] = False  # nothing can be learnt from a message alone, but from all of a round together
     uniform: ClassVar[bool] = False  # clients weigh alike, however many examples each holds
     bounded: ClassVar[tuple[str, str] | None] = None  # what passes the first point must reach the second as it is
+    answered_by: ClassVar[Mapping[str, str]] = {}  # fields of an attack that knows of it, for a line that says so
 
     def bind(self, schedule: Schedule) -> Self:
         """This defence with what it derives from the schedule; called once, before anything else."""

@@ -19,6 +19,31 @@ from privsweep.run.compose import parse, searching
     [
         ("attack=iga", {"recovered": 0.5}, "privsweep attack=iga 'defense=[noisy_gradients]'"),
         ("attack=iga force=true", {"recovered": 0.0}, "privsweep attack=iga attack.restarts=4"),
+        (
+            "attack=iga defense=[soteria]",
+            {"recovered": 0.0},
+            "privsweep attack=iga 'defense=[soteria]' attack.only_nonzero=true",
+        ),
+        (
+            "attack=iga defense=[precode] attack.noise=fresh",
+            {"recovered": 0.5},
+            "privsweep attack=iga 'defense=[precode]' attack.noise=optimised attack.match=deterministic_layers",
+        ),
+        (
+            "attack=iga defense=[soteria] attack.only_nonzero=true",
+            {"recovered": 0.0},
+            "privsweep attack=iga 'defense=[soteria]' attack.only_nonzero=true attack.restarts=4",
+        ),
+        (
+            "attack=analytic defense=[precode] model=smlp",
+            {"recovered": 0.0},
+            "privsweep -m attack=analytic 'defense=[precode]' model=smlp seed=0,1,2",
+        ),
+        (
+            "attack=iga defense=[soteria,noisy_gradients]",
+            {"recovered": 0.0},
+            "privsweep attack=iga 'defense=[soteria,noisy_gradients]' attack.restarts=4",
+        ),
         ("defense=[noisy_gradients] seed=3", {"recovered": 0.5}, "privsweep -m 'defense=[noisy_gradients]' seed=0,1,2"),
         ("fl_setting=split", {"recovered": 0.5}, "privsweep fl_setting=split 'defense=[single_noise]'"),
         ("attack=none model=smlp", {}, "privsweep model=smlp"),

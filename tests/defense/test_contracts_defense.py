@@ -49,6 +49,13 @@ def test_it_composes_under_its_own_name_and_acts_in_a_federation(name: str) -> N
 
 
 @pytest.mark.parametrize("name", FEDERATED)
+def test_an_attack_takes_the_answers_that_it_names(name: str) -> None:
+    [defense] = made(name).defense.defenses.values()
+    answers = [f"attack.{key}={value}" for key, value in defense.answered_by.items()]
+    assert made(name, "attack=iga", *answers).attack.threat.adaptive == bool(answers)
+
+
+@pytest.mark.parametrize("name", FEDERATED)
 @pytest.mark.parametrize("parallel", ["sequential", "stacked"])
 def test_it_trains_a_round_and_shares_finite_updates(name: str, parallel: str, data: Data) -> None:
     spec = made(name, "fl_setting.rounds=1", "fl_setting.local_epochs=1", f"fl_setting.parallel={parallel}")
