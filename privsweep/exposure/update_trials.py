@@ -74,7 +74,9 @@ class UpdateTrialView:
             defense=Defended(defense, architecture) if defense.acts_at() else None,
         )
         seen = UpdateTrials(out.seen, asked)  # type: ignore[arg-type]
-        return Exposure(seen, known, Membership(member, index, "updates"), done=out.done)
+        # Who is behind another update is not behind this one, and with every class behind it an image's own tells.
+        fair = (member | ~torch.isin(index, behind)) & (self.captured.victims.choice == "random")
+        return Exposure(seen, known, Membership(member, index, fair=fair), done=out.done)
 
     def _asked(self, shards: Sequence[Tensor], behind: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         """Positions of the images that are asked of one update, in a random order, and which of them are behind it."""

@@ -180,7 +180,8 @@ class Membership:
 
     member: Tensor  # bool [M]: was in the training data
     index: Tensor  # int64 [M]: position in the training split, or in that of the others
-    among: Literal["one training", "trainings", "updates"] = "one training"  # trainings: one each, with or blanked
+    among: Literal["one training", "trainings"] = "one training"  # trainings: one each, with or blanked
+    fair: Tensor | None = None  # bool [M]: whether who else is asked about tells nothing of it; None: of all
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binom, binomtest, norm, rankdata
 from sklearn.metrics import roc_curve
+from torch import Tensor
 
 from privsweep.interface.guess import Scores
 from privsweep.interface.records import Membership
@@ -44,8 +45,8 @@ def score_membership(
 
     ``empirical_epsilon`` is the largest epsilon that these successes refute with 95% confidence, at the ``delta`` of a
     budget, or 1e-5 where there is none; ``gaussian_epsilon`` is the one if the training is a Gaussian mechanism, and
-    None without a budget that has a delta, which comes of such noise. Neither is told of updates, where another record
-    stands in for one that is not there.
+    None without a budget that has a delta, which comes of such noise. Of updates, all together, they are those of one
+    message; both are None where no pair of a member and another record is fair.
 
     Of every diagnostic ``<name>_spread``, where members are asked about several times: the standard deviation between
     answers about one record, pooled over records; zero where all are the same.
@@ -72,10 +73,10 @@ def score_membership(
         found, taken = ((int(side.sum()), len(side)) for side in (decisions[member], decisions[~member]))
         metrics["empirical_epsilon"] = of_trainings(found, taken, DELTA if delta is None else delta)
         metrics["gaussian_epsilon"] = of_gaussian_trainings(found, taken, delta) if delta else None
-    elif truth.among == "one training":
-        apart = scores[member], scores[~member]
-        metrics["empirical_epsilon"] = of_one_training(*apart, DELTA if delta is None else delta)
-        metrics["gaussian_epsilon"] = of_one_gaussian_training(*apart, delta) if delta else None
+    else:
+        pairs = _fair_pairs(scores, member, truth.fair)
+        metrics["empirical_epsilon"] = pairs and of_one_training(*pairs, DELTA if delta is None else delta)
+        metrics["gaussian_epsilon"] = of_one_gaussian_training(*pairs, delta) if pairs and delta else None
     rows = pd.DataFrame({"candidate": range(len(member)), "index": truth.index.cpu().numpy(), "member": member})
     rows["score"], rows["decision"] = scores, decisions
     for name, values in guess.diagnostics.items():
@@ -90,6 +91,15 @@ def _spread(record: pd.Series, values: pd.Series) -> float | None:
     apart = values.astype(float) - values.astype(float).groupby(record).transform("mean")
     free = len(record) - record.nunique()
     return float(np.sqrt(apart.pow(2).sum() / free)) if free and np.isfinite(apart).all() else None
+
+
+def _fair_pairs(scores: np.ndarray, member: np.ndarray, fair: Tensor | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scores of members and of others, the n-th beside the n-th; None where there is none."""
+    if fair is None:
+        return scores[member], scores[~member]
+    each = fair.cpu().numpy()
+    kept = each[member] & each[~member]
+    return (scores[member][kept], scores[~member][kept]) if kept.any() else None
 
 
 def roc(guess: Scores, truth: Membership) -> tuple[np.ndarray, np.ndarray]:

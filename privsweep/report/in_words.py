@@ -13,6 +13,7 @@ Metrics = Mapping[str, float | None]
 
 IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that tells what kind of result it is
 _OF_NOISE = "gaussian_epsilon"
+_RELEASED = "released model"  # what a budget covers where the adversary sees more
 UNTOLD = "gradient_distance"  # that of images where nobody knows the original
 HEADLINES = {  # the metrics that a kind of result is told by
     IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
@@ -103,8 +104,12 @@ def _members(metrics: Metrics) -> str:
 
 
 def _beside_budgets(metrics: Metrics, privacy: Mapping[str, Mapping[str, Any]]) -> str:
-    """What an attack shows of the least epsilon that is stated, where one is."""
-    stated = {budget["epsilon"]: name for name, budget in privacy.items() if budget.get("epsilon") is not None}
+    """What an attack shows of the least epsilon that is stated of what the adversary sees, where one is."""
+    of_all = {
+        name: budget.get("captured_epsilon" if budget.get("covers") == _RELEASED else "epsilon")
+        for name, budget in privacy.items()
+    }
+    stated = {epsilon: name for name, epsilon in of_all.items() if epsilon is not None}
     shown, gaussian = metrics.get("empirical_epsilon"), metrics.get("gaussian_epsilon")
     if shown is None or not stated:
         return ""

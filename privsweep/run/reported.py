@@ -70,7 +70,7 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
         Release: names.RECONSTRUCTION | names.RELEASE,
         Predictions: names.MEMBERSHIP | names.AUDIT,
         Trials: names.MEMBERSHIP | names.AUDIT,
-        UpdateTrials: names.MEMBERSHIP,
+        UpdateTrials: names.MEMBERSHIP | names.AUDIT,
     }
     return of_guess[spec.view.observation] | attack | view
 

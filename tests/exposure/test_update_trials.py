@@ -52,6 +52,20 @@ def test_the_updates_are_those_that_are_inverted_and_members_are_behind_them(dat
     assert members != sorted(members, reverse=True)
 
 
+def test_an_image_behind_another_update_is_no_fair_pair_of_a_member(data: Data, lenet: ConvNet) -> None:
+    plain, out = exposed(data, lenet)
+    assert isinstance(plain.truth, Images)
+    assert isinstance(out.truth, Membership)
+    assert out.truth.fair is not None
+    elsewhere = torch.isin(out.truth.index, plain.truth.index) & ~out.truth.member
+    assert elsewhere.any()
+    assert torch.equal(out.truth.fair, ~elsewhere)
+    _, chosen = exposed(data, lenet, victim_choice="every_class")
+    assert isinstance(chosen.truth, Membership)
+    assert chosen.truth.fair is not None
+    assert not chosen.truth.fair.any(), "an image's class tells"
+
+
 def test_as_many_as_are_wanted_are_asked_of_every_update(data: Data, lenet: ConvNet) -> None:
     _, out = exposed(data, lenet, candidates=12)
     assert isinstance(out.seen, UpdateTrials)

@@ -179,5 +179,18 @@ def test_an_epsilon_of_gaussian_noise_is_told_beside_a_budget_that_such_noise_ha
     without, _ = score_membership(guess(scores), asked)
     assert without == {**metrics, "gaussian_epsilon": None}
     assert score_membership(guess(scores), asked, 0.0)[0]["gaussian_epsilon"] is None
-    updates, _ = score_membership(guess(scores), dataclasses.replace(asked, among="updates"), 1e-5)
-    assert not {"gaussian_epsilon", "empirical_epsilon"} & updates.keys()
+
+
+def test_an_epsilon_goes_by_fair_pairs_alone() -> None:
+    scores = torch.cat([torch.ones(500), -torch.ones(300), torch.full((200,), 2.0)])
+    asked = truth(500, 500)
+    fair = torch.ones(1000, dtype=torch.bool)
+    fair[800:] = False
+    some, _ = score_membership(guess(scores), dataclasses.replace(asked, fair=fair), 1e-5)
+    whole = torch.cat([torch.ones(300), -torch.ones(300)])
+    expected, _ = score_membership(guess(whole), truth(300, 300), 1e-5)
+    for name in ("empirical_epsilon", "gaussian_epsilon"):
+        assert some[name] == expected[name] > 0  # type: ignore[operator]
+    unfair, _ = score_membership(guess(scores), dataclasses.replace(asked, fair=torch.zeros_like(fair)), 1e-5)
+    assert unfair["empirical_epsilon"] is unfair["gaussian_epsilon"] is None
+    assert unfair["auc"] == some["auc"]

@@ -142,6 +142,15 @@ def test_what_an_attack_shows_stands_beside_the_least_budget(shown: float | None
     assert "epsilon" not in in_words(record({**MEMBERS, "empirical_epsilon": shown}))
 
 
+def test_of_an_update_it_stands_beside_what_the_update_costs_by_itself() -> None:
+    budget = {"epsilon": 2.0, "captured_epsilon": 7.0, "covers": "released model"}
+    metrics = {**MEMBERS, "empirical_epsilon": 3.0}
+    told = in_words({**record(metrics), "privacy": {"dp_sgd": budget}})
+    assert "; an epsilon of 3 is shown, of the 7 that dp_sgd allows; test" in told
+    del budget["captured_epsilon"]
+    assert "epsilon" not in in_words({**record(metrics), "privacy": {"central_dp": budget}})
+
+
 def test_of_gaussian_noise_more_can_be_shown() -> None:
     metrics = {**MEMBERS, "empirical_epsilon": 0.5, "gaussian_epsilon": 2.0}
     told = in_words({**record(metrics), "privacy": {"dp_sgd": {"epsilon": 6.0}}})
