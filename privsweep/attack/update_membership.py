@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
+from privsweep.interface.defense import Defense
 from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, ThreatModel, UpdateTrials
@@ -28,6 +30,7 @@ _FEWEST = 2  # public records: one has no covariance
 _AT_ONCE = 64  # records that pass the network together, for what passes through it is not counted
 _PRUNED = 0.5  # of an update's entries: where fewer are no zeros, the others were pruned
 _COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
+_TRIED = 8  # batches of public records by which it is told how much shorter whole updates become
 
 
 @component
@@ -39,8 +42,9 @@ class UpdateMembership(AttackBase):
     passive membership inference attacks in federated learning against overparameterized models", ICLR 2023, compare it
     with the update by cosine). Ours is the likelihood ratio of two Gaussians, whose mean and covariance are those of
     the gradients of ``references`` public records (``log_ratios``); above 0 decides for a member. The defence is known:
-    public records' and candidates' gradients are clipped as it clips. Of updates that are mostly zeros, as pruned ones
-    are, the entries that are none are compared, each update by itself.
+    public records' and candidates' gradients are clipped as it clips, and where it clips whole updates, these are made
+    longer by what it takes off those of as many public records. Of updates that are mostly zeros, as pruned ones are,
+    the entries that are none are compared, each update by itself.
 
     ``statistic="cosine"`` is Li et al.'s, which decides for a member where candidates stand out from public records.
     Weight differences are taken for equal steps of SGD. Diagnostics: ``cosine``, whatever the statistic.
@@ -51,6 +55,7 @@ class UpdateMembership(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for gradients; with less they are computed more often
 
     observes: ClassVar[type] = UpdateTrials
+    version: ClassVar[int] = 1  # clipped updates are as long again as before
     reports: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset({"model", "loss", "domain", "recipe", "candidates", "defense", "prior"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"server", "client"}), "white-box")
@@ -82,6 +87,8 @@ class UpdateMembership(AttackBase):
                 each = dict(clipping.example_gradients(each, own))
             return _flat({name: each[name] for name in names})
 
+        if clipping is not None and "update" in clipping.acts_at():
+            target /= self._passing(seen, known, clipping, few, public, rng.child("passing"))
         size = max(1, int(self.memory * 2**30 / (8 * _COPIES * target.shape[1])))
 
         def judged(
@@ -116,6 +123,40 @@ class UpdateMembership(AttackBase):
             scores[at], decisions[at], cosine[at] = judged(at, kept[update], lambda done, total: None)
             bench.tick(n + 1, len(target))
         return Scores(scores, decisions, {"cosine": cosine})
+
+    def _passing(
+        self,
+        seen: UpdateTrials,
+        known: Knowledge,
+        defense: Defense,
+        few: Callable[[Tensor, Rng], Tensor],
+        public: int,
+        rng: Rng,
+    ) -> float:
+        """By what the defence multiplies a client's update, the mean over batches of public records.
+
+        What it adds to a batch's gradient is told from it by their product, what it prunes is left out.
+        """
+        each = min(public, seen.updates.examples // seen.updates.contributors)
+        one = replace(seen.updates, delta={"one": torch.ones(1, 1)})
+        scale = float(captured_gradient(one, known)["one"])  # of a difference, to make a gradient of it
+        found = []
+        batches = torch.arange(public, device=seen.asked.device).split(each)
+        for n, rows in enumerate(batches[: min(_TRIED, public // each)]):
+            own = rng.child("batch", n)
+            sums = torch.stack(
+                [few(some, own.child("clipped", k)).sum(0) for k, some in enumerate(rows.split(_AT_ONCE))]
+            )
+            mean = sums.sum(0) / len(rows)
+            shapes = {name: d.shape[1:] for name, d in seen.updates.delta.items()}
+            parts = mean.float().split([shape.numel() for shape in shapes.values()])
+            grad = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+            passed = defense.gradient(grad, len(rows), own.child("gradient"))
+            sent = defense.update({name: g / scale for name, g in passed.items()}, own.child("update"))
+            left = torch.cat([t.flatten() for t in sent.values()]).double() * scale
+            found.append((left @ mean) / mean.where(left != 0, 0.0).square().sum())
+        told = torch.stack(found).nanmean()
+        return float(told) if told > 0 else 1.0  # nothing, where records have no gradients, or noise drowns them
 
     def _noise(self, known: Knowledge, public: int, asked: Tensor, rng: Rng) -> dict[str, Tensor]:
         """What stochastic layers read, for public records and for candidates: those of each update by themselves."""

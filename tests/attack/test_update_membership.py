@@ -12,6 +12,7 @@ from tiny import Bench, capture, fedavg
 
 from privsweep.attack.update_membership import UpdateMembership
 from privsweep.dataset.digits import Digits
+from privsweep.defense.central_dp import CentralDp
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.noisy_gradients import NoisyGradients
@@ -89,6 +90,20 @@ def test_noise_hides_records_and_clipping_alone_does_not(digits: Data) -> None:
     assert area(noised, found(noised).scores) < 0.8
     drowned = exposed(digits, NoisyGradients(sigma=10.0, distribution="gaussian"), batch=8)
     assert 0.35 < area(drowned, found(drowned).scores) < 0.65
+
+
+@pytest.mark.parametrize("what", ["gradient", "difference"])
+def test_clipping_whole_updates_makes_them_shorter_and_hides_nothing(digits: Data, what: Any) -> None:
+    """Of an undefended update the AUC is 0.99 in either case."""
+    short = CentralDp(
+        max_update_norm=0.01, epsilon=None, noise_multiplier=0.0, delta=1e-5, accountant="rdp", amplification=False
+    )
+    capturing = capture(batch_size=16, what=what)
+    out = exposed(digits, short, clients=2, optimizer="sgd", lr=0.1, capture=capturing)
+    told = found(out)
+    assert area(out, told.scores) > 0.97
+    assert isinstance(out.truth, Membership)
+    assert (told.decisions == out.truth.member).double().mean() > 0.9
 
 
 def test_pruning_of_most_entries_does_not_hide_records(digits: Data) -> None:
