@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from privsweep.interface.component import component
 from privsweep.interface.data import Data, Loss, Tensors
 from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import LocalSchedule, Training, alike, labelled, replica
 from privsweep.training.fit import fit
@@ -62,3 +63,17 @@ class ClientContext:
             delta = {name: after[name] - weights[name] for name in unfrozen(self.model)}
             statistics = {name: after[name] for name in beside_parameters(self.model)}
         return Sent(dict(self.defense.update(delta, rng.child("update"))), statistics)
+
+
+def check_all_used(schedule: LocalSchedule, images: int) -> None:
+    """Raises UserError where local training ends before each of a captured difference's ``images`` was in a batch.
+
+    The difference tells nothing of such an image, which would be scored, and taken for a member, all the same.
+    """
+    steps = schedule.length(images)
+    if (used := steps * schedule.batch_size) < images:
+        raise UserError(
+            f"fl_setting.local_steps={steps}: of {images} images behind a difference {images - used} would be in no "
+            f"batch of {schedule.batch_size}; take fl_setting.capture.batch_size={used} or less, or "
+            f"fl_setting.local_steps={-(-images // schedule.batch_size)} or more"
+        )

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from privsweep.exposure.client_update import Capture, ClientContext, Sent
+from privsweep.exposure.client_update import Capture, ClientContext, Sent, check_all_used
 from privsweep.exposure.federation import Federation, check_batch, check_kept, check_local_batches, finished
 from privsweep.exposure.update_measures import noise_floors, update_norms
 from privsweep.exposure.victims import Victims, others
@@ -115,13 +115,17 @@ class UpdateView:
             )
 
     def _check_batches(self, held: int, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
-        """Raises UserError where the model cannot take a batch on the way to the update; the client has ``held``."""
+        """Raises UserError where the model cannot take a batch on the way to the update, or some images are in none.
+
+        The client has ``held``. Where a defence draws batches, that an image is in none is part of what it does.
+        """
         capture, local = self.capture, self.federation.local_schedule()
         if capture.what == "gradient":
             check_batch(model, data, capture.batch_size, capture.mode, rng)
         if "sample" in defense.acts_at():
             return
         if capture.what == "difference":
+            check_all_used(local, capture.batch_size)
             key = f"fl_setting.capture.batch_size={capture.batch_size}"
             check_local_batches(key, local, [capture.batch_size], model, data, rng)
         if capture.step:  # which may be taken where nothing is trained

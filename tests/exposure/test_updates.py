@@ -77,6 +77,20 @@ def test_a_difference_in_a_mode_that_nobody_trains_in_is_refused(data: Data, len
     gradient.check(data, normalised, Stack({}), Rng(0))
 
 
+def test_images_that_no_local_step_uses_are_not_behind_a_difference(data: Data, lenet: ConvNet) -> None:
+    """Two steps in batches of three use six images of seven."""
+
+    def view(size: int, **changes: Any) -> Any:
+        local = {"batch_size": 3, "local_steps": 2, "victims": 1, "rounds": 0}
+        return fedavg(**local | {"capture": capture(batch_size=size, what="difference")} | changes).views()[0]
+
+    with pytest.raises(UserError, match=r"local_steps=2: of 7 .* 1 would .*capture\.batch_size=6 .*local_steps=3"):
+        view(7).check(data, lenet, Stack({}), Rng(0))
+    view(6).check(data, lenet, Stack({}), Rng(0))
+    view(7, local_steps=None, local_epochs=1).check(data, lenet, Stack({}), Rng(0))
+    view(7, capture=capture(batch_size=7)).check(data, lenet, Stack({}), Rng(0))
+
+
 def test_with_two_clients_the_other_client_gets_what_the_server_gets(data: Data, lenet: ConvNet) -> None:
     server = exposed(data, lenet, clients=2, rounds=0)
     client = exposed(data, lenet, clients=2, rounds=0, position="client")
