@@ -99,7 +99,8 @@ class InOutAttack(ShadowAttack):
 
         ``number``: the version of the candidates that they are asked about.
 
-        Raises UserError where more than half of them diverged; fewer that did are left out of what follows.
+        Raises UserError where half of them or more diverged; fewer that did are left out of what follows. Online then a
+        whole pair is left, and so a shadow on either side of every candidate.
         """
         records = known.candidates
         inside = torch.zeros(self.shadows, len(records), dtype=torch.bool, device=records.labels.device)
@@ -107,7 +108,7 @@ class InOutAttack(ShadowAttack):
             inside[:, by_content(records)] = prepared["inside"][:, len(known.prior) :]
         replies = self._asked(known, prepared, records, rng.child("candidates"), number)
         lost = self.shadows - int(answered(replies).min())
-        if 2 * lost > self.shadows:
+        if 2 * lost >= self.shadows:
             raise UserError(
                 f"attack.shadows={self.shadows}: {lost} of them diverged in training; take a smaller attack.lr, or "
                 "fl_setting.lr where it is the target's"
