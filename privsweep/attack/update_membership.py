@@ -55,7 +55,8 @@ class UpdateMembership(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for gradients; with less they are computed more often
 
     observes: ClassVar[type] = UpdateTrials
-    version: ClassVar[int] = 1  # clipped updates are as long again as before
+    # 1: updates that are clipped as a whole are made longer, and half as many directions as numbers count at most.
+    version: ClassVar[int] = 1
     reports: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset({"model", "loss", "domain", "recipe", "candidates", "defense", "prior"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"server", "client"}), "white-box")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _ZERO = 1e-9  # of the largest eigenvalue: what is below has come of rounding
+_SHARE = 0.5  # of an update's numbers: as many directions count at most
 _LEAST = 1e-6  # of an update's mean square: noise where the span holds all of it, in networks with few numbers
 _TINY = 1e-30
 
@@ -67,9 +68,11 @@ def log_ratios(of: Products, asked: Tensor, examples: int, numbers: int) -> Tens
 
     An update is the mean of ``examples`` gradients, and noise: Gaussian, with the mean of the public records' gradients
     and their covariance over ``examples``; what an update has beyond the span of these is taken for noise that is alike
-    in all of its ``numbers``. A record that is behind it moves the mean by its own gradient's share. The ratio of the
-    two densities turns the record's gradient away from directions that many records share (Fisher's discriminant),
-    which a plain product with the update, or its cosine, does not.
+    in all of its ``numbers``. Where they are no fewer than half as many as those, the span is that of the directions in
+    which they vary most: in the others they vary by chance too little, and an update would seem certain there. A record
+    that is behind an update moves the mean by its own gradient's share. The ratio of the two densities turns the
+    record's gradient away from directions that many records share (Fisher's discriminant), which a plain product with
+    the update, or its cosine, does not.
     """
     if not of.public.isfinite().all():
         return torch.zeros_like(of.own)
@@ -79,6 +82,7 @@ def log_ratios(of: Products, asked: Tensor, examples: int, numbers: int) -> Tens
     among = of.public - each - each.T + mean
     values, vectors = torch.linalg.eigh(among)
     kept = values > _ZERO * values[-1].clamp_min(_TINY)
+    kept[: max(0, count - int(_SHARE * numbers))] = False
     values, vectors = values[kept, None], vectors[:, kept]
     candidates = vectors.T @ (of.asked - with_asked - each + mean)
     updates = vectors.T @ (of.seen - with_seen - each + mean)

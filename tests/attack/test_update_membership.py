@@ -145,6 +145,13 @@ def test_more_public_records_tell_more(digits: Data) -> None:
     assert many > few + 0.05
 
 
+def test_public_records_that_are_as_many_as_the_entries_kept_tell_more_too(digits: Data) -> None:
+    """Of 347 entries it once was less with 400 of them than with 100, for their covariance is all but singular."""
+    out = exposed(digits, GradientPruning(fraction=0.9, keep="rest", scope="global"))
+    few, many = (area(out, found(out, references=n).scores) for n in (100, 400))
+    assert many > few + 0.02
+
+
 def test_what_has_no_gradients_of_single_records_is_refused(digits: Data) -> None:
     attack = UpdateMembership(statistic="ratio", references=10, memory=1.0)
     normed = ResNet(width=4, blocks=[1, 1, 1, 1], stem="small", norm="batch", activation="relu", init="default")
