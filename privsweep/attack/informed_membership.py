@@ -17,6 +17,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, ThreatModel, Trials
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.in_out import by_content
+from privsweep.membership_inference.related import side
 from privsweep.model.stochastic import draw
 
 _LEAST = 1e-12  # variance of a confidence, in squared logits: of shadows that agree
@@ -42,7 +43,7 @@ class InformedMembership(AttackBase):
     shadows: Annotated[int, Field(ge=1)]
 
     observes: ClassVar[type] = Trials
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # shadows that diverged are left out
     prepared_version: ClassVar[int] = 1
     reports: ClassVar[frozenset[str]] = frozenset({"confidence_spread", "loss_spread"})
     needs: ClassVar[frozenset[str]] = frozenset({"algorithm", "candidates", "domain"})
@@ -89,10 +90,12 @@ class InformedMembership(AttackBase):
 def ratio(asked: Tensor, inside: Tensor, out: Tensor) -> Tensor:
     """How much likelier ``asked`` ``[n]`` is among ``inside`` ``[n, K]`` than among ``out``, as a logarithm ``[n]``.
 
-    Zero for a model, or beside shadows, of which nothing can be told, since they diverged.
+    Shadows that diverged are left out. Zero for a model that did, or where too few are left for a variance.
     """
-    apart, middle = inside.mean(1) - out.mean(1), (inside.mean(1) + out.mean(1)) / 2
-    variance = (inside.var(1) + out.var(1)) / 2 if inside.shape[1] > 1 else apart.square() / 4
+    one, other = (side(each.T, each.T.isfinite()) for each in (inside, out))
+    apart, middle = one.mean - other.mean, (one.mean + other.mean) / 2
+    several = inside.shape[1] > 1
+    variance = (one.squares / one.free + other.squares / other.free) / 2 if several else apart.square() / 4
     return (apart * (asked - middle) / variance.clamp_min(_LEAST)).nan_to_num(0.0, 0.0, 0.0)
 
 

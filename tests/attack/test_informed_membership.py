@@ -121,6 +121,20 @@ def test_nothing_is_told_of_a_model_that_is_no_number() -> None:
     assert found.scores.isfinite().all()
 
 
+def test_shadows_that_are_no_numbers_are_left_out() -> None:
+    """One of those without a record serves all candidates, and made every score 0."""
+    seen, known, member = trials(0.05)
+    attack = InformedMembership(shadows=20)
+    prepared = {name: t.clone() for name, t in attack.prepare(known, Bench(), Rng(0)).items()}
+    whole = attack(seen, known, prepared, Bench(), Rng(0)).scores
+    prepared["without"][:, 3] = torch.nan
+    prepared["with"][1, :2] = torch.inf
+    some = attack(seen, known, prepared, Bench(), Rng(0)).scores
+    assert roc_auc_score(member, some) > roc_auc_score(member, whole) - 0.02
+    prepared["without"][:, 1:] = torch.nan
+    assert not attack(seen, known, prepared, Bench(), Rng(0)).scores.any(), "one has no variance"
+
+
 def test_a_record_of_which_models_are_sure_with_it_and_without_is_told_all_the_same() -> None:
     """Its loss is 0 in float32 either way."""
     _, known, member = trials(0.0, each=2)
