@@ -40,7 +40,7 @@ class DpSgd(Defense):
     the labels with them, go out as they are. The figures hold for every client,
     and are those of the one for whom they are worst: the fewer examples, the more often each is drawn, but one more
     than a whole number of batches is one more step in every pass. They take no credit for rounds that a client sits
-    out. Where ``delta`` is null it is one over the examples of the smallest client.
+    out. Where ``delta`` is null it is one over the examples of the largest client, and so no more than that of any.
 
     ``poisson``: every step draws each example with probability batch size / examples, which is what the accountants
     amplify by. Without it the batches are the setting's own; then every pass over the data counts as one step on all
@@ -59,16 +59,21 @@ class DpSgd(Defense):
     poisson: bool
 
     bounded: ClassVar[tuple[str, str]] = ("example_gradients", "gradient")
-    # 1: the epsilon is that of the client who pays most, not of the smallest. 2: released models have one divisor.
-    # 3: Renyi orders above 63.
-    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_grad_norm", self.max_grad_norm)
 
+    @property
+    def version(self) -> int:
+        """1: the epsilon is that of the client who pays most, not of the smallest. 2: released models have one divisor.
+
+        3: Renyi orders above 63. 4: where it is null, delta is by the largest client, not by the smallest.
+        """
+        return 4 if self.delta is None else 3
+
     def bind(self, schedule: Schedule) -> Self:
         """With delta and noise multiplier in numbers; raises UserError for an epsilon that no noise has."""
-        delta = self.delta if self.delta is not None else 1 / max(schedule.examples, 2)
+        delta = self.delta if self.delta is not None else 1 / _most(schedule)
         sigma = self.noise_multiplier
         if self.epsilon is not None:
             sigma = noise_for(_KEY, self.accountant, self.epsilon, self.releases(schedule), delta)
@@ -98,7 +103,7 @@ class DpSgd(Defense):
 
     def warnings(self, schedule: Schedule) -> list[str]:
         """Where a client may publish an example, or epsilon is no bound; not of ``bind``'s result."""
-        given = loose(_KEY, self.delta, max(schedule.examples, 2), "examples of the smallest client")
+        given = loose(_KEY, self.delta, _most(schedule), "examples of the largest client")
         return given + asymptotic(_KEY, self.accountant)
 
     def acts_at(self) -> frozenset[str]:
@@ -125,3 +130,8 @@ class DpSgd(Defense):
     def gradient_noise(self, expected_batch: int) -> float:
         assert self.noise_multiplier is not None, "bind first"
         return self.noise_multiplier * (self.max_grad_norm or 0.0) / expected_batch
+
+
+def _most(schedule: Schedule) -> int:
+    """The examples of the largest client, and two at least: of one alone, a delta of 1 would be nothing."""
+    return max(2, *(examples for examples, _ in schedule.uses))

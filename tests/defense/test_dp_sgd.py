@@ -95,7 +95,7 @@ def unequal(sizes: list[int], batch: int, epochs: int) -> Schedule:
 @pytest.mark.parametrize("sizes", [[64, 65], [40, 100], [60, 120], [128, 130, 700], list(range(30, 500, 60))])
 def test_the_budget_holds_for_every_client_and_is_exact_for_one(sizes: list[int]) -> None:
     """Of 64 examples each is in all of 30 batches of 64; of 65 each is in 60 batches with probability 64/65."""
-    schedule, delta = unequal(sizes, 64, 30), 1 / sizes[0]
+    schedule, delta = unequal(sizes, 64, 30), 1 / sizes[-1]
     spent = dp().bind(schedule).spent(schedule)
     assert spent["delta"] == delta
     assert spent["epsilon"] == pytest.approx(max(cost(1.0, n, 64, 30, delta) for n in sizes), rel=1e-9)
@@ -104,6 +104,16 @@ def test_the_budget_holds_for_every_client_and_is_exact_for_one(sizes: list[int]
     each = [cost(planned.noise_multiplier, n, 64, 30, delta) for n in sizes]
     assert 5.99 < max(each) <= 6.0
     assert planned.spent(schedule)["epsilon"] == max(each)
+
+
+def test_delta_is_no_more_than_one_over_the_examples_of_any_client() -> None:
+    """One over those of the smallest is kept to by publishing each of the largest's with that probability."""
+    schedule = unequal([5, 286], 32, 15)
+    bound = dp(epsilon=8.0, noise_multiplier=None).bind(schedule)
+    assert bound.delta == 1 / 286
+    [line] = dp(delta=1 / 5).warnings(schedule)
+    assert "publishing one of 286 examples of the largest client; take 0.0035 or less" in line
+    assert not dp(delta=1 / 286).warnings(schedule)
 
 
 def test_clients_of_many_sizes_are_planned_without_asking_for_each() -> None:
