@@ -43,8 +43,8 @@ class UpdateMembership(AttackBase):
     with the update by cosine). Ours is the likelihood ratio of two Gaussians, whose mean and covariance are those of
     the gradients of ``references`` public records (``log_ratios``); above 0 decides for a member. The defence is known:
     public records' and candidates' gradients are clipped as it clips, and where it clips whole updates, these are made
-    longer by what it takes off those of as many public records. Of updates that are mostly zeros, as pruned ones are,
-    the entries that are none are compared, each update by itself.
+    longer by what it takes off those of as many public records. Of updates of a defence that sets entries to zero, and
+    of any that are mostly zeros, the entries that are none are compared, each update by itself.
 
     ``statistic="cosine"`` is Li et al.'s, which decides for a member where candidates stand out from public records.
     Weight differences are taken for equal steps of SGD. Diagnostics: ``cosine``, whatever the statistic.
@@ -55,7 +55,8 @@ class UpdateMembership(AttackBase):
     memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for gradients; with less they are computed more often
 
     observes: ClassVar[type] = UpdateTrials
-    # 1: updates that are clipped as a whole are made longer, and half as many directions as numbers count at most.
+    # 1: updates that are clipped as a whole are made longer, half as many directions as numbers count at most, and of
+    # a defence that sets some entries to zero these are passed over.
     version: ClassVar[int] = 1
     reports: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset({"model", "loss", "domain", "recipe", "candidates", "defense", "prior"})
@@ -113,7 +114,8 @@ class UpdateMembership(AttackBase):
             return scores, scores > 0, cosine
 
         kept = target != 0
-        if kept.double().mean() >= _PRUNED:
+        whole = clipping is None or "only_nonzero" not in clipping.answered_by
+        if whole and kept.double().mean() >= _PRUNED:
             everyone = torch.arange(len(asked), device=target.device)
             scores, decisions, cosine = judged(everyone, slice(None), bench.tick)
             return Scores(scores, decisions, {"cosine": cosine})

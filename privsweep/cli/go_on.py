@@ -55,15 +55,10 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
 
 
 def _answers(spec: RunSpec) -> dict[str, str]:
-    """What an attack that takes the defended gradient for the whole would set if it knew of the defence.
-
-    Nothing for several: what one leaves another may change.
-    """
-    defenses, own = list(spec.defense.defenses.values()), spec.config.get("attack", {})
-    if len(defenses) != 1 or spec.attack.threat.adaptive or own.get("unrolled"):
-        return {}
-    answers = dict(defenses[0].answered_by)
-    return answers if answers.keys() <= own.keys() else {}
+    """What an attack that takes the defended gradient for the whole would set if it knew of the defence."""
+    answers, own = dict(spec.defense.answered_by), spec.config.get("attack", {})
+    given = spec.attack.threat.adaptive or own.get("unrolled")
+    return {} if given or not answers.keys() <= own.keys() else answers
 
 
 def _trains(spec: RunSpec) -> bool:

@@ -29,6 +29,12 @@ class Stack(Defense):
         return any(d.sums_only for d in self.defenses.values())
 
     @property
+    def answered_by(self) -> Mapping[str, str]:  # type: ignore[override]
+        """Of one defence alone, for what it leaves another may change."""
+        answers = [d.answered_by for d in self.defenses.values()]
+        return answers[0] if len(answers) == 1 else {}
+
+    @property
     def version(self) -> int:
         """1: sums of what is clipped are rounded towards zero."""
         return int(self.sums_only and any(d.bounded and "update" in d.bounded for d in self.defenses.values()))
