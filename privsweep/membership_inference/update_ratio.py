@@ -6,7 +6,7 @@ Axes: ``P`` public records, ``M`` candidates, ``V`` updates, ``D`` numbers of a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,6 +61,14 @@ def products(
         watch(rows.stop, public)
     among = found[:, :public].triu()
     return Products(among + among.triu(1).T, found[:, public:], seen, own, squares, updates.square().sum(1))
+
+
+def as_long_as_means(of: Products, asked: Tensor, examples: int) -> Products:
+    """With every update as long as the mean of so many public records' gradients is: only its direction counts."""
+    count, squares = len(of.public), of.public.diagonal()
+    shared = ((of.public.sum() - squares.sum()) / (count * (count - 1))).clamp_min(0)
+    longer = ((shared + (squares.mean() - shared) / examples) / of.lengths.clamp_min(_TINY)).sqrt()
+    return replace(of, seen=of.seen * longer, own=of.own * longer[asked], lengths=of.lengths * longer.square())
 
 
 def log_ratios(of: Products, asked: Tensor, examples: int, numbers: int) -> Tensor:
