@@ -30,7 +30,7 @@ def table(planned: SweepPlan) -> int:
     filled = fill_table(planned.table, planned.records(), session.scale, given, folder, planned.at_papers_scale())
     terminal.out.print(table_terminal(filled, terminal.out.width))
     wrote = not filled.complete or _wrote(session.output_dir, lambda: write(filled, session.output_dir))
-    return 0 if wrote and not planned.missing and not filled.misnamed else 1
+    return 0 if wrote and all(run.complete for run in planned.runs) and not filled.misnamed else 1
 
 
 def summarise(planned: SweepPlan) -> int:
