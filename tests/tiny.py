@@ -48,6 +48,23 @@ FITTING = {
 }  # fmt: skip
 
 
+# An experiment of two runs that take no time.
+BLIND_TABLE = """\
+# @package _global_
+defaults:
+  - override /attack: blind
+table:
+  title: A small table
+  place: nowhere
+  rows:
+    mse: {label: MSE, metric: mse}
+  columns:
+    noise: {label: Noise, overrides: [attack.guess=noise]}
+    grey: {label: Grey, overrides: [attack.guess=grey]}
+  seeds: [0]
+"""
+
+
 def small_table(folder: Path, text: str) -> tuple[str, ...]:
     """Writes an experiment below ``folder``; what is typed there to run it."""
     (folder / "conf" / "experiment").mkdir(parents=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Privsweep
-from tiny import small_table
+from tiny import BLIND_TABLE, small_table
 
 from privsweep.attack.blind import Blind
 from privsweep.store.store import Store
@@ -79,21 +79,7 @@ def test_a_forced_sweep_takes_what_was_made_since_it_began(
 def test_a_forced_table_that_is_done_is_a_success(
     tmp_path: Path, privsweep: Privsweep, attacked: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = """\
-# @package _global_
-defaults:
-  - override /attack: blind
-table:
-  title: A small table
-  place: nowhere
-  rows:
-    mse: {label: MSE, metric: mse}
-  columns:
-    noise: {label: Noise, overrides: [attack.guess=noise]}
-    grey: {label: Grey, overrides: [attack.guess=grey]}
-  seeds: [0]
-"""
-    table = small_table(tmp_path, text)
+    table = small_table(tmp_path, BLIND_TABLE)
     assert privsweep(*table, "only=[grey]") == 0
     assert privsweep(*table, "only=[grey]", "force=true") == 0
     assert privsweep(*table, "force=true") == 0

@@ -19,7 +19,7 @@ from conftest import Privsweep
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf, open_dict
 from safetensors import safe_open
-from tiny import small_table
+from tiny import BLIND_TABLE, small_table
 
 from privsweep.attack.blind import Blind
 from privsweep.attack.gradient_matching import GradientMatching
@@ -29,26 +29,12 @@ from privsweep.run.workbench import Workbench
 from privsweep.store import atomic
 from privsweep.store.store import Store
 
-TABLE = """\
-# @package _global_
-defaults:
-  - override /attack: blind
-table:
-  title: A small table
-  place: nowhere
-  rows:
-    mse: {label: MSE, metric: mse}
-  columns:
-    noise: {label: Noise, overrides: [attack.guess=noise]}
-    grey: {label: Grey, overrides: [attack.guess=grey]}
-  seeds: [0]
-"""
 CHUNKED = ("attack=dlg", "attack.iterations=2", "fl_setting.victims=3", "attack.memory=0.000001")
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> tuple[str, ...]:
-    return small_table(tmp_path, TABLE)
+    return small_table(tmp_path, BLIND_TABLE)
 
 
 def at_call(number: int, act: Callable[[], Any], cls: type, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
