@@ -38,6 +38,8 @@ AGREEING: Mapping[str, Sequence[str]] = {
         *_IGA, _PRIOR, "attack.distance=squared", "attack.prior_weight=1e-4", "defense=[noisy_gradients]",
     ],
     "analytic": ["attack=analytic", "model=smlp", "defense=[noisy_gradients]"],
+    "april": ["attack=april", "model=vit", "model.width=48", "model.depth=2", "defense=[noisy_gradients]"],
+    "iga_vit": [*_IGA, "model=vit", "model.width=48", "model.depth=2"],
     "imprint": ["attack=imprint", "model=smlp", _PRIOR, "fl_setting.capture.batch_size=4"],
     "blind": ["attack=blind", "defense=[secure_aggregation]"],
     "dp_sgd": ["attack=dlg", "attack.iterations=2", "defense=[dp_sgd]", "fl_setting.rounds=1"],

@@ -26,7 +26,7 @@ Record = Mapping[str, Any]
 _TOLERANCE = 0.02
 # Where noise is drawn on the device, which has a stream of its own, the CPU draws other numbers.
 _OTHER_DRAWS = frozenset(
-    {"iga_precode", "iga_aware", "iga_noise_samples", "analytic", "dp_sgd", "central_dp", "noisy_training"}
+    {"iga_precode", "iga_aware", "iga_noise_samples", "analytic", "april", "dp_sgd", "central_dp", "noisy_training"}
     | {"precode_training", "shadow_inversion_ensembler"}
     | {"dropout_ensemble", "dropout_single", "random_head", "shredder", "single_noise"}
 )

@@ -32,6 +32,7 @@ TINY = (
 # What attacks need of model, setting and data.
 FITTING = {
     "analytic": ["model=smlp"],
+    "april": ["model=vit"],
     "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "imprint": ["model=smlp", "dataset.prior_size=20"],
     "likelihood_inversion": ["fl_setting=split", "model=lenet"],

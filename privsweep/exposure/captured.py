@@ -77,6 +77,10 @@ class CapturedView:
                 "take train, or add it"
             )
 
+    def behind(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> int:
+        """Examples behind one update, as its file says."""
+        return int(self._read(data, model, defense, rng).notes["batch_size"])
+
     def expose(self, system: System, data: Data, model: Architecture, defense: Defense, rng: Rng) -> Exposure:
         device, weights = data.train.labels.device, system.snapshots[system.last]
         found, chosen = self._read(data, model, defense, rng), slice(0, self.count)

@@ -13,7 +13,7 @@ from torch import Tensor
 from privsweep.exposure.client_update import Capture, ClientContext, Sent, check_all_used
 from privsweep.exposure.federation import Federation, check_batch, check_kept, check_local_batches, finished
 from privsweep.exposure.update_measures import noise_floors, update_norms
-from privsweep.exposure.victims import Victims, others
+from privsweep.exposure.victims import Victims, choose_participants, others
 from privsweep.interface.data import Architecture, Data, Tensors, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -87,6 +87,11 @@ class UpdateView:
             )
         self._check_mode(data, model, rng)
         self._check_batches(len(shards[self.capture.client]), data, model, defense, rng)
+
+    def behind(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> int:
+        """Examples behind one update, if nobody drops out."""
+        senders = len(self._senders(self.federation.shards(data, rng), defense)) - self._listens
+        return senders * self.capture.batch_size
 
     def _check_step(self, senders: int) -> None:
         """Raises UserError for a step within a round whose weights are not those that all of the update comes from."""
@@ -214,23 +219,6 @@ class UpdateView:
 
 def _stacked(victims: Sequence[Tensors]) -> Tensors:
     return {name: torch.stack([one[name] for one in victims]) for name in victims[0]}
-
-
-def choose_participants(clients: int, victim: int, position: str, count: int) -> list[int]:
-    """The clients that ``count`` updates are of, the victim first; last the one that listens, if one does.
-
-    ``count`` is from 1 to ``clients``; where one listens there are two at least. Raises UserError for a ``victim``
-    that is none of the clients, and where nobody is left to listen.
-    """
-    if victim >= clients:
-        raise UserError(f"fl_setting.capture.client={victim}: clients are numbered 0 to {clients - 1}")
-    if position == "server":
-        return [victim, *(c for c in range(clients) if c != victim)][:count]
-    if clients < 2:
-        raise UserError("fl_setting.position=client: a lone client sees only itself; take fl_setting.clients=2 or more")
-    listener = (victim + 1) % clients
-    others = [c for c in range(clients) if c not in (victim, listener)]
-    return [victim, *others[: max(count, 2) - 2], listener]
 
 
 def _captured(updates: Sequence[Tensors], listening: bool, defense: Defense, rng: Rng) -> tuple[Tensors, list[int]]:

@@ -72,3 +72,20 @@ def _turns(labels: Tensor) -> Tensor:
     turns = torch.empty_like(by_label)
     turns[by_label] = torch.arange(len(labels)) - starts.repeat_interleave(sizes)
     return turns
+
+
+def choose_participants(clients: int, victim: int, position: str, count: int) -> list[int]:
+    """The clients that ``count`` updates are of, the victim first; last the one that listens, if one does.
+
+    ``count`` is from 1 to ``clients``; where one listens there are two at least. Raises UserError for a ``victim``
+    that is none of the clients, and where nobody is left to listen.
+    """
+    if victim >= clients:
+        raise UserError(f"fl_setting.capture.client={victim}: clients are numbered 0 to {clients - 1}")
+    if position == "server":
+        return [victim, *(c for c in range(clients) if c != victim)][:count]
+    if clients < 2:
+        raise UserError("fl_setting.position=client: a lone client sees only itself; take fl_setting.clients=2 or more")
+    listener = (victim + 1) % clients
+    others = [c for c in range(clients) if c not in (victim, listener)]
+    return [victim, *others[: max(count, 2) - 2], listener]

@@ -120,6 +120,15 @@ class Captures(Protocol):
         ...
 
 
+@runtime_checkable
+class CountsExamples(Protocol):
+    """A view of updates that tells beforehand how many examples are behind one."""
+
+    def behind(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> int:
+        """At most, for a client may drop out."""
+        ...
+
+
 class Setting(Protocol):
     """A choice of the ``fl_setting`` group: trains a federation, and knows nothing of what is seen of it."""
 
@@ -208,6 +217,13 @@ class WorksAround(Protocol):
     def without_effect(self, points: frozenset[str]) -> str | None:
         """Which of them would change nothing where defences act at these points, and what to take, or None."""
         ...
+
+
+@runtime_checkable
+class Separates(Protocol):
+    """An attack that can tell apart only so many of the examples behind one update."""
+
+    at_most: int
 
 
 @runtime_checkable

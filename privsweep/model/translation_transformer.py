@@ -20,6 +20,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.translation import PADDING, TranslationDomain
 from privsweep.model.dropout import Dropout
+from privsweep.model.positions import placed
 
 
 @component
@@ -76,7 +77,7 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         sides = (tokens[:, : self.source_length], self.source), (tokens[:, self.source_length :], self.target)
-        embedded = [_placed(embedding(side) * math.sqrt(embedding.embedding_dim)) for side, embedding in sides]
+        embedded = [placed(embedding(side) * math.sqrt(embedding.embedding_dim)) for side, embedding in sides]
         padding = (tokens == PADDING)[..., None].to(embedded[0].dtype)
         return torch.cat((self.drop(torch.cat(embedded, 1)), padding), -1)
 
@@ -119,14 +120,6 @@ class Generator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.linear(x)
         return scores.mT
-
-
-def _placed(x: Tensor) -> Tensor:
-    """``[B, L, width]`` plus a sine or cosine of the place in every column (Vaswani et al., 2017, section 3.5)."""
-    _, length, width = x.shape
-    rate = torch.exp(torch.arange(0, width, 2, device=x.device) * (-math.log(10_000) / width))
-    angle = torch.arange(length, device=x.device)[:, None] * rate
-    return x + torch.stack((angle.sin(), angle.cos()), -1).flatten(1)
 
 
 def _dropout(length: int, width: int, p: float) -> nn.Module:

@@ -13,6 +13,7 @@ from privsweep.interface.data import Data, Dataset, Domain, ImageSet, TextDomain
 from privsweep.interface.errors import UserError
 from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
+from privsweep.interface.roles import CountsExamples, Separates, View
 from privsweep.run.own_model import check_own_model
 from privsweep.run.run_spec import RunSpec
 
@@ -75,12 +76,25 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
     defense = spec.defense.bind(schedule)  # raises where it has nothing to do in such a training
     if spec.view is not None:
         spec.view.check(data, spec.model, spec.defense, rng)
+        _check_separable(spec, spec.view, data, rng)
     spec.budgets(defense, schedule)  # raises where no epsilon is found, of a captured message neither
     with torch.device("meta"):
         known = data.train if prior is None and spec.knows_training_data else prior
         reason = spec.attack.fits(defended, data.domain, known)
     if reason:
         raise UserError(reason)
+
+
+def _check_separable(spec: RunSpec, view: View, data: Data, rng: Rng) -> None:
+    """Raises UserError where an attack would be given updates of more examples than it can tell apart."""
+    if not isinstance(spec.attack, Separates) or not isinstance(view, CountsExamples):
+        return
+    if (behind := view.behind(data, spec.model, spec.defense, rng)) > spec.attack.at_most:
+        raise UserError(
+            f"attack={spec.choices.get('attack')}: mixes the examples behind one update, {behind} here, and tells "
+            f"{spec.attack.at_most} apart; take attack=iga, or let an update be of one client and "
+            f"fl_setting.capture.batch_size={spec.attack.at_most}"
+        )
 
 
 def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:

@@ -49,7 +49,7 @@ def count(model):
 
 
 def test_the_presets_are_those_we_know():
-    names = "alexnet dmlp imprint_module informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp torchvision vgg16"
+    names = "alexnet dmlp imprint_module informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp torchvision vgg16 vit"
     assert " ".join(PRESETS) == names
 
 

@@ -1,0 +1,94 @@
+"""A vision transformer's image, read off the gradients of its patch embedding and of its positions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import fold
+
+from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.label_inference import label_images, last_bias, not_sent
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
+from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, ThreatModel, Update
+from privsweep.interface.roles import Bench, View
+from privsweep.model.first_layer import Patches, patches
+
+_ROUNDING = 1e-7  # of the largest entry: noise below it is that of float32
+_LEAST = 1e-60
+
+
+@component
+class April(AttackBase):
+    """The image of a single example, from a vision transformer with learnt positions, by one linear system.
+
+    "APRIL" (Lu et al., CVPR 2022), section 3: the gradient of a learnt position is that of the loss with respect to the
+    patch embedded there. They solve the first attention layer for the embeddings, which needs a block without
+    normalisation before it, and the embedding for the patches. Ours takes the step between: the gradient of the
+    embedding's weight is the sum over patches of embedding's gradient times patch, and all of these gradients are
+    known. So the patches follow from the first layer alone, whatever is behind it: exactly where there are no more of
+    them than the embedding is wide, and nearly so with some more.
+
+    Under noise the singular values of the positions' gradients are shrunk by what it adds to them, and the answer is
+    the mean of what the gradient leaves open of independent uniform pixels. How much noise there is shows in the bias's
+    gradient, which without any is the sum of the positions'.
+    """
+
+    at_most: ClassVar[int] = 1
+    observes: ClassVar[type[Update] | None] = Update
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box")
+
+    def refuses(self, view: View) -> str | None:
+        return refuses_difference(view)
+
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
+        found = patches(model, image_shape(domain, "attack", "attack=none"))
+        if found is None:
+            return (
+                "attack=april: the network must embed the patches of an image and add learnt positions; take "
+                "model=vit, with model.positions=learnt, or attack=iga"
+            )
+        output = last_bias(model).removesuffix(".bias")
+        names = [f"{found.layer}.weight", f"{found.layer}.bias", found.position, f"{output}.weight"]
+        missing = not_sent(model, names)
+        return f"attack=april: the update has no {', '.join(missing)}; take attack=iga" if missing else None
+
+    def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
+        """Of several examples their mixture. Raises UserError for another model, and as ``captured_gradient``."""
+        found = patches(known.model, known.domain.shape)
+        if found is None:
+            raise UserError(str(self.fits(known.model, known.domain, None)))
+        gradient = captured_gradient(seen, known)
+        sent = [gradient[name] for name in (found.position, f"{found.layer}.weight", f"{found.layer}.bias")]
+        finite = torch.stack([g.isfinite().flatten(1).all(1) for g in sent]).all(0)
+        position, weight, bias = (g.nan_to_num(0, 0, 0).double() for g in sent)
+        position = position.view(len(position), -1, weight.shape[1])[:, found.before :]
+        one = _image(position, weight, bias, known.domain, found).to(sent[0])
+        images = one[:, None].expand(-1, seen.examples, -1, -1, -1)
+        labels = label_images(known.model, seen.weights, gradient, images)
+        return Reconstruction(images=images, diverged=~finite, labels=labels)
+
+
+def _image(position: Tensor, weight: Tensor, bias: Tensor, domain: Domain, found: Patches) -> Tensor:
+    """Inputs ``[V, C, H, W]``, of gradients of positions ``[V, P, D]``, weight ``[V, D, C, k, k]``, bias ``[V, D]``."""
+    count, shape = position.shape[1], weight.shape[2:]
+    low, high = (bound.double() for bound in domain.box(weight.device))
+    grey = ((low + high) / 2).expand(shape).flatten()
+    spread, square = ((high - low).square() / 12).mean(), ((low.square() + low * high + high.square()) / 3).mean()
+    # The bias's gradient is off by its own noise and by that of all positions, an entry of the weight's by its own and
+    # by that of all positions, times a pixel.
+    noise = (bias - position.sum(1)).square().mean(1) / (1 + count)
+    noise = torch.maximum(noise, (_ROUNDING * position.abs().amax((1, 2))).square()).clamp_min(_LEAST)[:, None]
+    patch, size, unit = torch.linalg.svd(position, full_matrices=False)
+    size = size * (1 - noise * weight.shape[1] / size.square().clamp_min(_LEAST)).clamp_min(0)  # noise made it larger
+    left = weight.flatten(2) - ((patch.sum(1) * size)[:, None] @ unit).mT * grey
+    ridge = noise * (1 + count * square) / spread
+    inputs = patch @ ((size / (size.square() + ridge))[:, :, None] * (unit @ left)) + grey
+    return fold(inputs.mT, domain.shape[1:], found.side, stride=found.side)
