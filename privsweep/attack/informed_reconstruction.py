@@ -21,6 +21,7 @@ from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.records import Knowledge, Release, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import Optimizer
+from privsweep.membership_inference.auxiliary_data import labelled_otherwise
 from privsweep.store.fingerprint import checksum_of
 from privsweep.weight_inversion.kernel import KernelRidge, bytes_of, solve_kernel
 from privsweep.weight_inversion.patch_gan import SMALLEST
@@ -86,6 +87,8 @@ class InformedReconstruction(AttackBase):
         if prior is not None and prior.images.shape[1:] != domain.shape:
             theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
             return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
+        if prior is not None and (reason := labelled_otherwise(prior, domain)):
+            return reason
         if reason := self._too_few(0 if prior is None else len(prior), 0):
             return reason
         if self.adversarial and min(domain.shape[1:]) < SMALLEST:

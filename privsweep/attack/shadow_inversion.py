@@ -23,6 +23,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Activations, Knowledge, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Optimizer
+from privsweep.membership_inference.auxiliary_data import labelled_otherwise
 from privsweep.model.ensemble import Selector
 from privsweep.model.split_network import SplitNetwork
 from privsweep.model.stochastic import noise_layers
@@ -101,6 +102,8 @@ class ShadowInversion(AttackBase):
         if prior.images.shape[1:] != domain.shape:
             theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
             return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
+        if reason := labelled_otherwise(prior, domain):
+            return reason
         held = len(server_networks(model.body)) if isinstance(model, SplitNetwork) else 1
         if self.strategy == "subsets" and held > _MOST:
             return (

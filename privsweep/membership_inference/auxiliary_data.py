@@ -12,6 +12,15 @@ def unfit(prior: ImageSet | None, domain: Domain, least: int, key: str, remedy: 
     """
     if prior is None:
         return "the attack needs data of its own; hold some out: dataset.prior_size=1000"
+    if reason := labelled_otherwise(prior, domain):
+        return reason
+    if len(prior) < least:
+        return f"{key}: needs {least} public records, there are {len(prior)}; take {remedy}dataset.prior_size={least}"
+    return None
+
+
+def labelled_otherwise(prior: ImageSet, domain: Domain) -> str | None:
+    """Why nobody can train the target's classifier on ``prior``, by the labels alone, or None."""
     if prior.labels.dim() > 1:
         return (
             "dataset@prior: its images have several labels each, and the attack needs one; hold out records of the "
@@ -22,6 +31,4 @@ def unfit(prior: ImageSet | None, domain: Domain, least: int, key: str, remedy: 
             f"dataset@prior: its labels go up to {int(prior.labels.max())}, the target has {domain.classes} classes; "
             "hold out records of the target's dataset instead: dataset.prior_size=1000"
         )
-    if len(prior) < least:
-        return f"{key}: needs {least} public records, there are {len(prior)}; take {remedy}dataset.prior_size={least}"
     return None

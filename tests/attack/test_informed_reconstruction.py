@@ -11,7 +11,7 @@ import torch
 from informed_world import CALLS, DOMAIN, attack, known, network, pictures, released
 from tiny import Bench
 
-from privsweep.interface.data import Domain
+from privsweep.interface.data import Domain, ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
@@ -124,6 +124,13 @@ def test_what_cannot_be_done_is_refused_in_one_line() -> None:
     assert reason(reconstructor="transposed") is None
     for changes, message in REFUSED:
         assert re.fullmatch(message, reason(**changes) or ""), reason(**changes)
+
+
+def test_own_records_that_are_labelled_otherwise_are_refused() -> None:
+    """Shadows train on them, as the target's classifier does on its own."""
+    prior = pictures(300, "prior")
+    for labels, message in ((prior.labels + 1, "go up to 3, the target has 3"), (prior.labels[:, None], "several")):
+        assert message in (attack().fits(network(), DOMAIN, ImageSet(prior.images, labels)) or "")
 
 
 def test_two_fixed_sets_and_the_shadows_need_records_of_their_own() -> None:

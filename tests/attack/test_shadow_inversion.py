@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,3 +185,10 @@ def test_what_cannot_be_is_refused(overrides: list[str], message: str, data: Dat
     with pytest.raises(UserError, match=message) as error:
         check_with_data(made(*overrides), data, None, Rng(0))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_own_images_of_classes_that_the_target_lacks_are_refused(data: Data) -> None:
+    """A shadow learns to classify them as the server's networks do."""
+    prior = replace(data.train, labels=data.train.labels + 1)
+    with pytest.raises(UserError, match=r"labels go up to 10, the target has 10 classes; .*dataset\.prior_size"):
+        check_with_data(made("dataset.prior_size=100"), data, prior, Rng(0))
