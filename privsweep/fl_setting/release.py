@@ -25,7 +25,7 @@ from privsweep.interface.wrong_labels import wrong
 from privsweep.metric.utility import released_utility
 from privsweep.training.gradient_zeros import ZeroShares, mean_share
 from privsweep.training.local import weights_of
-from privsweep.training.release import ReleaseTraining
+from privsweep.training.release import LayersAlone, ReleaseTraining
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -43,7 +43,8 @@ class ReleasedModels(Assembling):
     alone share one training, of the adversary's own models too.
 
     With ``pretrain_size`` the models start near convergence: from one that was trained for ``pretrain_epochs`` epochs
-    on so many of the training images, which are not in the fixed set then (section C), without the defence.
+    on so many of the training images, which are not in the fixed set then (section C), of the defence with its layers
+    alone.
 
     ``zero_gradients``: measures in every epoch which share of each layer's weights has a gradient of exactly zero for
     the target's loss (figure 16), in the learning curve, and the mean over the epochs as ``zero_gradients_<layer>``,
@@ -182,7 +183,7 @@ class ReleasedModels(Assembling):
             return start
         first = torch.arange(self.pretrain_size, device=data.train.labels.device)
         earlier = replace(
-            self._training(data, model, Defense(), start),
+            self._training(data, model, LayersAlone(defense), start),
             fixed=data.train.take(first), epochs=self.pretrain_epochs, checkpoints=(),
         )  # fmt: skip
         trained = earlier(data.train.take(first[:1]), torch.tensor([False]), [rng.child("pretrained")])

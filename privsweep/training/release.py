@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from privsweep.interface.component import COUNTS_AS
-from privsweep.interface.data import Architecture, Domain, ImageSet, Tensors
+from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Optimizer
@@ -150,3 +150,16 @@ class ReleaseTraining:
     def network(self, rng: Rng) -> nn.Module:
         """A network before its training, with the defence's layers, on the CPU."""
         return self.defense.model(self.architecture.build(self.domain, rng.child("init")), rng.child("defense"))
+
+
+class LayersAlone(Defense):
+    """What a defence makes of the network and of the loss, and nothing of what it does to gradients."""
+
+    def __init__(self, defense: Defense):
+        self.defense = defense
+
+    def model(self, model: nn.Module, rng: Rng) -> nn.Module:
+        return self.defense.model(model, rng)
+
+    def loss(self, loss: Loss) -> Loss:
+        return self.defense.loss(loss)

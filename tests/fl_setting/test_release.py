@@ -93,6 +93,17 @@ def test_models_may_start_near_convergence() -> None:
     assert scratch.utility["start_test_accuracy"] < 0.3
 
 
+def test_what_starts_near_convergence_has_the_layers_of_the_defence_and_not_its_noise() -> None:
+    near = ["fl_setting.pretrain_size=20", "fl_setting.pretrain_epochs=30"]
+    noisy = ["defense.noisy_gradients.sigma=100"]
+    start = trained(*near, "defense=[precode,noisy_gradients]", *noisy)[2].snapshots[0]
+    assert start["bottleneck.encoder.weight"].isfinite().all()
+    quiet = trained(*near, "defense=[precode]")[2].snapshots[0]
+    assert all(torch.equal(w, start[name]) for name, w in quiet.items())
+    fresh = trained("defense=[precode]")[2].snapshots[0]
+    assert not torch.equal(fresh["bottleneck.encoder.weight"], quiet["bottleneck.encoder.weight"])
+
+
 def test_the_oracle_knows_the_fixed_set_and_the_adversarys_own_records() -> None:
     _, data, _, shown, _ = exposed()
     assert data.prior is not None
