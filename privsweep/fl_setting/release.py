@@ -23,7 +23,7 @@ from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Optimizer, replica
 from privsweep.interface.wrong_labels import wrong
 from privsweep.metric.utility import released_utility
-from privsweep.training.gradient_zeros import ZeroShares, mean_share
+from privsweep.training.gradient_zeros import ZeroShares, check_apart, mean_share
 from privsweep.training.local import weights_of
 from privsweep.training.release import LayersAlone, ReleaseTraining
 
@@ -131,6 +131,9 @@ class ReleasedModels(Assembling):
                 f"fl_setting.released={self.released}: models are kept after {self._kept()} epochs; add it to "
                 "fl_setting.checkpoints"
             )
+        if self.zero_gradients:
+            with torch.device("meta"):
+                check_apart(self.assembled(data.domain, model, defense, rng))
         if data.train.images.is_meta:
             return
         fixed, targets = self.fixed(data), self.targets(data, rng)

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
+from privsweep.interface.errors import UserError
 from privsweep.training.frozen import unfrozen
+from privsweep.training.stacked import mixes_examples
 
 _NORMAL = NormalDist().inv_cdf(0.975)
 
@@ -41,6 +43,15 @@ class ZeroShares:
             if kind == "weight":
                 shares = self.shares.setdefault(layer, torch.zeros(len(g), self.epochs, device=g.device))
                 shares[:, epoch - 1] = (g == 0).flatten(1).float().mean(1)
+
+
+def check_apart(net: nn.Module) -> None:
+    """Raises UserError where a record's gradient depends on what else is in the batch."""
+    if mixes_examples(net):
+        raise UserError(
+            "fl_setting.zero_gradients=true: the model normalises by the batch, so that no record has a gradient of "
+            "its own; take model.norm=group, or false"
+        )
 
 
 def mean_share(layer: str, shares: Tensor) -> dict[str, float]:

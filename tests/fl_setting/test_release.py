@@ -161,6 +161,10 @@ def refused(*changes: str) -> None:
         (["fl_setting.victims=21"], "fl_setting.victims=21: targets are test images, of which there are 20"),
         (["fl_setting.pretrain_size=40", "fl_setting.pretrain_epochs=1"], "leaves nothing of 40 training images"),
         (["fl_setting.checkpoints=[2,5]"], "training ends after 4 epochs"),
+        (
+            ["fl_setting.zero_gradients=true", "model=vgg16", "model.pool_after=[1]"],
+            "no record has a gradient of its own",
+        ),
         (["fl_setting.released=3"], "fl_setting.released=3: models are kept after [4] epochs; add it to"),
         (["fl_setting.pretrain_size=4"], "one goes with the other"),
         (["fl_setting.pretrain_size=4", "fl_setting.pretrain_epochs=1", "fl_setting.init=fresh"], "init=shared"),
