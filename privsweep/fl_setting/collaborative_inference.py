@@ -19,7 +19,10 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Augmentation, Decay, Optimizer
+from privsweep.model.convnet import ConvNet
+from privsweep.model.resnet import ResNet
 from privsweep.model.split_network import Point, SplitArchitecture
+from privsweep.model.translation_transformer import TranslationTransformer
 from privsweep.training.augmentation import changes
 from privsweep.training.central import train_centrally
 from privsweep.training.log import Log
@@ -46,6 +49,14 @@ class CollaborativeInference(SingleParty):
     training_data_known: ExposureOnly[bool]
     selector_known: ExposureOnly[bool]
     queries_kept: ExposureOnly[UnlessZero[Annotated[int, Field(ge=0)]]]
+
+    def version_with(self, model: Architecture) -> int:
+        """1 where a layer without weights once counted as the first, so that a client sent its input itself.
+
+        A model of another class may begin with one.
+        """
+        begins_with_weights = isinstance(model, ConvNet | ResNet | TranslationTransformer)
+        return int(isinstance(self.first_split, int) and not begins_with_weights)
 
     def rule(self) -> Optimizer:
         return Optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay, self.decay)

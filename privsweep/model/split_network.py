@@ -58,17 +58,21 @@ def appended(part: nn.Sequential, name: str, layer: nn.Module) -> nn.Sequential:
 def units(model: nn.Sequential) -> list[list[str]]:
     """What counts as one layer when a network is cut: a layer with weights, and those without that follow it.
 
+    Those without weights that a network begins with belong to the first: alone they would send the input itself.
+
     The blocks of one stage, ``block1_1, block1_2``, are one, so that a ResNet18 has its first convolution, four
     stages and the output (Ensembler, section 3).
     """
-    found: list[list[str]] = []
+    found: list[list[str]] = [[]]
+    counts = False  # the last of them
     for name, layer in model.named_children():
         weighs = any(parameter.dim() > 1 for parameter in layer.parameters())
         stage = name.rpartition("_")[0]
-        same = bool(found and stage.startswith("block") and found[-1][0].startswith(f"{stage}_"))
-        if not found or (weighs and not same):
+        same = counts and stage.startswith("block") and found[-1][0].startswith(f"{stage}_")
+        if weighs and counts and not same:
             found.append([])
         found[-1].append(name)
+        counts = counts or weighs
     return found
 
 

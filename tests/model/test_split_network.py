@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from privsweep.fl_setting.collaborative_inference import CollaborativeInference
 from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -36,6 +37,24 @@ def test_convolutions_of_a_plain_network_count_with_what_follows_them() -> None:
     firsts = [unit[0] for unit in units(net)]
     assert firsts == [*(f"conv{n}" for n in range(1, 14)), "output"]
     assert units(net)[1] == ["conv2", "norm2", "act2", "pool2"]
+
+
+def test_a_head_by_number_has_weights_even_where_a_network_begins_without() -> None:
+    """Else a client would send its image itself."""
+    net = network("model=smlp", "model.width=4", "model.depth=2")
+    assert units(net) == [["flatten", "fc1", "fcact1"], ["fc2", "fcact2"], ["output"]]
+    assert split(net, 1, 1, CIFAR).sent == (4,)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "version"),
+    [(["model=smlp"], 1), (["model=smlp", "fl_setting.first_split=fc1"], 0), (["model=resnet18"], 0)],
+)
+def test_results_of_a_cut_that_has_moved_are_others(overrides: list[str], version: int) -> None:
+    with searching(None):
+        spec = build(compose(["fl_setting=collaborative_inference", "attack=none", *overrides]))
+    assert isinstance(spec.fl_setting, CollaborativeInference)
+    assert spec.fl_setting.version_with(spec.model) == version
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 1), ("pool1", "output"), (2, 3), ("block1_1", "block4_1")])
