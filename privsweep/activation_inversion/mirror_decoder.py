@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from privsweep.activation_inversion.initial_values import initialise
 from privsweep.interface.data import Domain
+from privsweep.model.split_network import SplitNetwork
 
 Shape = tuple[int, ...]
 _FARTHEST = 4  # what is enlarged more, was averaged over the whole map
@@ -61,6 +62,18 @@ def trace(head: nn.Module, domain: Domain) -> tuple[list[Stage], Shape]:
     with torch.no_grad():
         output = part(torch.zeros(1, *domain.shape, device="meta"))
     return [Stage(**stage) for stage in found], tuple(output.shape[1:])
+
+
+def unmirrored(model: nn.Module) -> str | None:
+    """Why the head of ``model`` has no mirror image that could learn, or None; where it is not cut yet, it may have."""
+    if not isinstance(model, SplitNetwork):
+        return None
+    if any(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.head.modules()):
+        return None
+    return (
+        "attack.decoder=mirror: the client's head has no convolution and no dense layer to mirror; take "
+        "attack.decoder=residual, or another fl_setting.first_split"
+    )
 
 
 def mirror(head: nn.Module, domain: Domain, kernel: int | None, width: int | None) -> nn.Sequential:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from privsweep.activation_inversion.decoder_training import Make, decode, train_decoders
-from privsweep.activation_inversion.mirror_decoder import mirror
+from privsweep.activation_inversion.mirror_decoder import mirror, unmirrored
 from privsweep.activation_inversion.own_activations import OwnActivations, Part, Source
 from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.attack.base import AttackBase
@@ -79,7 +79,7 @@ class GenerativeDecoder(AttackBase):
         if prior.images.shape[1:] != domain.shape:
             theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
             return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
-        return None
+        return unmirrored(model) if self.decoder == "mirror" else None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """The decoder's weights, and its ``loss`` ``[epochs]``: mean squared error of own images' pixels in [0, 1]."""

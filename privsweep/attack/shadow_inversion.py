@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.activation_inversion.decoder_training import Make, decode, train_decoders
-from privsweep.activation_inversion.mirror_decoder import mirror
+from privsweep.activation_inversion.mirror_decoder import mirror, unmirrored
 from privsweep.activation_inversion.own_activations import OwnActivations, Part
 from privsweep.activation_inversion.residual_decoder import residual
 from privsweep.activation_inversion.shadow import Choice, server_networks, shadow_network, subsets, train_shadows
@@ -103,6 +103,13 @@ class ShadowInversion(AttackBase):
             theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
             return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
         if reason := labelled_otherwise(prior, domain):
+            return reason
+        if isinstance(model, SplitNetwork) and self.convolutions and len(model.sent) != 3:
+            return (
+                f"attack.convolutions={self.convolutions}: stand for noise on feature maps, and at this cut the client "
+                "sends none; take attack.convolutions=0, or an earlier fl_setting.first_split"
+            )
+        if self.decoder == "mirror" and not self.convolutions and (reason := unmirrored(model)):
             return reason
         held = len(server_networks(model.body)) if isinstance(model, SplitNetwork) else 1
         if self.strategy == "subsets" and held > _MOST:

@@ -23,6 +23,7 @@ from privsweep.model.convnet import ConvNet
 from privsweep.model.perturbation import FeatureDropout
 from privsweep.model.resnet import ResNet
 from privsweep.model.split_at import cut
+from privsweep.model.split_network import SplitNetwork
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
 from privsweep.store.fingerprint import checksum_of
@@ -192,6 +193,9 @@ def test_data_that_do_not_fit_are_refused(digits: Data) -> None:
     assert "prior_size" in (attack().fits(nn.Sequential(), digits.domain, None) or "")
     assert "are 1x8x8, the target's 1x9x8" in (attack().fits(nn.Sequential(), grey, digits.prior) or "")
     assert attack().fits(nn.Sequential(), digits.domain, digits.prior) is None
+    flat = SplitNetwork(nn.Sequential(nn.Flatten()), nn.Linear(64, 9), nn.Linear(9, 10), (64,), (9,))
+    assert "attack.decoder=residual" in (attack().fits(flat, digits.domain, digits.prior) or "")
+    assert attack(decoder="residual").fits(flat, digits.domain, digits.prior) is None
     assert "prior_size" in (PriorMean().fits(nn.Sequential(), digits.domain, None) or "")
 
 

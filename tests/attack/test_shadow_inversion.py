@@ -179,6 +179,11 @@ def test_the_servers_networks_stay_as_they_are_and_statistics_change_the_shadow(
         (["defense=[ensembler]", "defense.ensembler.networks=8", "attack.strategy=subsets"], "255 subsets"),
         (["fl_setting.training_data_known=false"], "dataset@prior=<dataset>"),
         ([*THREE, "attack.strategy=selected"], "needs selector"),
+        (["model=smlp"], "attack.convolutions=2: stand for noise on feature maps"),
+        (
+            ["model=smlp", "fl_setting.first_split=flatten", "attack.convolutions=0", "attack.decoder=mirror"],
+            "to mirror",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(overrides: list[str], message: str, data: Data) -> None:
