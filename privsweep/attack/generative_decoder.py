@@ -24,6 +24,7 @@ from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Optimizer
 
 Count = Annotated[int, Field(ge=1)]
+_TWICE = 64  # own images, asked for twice: of few the same of a small collection of noises might be drawn again
 
 
 @component
@@ -100,7 +101,7 @@ class GenerativeDecoder(AttackBase):
         if self.learns_from == "client_part" and known.message_size:
             return OwnActivations([Part(known.model, rng)], known.prior, known.domain, 0.0, known.message_size)
         source: Source = known.query if self.learns_from == "queries" else Part(known.model, rng)
-        some = known.domain.inputs_of(known.prior, slice(2))
+        some = known.domain.inputs_of(known.prior, slice(_TWICE))
         anew = not torch.equal(source(some), source(some))  # a decoder would learn kept draws by heart
         return OwnActivations([source], known.prior, known.domain, 0.0 if anew else self.memory)
 

@@ -20,7 +20,7 @@ from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Knowledge
 from privsweep.model.convnet import ConvNet
-from privsweep.model.perturbation import FeatureDropout
+from privsweep.model.perturbation import FeatureDropout, NoiseCollection
 from privsweep.model.resnet import ResNet
 from privsweep.model.split_at import cut
 from privsweep.model.split_network import SplitNetwork
@@ -154,6 +154,13 @@ def test_what_is_drawn_for_every_query_is_never_kept(digits: Data, learns_from: 
         guesses.append(decoder(out.seen, known, prepared, Bench(), Rng(0)))  # type: ignore[arg-type]
     kept, anew = guesses
     assert torch.equal(kept.images, anew.images)
+
+
+def test_few_noises_of_which_one_is_drawn_are_not_taken_for_none(digits: Data) -> None:
+    """Of two noises two images get the same again in a quarter of the runs."""
+    part = nn.Sequential(nn.Conv2d(1, 2, 3), NoiseCollection(torch.randn(2, 2, 6, 6), None)).eval()
+    known = Knowledge(model=part, message_size=0, prior=digits.prior, domain=digits.domain)
+    assert all(attack()._own_activations(known, Rng(seed)).kept is None for seed in range(20))
 
 
 def test_of_a_mean_it_answers_one_image_for_all(digits: Data) -> None:
