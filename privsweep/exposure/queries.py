@@ -31,6 +31,7 @@ from privsweep.interface.records import (
 )
 from privsweep.interface.translation import TranslationDomain
 from privsweep.metric.translation import translated
+from privsweep.model.checkpoint import FromCheckpoint, without_weights
 from privsweep.model.ensemble import Selector
 from privsweep.model.perturbation import Perturbation
 from privsweep.model.split_network import SplitArchitecture, SplitNetwork
@@ -64,8 +65,8 @@ class Client(nn.Module):
 class QueryView:
     """One message for each victim, a test image. Ensembler, section 2.2: test time, a server that answers queries.
 
-    It knows the body of the network with its weights, the architecture of all, and the defence, but not what that drew.
-    The rest is ``access``: nothing more
+    It knows the body of the network with its weights, the architecture of all (not what ``model.weights`` has it begin
+    with), and the defence, but not what that drew. The rest is ``access``: nothing more
     (``query_free``), the answers to queries of its own (``black_box``), or the head (``white_box``).
 
     With ``queries_kept`` it has also kept the features of so many other queries, of test images that are drawn whoever
@@ -91,6 +92,10 @@ class QueryView:
     time: ClassVar[Literal["train", "test"]] = "test"
     position: ClassVar[Literal["client", "server", "off-path"]] = "server"
     calls: ClassVar[frozenset[str]] = frozenset({"model", "loss", "activations"})
+
+    def version_with(self, model: Architecture) -> int:
+        """1 where the architecture once came with the weights of a file, the head's among them."""
+        return int(isinstance(model, FromCheckpoint))
 
     @property
     def grants(self) -> frozenset[str]:
@@ -130,11 +135,12 @@ class QueryView:
         x, client = data.domain.queries_of(data.test, at), Client(net.head, defense, own.child("victims"))
         # One by one, so that what is drawn for a victim does not depend on the others.
         z = torch.stack([client.sent(x[v, None], own.child("victim", v)) for v in range(len(x))])
+        told = self.cut(without_weights(model))
         known = Knowledge(
             domain=data.domain,
             loss=defense.loss(data.domain.loss),
-            architecture=self.cut(model),
-            defense=Defended(defense, self.cut(model)) if defense.acts_at() else None,
+            architecture=told,
+            defense=Defended(defense, told) if defense.acts_at() else None,
             server_part=net.body,
             prior=data.train if self.training_data_known else None,
             query=None if self.access == "query_free" else Client(net.head, defense, own.child("queries")),

@@ -19,6 +19,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe, System
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Augmentation, Decay, Optimizer
+from privsweep.model.checkpoint import without_weights
 from privsweep.model.convnet import ConvNet
 from privsweep.model.resnet import ResNet
 from privsweep.model.split_network import Point, SplitArchitecture
@@ -55,7 +56,7 @@ class CollaborativeInference(SingleParty):
 
         A model of another class may begin with one.
         """
-        begins_with_weights = isinstance(model, ConvNet | ResNet | TranslationTransformer)
+        begins_with_weights = isinstance(without_weights(model), ConvNet | ResNet | TranslationTransformer)
         return int(isinstance(self.first_split, int) and not begins_with_weights)
 
     def rule(self) -> Optimizer:

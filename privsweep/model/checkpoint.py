@@ -120,6 +120,11 @@ class FromCheckpoint:
         return prefix
 
 
+def without_weights(architecture: Architecture) -> Architecture:
+    """What one knows who is told the architecture and not the weights that it begins with."""
+    return architecture.architecture if isinstance(architecture, FromCheckpoint) else architecture
+
+
 def _prefix(found: Collection[str], wanted: Collection[str]) -> str:
     """Behind which the file has all names that are wanted, if there is just one such; else none."""
     first = next(iter(wanted), "")

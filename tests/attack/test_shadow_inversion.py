@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import TINY, Bench
 
 from privsweep.dataset.digits import Digits
@@ -19,7 +21,7 @@ from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.run import exposure_for
-from privsweep.run.run_spec import RunSpec
+from privsweep.run.run_spec import RunSpec, versions
 from privsweep.run.with_data import check_with_data
 
 GIVEN = [
@@ -197,3 +199,20 @@ def test_own_images_of_classes_that_the_target_lacks_are_refused(data: Data) -> 
     prior = replace(data.train, labels=data.train.labels + 1)
     with pytest.raises(UserError, match=r"labels go up to 10, the target has 10 classes; .*dataset\.prior_size"):
         check_with_data(made("dataset.prior_size=100"), data, prior, Rng(0))
+
+
+def test_a_server_is_not_told_the_weights_that_a_client_begins_with(tmp_path: Path, data: Data) -> None:
+    """Of a network that is brought in finished, they are the head that the attack is to find out."""
+    plain = made("defense=[single_noise]", "fl_setting.epochs=0")
+    begins = plain.model.build(data.domain, Rng(7)).state_dict()
+    save_file(begins, tmp_path / "mine.safetensors")
+    spec = made("defense=[single_noise]", "fl_setting.epochs=0", f"model.weights={tmp_path}/mine.safetensors")
+    defense = spec.defense.bind(spec.fl_setting.schedule(data, Rng(0)))
+    system = spec.training_setting().train(data, spec.model, defense, Rng(0), Bench())
+    assert torch.equal(system.snapshots[0]["head.conv1.weight"], begins["conv1.weight"])
+    assert spec.view is not None
+    known = exposure_for(spec, spec.view, system, data, None, defense, Rng(0)).known
+    for told in (known.architecture, known.defense.architecture):
+        assert not torch.equal(told.build(data.domain, Rng(0)).head.conv1.weight, begins["conv1.weight"])
+    assert versions(spec.parts) == versions({**spec.parts, "model": plain.model})
+    assert "view" in versions({**spec.parts, "view": spec.view})["versions"]
