@@ -109,8 +109,8 @@ class GradientMatching(Minimisation, AttackBase):
 
     @property
     def version(self) -> int:
-        """1: the label of a single example is read off the rows of the output layer too. 2: those of several, too."""
-        return 2 * (self.labels == "analytic")
+        """1: labels are read off the output layer's rows too. 2: those of several. 3: and leave statistics as sent."""
+        return (2 + (self.statistics_weight > 0)) * (self.labels == "analytic")
 
     @property
     def _penalised(self) -> bool:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.model.stochastic import LinearBesideLossTerm, draw, forward
+from privsweep.model.stochastic import LinearBesideLossTerm, draw
 
 PROBES = 256  # random inputs to estimate a network's average output and features from
 _AGAINST = -0.9  # a cosine below: rows and bias point apart, as they do exactly where the features do
@@ -158,6 +158,7 @@ def _mean_softmax(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) 
     device = next(iter(weights.values())).device
     x = rng.child("probes").normal(PROBES, *domain.shape).to(device)
     noise = draw(model, PROBES, rng.child("noise"), device)
-    with torch.no_grad():
-        outputs = forward(model, {**weights, **noise}, x)
+    values = {**weights, **noise}
+    with torch.no_grad():  # copies, for batch normalisation moves its statistics
+        outputs = functional_call(model, {name: value.clone() for name, value in values.items()}, (x,))
     return outputs[:, : domain.classes].softmax(1).mean(0)

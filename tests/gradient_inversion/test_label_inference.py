@@ -111,12 +111,15 @@ def test_rows_tell_a_label_that_noise_hides_in_the_bias(data: Data, lenet: ConvN
     assert torch.equal(read(net, data, alone), by_bias)
 
 
-def test_reading_labels_leaves_the_networks_statistics_as_they_were(data: Data, lenet: ConvNet) -> None:
+@pytest.mark.parametrize("examples", [1, 3])
+def test_reading_labels_leaves_statistics_as_they_were(data: Data, lenet: ConvNet, examples: int) -> None:
     net = replace(lenet, norm="batch").build(data.domain, Rng(0)).train()
     sent = {name: torch.ones(2, *p.shape) for name, p in net.named_parameters()}
-    weights = {name: w.clone() for name, w in net.state_dict().items()}
-    read_labels(net, weights, sent, data.domain, 1, Rng(0))
-    assert all(torch.equal(w, weights[name]) for name, w in net.state_dict().items())
+    weights, before = ({name: w.clone() for name, w in net.state_dict().items()} for _ in range(2))
+    read_labels(net, weights, sent, data.domain, examples, Rng(0))
+    for name, w in net.state_dict().items():
+        assert torch.equal(w, before[name])
+        assert torch.equal(weights[name], before[name])
 
 
 def test_without_an_output_bias_labels_are_not_read(data: Data) -> None:
