@@ -78,6 +78,8 @@ class VictimConvolution:
         assert some is not None
         out = some.new_empty(self.output)
         each = 0 if own_weight is None else own_weight.stride(0)
+        if bias is not None and bias.dim() == 1:
+            bias = bias.contiguous()
         bias_each = 0 if bias is None or bias.dim() == 1 else bias.stride(0)
         given = (_whole(images), _whole(weight), _whole(own_images), own_weight, bias, out)
         self._call("convolve", out.dtype, each, bias_each, given)
@@ -139,8 +141,8 @@ class VictimConvolution:
 
 
 def pair(size: int | Sequence[int]) -> Pair:
-    """Of rows and columns, as layers state a stride or a padding."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    """Of rows and columns, as layers state a stride or a padding: two, or one for both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
 def lanes_of(dtype: torch.dtype) -> int:

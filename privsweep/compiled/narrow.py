@@ -84,12 +84,20 @@ def _taken(
     back = torch.is_grad_enabled() and images.requires_grad
     gains = len(weight) < FEW_CHANNELS or (weight.shape[1] < FEW_CHANNELS and back)
     plain = groups == 1 and dilation in (1, (1, 1)) and not isinstance(padding, str)
-    same = images.dim() == 4 and images.dtype == weight.dtype
-    if not (gains and plain and same and len(images) >= LEAST):
+    if not (gains and plain and len(images) >= LEAST and compiled_for(images.device, images.dtype)):
         return None
-    if not compiled_for(images.device, images.dtype):
-        return None
-    return images, weight, bias, pair(stride), pair(padding)
+    window = pair(stride), pair(padding)
+    return (images, weight, bias, *window) if _sound(images, weight, bias, *window) else None
+
+
+def _sound(images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> bool:
+    """Whether PyTorch takes these: what it refuses, compiled code would read beyond where it ends."""
+    if not images.dim() == weight.dim() == 4 or images.shape[1] != weight.shape[1] or images.dtype != weight.dtype:
+        return False
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != weight.dtype):
+        return False
+    room = (n + 2 * p - k for n, p, k in zip(images.shape[2:], padding, weight.shape[2:], strict=True))
+    return min(stride) > 0 and min(padding) >= 0 and min(room) >= 0
 
 
 def narrow_convolutions(device: torch.device, by_weights: bool = True) -> AbstractContextManager[object]:

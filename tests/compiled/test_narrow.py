@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import conv2d, cross_entropy
 
 from privsweep.compiled.convolution import VictimConvolution, compiled_for
 from privsweep.compiled.library import compiled
@@ -96,6 +96,31 @@ def test_other_convolutions_are_left_to_pytorch() -> None:
         assert not is_ours(nn.Conv2d(6, 6, 3), x), "products are rounded"
     with torch.no_grad():
         assert not is_ours(nn.Conv2d(6, 6, 3), x), "nothing is trained"
+
+
+# What is given beside the images [16, 3, 8, 8].
+UNSOUND = {
+    "of too few channels": (torch.ones(4, 1, 3, 3),),
+    "of too many channels": (torch.ones(4, 5, 3, 3),),
+    "a longer bias": (torch.ones(4, 3, 3, 3), torch.ones(7)),
+    "a bias of another type": (torch.ones(4, 3, 3, 3), torch.ones(4).double()),
+    "a window beyond the image": (torch.ones(4, 3, 9, 9),),
+    "no stride": (torch.ones(4, 3, 3, 3), None, 0),
+    "negative padding": (torch.ones(4, 3, 3, 3), None, 1, -1),
+}
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_what_pytorch_refuses_is_refused(name: str) -> None:
+    with narrow_convolutions(CPU), pytest.raises(RuntimeError):
+        conv2d(torch.ones(16, 3, 8, 8), *UNSOUND[name])
+
+
+def test_biases_and_windows_may_be_given_otherwise() -> None:
+    x, weight, bias = torch.randn(16, 3, 8, 8), torch.randn(4, 3, 3, 3), torch.randn(4, 2)[:, 0]
+    with narrow_convolutions(CPU):
+        ours = conv2d(x, weight, bias, [2], (1,))
+    torch.testing.assert_close(ours, conv2d(x, weight, bias, [2], (1,)), rtol=1e-4, atol=1e-5)
 
 
 def test_to_differentiate_twice_is_refused() -> None:
