@@ -15,6 +15,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.model.stochastic import LinearBesideLossTerm, draw
 
 PROBES = 256  # random inputs to estimate a network's average output and features from
+_WHOLE = 0.6  # of a gradient: if more is left it may be whole, for what is expected once a network has learnt is off
 _AGAINST = -0.9  # a cosine below: rows and bias point apart, as they do exactly where the features do
 
 
@@ -30,9 +31,10 @@ def read_labels(
     ``N * (mean softmax_c - gradient_c)`` times, where the mean softmax depends on which classes there are. That of a
     class whose sign shows that it occurs is read off its row over its bias gradient, about its mean features (Ma et
     al., "Instance-wise Batch Label Restoration via Gradients in Federated Learning", 2023), as far as the row is of
-    its own examples; the rest is estimated on Gaussian inputs. It occurs once at least. The counts are rounded to add
-    up to N by largest remainders. The result is exact if the network's outputs hardly depend on its inputs, as those
-    of an untrained one. Of a gradient that tells nothing, or is not finite, classes are even.
+    its own examples; the rest is estimated on Gaussian inputs. It occurs once at least. Of fewer examples than classes
+    those that are missing tell what clipping has made of the gradient. The counts are rounded to add up to N by largest
+    remainders. The result is exact if the network's outputs hardly depend on its inputs, as those of an untrained one.
+    Of a gradient that tells nothing, or is not finite, classes are even.
 
     Raises UserError if the model does not end in a linear layer with a bias.
     """
@@ -41,7 +43,8 @@ def read_labels(
     if examples == 1:
         return (observed + _projected_rows(model, weights, gradient, domain, rng)).argmin(1, keepdim=True)
     expected = _mean_softmax(model, weights, domain, rng).to(observed)
-    answers = _softmax_by_class(model, weights, gradient, expected)
+    observed = observed / _scale(observed, expected, examples)
+    answers = _softmax_by_class(model, weights, gradient, observed, expected)
     counts = _counts(answers, observed, examples).to(observed.device)
     total = counts.sum(1, keepdim=True)
     counts = torch.where(total > 0, counts * examples / total, examples / domain.classes)
@@ -83,16 +86,34 @@ def not_sent(model: nn.Module, names: Iterable[str]) -> list[str]:
     return [name for name in names if not model.get_parameter(name).requires_grad]
 
 
-def _softmax_by_class(model: nn.Module, weights: Tensors, gradient: Tensors, expected: Tensor) -> Tensor:
-    """What the network answers to examples of each class, ``[V, K, K]``; ``expected`` ``[K]`` where nothing tells."""
+def _scale(observed: Tensor, expected: Tensor, examples: int) -> Tensor:
+    """By what clipping has multiplied the bias gradient ``[V, K]``, at most 1; ``[V, 1]``.
+
+    That of a class which does not occur is its mean softmax ``expected`` ``[K]``, and at least ``K - N`` do not: those
+    of the largest gradients for their softmax. What was pruned tells nothing. One where all classes may occur, and
+    where there is more left than such an estimate is sure of.
+    """
+    missing = max(len(expected) - examples, 0)
+    away = (observed / expected).nan_to_num(0).topk(missing, 1).indices
+    seen, unscaled = observed.gather(1, away), expected[away]
+    scale = seen.sum(1, keepdim=True) / (unscaled * (seen != 0)).sum(1, keepdim=True)
+    return torch.where((scale > 0) & (scale < _WHOLE), scale, 1)
+
+
+def _softmax_by_class(
+    model: nn.Module, weights: Tensors, gradient: Tensors, errors: Tensor, expected: Tensor
+) -> Tensor:
+    """What the network answers to examples of each class, ``[V, K, K]``; ``expected`` ``[K]`` where nothing tells.
+
+    ``errors``: the bias gradient ``[V, K]`` as it was before it was scaled.
+    """
     bias, classes = last_bias(model), len(expected)
     weight = bias.removesuffix("bias") + "weight"
-    errors = gradient[bias][:, :classes, None]
-    answers = expected.expand(len(errors), classes, -1)
+    answers, errors = expected.expand(len(errors), classes, -1), errors[:, :, None]
     if (rows := gradient.get(weight)) is None:
         return answers
     head, offset = (weights[name][:classes].to(rows) for name in (weight, bias))
-    own = (rows[:, :classes] / errors @ head.mT + offset).softmax(2)
+    own = (rows[:, :classes] / gradient[bias][:, :classes, None] @ head.mT + offset).softmax(2)
     # The rest of what the row is made of are the other examples' errors.
     share = (errors / (errors - expected[:, None])).nan_to_num(0)
     return torch.where((errors < 0) & own.isfinite().all(2, keepdim=True), answers.lerp(own, share), answers)

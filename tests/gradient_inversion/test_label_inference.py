@@ -71,6 +71,24 @@ def test_labels_of_a_batch_are_read_off_a_network_that_has_learnt(data: Data, st
     assert right >= least  # of 60
 
 
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("alike", [False, True])
+def test_clipping_does_not_hide_the_labels_of_fewer_examples_than_classes(
+    data: Data, lenet: ConvNet, alike: bool, pruned: bool
+) -> None:
+    net = replace(lenet, activation="relu", init="default").build(data.domain, Rng(0))
+    sent, labels = gradients(net, data, 60)
+    batches = (labels[:, 0].argsort() if alike else torch.arange(60)).view(10, 6)
+    mean = {name: 0.01 * g[batches].mean(1) for name, g in sent.items()}
+    if pruned:
+        mean["output.bias"][:, ::2] *= mean["output.bias"][:, ::2] < 0
+    found, true = (
+        torch.stack([row.bincount(minlength=10) for row in rows])
+        for rows in (read_labels(net, net.state_dict(), mean, data.domain, 6, Rng(0)), labels[batches, 0])
+    )
+    assert torch.minimum(found, true).sum() >= 54  # of 60; taken for whole 47, and 17 of those that are alike
+
+
 @pytest.mark.parametrize("init", ["default", "uniform"])
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu", "elu", "selu"])
 def test_a_label_without_noise_is_read_exactly(data: Data, lenet: ConvNet, activation: str, init: str) -> None:
