@@ -83,7 +83,7 @@ class UpdateMembership(AttackBase):
         inputs = known.domain.inputs_of(pool)
         names, asked, public = list(seen.updates.delta), seen.asked.to(target.device), len(chosen)
         clipping = known.defense.defense if "defense" in known.granted() else None
-        noise = self._noise(known, public, seen.updates.first + asked, rng.child("noise"))
+        noise = self._noise(known, public, torch.tensor(seen.updates.victims).to(asked)[asked], rng.child("noise"))
 
         def few(rows: Tensor, own: Rng, model: nn.Module = known.model) -> Tensor:
             drawn = {name: z[rows] for name, z in noise.items()}

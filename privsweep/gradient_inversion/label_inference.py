@@ -45,13 +45,20 @@ def read_labels(
     expected = _mean_softmax(model, weights, domain, rng).to(observed)
     observed = observed / _scale(observed, expected, examples)
     answers = _softmax_by_class(model, weights, gradient, observed, expected)
-    counts = _counts(answers, observed, examples).to(observed.device)
+    return labels_by_counts(_counts(answers, observed, examples).to(observed.device), examples)
+
+
+def labels_by_counts(counts: Tensor, examples: int) -> Tensor:
+    """Int64 ``[V, N]``, sorted, where class c occurs about ``counts[:, c]`` times; classes are even where none does.
+
+    The counts ``[V, K]`` are scaled to N ``examples`` and rounded by largest remainders.
+    """
     total = counts.sum(1, keepdim=True)
-    counts = torch.where(total > 0, counts * examples / total, examples / domain.classes)
+    counts = torch.where(total > 0, counts * examples / total, examples / counts.shape[1])
     whole = counts.floor().long()
     rank = (counts - whole).argsort(1, descending=True).argsort(1)
     whole += rank < (examples - whole.sum(1, keepdim=True))
-    classes = torch.arange(domain.classes, device=observed.device)
+    classes = torch.arange(counts.shape[1], device=counts.device)
     return torch.stack([classes.repeat_interleave(row) for row in whole])
 
 

@@ -30,18 +30,20 @@ class Update:
     kind: Literal["gradient", "difference"]
     contributors: int  # clients whose updates are averaged in one delta
     examples: int  # N: examples behind one delta
-    first: int = 0  # the number of the first victim, where these are some of all
     statistics: Tensors = field(default_factory=dict)  # [V, ...]: buffers that were sent, as the clients left them
+    numbers: tuple[int, ...] | None = None  # of the victims, where these are some of all
 
     @property
-    def victims(self) -> range:
+    def victims(self) -> tuple[int, ...]:
         """Their numbers; a victim's draws come from its own."""
-        return range(self.first, self.first + len(next(iter(self.delta.values()))))
+        return tuple(range(len(next(iter(self.delta.values()))))) if self.numbers is None else self.numbers
 
-    def take(self, part: slice) -> Update:
-        """Some of the victims, next to each other."""
+    def take(self, part: slice | Tensor) -> Update:
+        """Some of the victims; a tensor holds their places."""
         delta, statistics = ({n: t[part] for n, t in of.items()} for of in (self.delta, self.statistics))
-        return replace(self, delta=delta, statistics=statistics, first=self.first + part.start)
+        places = range(len(self.victims))[part] if isinstance(part, slice) else part.tolist()
+        numbers = tuple(self.victims[place] for place in places)
+        return replace(self, delta=delta, statistics=statistics, numbers=numbers)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,10 @@ def score_reconstruction(
     Table: ``victim``, ``index`` (of its first image in the training split), ``indices`` (of all, apart by blanks,
     where there are several), ``mse``, ``psnr``, ``ssim`` and
     ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
-    that is None), where the truth has other images ``mse_control``, ``ssim_control`` and ``asr_control`` against those,
-    ``diverged``, ``label_accuracy`` where labels were guessed and are known, those of
-    ``release_columns`` where the truth tells the nearest known images, and every diagnostic.
+    that is None), of several images ``ssim_best``, that of the best one, where the truth has other images
+    ``mse_control``, ``ssim_control`` and ``asr_control`` against those, ``diverged``, ``label_accuracy`` where labels
+    were guessed and are known, those of ``release_columns`` where the truth tells the nearest known images, and every
+    diagnostic.
 
     Metrics: the means over victims under the same names, medians with ``_median``, ``recovered`` (share of
     victims whose images have a mean SSIM above 0.9). ``iterations_to_zero`` is the median alone, never being infinity,
@@ -126,6 +127,8 @@ def _measures(
         for name in IMAGES:
             columns[name + suffix] = values[name].mean(1)
         columns["asr" + suffix] = asr(values["ssim"], threshold)
+        if values["ssim"].shape[1] > 1:
+            columns["ssim_best" + suffix] = values["ssim"].amax(1)
     return columns
 
 

@@ -171,7 +171,8 @@ def _note(cfg: DictConfig, brought: Brought) -> None:
     with open_dict(cfg):
         defenses = _node(cfg, "defense")
         for node in (*(_node(cfg, k) for k in (*GROUPS, "prior")), *(_node(defenses, k) for k in defenses)):
-            node.pop(KEY, None)
+            for part in (node, *(_node(node, k) for k in node)):  # of a component, and of those within it
+                part.pop(KEY, None)
         cfg.pop("brought", None)
         if brought:
             cfg.brought = brought
