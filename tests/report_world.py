@@ -27,6 +27,18 @@ def record(seed: int, ssim: float | None, **changes: Any) -> dict[str, Any]:
     }
 
 
+def varied(records: Sequence[dict[str, Any]], *keys: str) -> list[dict[str, str]]:
+    """What was typed for each of them."""
+    return [{key: typed(record, key) for key in keys} for record in records]
+
+
+def typed(record: dict[str, Any], key: str) -> str:
+    choices, group, name = record["choices"], *key.partition(".")[::2]
+    chosen = choices[key] if key in choices else record["config"].get(group)
+    value = chosen[name] if name else chosen
+    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
+
+
 # Notes of every sort: the table's, a row's (in table()), a finding's and the rule of a comparison.
 NOTED: dict[str, Any] = {
     "notes": ["The weights are untrained.", {"quick": "Little is learnt."}],

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
+from privsweep.cli.words import unquoted
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import Composition, compose, parse
 from privsweep.run.variants import Variants
@@ -86,6 +87,12 @@ def words_of(overrides: Sequence[str], swept: Collection[str]) -> str:
     """What tells a run of a sweep from the others: the values of the keys that are swept."""
     own = [o for o in overrides if o.partition("=")[0].lstrip("+~") in swept]
     return " ".join(own or [o for o in overrides if not o.startswith(("hydra.", "hydra/"))])
+
+
+def values_in(overrides: Sequence[str], swept: Collection[str]) -> dict[str, str]:
+    """What a run of a sweep was given for the keys that are swept, in the order of these."""
+    given = {key.lstrip("+~"): unquoted(value) for key, _, value in (o.partition("=") for o in overrides)}
+    return {key: given[key] for key in swept}
 
 
 def without_parameters(overrides: Sequence[str]) -> list[str]:

@@ -9,7 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from privsweep.cli import terminal
-from privsweep.cli.sweep import PlannedRun, SweepPlan
+from privsweep.cli.cells import values_in
+from privsweep.cli.sweep import SweepPlan
 from privsweep.report.summary import summary
 from privsweep.report.summary_terminal import summary_terminal
 from privsweep.report.sweep_picture import sweep_picture
@@ -19,6 +20,8 @@ from privsweep.store.atomic import whole_file
 from privsweep.store.full_disk import full_disk
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
+
+_LOST: Record = {"status": "missing", "metrics": {}, "utility": {}}  # of a lost job not even its failure is stored
 
 
 def table(planned: SweepPlan) -> int:
@@ -36,10 +39,11 @@ def table(planned: SweepPlan) -> int:
 def summarise(planned: SweepPlan) -> int:
     """The summary of an ad hoc sweep, mean and standard deviation over seeds; the exit code."""
     session = planned.runs[0].spec.session
-    made = summary([run.record or _absent(run) for run in planned.runs], planned.swept, session.summary)
+    found = [run.record or _LOST for run in planned.runs]
+    varied = [values_in(run.overrides, planned.swept) for run in planned.runs]
+    made = summary(found, varied, session.summary)
     terminal.out.print(summary_terminal(made, terminal.out.width))
-    found = [run.record for run in planned.runs if run.record is not None]
-    draw = partial(sweep_picture, records=found, keys=planned.swept, store=Store(session.output_dir))
+    draw = partial(sweep_picture, records=found, varied=varied, store=Store(session.output_dir))
     wrote = file_summary(session.output_dir, {".md": made.markdown(), ".csv": made.csv()}, draw)
     for problem in made.problems:
         terminal.complain(problem)
@@ -81,13 +85,6 @@ def _made(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _absent(run: PlannedRun) -> Record:
-    """A run of which nothing is stored, not even its failure: its job was lost."""
-    spec = run.spec
-    known = {"choices": spec.choices, "config": spec.config}
-    return {"status": "missing", **known, "metrics": {}, "utility": {}}
 
 
 def _wrote(output_dir: Path, write: Callable[[], list[Path]]) -> bool:

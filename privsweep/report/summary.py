@@ -42,18 +42,21 @@ class Summary:
         return frame_csv(self.frame)
 
 
-def summary(records: Sequence[Record], varied: Sequence[str], chosen: Sequence[str] | None = None) -> Summary:
-    """Mean ± sample standard deviation over seeds (and whatever else was not varied) of metrics and utility.
+def summary(
+    records: Sequence[Record], varied: Sequence[Mapping[str, str]], chosen: Sequence[str] | None = None
+) -> Summary:
+    """Mean ± sample standard deviation over seeds of metrics and utility.
 
-    ``varied``: the overridden keys, such as ``attack`` or ``model.width``; ``seed`` is what is averaged over.
+    ``varied``: what was typed for each, by swept key such as ``attack`` or ``model.width``, for a record does not
+    tell all of it (a path, a scale, the memory of an attack); ``seed`` is what is averaged over.
     ``chosen``: the numbers to show, in their order, by names of metrics, of utility, or paths such as
     ``seconds.attack``; None: the main metrics and the utility.
     A combination with a failed run has no mean: it says how many runs there are.
     """
-    keys = [key for key in varied if key != "seed"]
+    keys = [key for key in (varied[0] if varied else ()) if key != "seed"]
     groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        groups.setdefault(tuple(value_of(record, key) for key in keys), []).append(record)
+    for record, typed in zip(records, varied, strict=True):
+        groups.setdefault(tuple(typed[key] for key in keys), []).append(record)
     complete = [record for record in records if record["status"] == "complete"]
     asked = _main(complete) if chosen is None else {name: name for name in chosen}
     paths = {name: path for name, path in asked.items() if not complete or _known(path, complete)}
@@ -114,14 +117,3 @@ def _problems(lacking: Sequence[str], complete: Sequence[Record]) -> list[str]:
         + (f"did you mean {near[0]}?" if near else f"there are {there}")
         for name, near in found.items()
     ]
-
-
-def value_of(record: Record, key: str) -> str:
-    """The value of an overridden key: a group's choice, or a value of the configuration."""
-    if key in record["choices"]:
-        value = record["choices"][key]
-    else:
-        value = record["config"]
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else "" if value is None else str(value)

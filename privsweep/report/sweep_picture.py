@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from privsweep.report.summary import value_of
 from privsweep.store.images import FILE, first_images
 from privsweep.store.store import Record, Store
 from privsweep.table.number_format import UNKNOWN, show
@@ -14,24 +13,27 @@ from privsweep.table.readings import look_up
 MOST_RUNS, MOST_IMAGES = 24, 8
 
 
-def sweep_picture(path: Path, records: Sequence[Record], keys: Sequence[str], store: Store) -> Path | None:
+def sweep_picture(
+    path: Path, records: Sequence[Record], varied: Sequence[Mapping[str, str]], store: Store
+) -> Path | None:
     """A PNG of the first images of the first runs; None where fewer than two runs have any.
 
-    Runs on the same originals, as those of one seed are, stand together below them. ``keys``: what was varied, which
-    names a line; its number is the mean SSIM of all victims.
+    Runs on the same originals, as those of one seed are, stand together below them. ``varied``: what was typed for
+    each, by swept key, which names a line; its number is the mean SSIM of all victims.
     """
-    complete = [(record, store.folder(record["signature"])) for record in records if record["status"] == "complete"]
-    kept = [(record, folder) for record, folder in complete if (folder / FILE).is_file()]
+    complete = [(r, typed) for r, typed in zip(records, varied, strict=True) if r["status"] == "complete"]
+    found = [(record, typed, store.folder(record["signature"])) for record, typed in complete]
+    kept = [(record, typed, folder) for record, typed, folder in found if (folder / FILE).is_file()]
     if len(kept) < 2:
         return None
     from privsweep.plot.contact_sheet import Line, contact_sheet  # here: a sweep without images needs no matplotlib
 
     lines = []
-    for record, folder in kept[:MOST_RUNS]:
-        if (found := first_images(folder, MOST_IMAGES)) is None:
+    for record, typed, folder in kept[:MOST_RUNS]:
+        if (images := first_images(folder, MOST_IMAGES)) is None:
             continue
-        *originals, guesses = (images / 255 for images in found)
-        name = ", ".join(f"{key}={value_of(record, key)}" for key in keys)
+        *originals, guesses = (each / 255 for each in images)
+        name = ", ".join(f"{key}={value}" for key, value in typed.items())
         ssim = look_up(record, "ssim")
         number = "" if ssim is UNKNOWN else f"mean SSIM {show(ssim, '.2f')}"
         lines.append(Line(name, number, originals[0] if originals else None, guesses))

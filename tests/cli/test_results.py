@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from privsweep.cli.cells import values_in
 from privsweep.cli.results import file_summary
 
 
@@ -11,3 +12,10 @@ def test_sweeps_that_end_in_one_second_have_files_of_their_own(tmp_path: Path) -
     for end, text in ((".md", "text"), (".csv", "table")):
         written = [path.read_text() for path in sorted((tmp_path / "summaries").glob(f"*{end}"))]
         assert sorted(written) == [f"{text} {n}" for n in range(3)]
+
+
+def test_a_run_of_a_sweep_is_named_by_what_was_typed_for_it() -> None:
+    overrides = ["scale=smoke", '+dataset.path="a, b.npz"', "defense=[precode]", "scale=quick"]
+    assert values_in(overrides, ["scale", "dataset.path", "defense"]) == {
+        "scale": "quick", "dataset.path": "a, b.npz", "defense": "[precode]",
+    }  # fmt: skip

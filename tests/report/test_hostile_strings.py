@@ -161,7 +161,7 @@ def test_csv(text: str) -> None:
     assert not obeyed(written)
     rows = list(csv.DictReader(io.StringIO(written)))
     assert len(rows) == 6
-    made = summary([a_record(text)], [text, "attack"])
+    made = summary([a_record(text)], [{text: text, "attack": text}])
     for cell in [*(cell for row in rows for cell in row.values()), *next(csv.reader(io.StringIO(made.csv())))]:
         assert not re.match(r"[=+\-@\t\r]", cell)
     assert not obeyed(made.csv())
@@ -173,7 +173,7 @@ def test_numbers_stay_numbers_in_csv(number: str) -> None:
 
 
 def test_terminal(text: str) -> None:
-    made = summary([a_record(text), a_record("x")], ["attack"])
+    made = summary([a_record(text), a_record("x")], [{"attack": text}, {"attack": "x"}])
     for content in (table_terminal(hostile(text), 300), summary_terminal(made, 300)):
         for terminal in (True, False):
             console = Console(file=io.StringIO(), width=300, force_terminal=terminal, color_system=None)

@@ -6,7 +6,7 @@ import io
 import itertools
 
 import pytest
-from report_world import record
+from report_world import record, varied
 from rich.console import Console
 
 from privsweep.report.summary import Summary, summary
@@ -30,7 +30,7 @@ def swept(*keys: str) -> Summary:
         for seed in (0, 1):
             numbers = {name: 1e-5 + n + 100 * m + 0.01 * seed for m, name in enumerate(METRICS)}
             records.append(record(seed, None, choices=choices, metrics=numbers))
-    return summary(records, keys)
+    return summary(records, varied(records, *keys))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
@@ -61,7 +61,7 @@ def test_wide_keys_stand_once_and_a_number_for_them_before_every_band() -> None:
 
 
 def test_what_fits_is_one_table_and_needs_no_number() -> None:
-    made = summary([record(0, 0.4), record(1, 0.6)], ["model.width"])
+    made = summary([record(0, 0.4), record(1, 0.6)], [{"model.width": "12"}] * 2)
     shown = [line.rstrip() for line in lines(made, 80) if line.strip()]
     assert shown[0] == "model.width  mse       ssim         test_accuracy  runs"
     assert shown[2] == "12           0.25 ± 0  0.5 ± 0.141  0.5 ± 0        2"
@@ -77,5 +77,5 @@ def test_keys_wider_than_the_terminal_are_folded_and_the_numbers_are_not() -> No
 
 
 def test_hostile_values_are_shown_as_they_are() -> None:
-    made = summary([record(0, 0.4, choices={"attack": "\x1b[31m [bold]x[/]"})], ["attack"])
+    made = summary([record(0, 0.4)], [{"attack": "\x1b[31m [bold]x[/]"}])
     assert r"\x1b[31m [bold]x[/]" in "\n".join(lines(made, 160))

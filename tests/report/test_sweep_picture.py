@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from report_world import varied
 
 import privsweep.plot.contact_sheet
 from privsweep.report import sweep_picture as module
@@ -37,7 +38,7 @@ def world(tmp_path, monkeypatch):
 def test_a_line_is_named_by_what_was_varied_and_shows_the_first_images(world, tmp_path):
     store, record, drawn = world
     records = [record("iga"), record("lost", images=False), record("dlg"), record("broken", status="failed")]
-    assert sweep_picture(tmp_path / "s.png", records, ["attack", "seed"], store) == tmp_path / "s.png"
+    assert sweep_picture(tmp_path / "s.png", records, varied(records, "attack", "seed"), store) == tmp_path / "s.png"
     ((lines, left_out),) = drawn
     assert [(line.name, line.number) for line in lines] == [
         ("attack=iga, seed=3", "mean SSIM 0.12"),
@@ -50,9 +51,10 @@ def test_a_line_is_named_by_what_was_varied_and_shows_the_first_images(world, tm
 
 def test_one_run_alone_has_its_own_picture_and_many_are_cut(world, tmp_path, monkeypatch):
     store, record, drawn = world
-    assert sweep_picture(tmp_path / "s.png", [record("iga")], ["attack"], store) is None
+    assert sweep_picture(tmp_path / "s.png", [record("iga")], [{"attack": "iga"}], store) is None
     monkeypatch.setattr(module, "MOST_RUNS", 2)
-    sweep_picture(tmp_path / "s.png", [record(f"own{n}") for n in range(5)], ["attack"], store)
+    many = [record(f"own{n}") for n in range(5)]
+    sweep_picture(tmp_path / "s.png", many, varied(many, "attack"), store)
     assert [(len(lines), left_out) for lines, left_out in drawn] == [(2, 3)]
 
 
@@ -62,6 +64,6 @@ def test_runs_on_the_same_originals_stand_together(world, tmp_path):
     records = [
         record(name, originals=images) for name, images in zip("abcd", (first, second, first, second), strict=True)
     ]
-    sweep_picture(tmp_path / "s.png", records, ["attack"], store)
+    sweep_picture(tmp_path / "s.png", records, varied(records, "attack"), store)
     ((lines, _),) = drawn
     assert [line.name for line in lines] == ["attack=a", "attack=c", "attack=b", "attack=d"]
