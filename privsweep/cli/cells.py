@@ -42,14 +42,27 @@ class Cells:
             if key_of(override).partition("@")[2] not in ("", "prior") or _group(override) not in CELLS_SET:
                 raise UserError(f"{override.input_line}: a cell sets only {', '.join(CELLS_SET)}; type it instead")
         given = [*self.typed, *own]
-        defenses = next((o.value() for o in reversed(given) if key_of(o) == "defense"), self.base.config["defense"])
-        present = [defenses] if isinstance(defenses, str) else defenses or []
-        given = [o for o in given if not _parameter(o, "defense") or _parameter(o, "defense") in present]  # type: ignore[operator]
+        present = self._defenses(given)
+        given = [o for o in given if not _parameter(o, "defense") or _parameter(o, "defense") in present]
         attack = next((o for o in reversed(own) if key_of(o) == "attack"), None)
         if attack and any(_parameter(o, "attack") for o in self.typed):
             known = self._parameters(str(attack.input_line))
             given = [o for o in given if o in own or not (p := _parameter(o, "attack")) or p in known]
         return self.variants.compose([str(o.input_line) for o in given])
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raises UserError for a typed parameter of a defence that no cell has: it would name a table that lacks it."""
+        typed = [(override, name) for override in self.typed if (name := _parameter(override, "defense"))]
+        present = {n for job in jobs for n in self._defenses([*self.typed, *parse(job.overrides)])} if typed else set()
+        for override, name in typed:
+            if name not in present:
+                others = f"choose one of its defences {', '.join(sorted(present))}, or " if present else ""
+                raise UserError(f"{override.input_line}: no cell of the table has {name}; {others}leave it out")
+
+    def _defenses(self, given: Sequence[Override]) -> Collection[str]:
+        """Those of a cell that ``given`` composes."""
+        found: Any = next((o.value() for o in reversed(given) if key_of(o) == "defense"), self.base.config["defense"])
+        return [found] if isinstance(found, str) else found or []
 
     def _parameters(self, attack: str) -> set[str]:
         """What the attack that an override chooses can be given."""

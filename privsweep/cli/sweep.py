@@ -204,7 +204,8 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
     if clash:
         raise UserError(f"{clash[0]}: rows and columns of the table set it, so it cannot be overridden; leave it out")
     wanted = table.chosen(base.config.get("only"))
-    cells = Cells(base, [o for o in typed if key_of(o) != "cell"])
+    cells = Cells(base, typed)
+    cells.check(table.jobs())
     runs, refused = [], []
     made: Made = {}
     for job in table.jobs():
@@ -220,8 +221,7 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
             runs.append(run)
     if not runs and refused:
         raise refused[0]
-    absent = dict.fromkeys(str(error.__cause__) for error in refused)
-    return SweepPlan(runs, table, name, typed, base.hydra, tuple(absent))
+    return SweepPlan(runs, table, name, typed, base.hydra, tuple(dict.fromkeys(str(e.__cause__) for e in refused)))
 
 
 def _record(spec: RunSpec) -> Record | None:

@@ -56,6 +56,8 @@ def test_a_defences_parameter_reaches_the_cells_that_have_it(planned) -> None:  
     assert sigma["weak-s0"] == 0.5
     assert sigma["plain-s0"] is None
     assert sigma["noisy-s0"] == 0.01
+    with pytest.raises(UserError, match=r"noisy_gradient\.sigma=1: no cell .* has noisy_gradient; .* noisy_gradients,"):
+        planned("scale=smoke", "defense.noisy_gradient.sigma=1")
 
 
 def test_seeds_may_depend_on_the_scale_and_the_figure_comes_along(planned) -> None:  # type: ignore[no-untyped-def]
