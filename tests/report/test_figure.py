@@ -210,6 +210,14 @@ def test_boxes_are_over_the_victims_of_all_seeds(tmp_path: Path) -> None:
     assert len(values_of_victims(stored(tmp_path, *ALL[:2]), "ssim", "plain")) == 2
 
 
+def test_boxes_are_of_the_answer_that_the_cell_shows(tmp_path: Path) -> None:
+    filled = stored(tmp_path, *ALL[:1])
+    pd.DataFrame({"ssim": [0.1, 0.2], "ssim_best": [0.8, 0.9]}).to_csv(tmp_path / ALL[0] / "victims.csv")
+    row = filled.table.rows["ssim"].model_copy(update={"answer": "best"})
+    best = replace(filled, table=filled.table.model_copy(update={"rows": {"ssim": row}}))
+    assert values_of_victims(best, "ssim", "plain").tolist() == [0.8, 0.9]
+
+
 @pytest.mark.parametrize(("which", "shown"), [("first", [0, 1, 2]), ("easiest", [2, 0, 1]), ("hardest", [1, 0, 2])])
 def test_a_panel_shows_the_easiest_or_the_hardest_victims(tmp_path: Path, which: Which, shown: list[int]) -> None:
     """Each starts with the most extreme; what is not stored does not tell."""

@@ -44,14 +44,14 @@ def _box(axes: Axes, values: Array, x: float, width: float, paint: str) -> Any:
 
 def values_of_victims(filled: FilledTable, row: str, column: str) -> Array:
     """A row's number for every victim of every seed, in the printed unit; what is not stored is left out."""
-    source = filled.table.source(row, column)
+    form, name = filled.table.source(row, column).format, filled.table.metric(row, column)
     found: list[float] = []
     for seed in filled.table.seeds:
         folder = filled.folders.get((row, column, seed))
         if folder is None or not (folder / "victims.csv").is_file():
             continue
         frame = pd.read_csv(folder / "victims.csv")
-        if source.metric in frame:
-            found.extend(in_printed_unit(float(v), source.format) for v in frame[source.metric])
+        if name in frame:
+            found.extend(in_printed_unit(float(v), form) for v in frame[name])
     values = np.array(found)
     return values[np.isfinite(values)]
