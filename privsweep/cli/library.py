@@ -30,7 +30,8 @@ _OF_COMMAND: dict[str, tuple[str, Any]] = {  # what that asks for and these func
     "hydra/launcher": ("submits nothing", "basic"),
     "hydra/sweeper": ("makes no search", "basic"),
 }
-_UNTOLD = ("_target_", "fingerprint")  # the choices say the one, the other is a checksum
+_UNTOLD = ("_target_", "fingerprint")  # the choices say the one, and the other where each is of one content
+_READ = {"dataset": "dataset", "prior": "dataset@prior", "fl_setting": "fl_setting"}  # parts that read files: choices
 
 
 def compose(*overrides: str, config_dir: str | None = None) -> RunSpec:
@@ -111,7 +112,8 @@ def records(output_dir: str | Path = "outputs", config: str | Iterable[str] | No
 
     Columns: signature, choices, seed, scale, then configuration values by their dotted names (``attack.lr``), then
     metrics and utility, that of the final model under ``final_``. ``config`` names the values, or the one; None takes
-    those that differ between records which have them. A list of values is its text, so that rows can be grouped by it.
+    those that differ between records which have them, and ``dataset.fingerprint``, a checksum, where one choice stands
+    for several files. A list of values is its text, so that rows can be grouped by it.
 
     Raises UserError for a name in ``config`` that no record has, and where there is no such folder.
     """
@@ -123,7 +125,7 @@ def records(output_dir: str | Path = "outputs", config: str | Iterable[str] | No
 
 def _frame(found: Sequence[Record], config: Sequence[str] | None) -> pd.DataFrame:
     flat = [dict(_flat(record["config"])) for record in found]
-    names = _differing(flat) if config is None else config
+    names = [*_contents(found), *_differing(flat)] if config is None else config
     known = {name for values in flat for name in values}
     if unknown := [name for name in names if flat and name not in known]:
         raise UserError(f"config={unknown[0]}: no stored run has such a key; {nearest(unknown[0], known)}")
@@ -140,6 +142,16 @@ def _frame(found: Sequence[Record], config: Sequence[str] | None) -> pd.DataFram
         for record, values in zip(found, flat, strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+def _contents(found: Sequence[Record]) -> list[str]:
+    """Checksums of the files of a choice, such as npz, that stands for several: a record keeps no path."""
+    names = []
+    for part, group in _READ.items():
+        pairs = {(r["choices"].get(group), (r["config"].get(part) or {}).get("fingerprint")) for r in found}
+        if len(pairs) > len({choice for choice, _ in pairs}):
+            names.append(f"{part}.fingerprint")
+    return names
 
 
 def _differing(flat: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_digits
 from tiny import TINY
 
 import privsweep
@@ -46,6 +48,19 @@ def test_configuration_values_stand_beside_metrics() -> None:
     pd.testing.assert_frame_equal(privsweep.records(config="attack.lr"), privsweep.records(config=["attack.lr"]))
     with pytest.raises(privsweep.UserError, match=r"config=attack\.lrr: no stored run .* did you mean attack\.lr\?"):
         privsweep.records(config="attack.lrr")
+
+
+def test_files_of_one_choice_are_told_apart() -> None:
+    digits = load_digits()
+    images, labels = (digits.images * 15).astype(np.uint8), digits.target[:, None]
+    for name, first in (("a", 0), ("b", 800)):
+        split = [slice(first, first + 600), slice(first + 600, first + 800)]
+        parts = {f"{n}_images": images[s] for n, s in zip(("train", "test"), split, strict=True)}
+        parts |= {f"{n}_labels": labels[s] for n, s in zip(("train", "test"), split, strict=True)}
+        np.savez(f"{name}.npz", **parts)
+    frame = privsweep.sweep("attack=blind", "dataset=npz", "dataset.path=a.npz,b.npz", *FEW)
+    assert frame["dataset"].tolist() == ["npz", "npz"]
+    assert frame["dataset.fingerprint"].nunique() == 2
 
 
 def test_a_run_that_fails_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
