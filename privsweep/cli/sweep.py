@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
@@ -134,25 +136,23 @@ class SweepPlan:
 def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
     """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError where it is none."""
     swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
-    product: list[tuple[str, ...]] = [()]
+    given: dict[str, list[str]] = {}  # as there, what is typed last counts, in the place of what was typed first
     for override in typed:
         if override.is_interval_sweep():
             remedy = "add hydra/sweeper=search, or list values as key=a,b"
             raise UserError(f"{override.input_line}: an interval is for a search; {remedy}")
         if swept.count(key := override.get_key_element()) > 1:
             raise UserError(f"{override.input_line}: {key} is swept twice; give all its values at once")
-        values = values_of(override)
-        if len(product) * len(values) > MOST:
+        given[key] = values_of(override)
+        if prod(map(len, given.values())) > MOST:
             raise UserError(f"{override.input_line}: makes a sweep of more than {MOST:,} runs; split it")
-        product = [(*done, value) for done in product for value in values]
-    return product
+    return [*product(*given.values())]
 
 
 def _check_swept(typed: Sequence[Override]) -> None:
     """Raises UserError for several values of what holds for a whole command: one run would count as several."""
     for override in typed:
-        key = key_of(override)
-        if override.is_sweep_override() and without_effect(key):
+        if override.is_sweep_override() and without_effect(key := key_of(override)):
             remedy = "give it one value"
             if key.endswith("dir"):
                 remedy += f", and one with a comma in quotes: {in_quotes(key, str(override.input_line))}"

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Privsweep
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 import privsweep as library
 from privsweep.cli import sweep
 from privsweep.interface.errors import UserError
+from privsweep.run.compose import parse, searching
 
 EXPERIMENT = """\
 # @package _global_
@@ -134,3 +136,12 @@ def test_what_holds_for_a_whole_command_is_not_swept(
         assert f"{swept}: {swept.partition('=')[0]} holds for all runs of a command; give it one value" in line
         assert ("in quotes: '" in line) == ("_dir" in swept)
     assert not list(tmp_path.iterdir())
+
+
+def test_runs_are_numbered_as_hydra_numbers_them_where_a_key_is_typed_again() -> None:
+    """By number a launcher leaves out what is stored: of another order it would leave out what is missing."""
+    for typed in (["scale=smoke", "seed=0,1", "scale=smoke,quick"], ["seed=0,1", "attack.lr=1,2", "attack.lr=3"]):
+        with searching(None):
+            overrides = parse(typed)
+        [theirs] = BasicSweeper.split_arguments(overrides, None)
+        assert [list(ours) for ours in sweep.expand(overrides)] == theirs
