@@ -44,6 +44,7 @@ class Fishing(AttackBase):
     inversion: Any
 
     observes: ClassVar[type[Update] | None] = Update
+    reports: ClassVar[frozenset[str]] = frozenset({"hooked"})
     threat: ClassVar[ThreatModel] = ThreatModel(
         frozenset({"train"}), frozenset({"server"}), "white-box", security="malicious"
     )

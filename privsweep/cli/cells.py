@@ -39,7 +39,8 @@ class Cells:
         """
         own = parse(job.overrides)
         for override in own:
-            if key_of(override).partition("@")[2] not in ("", "prior") or _group(override) not in CELLS_SET:
+            place = key_of(override).partition("@")[2].partition(".")[0]
+            if place not in ("", "prior", *CELLS_SET) or _group(override) not in CELLS_SET:
                 raise UserError(f"{override.input_line}: a cell sets only {', '.join(CELLS_SET)}; type it instead")
         given = [*self.typed, *own]
         present = self._defenses(given)
