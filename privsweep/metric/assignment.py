@@ -10,17 +10,23 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+_TIE = 1e-6  # what a wrong label adds to a squared distance
 
-def match(guess: Tensor, truth: Tensor) -> Tensor:
+
+def match(guess: Tensor, truth: Tensor, labels: Tensor | None = None, true_labels: Tensor | None = None) -> Tensor:
     """The order of the reconstructions that has the least total MSE, victim by victim.
 
     ``guess`` and ``truth`` are pixels ``[V, N, C, H, W]``; the result is int64 ``[V, N]``:
-    ``guess[v, order[v, n]]`` belongs to ``truth[v, n]``.
+    ``guess[v, order[v, n]]`` belongs to ``truth[v, n]``. Labels ``[V, N]`` of both decide between reconstructions that
+    are alike.
     """
     victims, count = guess.shape[:2]
     if count == 1:
         return torch.zeros(victims, 1, dtype=torch.int64, device=guess.device)
-    order = [_assign(g, t) for g, t in zip(guess, truth, strict=True)]
+    wrong = torch.zeros(victims, count, count)
+    if labels is not None and true_labels is not None:
+        wrong = (true_labels[:, :, None] != labels[:, None]).cpu()
+    order = [_assign(g, t, _TIE * w.double()) for g, t, w in zip(guess, truth, wrong, strict=True)]
     return torch.stack(order).to(guess.device)
 
 
@@ -29,7 +35,7 @@ def reorder(values: Tensor, order: Tensor) -> Tensor:
     return values[torch.arange(len(values), device=values.device)[:, None], order]
 
 
-def _assign(guess: Tensor, truth: Tensor) -> Tensor:
-    cost = torch.cdist(truth.flatten(1).double(), guess.flatten(1).double()).square()
-    _, columns = linear_sum_assignment(cost.cpu().numpy())
+def _assign(guess: Tensor, truth: Tensor, more: Tensor) -> Tensor:
+    cost = torch.cdist(truth.flatten(1).double(), guess.flatten(1).double()).square().cpu() + more
+    _, columns = linear_sum_assignment(cost.numpy())
     return torch.from_numpy(columns)

@@ -54,9 +54,10 @@ def score_reconstruction(
     whole = images.isfinite().flatten(1).all(1)
     pixels = domain.pixels(images).nan_to_num(0.5, 1.0, 0.0).clamp(0, 1)
     original = truth.pixels.detach().cpu()
-    order = match(pixels, original)
+    given = None if guess.labels is None else guess.labels.cpu()
+    order = match(pixels, original, given, None if truth.labels is None else truth.labels.cpu())
     pixels = reorder(pixels, order)
-    labels = None if guess.labels is None else reorder(guess.labels.cpu(), order)
+    labels = None if given is None else reorder(given, order)
     matched = replace(guess, images=reorder(images, order), labels=labels)
 
     columns = _measures(pixels, original, domain, paper_scale, asr_threshold)

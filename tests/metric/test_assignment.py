@@ -23,3 +23,12 @@ def test_every_reconstruction_is_used_once_at_the_least_total_error():
 def test_a_single_image_is_its_own_match():
     images = torch.rand(4, 1, 3, 8, 8)
     assert match(images, images).tolist() == [[0]] * 4
+
+
+def test_labels_decide_between_images_that_are_alike_and_no_others():
+    truth = torch.rand(1, 3, 1, 4, 4, generator=Rng(0).generator())
+    grey = torch.full_like(truth, 0.5)
+    theirs = torch.tensor([[2, 0, 1]])
+    assert match(grey, truth, torch.tensor([[0, 1, 2]]), theirs).tolist() == [[2, 0, 1]]
+    near = truth + 1e-3
+    assert match(near, truth, torch.tensor([[0, 1, 2]]), theirs).tolist() == [[0, 1, 2]]
