@@ -6,12 +6,13 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.label_inference import label_images, last_bias, not_sent
 from privsweep.gradient_inversion.lone_units import inputs_by_agreement
 from privsweep.gradient_inversion.rank_one import Network, input_behind, nearest_rank_one
+from privsweep.gradient_inversion.sparse_errors import inputs_by_sparsity
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
@@ -20,7 +21,7 @@ from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
-from privsweep.model.first_layer import first_linear
+from privsweep.model.first_layer import first_linear, following
 
 
 @component
@@ -30,17 +31,19 @@ class Analytic(AttackBase):
     A unit's weight gradient is the sum over examples of its error times the input, its bias gradient the sum of
     the errors. For one example the weight gradient is of rank one: its leading singular vector is the input, of which
     the bias gradient tells the norm, so that noise on the gradient averages out over all units and all pixels, and
-    entries that were pruned are made up for by the others (``gradient_inversion.rank_one``). For more, a unit that
-    only one example activates gives that example's input, and such units agree with one another: the largest groups
-    of agreeing units are taken, which needs ReLU and more units than examples (``gradient_inversion.lone_units``).
-    Noise is averaged out there too, for the weight gradient's rank is the number of examples.
+    entries that were pruned are made up for by the others (``gradient_inversion.rank_one``). For more, the zeros that
+    ReLU leaves in their errors tell the examples apart, exactly and of up to about eighteen (Dimitrov et al., 2024:
+    ``gradient_inversion.sparse_errors``). Under noise, and of more, a unit that only one example activates gives that
+    example's input, and such units agree with one another: the largest groups of agreeing units are taken, which needs
+    ReLU and more units than examples (``gradient_inversion.lone_units``). Noise is averaged out there too, for the
+    weight gradient's rank is the number of examples.
     """
 
     agreement: Annotated[float, Field(gt=0)]  # of batches: sine of the largest angle between inputs that count as one
 
     # 1: one example by its singular vector. 2: of batches, what exceeds their rank is noise; what was pruned is left
-    # out.
-    version: ClassVar[int] = 2
+    # out. 3: batches by the zeros of ReLU.
+    version: ClassVar[int] = 3
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box")
@@ -68,9 +71,22 @@ class Analytic(AttackBase):
             found = input_behind(nearest_rank_one(weight, bias), bias, gradient, network)
         else:
             found = torch.stack(
-                [inputs_by_agreement(w, b, seen.examples, self.agreement) for w, b in zip(weight, bias, strict=True)]
+                [
+                    self._batch(weight[at], bias[at], first, seen, known, rng.child("victim", number))
+                    for at, number in enumerate(seen.victims)
+                ]
             )
         images = found.view(len(found), seen.examples, *known.domain.shape)
         labels = label_images(known.model, seen.weights, gradient, images.nan_to_num(0))
         diverged = ~images.isfinite().flatten(1).all(1)
         return Reconstruction(images=images.nan_to_num(0), diverged=diverged, labels=labels)
+
+    def _batch(self, weight: Tensor, bias: Tensor, first: str, seen: Update, known: Knowledge, rng: Rng) -> Tensor:
+        """The inputs ``[N, D]`` behind one victim's gradients; grey where an example leaves none."""
+        if [type(layer) for _, layer in following(known.model, first, 1)] == [nn.ReLU]:
+            layer = seen.weights[f"{first}.weight"], seen.weights[f"{first}.bias"]
+            told = inputs_by_sparsity(weight, bias, layer, seen.examples, rng)
+            if told is not None:
+                grey = known.domain.inputs(torch.full(known.domain.shape, 0.5, device=told.device)).view(1, -1)
+                return torch.cat((told, grey.expand(seen.examples - len(told), -1)))
+        return inputs_by_agreement(weight, bias, seen.examples, self.agreement)

@@ -19,7 +19,7 @@ from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
-from privsweep.model.first_layer import first_linear
+from privsweep.model.first_layer import first_linear, following
 
 _AT_ONCE = 4096  # own images that are measured together
 _NOTHING = 1e-5  # of the largest bias gradient: a smaller step is rounding
@@ -103,14 +103,10 @@ class Imprint(AttackBase):
 
 def _opening(model: nn.Module) -> tuple[str, str] | None:
     """The names of a linear first layer and of the linear one behind its ReLU, or None."""
-    first = first_linear(model)
-    leaves = [(name, layer) for name, layer in model.named_modules() if not any(True for _ in layer.children())]
-    place = next((at for at, (name, _) in enumerate(leaves) if name == first), None)
-    if place is None:
+    if (first := first_linear(model)) is None:
         return None
-    following = leaves[place + 1 : place + 3]
-    kinds = [type(layer) for _, layer in following]
-    return (str(first), following[1][0]) if kinds == [nn.ReLU, nn.Linear] else None
+    behind = following(model, first, 2)
+    return (first, behind[1][0]) if [type(layer) for _, layer in behind] == [nn.ReLU, nn.Linear] else None
 
 
 def _thresholds(measured: Tensor, units: int) -> Tensor:

@@ -15,6 +15,13 @@ def first_linear(model: nn.Module) -> str | None:
     return None
 
 
+def following(model: nn.Module, layer: str, count: int) -> list[tuple[str, nn.Module]]:
+    """The layers after that one, as many as there are up to ``count``, in the order in which the model names them."""
+    leaves = [(name, module) for name, module in model.named_modules() if not any(True for _ in module.children())]
+    place = next((at for at, (name, _) in enumerate(leaves) if name == layer), len(leaves))
+    return leaves[place + 1 : place + 1 + count]
+
+
 @dataclass(frozen=True)
 class Patches:
     """What embeds the patches of an image one by one: a convolution, to whose outputs a parameter is added."""

@@ -45,6 +45,13 @@ def test_separable_batches_are_recovered_in_some_order(data: Data) -> None:
     assert metrics["label_accuracy"] > 0.6  # type: ignore[operator]
 
 
+def test_a_batch_before_relu_is_recovered_whole(data: Data) -> None:
+    out = exposed(data, capture=capture(batch_size=10), victims=2)
+    metrics, *_ = score(ATTACK(out.seen, out.known, {}, Bench(), Rng(0)), out.truth, data.domain, "zen", 0.6)
+    assert metrics["recovered"] == 1
+    assert metrics["label_accuracy"] == 1
+
+
 def test_a_convolution_first_is_said_to_be_out_of_reach() -> None:
     reason = ATTACK.fits(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2)), DOMAIN, None)
     assert reason is not None
