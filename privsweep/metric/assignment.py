@@ -30,12 +30,29 @@ def match(guess: Tensor, truth: Tensor, labels: Tensor | None = None, true_label
     return torch.stack(order).to(guess.device)
 
 
+def nearest(guess: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Each victim's reconstruction and original that are nearest of all pairs, pixels ``[V, 1, C, H, W]`` both.
+
+    The assignment may part them, for the sake of the others.
+    """
+    pairs = []
+    for g, t in zip(guess, truth, strict=True):
+        at = int(_distances(g, t).argmin())
+        pairs.append((g[at % len(g)], t[at // len(g)]))
+    found, originals = zip(*pairs, strict=True)
+    return torch.stack(found)[:, None], torch.stack(originals)[:, None]
+
+
 def reorder(values: Tensor, order: Tensor) -> Tensor:
     """``values`` ``[V, N, ...]`` in the given order ``[V, N]``."""
     return values[torch.arange(len(values), device=values.device)[:, None], order]
 
 
 def _assign(guess: Tensor, truth: Tensor, more: Tensor) -> Tensor:
-    cost = torch.cdist(truth.flatten(1).double(), guess.flatten(1).double()).square().cpu() + more
-    _, columns = linear_sum_assignment(cost.numpy())
+    _, columns = linear_sum_assignment((_distances(guess, truth) + more).numpy())
     return torch.from_numpy(columns)
+
+
+def _distances(guess: Tensor, truth: Tensor) -> Tensor:
+    """Of every original's row the squared distances of all reconstructions, on the CPU."""
+    return torch.cdist(truth.flatten(1).double(), guess.flatten(1).double()).square().cpu()

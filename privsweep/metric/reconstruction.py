@@ -13,7 +13,7 @@ from privsweep.interface.data import Domain
 from privsweep.interface.finite import finite
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.records import Images
-from privsweep.metric.assignment import match, reorder
+from privsweep.metric.assignment import match, nearest, reorder
 from privsweep.metric.images import asr, mse, ssim
 from privsweep.metric.names import IMAGES
 from privsweep.metric.pixel_scale import canonical, paper
@@ -38,7 +38,7 @@ def score_reconstruction(
     Table: ``victim``, ``index`` (of its first image in the training split), ``indices`` (of all, apart by blanks,
     where there are several), ``mse``, ``psnr``, ``ssim`` and
     ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
-    that is None), of several images ``ssim_best``, that of the best one, where the truth has other images
+    that is None), of several images ``ssim_best``, that of the nearest pair, where the truth has other images
     ``mse_control``, ``ssim_control`` and ``asr_control`` against those, ``diverged``, ``label_accuracy`` where labels
     were guessed and are known, those of ``release_columns`` where the truth tells the nearest known images, and every
     diagnostic.
@@ -128,8 +128,8 @@ def _measures(
         for name in IMAGES:
             columns[name + suffix] = values[name].mean(1)
         columns["asr" + suffix] = asr(values["ssim"], threshold)
-        if values["ssim"].shape[1] > 1:
-            columns["ssim_best" + suffix] = values["ssim"].amax(1)
+        if pixels.shape[1] > 1:
+            columns["ssim_best" + suffix] = scale(*nearest(pixels, original), domain)["ssim"][:, 0]
     return columns
 
 

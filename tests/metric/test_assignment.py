@@ -3,7 +3,7 @@
 import torch
 
 from privsweep.interface.randomness import Rng
-from privsweep.metric.assignment import match, reorder
+from privsweep.metric.assignment import match, nearest, reorder
 
 
 def test_shuffled_images_find_their_originals():
@@ -32,3 +32,10 @@ def test_labels_decide_between_images_that_are_alike_and_no_others():
     assert match(grey, truth, torch.tensor([[0, 1, 2]]), theirs).tolist() == [[2, 0, 1]]
     near = truth + 1e-3
     assert match(near, truth, torch.tensor([[0, 1, 2]]), theirs).tolist() == [[0, 1, 2]]
+
+
+def test_the_nearest_pair_may_be_none_of_the_assignment():
+    bright = torch.tensor([0.8, 3.0])[None, :, None, None, None]
+    read = torch.tensor([0.8, 0.5])[None, :, None, None, None]  # the first exactly; grey is nearer to it, too
+    assert match(read, bright).tolist() == [[1, 0]]
+    assert torch.equal(torch.cat(nearest(read, bright), 1), bright[:, :1].expand(1, 2, 1, 1, 1))
