@@ -46,22 +46,24 @@ def inputs_by_sparsity(
         return None
     rows = nearest_of_rank(weight, bias, examples)
     left = rows.noise * sqrt(max(len(weight) - examples, 1) * max(weight.shape[1] + 1 - examples, 1))
-    u, s, v = torch.linalg.svd(rows.units, full_matrices=False)
+    # On the CPU from here: a GPU factorises matrices this small one after the other.
+    basis, left = rows.basis.cpu(), left.cpu()
+    u, s, v = torch.linalg.svd(rows.units.cpu(), full_matrices=False)
     if not s[0] > 0 or left > _EXACT * s.norm():
         return None
     rank = int((s > _RANK * s[0]).sum())
     lengths = u[:, :rank].norm(dim=1)
     units = (lengths > _RANK * lengths.max()).nonzero()[:, 0]
     units = units[lengths[units].argsort()]
-    errors, inputs = u[units, :rank] / lengths[units, None], s[:rank, None] * v[:rank] @ rows.basis
+    errors, inputs = u[units, :rank] / lengths[units, None], s[:rank, None] * v[:rank] @ basis
     if rank == 1:
         return (inputs[:, :-1] / inputs[:, -1:]).to(weight)
-    own = [parameter[units].double() for parameter in layer]
+    own = [parameter.detach().cpu()[units].double() for parameter in layer]
     generator, found = rng.generator(), errors.new_zeros(0, rank)
     for guess in range(0, _GUESSES, _AT_ONCE):
         share = _SHARES[guess // _AT_ONCE % len(_SHARES)]
         among = min(max(int(len(units) * share), 2 * rank), len(units))
-        drawn = torch.randint(among, (_AT_ONCE, rank - 1), generator=generator).to(units.device)
+        drawn = torch.randint(among, (_AT_ONCE, rank - 1), generator=generator)
         more = _new(_columns(errors, drawn), found)
         found = torch.cat((found, more))
         if len(found) < rank // 2 and guess + _AT_ONCE >= _EARLY:
