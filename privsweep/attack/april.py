@@ -35,6 +35,7 @@ class April(AttackBase):
     known. So the patches follow from the first layer alone, whatever is behind it: exactly where there are no more of
     them than the embedding is wide, and nearly so with some more.
 
+    Where entries were pruned, columns count for as much as their zeros leave certain: what is whole tells all.
     Under noise the singular values of the positions' gradients are shrunk by what it adds to them, and the answer is
     the mean of what the gradient leaves open of independent uniform pixels. How much noise there is shows in the bias's
     gradient, which without any is the sum of the positions'.
@@ -81,14 +82,27 @@ def _image(position: Tensor, weight: Tensor, bias: Tensor, domain: Domain, found
     count, shape = position.shape[1], weight.shape[2:]
     low, high = (bound.double() for bound in domain.box(weight.device))
     grey = ((low + high) / 2).expand(shape).flatten()
-    spread, square = ((high - low).square() / 12).mean(), ((low.square() + low * high + high.square()) / 3).mean()
-    # The bias's gradient is off by its own noise and by that of all positions, an entry of the weight's by its own and
-    # by that of all positions, times a pixel.
-    noise = (bias - position.sum(1)).square().mean(1) / (1 + count)
+    spread = ((high - low).square() / 12).mean()
+    # The bias's gradient, all positions' sum, makes grey of what the weight's holds. It is off from their sum by its
+    # own noise and by theirs, an entry of the weight's by its own, by grey times that of the bias and by a pixel's
+    # distance from grey times that of every position.
+    gone, whole = position == 0, (position != 0).all(1) & (bias != 0)
+    whole |= ~whole.any(1, keepdim=True)
+    noise = ((bias - position.sum(1)).square() * whole).sum(1) / (whole.sum(1) * (1 + count))
     noise = torch.maximum(noise, (_ROUNDING * position.abs().amax((1, 2))).square()).clamp_min(_LEAST)[:, None]
-    patch, size, unit = torch.linalg.svd(position, full_matrices=False)
-    size = size * (1 - noise * weight.shape[1] / size.square().clamp_min(_LEAST)).clamp_min(0)  # noise made it larger
-    left = weight.flatten(2) - ((patch.sum(1) * size)[:, None] @ unit).mT * grey
-    ridge = noise * (1 + count * square) / spread
-    inputs = patch @ ((size / (size.square() + ridge))[:, :, None] * (unit @ left)) + grey
+    each = noise * (1 + grey.square().mean() + count * spread)
+    pruned = gone.sum(1) * spread + (weight == 0).flatten(2).double().mean(2)
+    trust = (each / (each + _below(position, weight)[:, None] * pruned)).sqrt()  # of a column; 1 where none is pruned
+    patch, size, unit = torch.linalg.svd(position * trust[:, None], full_matrices=False)
+    added = noise * trust.square().sum(1, keepdim=True)  # by noise, to squares
+    size = size * (1 - added / size.square().clamp_min(_LEAST)).clamp_min(0)
+    left = (weight.flatten(2) - torch.where(bias == 0, position.sum(1), bias)[:, :, None] * grey) * trust[:, :, None]
+    inputs = patch @ ((size / (size.square() + each / spread))[:, :, None] * (unit @ left)) + grey
     return fold(inputs.mT, domain.shape[1:], found.side, stride=found.side)
+
+
+def _below(position: Tensor, weight: Tensor) -> Tensor:
+    """The mean square of what was pruned, ``[V]``, for what is left is larger; about zero where nothing was."""
+    sent = torch.cat((position.flatten(1), weight.flatten(1)), 1).abs()
+    least = sent.masked_fill(sent == 0, torch.inf).amin(1)
+    return torch.where(least.isfinite(), least, 0).square() / 3

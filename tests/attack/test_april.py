@@ -94,6 +94,13 @@ def test_noise_costs_as_much_as_it_must_and_no_more() -> None:
     assert much[1].images.sub(0.5).abs().max() < 0.2
 
 
+def test_what_is_whole_after_pruning_tells_all() -> None:
+    *_, metrics = attacked("model.width=96", "defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.05")
+    assert metrics["ssim"] > 0.9
+    much = attacked("defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.9")[1]
+    assert much.images.sub(0.5).abs().max() < 1  # grey rather than anything
+
+
 def test_a_victims_answer_does_not_depend_on_the_others() -> None:
     out, guess, _ = attacked()
     assert isinstance(out.seen, Update)
