@@ -40,7 +40,6 @@ def amounts(table: Table, records: Mapping[Behind, Record]) -> list[tuple[str, s
 
     A value that is not the same everywhere says in which columns, or rows, it is which.
     """
-    keys = [f"{part}.{name}" for part in _SHOWN for name in AMOUNTS[part]]
     found: dict[str, dict[tuple[str, str], str | None]] = {}
     for (row, column, _), record in records.items():
         sizes = record.get("sizes", {})
@@ -57,6 +56,8 @@ def amounts(table: Table, records: Mapping[Behind, Record]) -> list[tuple[str, s
         found.setdefault(SUBSET, {})[row, column] = part
         values = dict(_flat(record.get("config", {})))
         attacked = record.get("choices", {}).get("attack") != "none"
+        parts = [(key, key.partition(".")[0], key.rpartition(".")[2]) for key in values]
+        keys = [key for part in _SHOWN for name in AMOUNTS[part] for key, *own in parts if own == [part, name]]
         for key in (*keys, *_WHOSE):
             if values.get(key) is not None and (attacked or not key.startswith(_OF_ATTACKS)):
                 usual = values[key] == "last"  # as models are released
@@ -68,17 +69,26 @@ def changes(
     table: Table, records: Mapping[Behind, Record], paper: Mapping[Behind, Mapping[str, Any]]
 ) -> list[tuple[str, str]]:
     """Which values, besides amounts, differ from those of ``paper``, the configurations at the paper's scale."""
-    known = {f"{part}.{name}" for part, names in AMOUNTS.items() for name in names}
     found: dict[str, dict[tuple[str, str], str | None]] = {}
     for cell, record in records.items():
         ours, theirs = (dict(_flat(config)) for config in (record.get("config", {}), paper.get(cell, {})))
         attacked = record.get("choices", {}).get("attack") != "none"
-        for key in theirs.keys() & ours.keys() - known - {"seed"}:
-            if key.rpartition(".")[2] in _WITHOUT_EFFECT or (not attacked and key.startswith(_OF_ATTACKS)):
+        for key in theirs.keys() & ours.keys() - {"seed"}:
+            if (
+                _is_amount(key)
+                or key.rpartition(".")[2] in _WITHOUT_EFFECT
+                or (not attacked and key.startswith(_OF_ATTACKS))
+            ):
                 continue
             other = f"{_text(ours[key])} instead of {_text(theirs[key])}" if ours[key] != theirs[key] else None
             found.setdefault(key, {})[cell[:2]] = other
     return [(key, _told(table, by_cell)) for key, by_cell in sorted(found.items()) if any(by_cell.values())]
+
+
+def _is_amount(key: str) -> bool:
+    """Of a component, or of one within it."""
+    part, _, rest = key.partition(".")
+    return rest.rpartition(".")[2] in AMOUNTS.get(part, ())
 
 
 def _told(table: Table, values: Mapping[tuple[str, str], str | None]) -> str:
