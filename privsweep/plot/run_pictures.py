@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from privsweep.plot.style import BLUE, GREY, INK, RULE, literal, own_style, plain_axes, save
 
 Array = np.ndarray[Any, Any]
-MOST = 16  # victims in one picture
+MOST, MOST_OF_EACH = 16, 4  # victims in one picture, and images of each
 
 
 @own_style()
@@ -24,14 +24,14 @@ def reconstructions(
     """A PNG with every victim's original images, if there are any, above their reconstructions; the first sixteen.
 
     ``originals``, ``guesses``: ``[V, N, C, H, W]`` in [0, 1] (values outside are clipped), ``C`` 1 or 3; of
-    ``N`` images at most four are shown; what is left out is said above. ``captions``: a text for each victim, such
-    as its SSIM.
+    ``N`` images at most four are shown, those that came nearest; what is left out is said above. ``captions``: a text
+    for each victim, such as its SSIM.
     """
     if originals is not None and originals.shape != guesses.shape:
         raise ValueError(f"originals {originals.shape} and reconstructions {guesses.shape} differ in shape")
     rows = [("original", originals)] if originals is not None else []
     rows.append(("recon-\nstruction", guesses))
-    victims, images = min(MOST, len(guesses)), min(4, guesses.shape[1])
+    victims, images = min(MOST, len(guesses)), min(MOST_OF_EACH, guesses.shape[1])
     across = max(1, min(victims, 8 // images))
     down = -(-victims // across)
     side = 1.15  # inches per image
@@ -41,7 +41,8 @@ def reconstructions(
     if victims < len(guesses):
         told.append(f"the first {victims} of {len(guesses)} victims")
     if images < guesses.shape[1]:
-        told.append(f"of each the first {images} of {guesses.shape[1]} images")
+        which = "first" if originals is None else "nearest"
+        told.append(f"of each the {which} {images} of {guesses.shape[1]} images")
     heading = literal("; ".join(told), int(width * 13))
     top = 0.2 + 0.17 * heading.count("\n") + (0.22 if heading else 0)
     height = down * tall + top
@@ -49,20 +50,27 @@ def reconstructions(
     if heading:
         figure.text(0.01, 1 - 0.08 / height, heading, fontsize=9, va="top", color=INK)
     for victim in range(victims):
+        shown = _nearest(originals[victim], guesses[victim]) if originals is not None else range(images)
         row, column = divmod(victim, across)
         left = 0.8 + column * (images * side + 0.15)
         under = height - top - row * tall
-        for n in range(images):
+        for n, image in enumerate(shown[:images]):
             for i, (label, batch) in enumerate(rows):
                 box = ((left + n * side) / width, (under - (i + 1) * side) / height)
                 axes = figure.add_axes((*box, 0.96 * side / width, 0.96 * side / height))
-                show_image(axes, batch[victim, n])
+                show_image(axes, batch[victim, image])
                 if column == 0 and n == 0:
                     axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
         if victim < len(captions):
             x, y = left + images * side / 2, under - len(rows) * side - 0.06
             figure.text(x / width, y / height, literal(captions[victim]), fontsize=8, ha="center", va="top", color=INK)
     return save(path, figure)
+
+
+def _nearest(originals: Array, guesses: Array) -> list[int]:
+    """All images, by their squared distance if a few are to be shown of many."""
+    order = np.square(np.nan_to_num(guesses) - originals).sum((1, 2, 3)).argsort(kind="stable")
+    return [int(n) for n in (order if len(order) > MOST_OF_EACH else range(len(order)))]
 
 
 def show_image(axes: Any, image: Array) -> None:

@@ -45,8 +45,8 @@ def test_reconstructions_are_drawn(tmp_path: Path, shape: tuple[int, ...]) -> No
     [
         ((16, 4), "dlg"),
         ((64, 1), "dlg; the first 16 of 64 victims"),
-        ((2, 8), "dlg; of each the first 4 of 8 images"),
-        ((17, 5), "dlg; the first 16 of 17 victims; of each the first 4 of 5 images"),
+        ((2, 8), "dlg; of each the nearest 4 of 8 images"),
+        ((17, 5), "dlg; the first 16 of 17 victims; of each the nearest 4 of 5 images"),
     ],
 )
 def test_what_is_left_out_is_said(shape: tuple[int, int], heading: str, figures: list[Figure]) -> None:
@@ -88,3 +88,12 @@ def test_few_iterations_of_one_victim(figures: list[Figure]) -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["median", "1 victim"]
     assert all(tick == round(tick) for tick in axes.get_xticks())
     assert len({label.get_fontsize() for label in axes.get_yticklabels(which="both")}) == 1
+
+
+def test_of_many_images_those_are_shown_that_came_nearest(figures: list[Figure]) -> None:
+    originals = np.linspace(0, 1, 6)[None, :, None, None, None]
+    guesses = np.full_like(originals, 0.5)
+    guesses[0, 5] = 1.0
+    reconstructions(Path("r.png"), originals, guesses)
+    above = [float(axes.images[0].get_array().mean()) for axes in figures[0].axes[::2]]
+    assert above == pytest.approx([1.0, 0.4, 0.6, 0.2])
