@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,11 +65,16 @@ def trace(head: nn.Module, domain: Domain) -> tuple[list[Stage], Shape]:
     return [Stage(**stage) for stage in found], tuple(output.shape[1:])
 
 
-def unmirrored(model: nn.Module) -> str | None:
+def unmirrored(model: nn.Module, domain: Domain) -> str | None:
     """Why the head of ``model`` has no mirror image that could learn, or None; where it is not cut yet, it may have."""
-    if not isinstance(model, SplitNetwork):
-        return None
-    if any(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.head.modules()):
+    head = model.head if isinstance(model, SplitNetwork) else model
+    with suppress(RuntimeError):  # of a layer that goes by values
+        if any(stage.kind == "dense" and len(stage.reads) > 1 for stage in trace(head, domain)[0]):
+            return (
+                "attack.decoder=mirror: dense layers that take several vectors of an image, as a transformer's, have "
+                "no mirror image; take attack.decoder=residual"
+            )
+    if head is model or any(isinstance(layer, nn.Conv2d | nn.Linear) for layer in head.modules()):
         return None
     return (
         "attack.decoder=mirror: the client's head has no convolution and no dense layer to mirror; take "

@@ -80,7 +80,7 @@ class GenerativeDecoder(AttackBase):
         if prior.images.shape[1:] != domain.shape:
             theirs, ours = ("x".join(map(str, s)) for s in (prior.images.shape[1:], domain.shape))
             return f"dataset@prior: its images are {theirs}, the target's {ours}; set prior.resize and prior.channels"
-        return unmirrored(model) if self.decoder == "mirror" else None
+        return unmirrored(model, domain) if self.decoder == "mirror" else None
 
     def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
         """The decoder's weights, and its ``loss`` ``[epochs]``: mean squared error of own images' pixels in [0, 1]."""

@@ -109,7 +109,7 @@ class ShadowInversion(AttackBase):
                 f"attack.convolutions={self.convolutions}: stand for noise on feature maps, and at this cut the client "
                 "sends none; take attack.convolutions=0, or an earlier fl_setting.first_split"
             )
-        if self.decoder == "mirror" and not self.convolutions and (reason := unmirrored(model)):
+        if self.decoder == "mirror" and not self.convolutions and (reason := unmirrored(model, domain)):
             return reason
         held = len(server_networks(model.body)) if isinstance(model, SplitNetwork) else 1
         if self.strategy == "subsets" and held > _MOST:

@@ -29,8 +29,8 @@ from privsweep.run.compose import CONF, compose, searching
 from privsweep.store.fingerprint import checksum_of
 
 CUT = sorted(
-    {p.stem for p in (CONF / "model").glob("*.yaml")} - {"torchvision", "translation_transformer"}
-)  # no sequence of layers; no images
+    {p.stem for p in (CONF / "model").glob("*.yaml")} - {"torchvision", "translation_transformer", "vit"}
+)  # no sequence of layers; no images; no mirror image
 LENET = ConvNet(
     width=8, layers=[1, 1], depth=2, kernel=5, pool_after=[1, 2], pooling="max", norm="none", fc=[16], fc_width=None,
     padding="same", activation="relu", init="default", init_bound=0.5,
@@ -204,6 +204,14 @@ def test_data_that_do_not_fit_are_refused(digits: Data) -> None:
     assert "attack.decoder=residual" in (attack().fits(flat, digits.domain, digits.prior) or "")
     assert attack(decoder="residual").fits(flat, digits.domain, digits.prior) is None
     assert "prior_size" in (PriorMean().fits(nn.Sequential(), digits.domain, None) or "")
+
+
+def test_a_transformer_has_no_mirror_image(digits: Data) -> None:
+    with searching(None):
+        network = build(compose(["model=vit", "model.patch=2", "model.width=12", "model.depth=1"])).model
+    net = network.build(digits.domain, Rng(0))
+    assert "take attack.decoder=residual" in (attack().fits(net, digits.domain, digits.prior) or "")
+    assert attack(decoder="residual").fits(net, digits.domain, digits.prior) is None
 
 
 @pytest.mark.parametrize(
