@@ -41,8 +41,7 @@ class Update:
     def take(self, part: slice | Tensor) -> Update:
         """Some of the victims; a tensor holds their places."""
         delta, statistics = ({n: t[part] for n, t in of.items()} for of in (self.delta, self.statistics))
-        places = range(len(self.victims))[part] if isinstance(part, slice) else part.tolist()
-        numbers = tuple(self.victims[place] for place in places)
+        numbers = self.victims[part] if isinstance(part, slice) else tuple(self.victims[at] for at in part.tolist())
         return replace(self, delta=delta, statistics=statistics, numbers=numbers)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from attack_world import seen_by_attack
 from tiny import Bench
 from torch import nn
 
@@ -20,8 +21,6 @@ from privsweep.metric.score import score
 from privsweep.model.torchvision_model import TorchvisionModel
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import exposure_for
-from privsweep.run.with_data import check_with_data
 
 SMALL = (
     "attack=april", "dataset=digits", "dataset.train_size=60", "dataset.test_size=20", "fl_setting.rounds=0",
@@ -31,18 +30,10 @@ SMALL = (
 
 
 def attacked(*overrides: str) -> tuple[Exposure, Reconstruction, dict[str, Any]]:
-    with searching(None):
-        spec = build(compose([*SMALL, *overrides]))
-    rng = Rng(0)
-    data = spec.dataset.load(rng.child("dataset"))
-    check_with_data(spec, data, None, rng)
-    defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
-    system = spec.training_setting().train(data, spec.model, defense, rng, Bench())
-    assert spec.view is not None
-    out = exposure_for(spec, spec.view, system, data, None, defense, rng)
-    guess = spec.attack(out.seen, out.known, {}, Bench(), rng)
+    spec, out = seen_by_attack([*SMALL, *overrides])
+    guess = spec.attack(out.seen, out.known, {}, Bench(), Rng(0))
     assert isinstance(guess, Reconstruction)
-    metrics, *_ = score(guess, out.truth, data.domain, "zen", 0.6)
+    metrics, *_ = score(guess, out.truth, out.known.domain, "zen", 0.6)
     return out, guess, dict(metrics)
 
 

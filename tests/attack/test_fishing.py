@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from attack_world import seen_by_attack
 from tiny import Bench
 from torch import nn
 
@@ -18,7 +19,6 @@ from privsweep.interface.records import Exposure, Images, Update
 from privsweep.metric.images import ssim
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.run import exposure_for
 from privsweep.run.run_spec import RunSpec
 
 SMALL = (
@@ -39,13 +39,8 @@ def made(*overrides: str) -> RunSpec:
 
 def attacked(*overrides: str) -> tuple[Exposure, Reconstruction, torch.Tensor, torch.Tensor]:
     """Of what is seen the guess, how many images are hooked ``[V]``, and the SSIM of every one that is."""
-    spec, rng = made(*overrides), Rng(0)
-    data = spec.dataset.load(rng.child("dataset"))
-    defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
-    system = spec.training_setting().train(data, spec.model, defense, rng, Bench())
-    assert spec.view is not None
-    out = exposure_for(spec, spec.view, system, data, None, defense, rng)
-    guess = spec.attack(out.seen, out.known, {}, Bench(), rng)
+    spec, out = seen_by_attack([*SMALL, *overrides])
+    guess = spec.attack(out.seen, out.known, {}, Bench(), Rng(0))
     assert isinstance(guess, Reconstruction)
     assert isinstance(out.truth, Images)
     assert out.truth.labels is not None
@@ -53,7 +48,7 @@ def attacked(*overrides: str) -> tuple[Exposure, Reconstruction, torch.Tensor, t
     assert guess.labels is not None
     found = []
     for v in range(len(there)):
-        ours, theirs = data.domain.pixels(guess.images[v, guess.labels[v] == 0]), out.truth.pixels[v, there[v]]
+        ours, theirs = out.known.domain.pixels(guess.images[v, guess.labels[v] == 0]), out.truth.pixels[v, there[v]]
         if len(ours) == len(theirs) == 1:
             found.append(ssim(ours[None].clamp(0, 1), theirs[None])[0, 0])
     return out, guess, there.sum(1), torch.tensor(found)

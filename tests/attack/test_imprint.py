@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from attack_world import seen_by_attack
 from captured_world import of_a_tiny_lenet
 from tiny import FITTING, Bench
 from torch import nn
@@ -35,17 +36,10 @@ SMALL = (
 
 
 def attacked(*overrides: str) -> tuple[Exposure, Reconstruction, dict[str, Any]]:
-    with searching(None):
-        spec = build(compose([*SMALL, *overrides]))
-    rng = Rng(0)
-    data = spec.dataset.load(rng.child("dataset"))
-    defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
-    system = spec.training_setting().train(data, spec.model, defense, rng, Bench())
-    assert spec.view is not None
-    out = exposure_for(spec, spec.view, system, data, prior_of(spec, data, rng), defense, rng)
-    guess = spec.attack(out.seen, out.known, {}, Bench(), rng)
+    spec, out = seen_by_attack([*SMALL, *overrides])
+    guess = spec.attack(out.seen, out.known, {}, Bench(), Rng(0))
     assert isinstance(guess, Reconstruction)
-    metrics, *_ = score(guess, out.truth, data.domain, "zen", 0.6)
+    metrics, *_ = score(guess, out.truth, out.known.domain, "zen", 0.6)
     return out, guess, dict(metrics)
 
 
