@@ -16,9 +16,14 @@ from privsweep.run.with_data import check_with_data, prior_of
 
 
 def seen_by_attack(overrides: Sequence[str]) -> tuple[RunSpec, Exposure]:
-    """The run, checked as before any work, and what its attack is given."""
+    """The run, and what its attack is given."""
     with searching(None):
         spec = build(compose([*overrides]))
+    return spec, exposed(spec)
+
+
+def exposed(spec: RunSpec) -> Exposure:
+    """What the attack sees and knows of a system that was trained for it, checked as before any work."""
     rng = Rng(0)
     data = spec.dataset.load(rng.child("dataset"))
     prior = prior_of(spec, data, rng)
@@ -26,4 +31,4 @@ def seen_by_attack(overrides: Sequence[str]) -> tuple[RunSpec, Exposure]:
     defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
     system = spec.training_setting().train(data, spec.model, defense, rng, Bench())
     assert spec.view is not None
-    return spec, exposure_for(spec, spec.view, system, data, prior, defense, rng)
+    return exposure_for(spec, spec.view, system, data, prior, defense, rng)

@@ -122,14 +122,15 @@ def _measures(
     pixels: Tensor, original: Tensor, domain: Domain, paper_scale: str | None, threshold: float
 ) -> dict[str, Tensor]:
     scales = {"": canonical} if paper_scale is None else {"": canonical, "_paper": paper(paper_scale)}
-    columns = {}
+    columns, several = {}, pixels.shape[1] > 1
+    pair = nearest(pixels, original) if several else (pixels, original)
     for suffix, scale in scales.items():
         values = scale(pixels, original, domain)
         for name in IMAGES:
             columns[name + suffix] = values[name].mean(1)
         columns["asr" + suffix] = asr(values["ssim"], threshold)
-        if pixels.shape[1] > 1:
-            columns["ssim_best" + suffix] = scale(*nearest(pixels, original), domain)["ssim"][:, 0]
+        if several:
+            columns["ssim_best" + suffix] = scale(*pair, domain)["ssim"][:, 0]
     return columns
 
 

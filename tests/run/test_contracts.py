@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from attack_world import exposed
 from tiny import FITTING, TINY, Bench
 from translation_world import write_pairs
 
@@ -25,9 +26,8 @@ from privsweep.report.write import write
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
 from privsweep.run.reported import can_report
-from privsweep.run.run import exposure_for, run
+from privsweep.run.run import run
 from privsweep.run.run_spec import RunSpec
-from privsweep.run.with_data import check_with_data, prior_of
 from privsweep.store.store import Record, Store
 from privsweep.table.fill import fill_table
 
@@ -74,18 +74,6 @@ def asks_a_black_box(name: str) -> bool:
     target = compose([f"attack={name}"]).config["attack"]["_target_"]
     module, _, cls = target.rpartition(".")
     return getattr(importlib.import_module(module), cls).observes is Predictions
-
-
-def exposed(spec: RunSpec) -> Exposure:
-    """What the attack sees and knows of a system that was trained for it."""
-    rng = Rng(0)
-    data = spec.dataset.load(rng.child("dataset"))
-    prior = prior_of(spec, data, rng)
-    check_with_data(spec, data, prior, rng)
-    defense = spec.defense.bind(spec.fl_setting.schedule(data, rng))
-    system = spec.training_setting().train(data, spec.model, defense, rng, Bench())
-    assert spec.view is not None
-    return exposure_for(spec, spec.view, system, data, prior, defense, rng)
 
 
 def attacked(spec: RunSpec, out: Exposure) -> Guess:
