@@ -109,6 +109,7 @@ class QueryView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where there are fewer test images than queries, or no selector that could be known."""
+        self.victims.check_choice(data.test.labels)
         if self.selector_known:
             with torch.device("meta"):
                 _selector(self.federation.assembled(data.domain, model, defense, rng))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from privsweep.exposure.updates import UpdateView
-from privsweep.interface.data import Architecture, Data
+from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -54,6 +54,7 @@ class UpdateTrialView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError as the captures do, and where there are too few images, behind updates or behind none."""
+        image_shape(data.domain, "attack", "attack=dager")
         self.captured.check(data, model, defense, rng)
         capture = self.captured.capture
         held = len(self.captured.federation.shards(data, rng)[capture.client])

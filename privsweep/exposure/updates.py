@@ -14,11 +14,11 @@ from privsweep.exposure.client_update import Capture, ClientContext, Sent, check
 from privsweep.exposure.federation import Federation, check_batch, check_kept, check_local_batches, finished
 from privsweep.exposure.update_measures import noise_floors, update_norms
 from privsweep.exposure.victims import Victims, choose_participants, others
-from privsweep.interface.data import Architecture, Data, Tensors, image_shape
+from privsweep.interface.data import Architecture, Data, Tensors, TextDomain, TokenSet
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Schedule, System, Update
+from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Schedule, Sentences, System, Truth, Update
 from privsweep.training.aggregation import server_mean, weighted_mean
 from privsweep.training.frozen import client_mode
 from privsweep.training.stacked import mixes_examples
@@ -75,7 +75,7 @@ class UpdateView:
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError where rounds, clients or examples do not suffice, or the model cannot take the batch."""
-        image_shape(data.domain, "attack", "attack=none")
+        self.victims.check_choice(data.train.labels)
         check_kept(self.federation, "capture.round", self.capture.round)
         shards = self.federation.shards(data, rng)
         self._check_step(len(self._senders(shards, defense)))
@@ -167,13 +167,7 @@ class UpdateView:
             statistics=_stacked([one.statistics for one in sent]),
         )
         flat = index.to(data.train.labels.device)
-        control = others(index, len(data.train), rng.child("exposure", done, "others"))
-        truth = Images(
-            pixels=data.train.pixels(flat),
-            labels=data.train.labels[flat],
-            index=index,
-            others=None if control is None else data.train.pixels(control.to(flat.device)),
-        )
+        truth = _truth(data, index, rng.child("exposure", done, "others"))
         labels = data.train.labels[flat] if self.labels_known else None
         knowledge = Knowledge(model=known, loss=loss, domain=data.domain, recipe=recipe, labels=labels)
         measures: dict[str, Sequence[float] | None] = {
@@ -215,6 +209,16 @@ class UpdateView:
         for client in clients:
             self.victims.check(client, shards, self.capture.batch_size)
         return clients
+
+
+def _truth(data: Data | Data[TokenSet, TextDomain], index: Tensor, rng: Rng) -> Truth:
+    """The examples at positions ``index`` ``[V, N]`` of the training split; of images as many others, from ``rng``."""
+    train, flat = data.train, index.to(data.train.labels.device)
+    if isinstance(train, TokenSet):
+        return Sentences(train.tokens[flat], index, ordered=False)
+    control = others(index, len(train), rng)
+    unseen = None if control is None else train.pixels(control.to(flat.device))
+    return Images(train.pixels(flat), train.labels[flat], index, others=unseen)
 
 
 def _stacked(victims: Sequence[Tensors]) -> Tensors:

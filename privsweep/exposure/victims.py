@@ -34,6 +34,14 @@ class Victims:
                 f"images, and client {client} holds {held}; take fewer victims, or fewer clients"
             )
 
+    def check_choice(self, labels: Tensor) -> None:
+        """Raises UserError where it goes by class and ``labels`` of examples are none, but words."""
+        if self.choice == "every_class" and labels.dim() > 1:
+            raise UserError(
+                "fl_setting.victim_choice=every_class: goes by the class of an example, and the dataset has none; take "
+                "random"
+            )
+
     def draw(self, client: int, shard: Tensor, labels: Tensor, batch: int, rng: Rng) -> Tensor:
         """Positions ``[count, batch]`` in the training split, drawn without replacement from a client's ``shard``.
 

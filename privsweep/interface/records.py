@@ -189,9 +189,10 @@ class Membership:
 class Sentences:
     """The truth behind every victim's message, of token sequences. Never an argument of an attack."""
 
-    tokens: Tensor  # int64 [V, N, L]
+    tokens: Tensor  # int64 [V, N, L]: a client's own part of its inputs, or all
     index: Tensor  # int64 [V, N]: positions in their split
-    translations: Tensor | None = None  # int64 [V, N, L']: what they were sent for, where the system translates
+    translations: Tensor | None = None  # int64 [V, N, L']: what they were sent for
+    ordered: bool = True  # whether the message tells their order
 
 
 Truth = Images | Membership | Sentences

@@ -111,6 +111,13 @@ class View(Protocol):
 
 
 @runtime_checkable
+class ReadsSentences(Protocol):
+    """An attack on updates that works on sequences of tokens; others work on images."""
+
+    reads_sentences: bool
+
+
+@runtime_checkable
 class Captures(Protocol):
     """A view of messages that training would not have sent: of the victims' images alone."""
 

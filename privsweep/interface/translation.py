@@ -103,8 +103,11 @@ class TranslationDomain(TextDomain):
         return (tokens != START) & (tokens != END) & (tokens != PADDING)
 
     def text(self, tokens: Tensor) -> str:
-        """A source sequence ``[Ls]`` in words."""
-        return self.source.text(tokens)
+        """A source sequence ``[Ls]`` in words; an input ``[Ls + Lt]`` as both sentences, a bar between them."""
+        sides = [self.source.text(self.sources(tokens))]
+        if len(tokens) > self.source_length:
+            sides.append(self.target.text(tokens[self.source_length :]))
+        return " | ".join(sides)
 
     def __str__(self) -> str:
         return f"pairs of sentences of up to {self.source_length - 2} words"

@@ -14,7 +14,7 @@ from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Tr
 from privsweep.interface.records import Images, Membership, Sentences, Truth
 from privsweep.metric.membership import score_membership
 from privsweep.metric.reconstruction import score_reconstruction, unscored
-from privsweep.metric.sentences import score_sentences
+from privsweep.metric.sentences import in_order, score_sentences
 
 
 class Scored(NamedTuple):
@@ -22,7 +22,7 @@ class Scored(NamedTuple):
 
     metrics: dict[str, float | None]  # of the whole run
     rows: pd.DataFrame  # one a victim or candidate
-    guess: Guess  # of several answers the chosen one; images in the order of the originals
+    guess: Guess  # of several answers the chosen one; images and sentences in the order of the originals
     answers: Mapping[str, Reconstruction] = MappingProxyType({})  # of several, those that are pictured besides
 
 
@@ -65,7 +65,8 @@ def score(
         case Reconstruction(), None, _:
             return Scored(*unscored(guess), guess)
         case Transcription(), Sentences(), TextDomain():
-            return Scored(*score_sentences(guess, truth, domain), guess)
+            ordered = in_order(guess, truth)
+            return Scored(*score_sentences(ordered, truth, domain), ordered)
     raise TypeError(f"a guess at {type(guess).__name__} cannot be scored against {type(truth).__name__}")
 
 

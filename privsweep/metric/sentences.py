@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pandas as pd
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from privsweep.interface.data import TextDomain
 from privsweep.interface.guess import Transcription
 from privsweep.interface.records import Sentences
-from privsweep.interface.translation import TranslationDomain
+from privsweep.interface.translation import PADDING, TranslationDomain
 from privsweep.metric.translation import bleu
 
 Scores = dict[str, float | None]
@@ -52,6 +54,21 @@ def score_sentences(guess: Transcription, truth: Sentences, domain: TextDomain) 
     for name, values in columns.items():
         rows[name] = values.numpy()
     return {**{name: float(values.mean()) for name, values in columns.items()}, **metrics}, rows
+
+
+def in_order(guess: Transcription, truth: Sentences) -> Transcription:
+    """The guess, its sequences in the order of the truth, victim by victim, where no message tells it.
+
+    It is the one in which most tokens are right. This is scoring: no sequence is changed by it.
+    """
+    if truth.ordered or guess.tokens.shape != truth.tokens.shape:
+        return guess
+    rows = []
+    for found, true in zip(guess.tokens, truth.tokens, strict=True):
+        right = ((found == true[:, None]) & (true[:, None] != PADDING)).sum(2)
+        _, order = linear_sum_assignment(right.cpu().numpy(), maximize=True)
+        rows.append(found[torch.from_numpy(order).to(found.device)])
+    return replace(guess, tokens=torch.stack(rows))
 
 
 def overlap(guess: str, truth: str) -> float:

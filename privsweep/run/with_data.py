@@ -9,11 +9,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from privsweep.interface.data import Data, Dataset, Domain, ImageSet, TextDomain, images_to_train_on
+from privsweep.interface.data import Data, Dataset, Domain, ImageSet, TextDomain, image_shape, images_to_train_on
 from privsweep.interface.errors import UserError
 from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
-from privsweep.interface.roles import CountsExamples, Separates, View
+from privsweep.interface.records import Update
+from privsweep.interface.roles import CountsExamples, ReadsSentences, Separates, View
 from privsweep.run.own_model import check_own_model
 from privsweep.run.run_spec import RunSpec
 
@@ -75,6 +76,8 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
     schedule = spec.fl_setting.schedule(data, rng)
     defense = spec.defense.bind(schedule)  # raises where it has nothing to do in such a training
     if spec.view is not None:
+        if spec.view.observation is Update and not isinstance(spec.attack, ReadsSentences):
+            image_shape(data.domain, f"attack={spec.choices.get('attack')}", "attack=dager")
         spec.view.check(data, spec.model, spec.defense, rng)
         _check_separable(spec, spec.view, data, rng)
     spec.budgets(defense, schedule)  # raises where no epsilon is found, of a captured message neither

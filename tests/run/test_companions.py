@@ -48,7 +48,7 @@ def test_every_attack_runs_by_its_name_as_if_all_had_been_typed(
 ) -> None:
     for picture in ("reconstructions", "curves", "draw_roc"):  # slow, and others' to test
         monkeypatch.setattr(f"privsweep.run.outcome.{picture}", lambda *_: None)
-    text = name == "shadow_transcription"
+    text = name in {"dager", "shadow_transcription"}
     small = [o for o in TINY if not text or o.startswith(("scale", "fl_setting"))]
     spec = composed(f"attack={name}", *small)
     typed = composed(f"attack={name}", *small, *overrides(spec))

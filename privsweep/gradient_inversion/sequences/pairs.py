@@ -1,0 +1,46 @@
+"""Which target sequence belongs to which source, by the gradients of all pairs.
+
+Axes: ``A`` sources, ``B`` targets, ``Ls, Lt`` places of each.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.func import functional_call
+
+from privsweep.interface.data import Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge
+from privsweep.interface.translation import END, PADDING
+
+_ENTRIES = 8  # of the gradient, for each pair
+
+
+def paired(
+    sources: Tensor, targets: Tensor, gradient: Tensor, name: str, known: Knowledge, weights: Tensors, rng: Rng
+) -> list[tuple[int, int]]:
+    """Pairs of positions in ``sources`` ``[A, Ls]`` and in ``targets`` ``[B, Lt]``, as many as there are of the fewer.
+
+    The gradient of a batch is a sum of its pairs', of which each has the same share, or one by which it was clipped: of
+    all pairs those are taken whose shares are largest when ``gradient``, of the parameter ``name``, is made of all.
+    """
+    every = [(a, b) for a in range(len(sources)) for b in range(len(targets))]
+    entries = rng.permutation(gradient.numel())[: _ENTRIES * max(len(every), 64)].to(gradient.device)
+    both = torch.stack([torch.cat((sources[a], targets[b])) for a, b in every]).to(gradient.device)
+    given = {n: w.detach() for n, w in weights.items()}
+    labels = torch.cat((targets[:, 1:], torch.where((targets == END).any(1), PADDING, END)[:, None]), 1)
+
+    def loss(parameter: Tensor, tokens: Tensor, truth: Tensor) -> Tensor:
+        return known.loss(functional_call(known.model, {**given, name: parameter}, tokens[None]), truth[None])
+
+    rows = []
+    for tokens, (_, b) in zip(both, every, strict=True):
+        parameter = given[name].clone().requires_grad_()
+        [row] = torch.autograd.grad(loss(parameter, tokens, labels[b].to(tokens.device)), parameter)
+        rows.append(row.flatten()[entries])
+    wanted = gradient.flatten()[entries].cpu().double()
+    share = torch.linalg.lstsq(torch.stack(rows, 1).cpu().double(), wanted[:, None]).solution.view(len(sources), -1)
+    first, second = linear_sum_assignment(-share.numpy())
+    return list(zip(first.tolist(), second.tolist(), strict=True))
