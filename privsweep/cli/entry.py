@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 from privsweep.cli.interrupts import INTERRUPTED
+from privsweep.cli.outlived import outlive_terminal
 from privsweep.cli.signs import any_encoding
 
 CLOSED = 141  # as a shell tells of a command that SIGPIPE has ended
@@ -40,6 +41,7 @@ def _enter(module: str, program: str = "") -> int:
     """The exit code of the module's ``main``, given the arguments of the shell; 130 after Ctrl-C."""
     os.environ["MPLBACKEND"] = "agg"  # a notebook's shell names a backend that need not be installed here
     any_encoding()
+    outlive_terminal()
     try:
         code: int = import_module(f"privsweep.cli.{module}").main()
         return code

@@ -7,6 +7,7 @@ import tomllib
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny import TINY
@@ -66,6 +67,26 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (entry.CLOSED, b"")
+
+
+def test_a_terminal_that_is_closed_takes_no_command_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a command in the background (``bg``, ``disown``) of a shell that is left."""
+    seen, terminal = os.openpty()
+
+    def run() -> int:
+        print("seen", flush=True)
+        assert os.read(seen, 99).split() == [b"seen"]
+        os.close(seen)
+        for stream in (sys.stdout, sys.stderr):
+            print("by nobody", file=stream, flush=True)
+            print("nor this", file=stream, flush=True)
+        return 0
+
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, os.fdopen(terminal, "w", closefd=False))
+    monkeypatch.setattr(entry, "import_module", lambda name: SimpleNamespace(main=run))
+    assert entry.privsweep() == 0
+    os.close(terminal)
 
 
 def test_the_version_is_that_of_privsweep(capsys: pytest.CaptureFixture[str]) -> None:
