@@ -67,10 +67,10 @@ class Observer:
         if beat and lives:
             return CellState(cell, "running", beat.told, self._log(cell, sweep))
         now = sweeps.stamps(self.output_dir, cell.signature)
+        if now[0] is not None and (cell.number is None or now[0] != cell.before[0]):
+            return CellState(cell, "done")  # also where a run that was forced has failed since: what is stored counts
         if now[1] is not None and (cell.number is None or now[1] != cell.before[1]):
             return CellState(cell, "failed", _error(self.output_dir, cell), self._log(cell, sweep))
-        if now[0] is not None and (cell.number is None or now[0] != cell.before[0]):
-            return CellState(cell, "done")
         if cell.number is None:
             return CellState(cell, "not run", "its record is gone")
         if cell.job:

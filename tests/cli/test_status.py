@@ -98,6 +98,16 @@ def test_every_cell_is_told(outputs: Path) -> None:
     assert (again["left"].state, again["left"].detail[:8]) == ("not run", "left out")
 
 
+def test_a_forced_run_that_failed_takes_nothing_from_what_is_stored(outputs: Path) -> None:
+    sign = SIGNS["stored"]
+    before = sweeps.stamps(outputs, sign)
+    (outputs / "failed" / f"{sign}.json").write_text(json.dumps({"error": "again"}))
+    [(path, sweep)] = sweeps.every(outputs)
+    cells = [Cell(name=name, signature=sign, number=n, before=before) for name, n in (("later", None), ("forced", 1))]
+    found = Observer(outputs).states(sweep.model_copy(update={"cells": cells}), path)
+    assert [(s.state, s.detail) for s in found] == [("done", ""), ("failed", "again")]
+
+
 def test_where_slurm_cannot_be_asked_that_is_said(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "waiting_and_running", lambda user: None)
     [(path, sweep)] = sweeps.every(outputs)
