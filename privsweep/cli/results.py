@@ -61,9 +61,14 @@ def file_summary(
 
     def files() -> list[Path]:
         stem = _new_name(output_dir / "summaries")
-        for end, text in texts.items():
-            with whole_file(stem.with_suffix(end)) as draft:
-                draft.write_text(text, encoding="utf-8")
+        try:
+            for end, text in texts.items():
+                with whole_file(stem.with_suffix(end)) as draft:
+                    draft.write_text(text, encoding="utf-8")
+        except BaseException:  # a full disk, or Ctrl-C: half a summary is none
+            for end in texts:
+                stem.with_suffix(end).unlink(missing_ok=True)
+            raise
         picture = draw(stem.with_suffix(".png"))
         return [*(stem.with_suffix(end) for end in texts), *([picture] if picture else [])]
 
