@@ -75,7 +75,11 @@ def write_json(path: Path, content: Any, alone: bool = False) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Raises ValueError for what is no JSON, or none that can be followed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deeply") from error
 
 
 def _flush(path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from privsweep.interface.errors import UserError
 from privsweep.interface.records import System
 from privsweep.store.atomic import whole_file, whole_folder, write_json
+from privsweep.store.inventory import record_in
 from privsweep.store.store import Store, signature
 from privsweep.store.writable import check_writable
 
@@ -47,6 +48,14 @@ def test_a_value_that_is_not_finite_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_is_nested_without_end_cannot_be_read_and_ends_no_command(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "0123456789ab" / "record.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[" * 100_000)
+    assert record_in(path.parent) is None
+    assert Store(tmp_path).record("0123456789ab") is None
 
 
 def test_a_trained_system_is_made_once_and_comes_back_equal(tmp_path: Path) -> None:
