@@ -141,11 +141,20 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
 
 
 def _begun(todo: Part, noted: Path, output_dir: Path) -> dict[int, sweeps.Cell]:
-    """Those of a sweep's runs that an earlier one's jobs have, by number; they are noted."""
-    sweep = sweeps.read(noted)
+    """Those of a sweep's runs that an earlier one's jobs have, by number; they are noted.
+
+    Raises UserError where SLURM does not say whether these are over: others would wait for them, on nodes of their own.
+    """
+    sweep, observer = sweeps.read(noted), Observer(output_dir)
     assert sweep is not None
-    had, numbers = Observer(output_dir).under_way(sweep), {n for _, n in todo}
+    had, numbers = observer.under_way(sweep), {n for _, n in todo}
     found = {c.number: had[c.signature] for c in sweep.cells if c.number in numbers and c.signature in had}
+    if found and not observer.answered(sweep):
+        jobs = ", ".join(cluster.arrays(str(cell.job) for cell in found.values()))
+        raise UserError(
+            f"hydra/launcher: squeue gives no answer, and earlier jobs ({jobs}) may still have {len(found)} of these "
+            "runs; try again when it does"
+        )
     sweeps.note_jobs(noted, {n: str(cell.job) for n, cell in found.items()}, {n: c.logs for n, c in found.items()})
     return found
 

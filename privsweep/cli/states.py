@@ -55,12 +55,20 @@ class Observer:
         return [self._explained(s, sweep, ends) for s in found]
 
     def under_way(self, sweep: Sweep) -> dict[str, Cell]:
-        """The cells that a job of this user is doing, or will do, whatever sweep submitted it; by signature."""
-        live = self._of_user(sweep.user) or {}
-        submitted = [c for c in sweeps.submitted(self.output_dir).values() if c.job in live]
-        given = [c for c in submitted if live[str(c.job)][0] != "COMPLETING"]  # it ends, and will do nothing more
-        found = self.states(sweep.model_copy(update={"cells": given}))
+        """The cells that a job of this user is doing, or will do, whatever sweep submitted it; by signature.
+
+        Where SLURM gives no answer these are all that may be.
+        """
+        live = self._of_user(sweep.user)
+        submitted = [*sweeps.submitted(self.output_dir).values()]
+        if live is not None:  # one that is completing ends, and will do nothing more
+            submitted = [c for c in submitted if live.get(str(c.job), ("COMPLETING",))[0] != "COMPLETING"]
+        found = self.states(sweep.model_copy(update={"cells": submitted}))
         return {s.cell.signature: s.cell for s in found if s.state in ("running", "queued")}
+
+    def answered(self, sweep: Sweep) -> bool:
+        """Whether SLURM says which jobs this user has."""
+        return self._of_user(sweep.user) is not None
 
     def _state(self, cell: Cell, sweep: Sweep, path: Path | None) -> CellState:
         beat, lives = self.beats.get(cell.signature, (None, False))

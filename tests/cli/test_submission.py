@@ -89,6 +89,25 @@ def test_what_is_queued_or_running_is_left_to_its_job(
     assert "3 of 3 runs did not come to their end" in told.err
 
 
+def test_nothing_is_submitted_again_where_slurm_does_not_say_what_it_has(
+    tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """As its controller does while it is busy: each job would come twice, and wait on a node for the other."""
+    monkeypatch.setattr(cluster, "waiting_and_running", lambda user: None)
+    assert privsweep(*SWEEP, *slurm) == 0  # nothing was submitted before
+    files = {*tmp_path.glob("outputs/sweeps/*"), *tmp_path.glob("outputs/logs/*")}
+    jobs = (tmp_path / "jobs").read_text()
+    capsys.readouterr()
+    assert privsweep(*SWEEP, *slurm) == 2
+    assert capsys.readouterr().err == (
+        "privsweep: hydra/launcher: squeue gives no answer, and earlier jobs (41, 42) may still have 3 of these runs; "
+        "try again when it does\n"
+    )
+    assert {*tmp_path.glob("outputs/sweeps/*"), *tmp_path.glob("outputs/logs/*")} == files
+    assert (tmp_path / "jobs").read_text() == jobs
+
+
 def test_a_run_that_filed_nothing_is_told_when_slurm_has_let_its_job_go(
     tmp_path: Path, slurm: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
