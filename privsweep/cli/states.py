@@ -54,6 +54,10 @@ class Observer:
         ends = cluster.ended(lost) if lost else {}
         return [self._explained(s, sweep, ends) for s in found]
 
+    def left(self, sweep: Sweep, path: Path) -> list[Cell]:
+        """Those of a sweep's cells that are running or will be."""
+        return [cell for cell in sweep.cells if not self._state(cell, sweep, path).over]
+
     def under_way(self, sweep: Sweep) -> dict[str, Cell]:
         """The cells that a job of this user is doing, or will do, whatever sweep submitted it; by signature.
 

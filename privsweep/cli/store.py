@@ -113,7 +113,7 @@ def _list(entries: Sequence[Entry]) -> None:
 def _prune(asked: Request, entries: Sequence[Entry]) -> None:
     from privsweep.run.superseded import superseded  # here, for it asks components, and they want PyTorch
 
-    found, kept = superseded(asked.output_dir, entries, asked.days)
+    found, kept = superseded(asked.output_dir, entries, asked.days, _wanted(asked.output_dir))
     removed, busy = [], 0
     for entry, reason in found:
         if asked.yes and not _may_go(asked.output_dir, entry):
@@ -129,6 +129,18 @@ def _prune(asked: Request, entries: Sequence[Entry]) -> None:
         _say(f"removed {done}" + (f"; {busy} in use stayed" if busy else ""))
     else:
         _say(f"{done} can go" + ("; nothing is removed without yes=true" if removed else ""))
+
+
+def _wanted(root: Path) -> set[tuple[str, str]]:
+    """Logs, notes and unfinished work of sweeps that are under way, be it in SLURM's queue; by folder and name."""
+    from privsweep.cli.states import Observer
+    from privsweep.store import sweeps
+
+    observer, wanted = Observer(root), set[tuple[str, str]]()
+    for path, sweep in sweeps.every(root):
+        if left := observer.left(sweep, path):
+            wanted |= {("logs", path.stem), ("sweeps", path.stem), *(("partial", cell.signature) for cell in left)}
+    return wanted
 
 
 def _may_go(root: Path, entry: Entry) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,23 @@ _DAY = 86400.0
 _PLACES = ("data_dir", "path")  # keys of a dataset that no result depends on, so records lack them
 
 
-def superseded(root: Path, entries: Sequence[Entry], days: float) -> tuple[list[tuple[Entry, str]], str | None]:
+def superseded(
+    root: Path, entries: Sequence[Entry], days: float, wanted: Set[tuple[str, str]] = frozenset()
+) -> tuple[list[tuple[Entry, str]], str | None]:
     """The entries that can go, each with the reason; and why nothing that runs share is among them, or None.
 
     These are runs that no command finds any more, for the code has changed; what is left of runs that are complete
     by now; logs and unfinished work older than ``days``; what could not be read; and what several runs share, but no
     stored one uses, unless a run is under way or waits to go on and may use it.
+
+    wanted: what sweeps that are under way need of logs, notes and unfinished work, by folder and name.
     """
     now = time.time()
     running = under_way(root)
     judge = Judge()
     complete: dict[str, Record | None] = {}
     found: list[tuple[Entry, str]] = []
-    waiting = 0
+    waiting = {name for kind, name in wanted if kind == "partial"} - {*running}
     for entry in entries:
         age = (now - entry.changed) / _DAY
         old = f"older than {days:g} days" if age > days else None
@@ -49,14 +53,15 @@ def superseded(root: Path, entries: Sequence[Entry], days: float) -> tuple[list[
         elif entry.kind in ("partial", "failed"):
             record = record_in(entry.path) if entry.kind == "failed" else None
             reason = "the run is complete by now" if entry.name in complete else (record and judge(record)) or old
-            waiting += reason is None
+            if reason is None:
+                waiting.add(entry.name)
         elif entry.kind in ("logs", "sweeps"):
             reason = old
-        if reason and entry.name not in running:
+        if reason and entry.name not in running and (entry.kind, entry.name) not in wanted:
             found.append((entry, reason))
     told = [uses for record in complete.values() if record and isinstance(uses := record.get("uses"), dict)]
     if running or waiting:
-        return found, f"{len(running)} runs are under way and {waiting} unfinished, which may use them"
+        return found, f"{len(running)} runs are under way and {len(waiting)} unfinished, which may use them"
     if len(told) < len(complete):
         return found, f"{len(complete) - len(told)} stored runs do not say what they use"
     return [*found, *_unused(entries, told)], None

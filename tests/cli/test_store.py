@@ -15,11 +15,12 @@ import pytest
 from tiny import TINY
 
 from privsweep.attack.blind import Blind
+from privsweep.cli import cluster, store
 from privsweep.cli import main as cli
-from privsweep.cli import store
-from privsweep.store import locks
+from privsweep.store import locks, sweeps
 from privsweep.store.sealed import sealed, write_sealed
 from privsweep.store.store import Store
+from privsweep.store.sweeps import Cell, Sweep
 
 LOG = "2026-01-02_03-04-05-678901"
 OTHER = "0123456789ab"
@@ -217,6 +218,25 @@ def test_nothing_that_is_in_use_goes(filled: Path, capsys: pytest.CaptureFixture
         assert store.main(["prune", "yes=true"]) == 0
         assert "1 in use stayed" in capsys.readouterr().out
     assert not (filled / "runs").exists() or not list((filled / "runs").iterdir())
+
+
+def test_what_waits_in_slurms_queue_stays(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its note nobody would know of its job, and what a job that met its time limit had done would be lost."""
+    cell = Cell(name="one", signature=OTHER, number=0, before=(None, None), job="41")
+    sweep = Sweep(
+        table="", scale="", overrides=[], config_dir=None, started="", launcher="slurm", folder=f"logs/{LOG}", host="",
+        pid=0, user="me", cells=[cell],
+    )  # fmt: skip
+    sweeps.write(filled / "sweeps" / f"{LOG}.json", sweep)
+    (filled / "partial" / OTHER).mkdir(parents=True)
+    waits = [filled / "sweeps" / f"{LOG}.json", filled / "logs" / LOG, filled / "partial" / OTHER]
+    waits.append(filled / "systems" / f"{OTHER}.safetensors")
+    queue = {"41": ("PENDING", "Priority")}
+    monkeypatch.setattr(cluster, "waiting_and_running", lambda user: queue)
+    for there in (True, False):
+        assert store.main(["prune", "days=0", "yes=true"]) == 0
+        assert [path.exists() for path in waits] == [there] * 4
+        queue.clear()
 
 
 def test_a_folder_that_may_only_be_read_is_listed_and_what_cannot_go_is_told_in_a_line(
