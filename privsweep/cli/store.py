@@ -14,6 +14,7 @@ from privsweep.cli.sizes import size
 from privsweep.cli.store_request import BY, Request, requested
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
+from privsweep.store.full_disk import no_room
 from privsweep.store.inventory import KINDS, SHARED, Entry, inventory, key_of, record_in, remove, under_way
 
 _DESCRIPTION = """\
@@ -77,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         reason = f"cannot be used ({error.strerror or error}); see to its permissions, or name another folder"
-        print(printable(f"output_dir={asked.output_dir}: {reason}"), file=sys.stderr)
+        strange = f"output_dir={asked.output_dir}: {reason}"
+        print(printable(no_room(asked.output_dir, error) or strange), file=sys.stderr)
         return 2
     return 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -15,6 +17,7 @@ from tiny import TINY
 
 from privsweep.cli import main as cli
 from privsweep.cli import report, store
+from privsweep.store import foreign
 from privsweep.store.checksums import Checksums
 from privsweep.store.sealed import sealed
 from privsweep.store.store import Store
@@ -120,6 +123,27 @@ def test_checksums_of_the_runs_datasets_go_along_and_never_replace_known_ones(he
         assert store.main(["unpack", "all.tar.xz", f"output_dir={folder}"]) == 0
     assert Checksums(Path("other")).last() == {"dataset=digits": fingerprint}
     assert Checksums(Path("third")).last() == {"dataset=digits": "f" * 16}
+
+
+def test_a_disk_that_is_full_asks_for_room_and_the_same_command_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert store.main(["pack", "to=all.tar.xz"]) == 0
+    write, written = foreign.whole_folder, list[Path]()
+
+    def full(path: Path) -> object:
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path)
+        return write(path)
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(foreign, "whole_folder", full)
+        assert store.main(["unpack", "all.tar.xz", "output_dir=new"]) == 2
+    assert "output_dir=new: no room for results (No space left on device)" in capsys.readouterr().err
+    assert store.main(["unpack", "all.tar.xz", "output_dir=new"]) == 0
+    assert capsys.readouterr().out == "all.tar.xz: 1 run stored in new; 1 were there\n"
 
 
 def test_a_run_that_is_under_way_here_is_left_to_its_process(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
