@@ -75,9 +75,9 @@ def write_json(path: Path, content: Any, alone: bool = False) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises ValueError for what is no JSON, or none that can be followed."""
+    """In any encoding of JSON, as an editor may have left it. Raises ValueError for what is none, or too deep."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except RecursionError as error:
         raise ValueError(f"{path}: nested too deeply") from error
 

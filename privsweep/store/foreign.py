@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from privsweep.store.atomic import whole_file, whole_folder
+from privsweep.store.atomic import read_json, whole_file, whole_folder
 from privsweep.store.sealed import unsealed
 from privsweep.store.spoilt import ABSENT, SpoiltError
 from privsweep.store.store import FILES, Store
@@ -50,7 +50,7 @@ def all_numbers(store: Store, sign: str) -> bool:
     """Whether a run is stored complete, with every file that numbers are read from."""
     if store.complete(sign) is None:
         return False
-    own = json.loads((store.folder(sign) / RECORD).read_text(encoding="utf-8")).get(FILES, {})
+    own = read_json(store.folder(sign) / RECORD).get(FILES, {})
     return all((store.folder(sign) / name).is_file() for name in own if name in NUMBERS)
 
 

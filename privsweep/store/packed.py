@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from privsweep.interface.errors import UserError
-from privsweep.store.atomic import whole_file
+from privsweep.store.atomic import read_json, whole_file
 from privsweep.store.checksums import Checksums
 from privsweep.store.foreign import NUMBERS, RECORD, all_numbers, take
 from privsweep.store.locks import BusyError
@@ -42,7 +42,7 @@ def pack(store: Store, signs: Sequence[str], path: Path, pictures: bool = False)
             f"output_dir={store.root}: {len(lacking)} of {len(signs)} runs {verb} not stored there complete "
             f"({such}{lacking[0]}); repeat the command that makes them, or name the folder that has them"
         )
-    records = "".join((store.folder(sign) / RECORD).read_text(encoding="utf-8") for sign in signs)
+    records = "".join(json.dumps(read_json(store.folder(sign) / RECORD)) for sign in signs)
     known = Checksums(store.root).last()
     used = {name: checksum for name, checksum in sorted(known.items()) if f'"{checksum}"' in records}
     with whole_file(path) as draft, tarfile.open(draft, "w:xz") as archive:

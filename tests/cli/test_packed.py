@@ -146,6 +146,17 @@ def test_a_disk_that_is_full_asks_for_room_and_the_same_command_goes_on(
     assert capsys.readouterr().out == "all.tar.xz: 1 run stored in new; 1 were there\n"
 
 
+def test_a_record_in_another_encoding_of_json_is_the_same_to_all_commands(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = next(here.glob("outputs/runs/*/record.json"))
+    record.write_bytes(record.read_text().encode("utf-16"))
+    assert store.main(["show", record.parent.name]) == 0
+    assert store.main(["pack", "to=all.tar.xz"]) == 0
+    assert store.main(["unpack", "all.tar.xz", "output_dir=new"]) == 0
+    assert "2 runs stored" in capsys.readouterr().out
+
+
 def test_a_run_that_is_under_way_here_is_left_to_its_process(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert store.main(["pack", "to=all.tar.xz"]) == 0
     sign = min(path.name for path in Path("outputs/runs").iterdir())
