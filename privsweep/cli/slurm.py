@@ -22,10 +22,11 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from submitit.core.utils import FailedJobError
 
-from privsweep.cli import cluster, trials
+from privsweep.cli import cluster, terminal, trials
 from privsweep.cli.at_once import returned, stored
 from privsweep.cli.awaited import Awaited, of_others, said, tell, wait
 from privsweep.cli.failure import Failure
+from privsweep.cli.interrupts import put_off
 from privsweep.cli.side_by_side import side_by_side
 from privsweep.cli.states import CellState, Observer
 from privsweep.cli.time_limit import time_limit
@@ -84,11 +85,17 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         try:
             executor = self._executor()
             for array in _split(parts, self.array_size or cluster.largest_array() or len(parts)):
-                with redirect_stderr(StringIO()):  # sbatch's words of a refusal, which are told below
+                # A job that nobody knew of would do its runs beside those of the same command again.
+                with put_off(), redirect_stderr(StringIO()):  # sbatch's words of a refusal are told below
                     made = executor.map_array(self, array, [Singleton.get_state()] * len(array))
-                jobs += made
-                numbers = {n: j.job_id for j, part in zip(made, array, strict=True) for _, n in part}
-                sweeps.note_jobs(noted, numbers)
+                    jobs += made
+                    numbers = {n: j.job_id for j, part in zip(made, array, strict=True) for _, n in part}
+                    sweeps.note_jobs(noted, numbers)
+        except KeyboardInterrupt:
+            if jobs:
+                stop = f"scancel {' '.join(cluster.arrays(job.job_id for job in jobs))}"
+                terminal.say(f"the {len(jobs)} jobs that were submitted go on without this command; stop them: {stop}")
+            raise
         except (FailedJobError, ValueError) as error:
             said = [line for line in str(error).splitlines() if "error" in line.lower()] or str(error).splitlines()
             if jobs or self.said:  # they run, and what they do is noted

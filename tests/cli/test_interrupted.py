@@ -6,6 +6,8 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from privsweep.attack.blind import Blind
 from privsweep.attack.gradient_matching import GradientMatching
 from privsweep.cli import main as cli
 from privsweep.cli import states, status
+from privsweep.cli.interrupts import put_off
 from privsweep.run.workbench import Workbench
 from privsweep.store import atomic
 from privsweep.store.store import Store
@@ -220,3 +223,15 @@ def test_ctrl_c_while_it_composes_is_no_mistake_in_the_values(
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", interrupted)
     assert privsweep() == 130
     assert "interrupted before anything ran" in capsys.readouterr().err
+
+
+def test_ctrl_c_that_is_put_off_does_not_reach_what_is_started() -> None:
+    """As sbatch, which takes jobs to the cluster and would no longer say their number."""
+    code = "import signal, sys; sys.exit(signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    after = []
+    with pytest.raises(KeyboardInterrupt), put_off():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        subprocess.run([sys.executable, "-S", "-c", code], check=True)
+        after.append("went on")
+    assert after
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -89,6 +89,19 @@ def test_what_is_queued_or_running_is_left_to_its_job(
     assert "3 of 3 runs did not come to their end" in told.err
 
 
+def test_ctrl_c_while_jobs_are_submitted_waits_until_they_are_noted(
+    tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text(sbatch.read_text().replace("#!/bin/sh\n", "#!/bin/sh\nkill -INT $PPID\n"))
+    assert privsweep(*SWEEP, *slurm) == 130
+    shown = capsys.readouterr()
+    assert "the 2 jobs that were submitted go on without this command; stop them: scancel 41\n" in shown.out
+    assert "interrupted; what was finished is kept" in shown.err
+    [(_, sweep)] = sweeps.every(tmp_path / "outputs")
+    assert [cell.job for cell in sweep.cells] == ["41_0", "41_1", None]
+
+
 def test_nothing_is_submitted_again_where_slurm_does_not_say_what_it_has(
     tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
