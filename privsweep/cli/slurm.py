@@ -97,7 +97,8 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
                 terminal.say(f"the {len(jobs)} jobs that were submitted go on without this command; stop them: {stop}")
             raise
         except (FailedJobError, ValueError) as error:
-            said = [line for line in str(error).splitlines() if "error" in line.lower()] or str(error).splitlines()
+            lines = str(error).splitlines() or ["sbatch failed without a word"]
+            said = [line for line in lines if "error" in line.lower()] or lines
             if jobs or self.said:  # they run, and what they do is noted
                 raise RuntimeError(f"after {len(jobs)} jobs SLURM took no more: {said[0].strip()}") from error
             raise UserError(f"hydra.launcher: SLURM took no job: {said[0].strip()}{self._remedy(said[0])}") from error

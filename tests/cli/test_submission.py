@@ -196,6 +196,15 @@ def test_what_slurm_refuses_is_one_line(
     assert not list(tmp_path.glob("outputs/logs/*"))
 
 
+def test_a_refusal_without_words_is_one_line_too(
+    tmp_path: Path, privsweep: Privsweep, slurm: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a wrapper around sbatch, or of one that was killed."""
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    assert privsweep(*SWEEP, *slurm) == 2
+    assert capsys.readouterr().err == "privsweep: hydra.launcher: SLURM took no job: sbatch failed without a word\n"
+
+
 def test_without_a_cluster_nothing_is_left_behind(
     tmp_path: Path, privsweep: Privsweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
