@@ -65,7 +65,7 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
     if attack is _ANY or view is _ANY:
         return _ANY
     of_guess = {
-        Update: names.RECONSTRUCTION,
+        Update: names.RECONSTRUCTION | names.SENTENCES,
         Activations: names.RECONSTRUCTION | names.SENTENCES,
         Release: names.RECONSTRUCTION | names.RELEASE,
         Predictions: names.MEMBERSHIP | names.AUDIT,
