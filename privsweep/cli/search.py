@@ -14,7 +14,7 @@ import pandas as pd
 from privsweep.cli import jobs, terminal
 from privsweep.cli.launcher_checks import SLURM
 from privsweep.cli.results import file_summary
-from privsweep.cli.search_space import numeric
+from privsweep.cli.search_space import drawn, numeric
 from privsweep.cli.sweep import SweepPlan
 from privsweep.cli.trials import Trial, Trials, every
 from privsweep.interface.errors import UserError
@@ -40,10 +40,13 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
     reason = None
     if in_slurm := planned.hydra["launcher"]["_target_"] == SLURM:
         noted = jobs.note(planned, config_dir)  # its launcher adds the trials as they come
+    given = {str(o.input_line): drawn(o) for o in planned.typed}
     with searching(config_dir) as hydra:
         try:
             hydra.multirun(
-                "config", Trials(planned.swept, session.objective, numeric(planned.typed)), planned.for_hydra(())
+                "config",
+                Trials(planned.swept, session.objective, numeric(planned.typed)),
+                [given.get(line, line) for line in planned.for_hydra(())],
             )
         except (Exception, SystemExit) as error:
             if isinstance(error, UserError) and not any(every(folder)):

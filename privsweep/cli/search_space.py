@@ -103,6 +103,15 @@ def ends(typed: Sequence[Override]) -> list[tuple[str, ...]]:
     return found
 
 
+def drawn(override: Override) -> str:
+    """What the sweeper is given for an override: it counts the end of a range in, and steps upwards only."""
+    value: Any = override.value()
+    if not override.is_range_sweep() or value.shuffle:  # shuffled, it is a choice there
+        return str(override.input_line)
+    values: list[Any] = list(override.sweep_iterator())
+    return f"{override.get_key_element()}=range({min(values)},{max(values)},{abs(value.step)})"
+
+
 def check_objectives(ends: Sequence[tuple[RunSpec, Record | None]], typed: Sequence[Override]) -> None:
     """Raises UserError where it is known that no trial has the number that the search goes by.
 

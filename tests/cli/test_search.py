@@ -11,10 +11,11 @@ from conftest import Privsweep
 from tiny import TINY
 
 from privsweep.cli import search
+from privsweep.cli.search_space import drawn
 from privsweep.cli.trials import Trial, Trials
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
-from privsweep.run.compose import compose, searching
+from privsweep.run.compose import compose, parse, searching
 from privsweep.run.hydra_settings import check_hydra
 from privsweep.run.objective import objective_of
 from privsweep.store.store import Store
@@ -122,6 +123,18 @@ def test_the_ends_of_a_search_are_checked_before_it_starts(
         )
         assert named in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_end_of_a_range_is_not_tried(optuna: Optuna, tmp_path: Path) -> None:
+    swept = ("seed=range(1,-1,-1)", "fl_setting.lr=range(0.5,1,0.5)")
+    assert optuna(*swept, "attack=blind", "objective=metrics.mse") == 0
+    [file] = (tmp_path / "outputs" / "summaries").glob("*.csv")
+    frame = pd.read_csv(file)
+    assert set(frame["seed"]) <= {0, 1}
+    assert set(frame["fl_setting.lr"]) == {0.5}
+    with searching(None):
+        [shuffled] = parse(["seed=shuffle(range(1,3))"])
+    assert drawn(shuffled) == shuffled.input_line
 
 
 def test_an_interval_needs_a_search(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
