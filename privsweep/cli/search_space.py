@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from privsweep.cli.cells import key_of
 from privsweep.interface.errors import UserError
+from privsweep.interface.keys import without_effect
 from privsweep.run.hydra_settings import INSTEAD, UNUSED
+from privsweep.run.overrides import in_quotes
 from privsweep.store.store import Record
 
 if TYPE_CHECKING:
@@ -30,6 +33,16 @@ def check_typed(typed: Sequence[Override]) -> None:
         for word in UNUSED:
             if key == f"hydra.sweeper.{word}" or key.startswith(f"hydra.sweeper.{word}."):
                 raise UserError(f"{override.input_line}: hydra.sweeper.{word} is not used here; {INSTEAD}")
+
+
+def check_swept(typed: Sequence[Override]) -> None:
+    """Raises UserError for several values of what holds for a whole command: one run would count as several."""
+    for override in typed:
+        if override.is_sweep_override() and without_effect(key := key_of(override)):
+            remedy = "give it one value"
+            if key.endswith("dir"):
+                remedy += f", and one with a comma in quotes: {in_quotes(key, str(override.input_line))}"
+            raise UserError(f"{override.input_line}: {key} holds for all runs of a command; {remedy}")
 
 
 def searches(hydra: Mapping[str, Any]) -> bool:
@@ -110,6 +123,21 @@ def drawn(override: Override) -> str:
         return str(override.input_line)
     values: list[Any] = list(override.sweep_iterator())
     return f"{override.get_key_element()}=range({min(values)},{max(values)},{abs(value.step)})"
+
+
+def check_fractions(typed: Sequence[Override], build: Callable[[tuple[str, ...]], object]) -> None:
+    """Raises UserError for an interval between whole numbers whose key takes no others: ends alone do not tell."""
+    first = tuple(values_of(override)[0] for override in typed)
+    for place, override in enumerate(typed):
+        value: Any = override.value()
+        if not override.is_interval_sweep() or isinstance(value.start, int) or value.start % 1 or value.end % 1:
+            continue
+        key, _, text = str(override.input_line).partition("=")
+        try:
+            build((*first[:place], f"{override.get_key_element()}={value.start + 0.5}", *first[place + 1 :]))
+        except UserError as error:
+            remedy = f"for whole numbers type '{key}=int({text})'"
+            raise UserError(f"{override.input_line}: chooses fractions too, and {error}; {remedy}") from error
 
 
 def check_objectives(ends: Sequence[tuple[RunSpec, Record | None]], typed: Sequence[Override]) -> None:

@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
-from privsweep.cli.search_space import MOST, check_objectives, check_typed, ends, searches, values_of
+from privsweep.cli.search_space import (
+    MOST,
+    check_fractions,
+    check_objectives,
+    check_swept,
+    check_typed,
+    ends,
+    searches,
+    values_of,
+)
 from privsweep.cli.summary_checks import check_cells, check_numbers, check_summary
 from privsweep.interface.errors import AbsentError, UserError
-from privsweep.interface.keys import without_effect
 from privsweep.run.compose import Composition, compose, parse, searching
-from privsweep.run.overrides import in_quotes
 from privsweep.run.variants import Variants
 from privsweep.store.checksums import postponed
 from privsweep.store.store import Record, Store, signature
@@ -149,16 +156,6 @@ def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
     return [*product(*given.values())]
 
 
-def _check_swept(typed: Sequence[Override]) -> None:
-    """Raises UserError for several values of what holds for a whole command: one run would count as several."""
-    for override in typed:
-        if override.is_sweep_override() and without_effect(key := key_of(override)):
-            remedy = "give it one value"
-            if key.endswith("dir"):
-                remedy += f", and one with a comma in quotes: {in_quotes(key, str(override.input_line))}"
-            raise UserError(f"{override.input_line}: {key} holds for all runs of a command; {remedy}")
-
-
 def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> SweepPlan:
     """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit.
 
@@ -169,7 +166,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         typed = tuple(parse(overrides))
         if any(key_of(o) == "cell" for o in typed):
             raise UserError("cell: is set by privsweep itself; to run a part of a table, type 'only=[column,row]'")
-        _check_swept(typed)
+        check_swept(typed)
         check_typed(typed)
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
         first = compose(without_parameters(plain))
@@ -191,6 +188,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         rest = (variants.compose(combination) for combination in combinations[1:])
         runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
         if search:
+            check_fractions(typed, lambda own: _planned("0", variants.compose(own), running, made))
             check_objectives([(one.spec, one.record) for one in runs], typed)
         elif multirun:
             check_numbers(runs)

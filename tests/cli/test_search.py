@@ -102,7 +102,8 @@ def test_the_ends_of_a_search_are_checked_before_it_starts(
     optuna: Optuna, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for swept, named in (
-        ("fl_setting.victims=interval(1,50)", "fl_setting.victims=50"),
+        ("fl_setting.victims=int(interval(1,50))", "fl_setting.victims=50"),
+        ("fl_setting.rounds=tag(log,interval(1,4))", "type 'fl_setting.rounds=int(tag(log,interval(1,4)))'"),
         ("attack.guess=grey,pink", "attack.guess=pink"),
         ("defense=[],[noisy]", "noisy"),
         ("seed=0", "something to choose"),
