@@ -46,15 +46,25 @@ class Estimator:
 
     def __init__(self, records: Sequence[Record]):
         self._records: dict[str, list[tuple[Record, str]]] = {}
+        self._known: dict[tuple[object, ...], Estimate] = {}  # by all that it goes by: sweeps differ in little of it
         self._whole: dict[str, float] = {}  # examples of a whole dataset, as far as runs had one
         for record in records:
             alike = _alike(record["choices"], record["environment"]["device"])
             self._records.setdefault(alike, []).append((record, _but_seed(record["config"])))
             if (record["config"].get("dataset") or {}).get("train_size", 0) is None:
                 self._whole[_images(record["config"])] = record["sizes"]["train"]
+        self._configs = {config for found in self._records.values() for _, config in found}
 
     def __call__(self, spec: RunSpec) -> Estimate:
-        device = spec.session.resolve_device().type
+        device, own = spec.session.resolve_device().type, _but_seed(spec.config)
+        stored = own if own in self._configs else None
+        works = (self._work(spec.config, amounts) for amounts in (_TRAINING, _PREPARING, _ATTACK))
+        key = (_alike(spec.choices, device), str(spec.choices["defense"]), stored, *works)
+        if key not in self._known:
+            self._known[key] = self._estimate(spec, device)
+        return self._known[key]
+
+    def _estimate(self, spec: RunSpec, device: str) -> Estimate:
         alike = self._records.get(_alike(spec.choices, device), [])
         attack = self._nearest(spec, alike, _ATTACK)
         trained = [found for kind, found in self._records.items() if _system(kind) == _system_of(spec, device)]

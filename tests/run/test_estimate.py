@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,19 @@ def test_a_run_that_differs_in_the_seed_alone_tells_most(spec: RunSpec) -> None:
     assert found.seconds(trains=True) == pytest.approx(13)
     assert found.seconds(trains=False) == pytest.approx(10)
     assert found.memory == 1.5
+
+
+def test_a_sweep_of_many_runs_looks_through_the_records_once(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[RunSpec] = []
+    estimator = Estimator([record(spec, seed=7, rest=20.0), record(spec, metrics={}, rest=10.0)])
+    whole = estimator._estimate
+    monkeypatch.setattr(estimator, "_estimate", lambda spec, device: looked.append(spec) or whole(spec, device))
+    swept = [replace(spec, config={**spec.config, "attack": {**spec.config["attack"], "lr": lr}}) for lr in (2, 3, 4)]
+    assert [estimator(one).attack for one in swept] == pytest.approx([15, 15, 15])
+    assert len(looked) == 1
+    assert estimator(spec).attack == pytest.approx(20), "of this one a record tells more"
+    more = replace(spec, config={**spec.config, "attack": {**spec.config["attack"], "lr": 2, "iterations": 200}})
+    assert estimator(more).attack == pytest.approx(30)
 
 
 def test_seconds_grow_with_the_amount_of_work(spec: RunSpec) -> None:
