@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -49,8 +50,8 @@ def score_reconstruction(
 
     Raises UserError for an unknown ``paper_scale``, ValueError for shapes that differ.
     """
-    images = guess.images.detach().cpu()
     _check(guess, truth)
+    images = guess.images.detach().cpu()
     whole = images.isfinite().flatten(1).all(1)
     pixels = domain.pixels(images).nan_to_num(0.5, 1.0, 0.0).clamp(0, 1)
     original = truth.pixels.detach().cpu()
@@ -83,6 +84,9 @@ def score_reconstruction(
 
 def _check(guess: Reconstruction, truth: Images) -> None:
     """What an attack of the user's own may have mistaken. Raises ValueError."""
+    for name, values in (("images", guess.images), ("diverged", guess.diverged), *_named(guess)):
+        if not isinstance(values, Tensor):
+            raise ValueError(f"the attack returns a {type(values).__name__} for its {name}; let it be a torch.Tensor")
     images, diverged = list(guess.images.shape), guess.diverged
     if not guess.images.is_floating_point():
         raise ValueError(
@@ -99,6 +103,15 @@ def _check(guess: Reconstruction, truth: Images) -> None:
             f"the attack's diverged is {diverged.dtype} {list(diverged.shape)}; let it be torch.bool {images[:1]}, one "
             "for each victim"
         )
+    for name, values in _named(guess):
+        if list(values.shape) != images[:1]:
+            raise ValueError(
+                f"the attack's {name} is {list(values.shape)}; let it be {images[:1]}, one for each victim"
+            )
+
+
+def _named(guess: Reconstruction) -> Iterator[tuple[str, Tensor]]:
+    return ((f"diagnostics[{name!r}]", values) for name, values in guess.diagnostics.items())
 
 
 def unscored(guess: Reconstruction) -> tuple[dict[str, float | None], pd.DataFrame]:

@@ -86,6 +86,14 @@ def said(
         ("attack", MEAN, "return Rec", "Rec", "1 privsweep: TypeError: the attack returned NoneType; let it return"),
         ("attack", MEAN, "seen.examples, ", "", "1 privsweep: ValueError: the attack's images are [2, 1, 8, 8]"),
         ("attack", MEAN, ", dtype=torch.bool", "", "let it be torch.bool [2], one for each victim"),
+        ("attack", MEAN, "domain.shape)", "domain.shape).numpy()", "returns a ndarray for its images; let it be a t"),
+        (
+            "attack",
+            MEAN,
+            "dtype=torch.bool)",
+            "dtype=torch.bool), diagnostics={'odd': torch.zeros(1)}",
+            "the attack's diagnostics['odd'] is [1]; let it be [2], one for each victim",
+        ),
         (
             "attack",
             MEAN,
