@@ -81,7 +81,8 @@ def _tell(planned: SweepPlan, trials: Sequence[Trial]) -> int:
         terminal.say(f"best of {count}: {best.words}  {session.objective} {best.shown}")
         kept = planned.typed_but("hydra/sweeper", "fail_fast", "at_once", *planned.swept)
         kept = [o for o in kept if not o.startswith(("hydra.", "hydra/"))]
-        again = shlex.join([*kept, *(f"{key}={value}" for key, value in best.chosen.items())])
+        folder = ["--config-dir", planned.config_dir] if planned.config_dir else []
+        again = shlex.join([*folder, *kept, *(f"{key}={value}" for key, value in best.chosen.items())])
         terminal.say(f"its run is {best.signature}; to see it again: privsweep {again}")
     return 0 if len(good) >= wanted else 1
 

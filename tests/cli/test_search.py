@@ -58,8 +58,12 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     assert isinstance(refused, Trial)
     assert "attack.guess=pink" in str(refused.error)
     assert isinstance(to_do, Cell)
-    assert optuna(*asked, "hydra.sweeper.direction=maximize") == 0
-    assert "attack.guess=noise" in capsys.readouterr().out.split("best of")[1]
+    own = tmp_path / "my_conf"
+    own.mkdir()
+    assert optuna(*asked, "hydra.sweeper.direction=maximize", "--config-dir", str(own)) == 0
+    shown = capsys.readouterr().out.split("best of")[1]
+    assert "attack.guess=noise" in shown
+    assert f"to see it again: privsweep --config-dir {own} " in shown
     assert optuna(*asked, "wait=false") == 2  # its ends are stored, and still its launcher is looked at
     assert "wait=false: only SLURM" in capsys.readouterr().err
 
