@@ -156,10 +156,18 @@ def stopped(planned: SweepPlan) -> None:
     left = [run for run in now.runs if not run.complete]
     parts = sum(len([*store.partial(run.spec.signature).glob("[!.]*.safetensors")]) for run in left)
     runs = "" if len(now.runs) == 1 else f"{len(now.runs) - len(left)} of {len(now.runs)} runs, "
+    kept = _trials(planned) if planned.search else f"{runs}{parts} parts of a run"
     complain(
-        f"interrupted; what was finished is kept in {store.root} ({runs}{parts} parts of a run): the same command goes "
+        f"interrupted; what was finished is kept in {store.root} ({kept}): the same command goes "
         f"on from there: {shlex.join(same_command(planned))}"
     )
+
+
+def _trials(planned: SweepPlan) -> str:
+    """How far a search has come: its runs in the plan are the ends of what it chooses from."""
+    from privsweep.cli.trials import every  # here, for it tells its trials by this module
+
+    return f"{len([*every(Path(planned.sweep_dir))])} of {planned.hydra['sweeper']['n_trials']} trials"
 
 
 def plain(text: object) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import Privsweep
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 from tiny import TINY
 
 from privsweep.cli import search
@@ -140,6 +142,21 @@ def test_the_end_of_a_range_is_not_tried(optuna: Optuna, tmp_path: Path) -> None
     with searching(None):
         [shuffled] = parse(["seed=shuffle(range(1,3))"])
     assert drawn(shuffled) == shuffled.input_line
+
+
+def test_an_interrupted_search_counts_its_trials(
+    optuna: Optuna, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Trials.__call__
+
+    def second(self: Trials, cfg: DictConfig) -> object:
+        if HydraConfig.get().job.num == 1:
+            raise KeyboardInterrupt
+        return whole(self, cfg)
+
+    monkeypatch.setattr(Trials, "__call__", second)
+    assert optuna("objective=metrics.mse", "attack=blind", "attack.guess=noise,grey") == 130
+    assert "(1 of 3 trials): the same command goes on" in capsys.readouterr().err
 
 
 def test_an_interval_needs_a_search(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
