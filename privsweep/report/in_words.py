@@ -12,6 +12,7 @@ Record = Mapping[str, Any]
 Metrics = Mapping[str, float | None]
 
 IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that tells what kind of result it is
+_NORM = "update_norm"  # of what was captured
 _OF_NOISE = "gaussian_epsilon"
 _RELEASED = "released model"  # what a budget covers where the adversary sees more
 UNTOLD = "gradient_distance"  # that of images where nobody knows the original
@@ -50,6 +51,8 @@ def in_words(record: Record) -> str:
         got = f"no original to compare with; gradient distance at the end {number(metrics[UNTOLD])} (mean)"
     else:
         got = _others(metrics)
+    if metrics.get(_NORM, 0.0) is None:  # a perfect defence, were it one
+        got += "; not all that was sent is finite, and what is not tells nothing"
     accuracy, final = (record["utility"].get(name) for name in ("test_accuracy", f"{FINAL}test_accuracy"))
     if accuracy is None:
         return got

@@ -42,6 +42,10 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
             "every attack diverged (8 of 8 images): nothing was recovered; test accuracy 94.2%",
         ),
         (
+            record({**IMAGES, "recovered": 0.0, "ssim": None, "update_norm": None}, {}),
+            "0 of 8 images recovered (SSIM above 0.9); not all that was sent is finite, and what is not tells nothing",
+        ),
+        (
             record({**IMAGES, "below_oracle": 0.5}),
             "6 of 8 images recovered (SSIM above 0.9), mean SSIM 0.73, 4 of 8 images nearer than any that was "
             "known before; test accuracy 94.2%",
