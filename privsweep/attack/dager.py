@@ -73,14 +73,14 @@ class Dager(AttackBase):
             read = [_read(one, side, seen.examples) for side in both]
             certain.append(sum(len(r.certain) for r in read) / (2 * seen.examples))
             pairs = self._pairs(read, one, seen, known, rng.child("victim", number))
-            tokens.append(_joined(*read, pairs))
+            tokens.append(_joined(*read, pairs, seen.examples))
         return Transcription(torch.stack(tokens).to(bench.device), {"certain": torch.tensor(certain)})
 
     def _pairs(
         self, read: list[_Read], gradient: Tensors, seen: Update, known: Knowledge, rng: Rng
     ) -> list[tuple[int, int]]:
         """Positions of certain sequences of both sides that belong together."""
-        (sources, _), (targets, _) = read
+        sources, targets = read[0].certain, read[1].certain + read[1].others
         if seen.examples == 1 or not sources or not targets:
             return [(0, 0)] if sources and targets else []
         begins = beginning(known.model)
@@ -91,6 +91,7 @@ class Dager(AttackBase):
 
 class _Read(NamedTuple):
     certain: list[Tensor]  # sequences [L]
+    others: list[Tensor]  # that may be in the place of one of these
     rest: list[Tensor]  # as many more as there are sequences
 
 
@@ -102,18 +103,17 @@ def _read(gradient: Tensors, side: Side, examples: int) -> _Read:
     candidates = torch.cat((behind, torch.tensor([START, END]))).unique()
     if examples == 1:
         sequence, fits = only_sequence(attention, candidates, side)
-        return _Read([sequence], []) if fits else _Read([], [sequence])
+        return _Read([sequence], [], []) if fits else _Read([], [], [sequence])
     certain: list[Tensor] = []
+    others: list[Tensor] = []
     if side.kept == 1:
         most = examples * len(side.places)
         span = Span(following[: attention.shape[1]].double() if side.causal else following.double(), most, noise)
-        searchable = side.causal and span.tells
-        certain = (
-            searched(span, candidates, side, examples)
-            if searchable
-            else several_sequences(attention, span, candidates, side, most, noise)[:examples]
-        )
-    return _Read(certain, _rest(candidates, certain, examples, len(side.places)))
+        if side.causal and span.tells:
+            certain, others = searched(span, candidates, side, examples)
+        else:
+            certain = several_sequences(attention, span, candidates, side, most, noise)[:examples]
+    return _Read(certain, others, _rest(candidates, certain, examples, len(side.places)))
 
 
 def _rest(candidates: Tensor, certain: list[Tensor], examples: int, places: int) -> list[Tensor]:
@@ -129,12 +129,14 @@ def _rest(candidates: Tensor, certain: list[Tensor], examples: int, places: int)
     return rows
 
 
-def _joined(source: _Read, target: _Read, pairs: list[tuple[int, int]]) -> Tensor:
+def _joined(source: _Read, target: _Read, pairs: list[tuple[int, int]], examples: int) -> Tensor:
     """Tokens ``[N, Ls + Lt]``: sequences that belong together, then the others as they come."""
-    used = [set(side) for side in zip(*pairs, strict=True)] if pairs else [set(), set()]
-    left = [
-        [row for at, row in enumerate(side.certain) if at not in of] + side.rest
-        for side, of in zip((source, target), used, strict=True)
-    ]
-    rows = [(source.certain[a], target.certain[b]) for a, b in pairs] + list(zip(*left, strict=True))
+    both = source.certain, target.certain + target.others
+    rows = [(both[0][a], both[1][b]) for a, b in pairs]
+    left = []
+    for k, side in enumerate((source, target)):
+        used = {pair[k] for pair in pairs}
+        more = [row for at, row in enumerate(side.certain) if at not in used] + side.rest
+        left.append(more[: examples - len(rows)])
+    rows += zip(*left, strict=True)
     return torch.stack([torch.cat(row) for row in rows])

@@ -13,12 +13,13 @@ from privsweep.gradient_inversion.sequences.noise import noise_level
 from privsweep.interface.translation import END, PADDING, START
 
 _RANK = 1e-6  # of the largest singular value
-_ROUNDING = 1e-7
+_ROUNDING = 1e-5  # of an input: what single precision loses of it on the way, and of weak rows
 _ABOVE = 2.0  # times noise: what is more than that
 FITS = 10.0  # times the square that noise explains
+_STANDS_OUT, _MAY = 8.0, 2.0  # times as well as any other fits what is taken for the next word; what may be it
 _LEFT = 16  # one of so many dimensions must be left
 _MOST = 4  # times as many sequences as there are, that are followed at once
-_ROUNDS = 4  # of improvements
+_ROUNDS = 3  # of exchanges
 
 
 class Span:
@@ -49,36 +50,47 @@ class Span:
         return left.square().sum(-1) / explained
 
 
-def searched(span: Span, candidates: Tensor, side: Side, examples: int) -> list[Tensor]:
+def searched(span: Span, candidates: Tensor, side: Side, examples: int) -> tuple[list[Tensor], list[Tensor]]:
     """Sequences int64 ``[L]`` of a causal attention, place by place: what fits, and then what fits behind it.
 
+    And others, which end a word earlier or later: where the network is sure of what comes next, its place has next to
+    no gradient, and what stands out of all that do not fit is taken for the next word.
     Petrov et al., "DAGER" (2024), section 4.2. ``candidates``: the words in question, int64 ``[T]``.
     """
     words = candidates[~torch.isin(candidates, torch.tensor([START, END, PADDING]))]
-    open_, done = torch.full((1, 1), START), []
+    begun = torch.full((1, 1), START)
+    done: list[Tensor] = []
+    others: list[Tensor] = []
     for place in range(1, len(side.places)):
         here = side.inputs(words, torch.tensor(place))
         own = side.looked_at(here[:, None])
         misfit = torch.stack(
             [
                 span.misfits(side.attended(here[:, None], *_joined(side.looked_at(before), own))[:, 0])
-                for before in side.inputs(open_, torch.arange(place))
+                for before in side.inputs(begun, torch.arange(place))
             ]
         )
-        fits = misfit < FITS
-        done += [row for row, goes_on in zip(open_, fits.any(1).tolist(), strict=True) if not goes_on]
+        best, nearest = misfit.min(1)
+        apart = misfit.scatter(1, nearest[:, None], torch.inf).min(1).values / best
+        fits, stands_out = misfit < FITS, (best >= FITS) & (apart > _STANDS_OUT)
+        fits[stands_out, nearest[stands_out]] = True
+        longer = torch.cat((begun, words[nearest, None]), 1)
+        done += begun[~fits.any(1)].unbind()
+        others += [*begun[stands_out].unbind(), *longer[~fits.any(1) & (apart > _MAY)].unbind()]
         rows, chosen = fits.nonzero(as_tuple=True)
-        best = misfit[rows, chosen].argsort()[: _MOST * examples]
-        open_ = torch.cat((open_[rows[best]], words[chosen[best], None]), 1)
-        if not len(open_):
+        least = misfit[rows, chosen].argsort()[: _MOST * examples]
+        begun = torch.cat((begun[rows[least]], words[chosen[least], None]), 1)
+        if not len(begun):
             break
-    found = []
-    for row in [*done, *open_]:
-        tokens = torch.full((len(side.places),), PADDING)
-        tokens[: len(row)] = row
-        tokens[len(row) : len(row) + 1] = END
-        found.append(tokens)
-    return sorted(found, key=lambda row: -int((row != PADDING).sum()))[:examples]
+    found = sorted([*done, *begun], key=lambda row: -len(row))[:examples]
+    return [_ended(row, len(side.places)) for row in found], [_ended(row, len(side.places)) for row in others]
+
+
+def _ended(row: Tensor, places: int) -> Tensor:
+    tokens = torch.full((places,), PADDING)
+    tokens[: len(row)] = row
+    tokens[len(row) : len(row) + 1] = END
+    return tokens
 
 
 def _joined(before: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -88,21 +100,24 @@ def _joined(before: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> tuple[
 
 
 def improved(sequence: Tensor, span: Span, candidates: Tensor, side: Side) -> tuple[Tensor, float]:
-    """The sequence ``[L]``, with words exchanged while it fits better; and the misfit of the place that fits worst."""
+    """The sequence ``[L]``, with one word after another exchanged, whichever makes it fit best; and its worst misfit.
+
+    A wrong word spoils all places' inputs, as each attends to it, and the last one exchanged mends them all.
+    """
     for _ in range(_ROUNDS):
         misfit = _misfits(sequence[None], span, side)[0]
-        length = len(misfit)
         if misfit.max() < FITS:
             break
-        at = misfit[1 : length - 1].argsort(descending=True)[:3] + 1
-        before = sequence
-        for place in at.tolist():
+        best, least = sequence, float(misfit.clamp_min(FITS).log().sum())
+        for place in range(1, len(misfit)):
             others = sequence.repeat(len(candidates), 1)
             others[:, place] = candidates
             worth = _misfits(others, span, side).clamp_min(FITS).log().sum(1)
-            sequence = others[worth.argmin()]
-        if (sequence == before).all():
+            if worth.min() < least:
+                best, least = others[worth.argmin()], float(worth.min())
+        if best is sequence:
             break
+        sequence = best
     return sequence, float(_misfits(sequence[None], span, side).max())
 
 
