@@ -159,7 +159,7 @@ def test_commands_compose(command: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
     own = [f"dataset={name}" for name in privsweep_data.NAMES] + ["dataset.path=mine.npz", "dataset.path=xrays"]
-    own += ["fl_setting.path=update.safetensors", "model.weights=file.safetensors"]
+    own += ["dataset=multi30k", "fl_setting.path=update.safetensors", "model.weights=file.safetensors"]
     known = {"places": {}, "last": dict.fromkeys(own, "0" * 16) | {"dataset=cifar10": "1" * 16}}
     write_sealed(tmp_path / "outputs" / FILE, known)
     _, *arguments = shlex.split(command)
