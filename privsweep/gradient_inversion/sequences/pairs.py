@@ -6,7 +6,7 @@ Axes: ``A`` sources, ``B`` targets, ``Ls, Lt`` places of each.
 from __future__ import annotations
 
 import torch
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, nnls
 from torch import Tensor
 from torch.func import functional_call
 
@@ -24,7 +24,8 @@ def paired(
     """Pairs of positions in ``sources`` ``[A, Ls]`` and in ``targets`` ``[B, Lt]``, as many as there are of the fewer.
 
     The gradient of a batch is a sum of its pairs', of which each has the same share, or one by which it was clipped: of
-    all pairs those are taken whose shares are largest when ``gradient``, of the parameter ``name``, is made of all.
+    all pairs those are taken whose shares are largest when ``gradient``, of the parameter ``name``, is made of all, none
+    of them negative.
     """
     every = [(a, b) for a in range(len(sources)) for b in range(len(targets))]
     entries = rng.permutation(gradient.numel())[: _ENTRIES * max(len(every), 64)].to(gradient.device)
@@ -41,6 +42,6 @@ def paired(
         [row] = torch.autograd.grad(loss(parameter, tokens, labels[b].to(tokens.device)), parameter)
         rows.append(row.flatten()[entries])
     wanted = gradient.flatten()[entries].cpu().double()
-    share = torch.linalg.lstsq(torch.stack(rows, 1).cpu().double(), wanted[:, None]).solution.view(len(sources), -1)
-    first, second = linear_sum_assignment(-share.numpy())
+    share, _ = nnls(torch.stack(rows, 1).cpu().double().numpy(), wanted.numpy(), maxiter=100 * len(every))
+    first, second = linear_sum_assignment(-share.reshape(len(sources), -1))
     return list(zip(first.tolist(), second.tolist(), strict=True))
