@@ -24,8 +24,8 @@ def paired(
     """Pairs of positions in ``sources`` ``[A, Ls]`` and in ``targets`` ``[B, Lt]``, as many as there are of the fewer.
 
     The gradient of a batch is a sum of its pairs', of which each has the same share, or one by which it was clipped: of
-    all pairs those are taken whose shares are largest when ``gradient``, of the parameter ``name``, is made of all, none
-    of them negative.
+    all pairs those are taken whose shares are largest when ``gradient``, of the parameter ``name``, is made of all, no
+    share negative.
     """
     every = [(a, b) for a in range(len(sources)) for b in range(len(targets))]
     entries = rng.permutation(gradient.numel())[: _ENTRIES * max(len(every), 64)].to(gradient.device)
