@@ -1,7 +1,6 @@
 """What passes between a federation and an adversary: what is seen and known, and the truth.
 
-Axes: ``V`` victims, ``N`` images behind one victim's message, ``M`` records whose membership is asked. A *victim* is
-one captured message; the images behind it, ``C, H, W``, are what the adversary is after.
+Axes: ``V`` victims (captured messages), ``N`` images ``C, H, W`` behind one, ``M`` records whose membership is asked.
 """
 
 from __future__ import annotations

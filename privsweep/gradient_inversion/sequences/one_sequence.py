@@ -31,9 +31,10 @@ def only_sequence(gradient: Tensor, candidates: Tensor, side: Side) -> tuple[Ten
     end it; and where dropout hides entries, that most of the others fit.
     ``candidates``: the words in question, int64 ``[T]``, a start and an end among them.
     """
-    misfit = _misfits(gradient, candidates, side)
+    rows, trust = _span(gradient, len(side.places))
+    misfit = _misfits(trust.sqrt()[:, None] * rows, candidates, side)
     if side.kept < 1:
-        misfit = _hidden_misfits(gradient, candidates, side, misfit)
+        misfit = _hidden_misfits(rows[trust > 0.5], candidates, side, misfit)
     words = ~torch.isin(candidates, torch.tensor([START, END, PADDING]))
     tokens = torch.full((len(side.places),), PADDING)
     tokens[0], tokens[1] = START, END
@@ -63,10 +64,8 @@ def _length(misfit: Tensor, typical: Tensor) -> int:
     return len(before) if behind.mean() > before.mean() + _APART else len(level)
 
 
-def _misfits(gradient: Tensor, candidates: Tensor, side: Side) -> Tensor:
-    """The share of every input's square, ``[T, L]``, that is not among the rows of ``gradient``."""
-    rows, trust = _span(gradient, len(side.places))
-    rows = trust.sqrt()[:, None] * rows
+def _misfits(rows: Tensor, candidates: Tensor, side: Side) -> Tensor:
+    """The share of every input's square, ``[T, L]``, that is not among the ``rows`` ``[r, D]``."""
     words, places = side.words[candidates], side.places
     inside = (words @ rows.T)[:, None] + places @ rows.T
     whole = words.square().sum(1)[:, None] + places.square().sum(1) + 2 * words @ places.T
@@ -81,7 +80,7 @@ def _span(gradient: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return rows[:most], trust
 
 
-def _hidden_misfits(gradient: Tensor, candidates: Tensor, side: Side, misfit: Tensor) -> Tensor:
+def _hidden_misfits(rows: Tensor, candidates: Tensor, side: Side, misfit: Tensor) -> Tensor:
     """The median entry's misfit, ``[T, L]``, by the combination of rows that fits most entries; of the nearest words.
 
     Dropout makes a tenth or so of an input's entries zero, nobody knows which. The least sum of absolute misfits passes
@@ -89,8 +88,6 @@ def _hidden_misfits(gradient: Tensor, candidates: Tensor, side: Side, misfit: Te
     """
     near = misfit.topk(min(_NEAREST, len(candidates)), 0, largest=False).indices
     found = torch.full_like(misfit, torch.inf)
-    rows, trust = _span(gradient, len(side.places))
-    rows = rows[trust > 0.5]
     for place in range(len(side.places)):
         wanted = side.inputs(candidates[near[:, place]], torch.tensor(place))
         weight, scale = torch.ones_like(wanted), wanted.abs().mean()
