@@ -72,7 +72,7 @@ class Dager(AttackBase):
             one = {name: g[at].nan_to_num(0, 0, 0) for name, g in gradient.items()}
             read = [_read(one, side, seen.examples) for side in both]
             certain.append(sum(len(r.certain) for r in read) / (2 * seen.examples))
-            pairs = _pairs(read, one, seen, known, rng.child("victim", number))
+            pairs = _pairs(read, one, both[1].following, seen, known, rng.child("victim", number))
             tokens.append(_joined(*read, pairs, seen.examples))
         return Transcription(torch.stack(tokens).to(bench.device), {"certain": torch.tensor(certain)})
 
@@ -117,14 +117,16 @@ def _rest(candidates: Tensor, certain: list[Tensor], examples: int, places: int)
     return rows
 
 
-def _pairs(read: list[_Read], gradient: Tensors, seen: Update, known: Knowledge, rng: Rng) -> list[tuple[int, int]]:
-    """Positions of sequences of both sides that belong together: those that are certain, and of the target others."""
+def _pairs(
+    read: list[_Read], gradient: Tensors, name: str, seen: Update, known: Knowledge, rng: Rng
+) -> list[tuple[int, int]]:
+    """Positions of sequences of both sides that belong together: those that are certain, and of the target others.
+
+    They are told by the gradient of the parameter ``name``.
+    """
     sources, targets = read[0].certain, read[1].certain + read[1].others
     if seen.examples == 1 or not sources or not targets:
         return [(0, 0)] if sources and targets else []
-    begins = beginning(known.model)
-    assert begins is not None
-    name = begins.names("target")[2]
     return paired(torch.stack(sources), torch.stack(targets), gradient[name], name, known, seen.weights, rng)
 
 

@@ -45,6 +45,7 @@ def several_sequences(
     own, noises = told
     sizes = _sizes(own, noises, candidates, side)
     found: dict[tuple[int, ...], int] = {}
+    judged: dict[tuple[int, ...], tuple[Tensor, float]] = {}  # words of one sequence often lead to the same guess
     done = torch.zeros(len(candidates), dtype=torch.bool)
     for seed in (sizes > _SURE).sum(1).argsort(stable=True).tolist():
         within = sizes[:, sizes[seed] > _MAYBE].square().sum(1) > _INSIDE * sizes.square().sum(1)
@@ -55,7 +56,10 @@ def several_sequences(
         words = candidates[sizes[items].amax(0) > _MAYBE]
         sequence, certain = _placed(own[items[:_TOGETHER]], noises[items[:_TOGETHER]], words, side)
         if span.tells:
-            sequence, misfit = improved(sequence, span, candidates, side)
+            guess = tuple(sequence.tolist())
+            if guess not in judged:
+                judged[guess] = improved(sequence, span, candidates, side)
+            sequence, misfit = judged[guess]
             certain = misfit < FITS
         if certain:
             key = tuple(sequence.tolist())
