@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.label_inference import not_sent
 from privsweep.gradient_inversion.sequences.candidates import words_behind
+from privsweep.gradient_inversion.sequences.dropped_sequences import dropped_sequences
 from privsweep.gradient_inversion.sequences.first_attention import Side, beginning, sides
 from privsweep.gradient_inversion.sequences.one_sequence import only_sequence
 from privsweep.gradient_inversion.sequences.pairs import paired
@@ -35,12 +36,14 @@ class Dager(AttackBase):
 
     In the encoder every place attends to all, so that beginnings cannot be asked; and where embeddings and places are
     added up, as here, several sentences span any word at any place. Ours: what words attend to tells the sentences
-    apart (``gradient_inversion.sequences.several_sequences``), and which belong to each other all pairs' gradients. Of
-    one sentence, dropout's zeros and noise are allowed for; of several that are hidden so the words alone are told.
+    apart (``gradient_inversion.sequences.several_sequences``), and which belong to each other all pairs' gradients.
+    Dropout's zeros are allowed for, of several sentences as far as the layer is wide enough to find all their inputs
+    (``dropped_sequences``); noise is of one sentence, and of several that are hidden by it the words alone are told.
 
     Diagnostics: ``certain``, of ``examples`` times two sentences the share that fits the gradient.
     """
 
+    version: ClassVar[int] = 1  # several pairs under dropout
     observes: ClassVar[type[Update] | None] = Update
     reads_sentences: ClassVar[bool] = True
     reports: ClassVar[frozenset[str]] = frozenset({"certain"})
@@ -70,9 +73,10 @@ class Dager(AttackBase):
         for at, number in enumerate(seen.victims):
             bench.tick(at, len(seen.victims))
             one = {name: g[at].nan_to_num(0, 0, 0) for name, g in gradient.items()}
-            read = [_read(one, side, seen.examples) for side in both]
+            own = rng.child("victim", number)
+            read = [_read(one, side, seen.examples, own) for side in both]
             certain.append(sum(len(r.certain) for r in read) / (2 * seen.examples))
-            pairs = _pairs(read, one, both[1].following, seen, known, rng.child("victim", number))
+            pairs = _pairs(read, one, both[0].embedding, seen, known, own)
             tokens.append(_joined(*read, pairs, seen.examples))
         return Transcription(torch.stack(tokens).to(bench.device), {"certain": torch.tensor(certain)})
 
@@ -83,7 +87,7 @@ class _Read(NamedTuple):
     rest: list[Tensor]  # as many more as there are sequences
 
 
-def _read(gradient: Tensors, side: Side, examples: int) -> _Read:
+def _read(gradient: Tensors, side: Side, examples: int, rng: Rng) -> _Read:
     """The sequences of one side behind a gradient by parameter name; ``examples`` in all."""
     embedding, attention, following = (gradient[n].cpu() for n in (side.embedding, side.attention, side.following))
     attention = attention.double()
@@ -94,8 +98,10 @@ def _read(gradient: Tensors, side: Side, examples: int) -> _Read:
         return _Read([sequence], [], []) if fits else _Read([], [], [sequence])
     certain: list[Tensor] = []
     others: list[Tensor] = []
-    if side.kept == 1:
-        most = examples * len(side.places)
+    most = examples * len(side.places)
+    if side.kept < 1:
+        certain = dropped_sequences(attention, candidates, side, most, noise, rng)[:examples]
+    else:
         span = Span(following[: attention.shape[1]].double() if side.causal else following.double(), most, noise)
         if side.causal and span.tells:
             certain, others = searched(span, candidates, side, examples)

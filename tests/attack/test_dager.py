@@ -83,8 +83,19 @@ def test_several_pairs_are_told_apart_where_nothing_is_dropped(overrides: list[s
     assert found["certain"] == 1
 
 
+@pytest.mark.parametrize("overrides", [
+    ["fl_setting.capture.batch_size=3"],
+    ["fl_setting.capture.batch_size=2", "fl_setting.rounds=1", "fl_setting.lr=3e-3", "fl_setting.capture.round=last"],
+    ["fl_setting.capture.batch_size=1", "fl_setting.clients=2", "defense=[secure_aggregation]"],
+])  # fmt: skip
+def test_several_pairs_are_told_apart_in_spite_of_dropout(overrides: list[str], data_dir: Path) -> None:
+    found = scores(data_dir, *overrides)
+    assert found["exact"] == 1
+    assert found["certain"] == 1
+
+
 def test_what_hides_places_leaves_the_words(data_dir: Path) -> None:
-    dropped = scores(data_dir, "fl_setting.capture.batch_size=2")
+    dropped = scores(data_dir, "fl_setting.capture.batch_size=2", "model.dropout=0.5", "fl_setting.victims=1")
     noisy = scores(data_dir, "defense=[noisy_gradients]", "defense.noisy_gradients.sigma=3e-4")
     for found in (dropped, noisy):
         assert found["certain"] == 0

@@ -11,14 +11,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from privsweep.gradient_inversion.sequences.first_attention import Side
+from privsweep.gradient_inversion.sequences.hidden_entries import fewest_misfits
 from privsweep.interface.translation import END, PADDING, START
 
 _NEAREST = 24  # words a place that are looked at more closely, where dropout hides some of their entries
-_STEPS = 40  # of reweighting
 _FITS, _HIDDEN = 1e-6, 1e-3  # the largest misfit of a word that is there; where dropout hides entries
 _NONE = 1e-3  # of a wrong word's misfit: what counts for none
 _APART = 0.5  # by how much more the logarithm of the misfit is where there are no words
-_LEAST = 1e-7  # of an entry's size: what counts for none
 
 
 def only_sequence(gradient: Tensor, candidates: Tensor, side: Side) -> tuple[Tensor, bool]:
@@ -83,21 +82,12 @@ def _span(gradient: Tensor, most: int) -> tuple[Tensor, Tensor]:
 def _hidden_misfits(rows: Tensor, candidates: Tensor, side: Side, misfit: Tensor) -> Tensor:
     """The median entry's misfit, ``[T, L]``, by the combination of rows that fits most entries; of the nearest words.
 
-    Dropout makes a tenth or so of an input's entries zero, nobody knows which. The least sum of absolute misfits passes
-    them over, as gross errors.
+    Dropout makes a tenth or so of an input's entries zero, nobody knows which.
     """
     near = misfit.topk(min(_NEAREST, len(candidates)), 0, largest=False).indices
     found = torch.full_like(misfit, torch.inf)
     for place in range(len(side.places)):
         wanted = side.inputs(candidates[near[:, place]], torch.tensor(place))
-        weight, scale = torch.ones_like(wanted), wanted.abs().mean()
-        off, tolerance = wanted, 1.0
-        for _ in range(_STEPS):
-            weighted = rows * weight[:, None]
-            normal = weighted @ rows.T
-            normal.diagonal(dim1=-2, dim2=-1).add_(1e-10 * normal.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True))
-            off = wanted - torch.linalg.solve(normal, (weighted @ wanted[..., None])[..., 0]) @ rows
-            tolerance = max(0.7 * tolerance, _LEAST)
-            weight = (off.square() + (tolerance * scale) ** 2).rsqrt()
-        found[near[:, place], place] = off.abs().median(1).values / scale
+        off = fewest_misfits(rows, wanted, torch.ones_like(wanted))
+        found[near[:, place], place] = off.abs().median(1).values / wanted.abs().mean()
     return found

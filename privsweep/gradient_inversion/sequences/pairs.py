@@ -15,7 +15,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge
 from privsweep.interface.translation import END, PADDING
 
-_ENTRIES = 8  # of the gradient, for each pair
+_ENTRIES, _FOR_EACH = 1 << 13, 64  # of the gradient at most; or, where that is more, for each pair
 
 
 def paired(
@@ -24,11 +24,13 @@ def paired(
     """Pairs of positions in ``sources`` ``[A, Ls]`` and in ``targets`` ``[B, Lt]``, as many as there are of the fewer.
 
     The gradient of a batch is a sum of its pairs', of which each has the same share, or one by which it was clipped: of
-    all pairs those are taken whose shares are largest when ``gradient``, of the parameter ``name``, is made of all, no
-    share negative.
+    all pairs those are taken whose shares are largest when ``gradient``, of the sources' words (the parameter
+    ``name``), is made of all, no share negative. Dropout changes these less than what other layers are sent.
     """
     every = [(a, b) for a in range(len(sources)) for b in range(len(targets))]
-    entries = rng.permutation(gradient.numel())[: _ENTRIES * max(len(every), 64)].to(gradient.device)
+    words = sources.unique().to(gradient.device)
+    entries = rng.permutation(len(words) * gradient.shape[1])[: max(_ENTRIES, _FOR_EACH * len(every))]
+    entries = entries.to(gradient.device)
     both = torch.stack([torch.cat((sources[a], targets[b])) for a, b in every]).to(gradient.device)
     given = {n: w.detach() for n, w in weights.items()}
     labels = torch.cat((targets[:, 1:], torch.where((targets == END).any(1), PADDING, END)[:, None]), 1)
@@ -40,8 +42,8 @@ def paired(
     for tokens, (_, b) in zip(both, every, strict=True):
         parameter = given[name].clone().requires_grad_()
         [row] = torch.autograd.grad(loss(parameter, tokens, labels[b].to(tokens.device)), parameter)
-        rows.append(row.flatten()[entries])
-    wanted = gradient.flatten()[entries].cpu().double()
+        rows.append(row[words].flatten()[entries])
+    wanted = gradient[words].flatten()[entries].cpu().double()
     share, _ = nnls(torch.stack(rows, 1).cpu().double().numpy(), wanted.numpy(), maxiter=100 * len(every))
     first, second = linear_sum_assignment(-share.reshape(len(sources), -1))
     return list(zip(first.tolist(), second.tolist(), strict=True))

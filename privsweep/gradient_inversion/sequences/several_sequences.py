@@ -36,7 +36,7 @@ def several_sequences(
     that occur several times have the sequences of all their occurrences, and are passed over.
 
     ``candidates``: the words in question, int64 ``[T]``. ``most``, ``noise``: as in ``noise_level``. None are found
-    where there are about as many words and places as the layer is wide, and where dropout hides entries.
+    where there are about as many words and places as the layer is wide. Of dropout: ``dropped_sequences``.
     """
     level = noise_level(torch.linalg.svdvals(gradient), gradient.shape, most, noise)
     told = _of_words(gradient, candidates, side, level)
@@ -70,7 +70,7 @@ def several_sequences(
 
 def _sizes(own: Tensor, noises: Tensor, candidates: Tensor, side: Side) -> Tensor:
     """How much of each of the ``candidates`` is in the explanation of each of them, the most 1: ``[T, T]``."""
-    atoms = _atoms(torch.cat((side.words[candidates], side.places)), side)
+    atoms = explaining(torch.cat((side.words[candidates], side.places)), side)
     parts = zip(own[..., None].split(_AT_ONCE), noises.split(_AT_ONCE), strict=True)
     kept = _KEPT * len(side.places)
     sizes = torch.cat([fewest_atoms(part, atoms, each, 1, kept) for part, each in parts])[:, : len(candidates)]
@@ -88,16 +88,22 @@ def _of_words(gradient: Tensor, candidates: Tensor, side: Side, noise: float) ->
     free = words - words @ rows.T @ rows  # what no place can make
     if len(words) + len(rows) > words.shape[1]:
         return None
-    queries, keys = gradient.unflatten(0, (3, -1))[:2]
-    inverse = torch.linalg.pinv(free, rcond=_RANK)  # [D, T]
-    own = torch.stack((queries, keys)) @ inverse
+    return shares(gradient, torch.linalg.pinv(free, rcond=_RANK), side, noise)
+
+
+def shares(gradient: Tensor, inverse: Tensor, side: Side, noise: float) -> tuple[Tensor, Tensor]:
+    """What of a gradient ``[3 D, D]`` belongs to each column of ``inverse`` ``[D, n]``: ``[n, 2 H, D / H]``, of norm 1.
+
+    And what of the squares is noise, ``[n, 2 H]``.
+    """
+    own = gradient.unflatten(0, (3, -1))[:2] @ inverse
     own = own.unflatten(1, (side.heads, -1)).flatten(0, 1).permute(2, 0, 1)
     square = own.square().sum(2).clamp_min(1e-300)
     noises = noise**2 * own.shape[2] * inverse.square().sum(0)[:, None] / square
     return own / square.sqrt()[..., None], noises.clamp_max(1)
 
 
-def _atoms(inputs: Tensor, side: Side) -> Tensor:
+def explaining(inputs: Tensor, side: Side) -> Tensor:
     """What explains them, ``[2 H, D / H, n + 1]``: keys of ``inputs`` ``[n, D]``, queries, and last the queries' bias.
 
     A query's coefficients add up to zero, so that the keys' bias falls out; a key's do not.
@@ -116,7 +122,7 @@ def _placed(own: Tensor, noises: Tensor, words: Tensor, side: Side) -> tuple[Ten
     """
     count = len(side.places)
     word, place = words.repeat_interleave(count), torch.arange(count).repeat(len(words))
-    atoms, together = _atoms(side.inputs(word, place), side), own.permute(1, 2, 0)[None]
+    atoms, together = explaining(side.inputs(word, place), side), own.permute(1, 2, 0)[None]
     size = fewest_atoms(together, atoms, noises.mean(0)[None], 1, _KEPT * count).view(len(words), -1)
     active = size > _MAYBE * size.max()
     if not side.causal and (words == END).any():
