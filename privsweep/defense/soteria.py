@@ -32,8 +32,9 @@ class Soteria(Defense):
     zero for an image has no quotient there, and one that is zero for all of them is not pruned. ``fraction=0`` is no
     defence.
 
-    ``layer`` is the name of an ``nn.Linear``; None: the first behind another layer with weights. Where a perceptron is
-    defended, the layer before it still gives the image away, so that it is meant for what follows convolutions.
+    ``layer`` is the name of an ``nn.Linear`` that takes one vector of features an image; None: the first such behind
+    another layer with weights, in a transformer the last. Where a perceptron is defended, the layer before it still
+    gives the image away, so that it is meant for what follows convolutions.
 
     Sun et al., "Soteria: Provable defense against privacy leakage in federated learning from representation
     perspective" (CVPR 2021), section 5 with p = 0 for the features' distance; the mean over a batch as in the authors'
@@ -56,62 +57,73 @@ class Soteria(Defense):
                 "defense=soteria: weighs features by how they change with the pixels of an image, and the model reads "
                 "words; leave it out"
             )
-        self._defended(model)
+        self._dense(model)
         return model
 
     def batch_gradient(self, grad: Tensors, model: nn.Module, x: Tensor, rng: Rng) -> Tensors:
         """Raises UserError where the layer has other inputs than one vector of features an image."""
-        name = self._defended(model)
-        weight = f"{name}.weight"
-        if self.fraction == 0 or weight not in grad:
+        names = self._dense(model)
+        if self.fraction == 0:
             return grad
-        told = _quotients(model, name, x)
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            name, features = _first_of_vectors(model, names, x)
+            if (weight := f"{name}.weight") not in grad:
+                return grad
+            told = _quotients(features, x)
         pruned = told.topk(round(self.fraction * len(told)), largest=False).indices
         return {**grad, weight: grad[weight].index_fill(1, pruned, 0)}
 
-    def _defended(self, model: nn.Module) -> str:
-        """The layer's name."""
+    def _dense(self, model: nn.Module) -> list[str]:
+        """The names of layers, of which the first that takes one vector an image is defended."""
         weighty = [name for name, layer in model.named_modules() if isinstance(getattr(layer, "weight", None), Tensor)]
         dense = [name for name in weighty if type(model.get_submodule(name)) is nn.Linear]  # attention has others
         if self.layer is not None:
             if self.layer not in dense:
                 known = f"is none of the model's dense layers, {', '.join(dense)}" if dense else "the model has none"
                 raise UserError(f"defense.soteria.layer={self.layer}: {known}; take null, or another model")
-            return self.layer
+            return [self.layer]
         behind = [name for name in dense if name != weighty[0]]
         if not behind:
             raise UserError(
                 "defense=soteria: defends a dense layer behind another layer with weights, and the model has none; "
                 "choose another model, such as model=lenet, or leave soteria out"
             )
-        return behind[0]
+        return behind
 
 
 class _ReachedError(Exception):
     """The layer's features are known, and what follows it need not be computed."""
 
 
-def _quotients(model: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """Of every feature, ``[F]``: the mean of ``|dr_i / dX| / |r_i|`` over the images ``x`` that have it; else infinity.
+def _first_of_vectors(model: nn.Module, names: list[str], x: Tensor) -> tuple[str, Tensor]:
+    """The first layer that is given one vector of features for each of the images ``x``; and these, ``[N, F]``."""
+    shapes = []
+    for name in names:
+        features = _features(model, name, x)
+        if features.dim() == 2:
+            return name, features
+        shapes.append("x".join(map(str, features.shape[1:])))
+    what = f"defense.soteria.layer={names[0]}: takes" if len(names) == 1 else "defense=soteria: every dense layer takes"
+    raise UserError(
+        f"{what} several vectors of an image, {' or '.join(dict.fromkeys(shapes))}; name a dense layer that takes one, "
+        "or choose another model"
+    )
 
-    Without the noise of stochastic layers. The model's buffers stay as they are.
+
+def _quotients(r: Tensor, x: Tensor) -> Tensor:
+    """Of every feature of ``r`` ``[N, F]``: the mean of ``|dr_i / dX| / |r_i|`` over the images ``x`` that have it.
+
+    Infinity, where none has it.
     """
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        r = _features(model, layer, x)
-        if r.dim() != 2:
-            raise UserError(
-                f"defense.soteria.layer={layer}: takes several vectors of an image, {'x'.join(map(str, r.shape[1:]))}; "
-                "name another dense layer"
-            )
-        # Of the sum over the batch, as the authors: images that normalisation mixes have their part in each other's.
-        summed = r.sum(0)
-        unit = torch.eye(len(summed), device=x.device, dtype=r.dtype)
-        size = max(1, _HELD[x.device.type] // x.numel())
-        norms = [
-            torch.autograd.grad(summed, x, part, retain_graph=True, is_grads_batched=True)[0].flatten(2).norm(dim=2)
-            for part in unit.split(size)
-        ]
+    # Of the sum over the batch, as the authors: images that normalisation mixes have their part in each other's.
+    summed = r.sum(0)
+    unit = torch.eye(len(summed), device=x.device, dtype=r.dtype)
+    size = max(1, _HELD[x.device.type] // x.numel())
+    norms = [
+        torch.autograd.grad(summed, x, part, retain_graph=True, is_grads_batched=True)[0].flatten(2).norm(dim=2)
+        for part in unit.split(size)
+    ]
     r = r.detach().abs().T
     known = r > 0
     quotients = torch.where(known, torch.cat(norms) / torch.where(known, r, 1), 0.0)
@@ -120,7 +132,7 @@ def _quotients(model: nn.Module, layer: str, x: Tensor) -> Tensor:
 
 
 def _features(model: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """What goes into the layer."""
+    """What goes into the layer, without the noise of stochastic layers; the model's buffers stay as they are."""
     reached: list[Tensor] = []
 
     def stop(_: nn.Module, given: tuple[Tensor, ...]) -> None:

@@ -113,8 +113,11 @@ def test_where_nobody_asks_for_single_gradients_it_is_refused_though_it_looks_at
     assert Soteria(fraction=0.5, layer=None).acts_at() == {"batch_gradient"}
 
 
-def test_a_layer_that_takes_several_vectors_an_image_is_refused() -> None:
+def test_a_layer_that_takes_several_vectors_an_image_is_passed_over_and_refused_where_it_is_named() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, 6), nn.Flatten(), nn.Linear(144, CLASSES))
-    with pytest.raises(UserError, match=r"layer=1: takes several vectors of an image, 4x6x6; name another"):
-        defended(net, images(1))
-    defended(net, images(1), layer="3")
+    plain, out = defended(net, images(1))
+    assert [name for name in plain if not torch.equal(plain[name], out[name])] == ["3.weight"]
+    with pytest.raises(UserError, match=r"layer=1: takes several vectors of an image, 4x6x6; name a dense layer"):
+        defended(net, images(1), layer="1")
+    with pytest.raises(UserError, match=r"soteria: every dense layer takes several vectors of an image, 4x6x6"):
+        defended(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, 6), nn.Linear(6, 6), nn.Flatten()), images(1))
