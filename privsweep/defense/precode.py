@@ -15,6 +15,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.model.loss_term import plus_last_output
+from privsweep.model.plain import is_plain
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import LinearBesideLossTerm
 from privsweep.model.variational_bottleneck import Bottleneck
@@ -51,7 +52,7 @@ class Precode(Defense):
             )
         layers = list(model.named_children())
         name, last = layers[-1] if layers else ("nothing", model)
-        if name != "output" or type(last) is not nn.Linear:
+        if name != "output" or type(last) is not nn.Linear or not is_plain(last):
             raise UserError(
                 f"defense=precode: goes before a last layer that is linear and named output, and the model ends in "
                 f"{name} ({type(last).__name__}); choose another model, or leave precode out"

@@ -89,8 +89,9 @@ def last_bias(model: nn.Module) -> str:
 
 
 def not_sent(model: nn.Module, names: Iterable[str]) -> list[str]:
-    """Which of these parameters the update does not hold, for they are frozen in the model."""
-    return [name for name in names if not model.get_parameter(name).requires_grad]
+    """Which of these parameters the update does not hold, for they are frozen in the model, or made of others."""
+    sent = {name for name, p in model.named_parameters() if p.requires_grad}
+    return [name for name in names if name not in sent]
 
 
 def _scale(observed: Tensor, expected: Tensor, examples: int) -> Tensor:

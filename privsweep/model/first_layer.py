@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from privsweep.model.plain import is_plain
+
 
 def first_linear(model: nn.Module) -> str | None:
     """The name of the first layer with weights, if it is linear with a bias."""
     for name, layer in model.named_modules():
         if any(True for _ in layer.parameters(recurse=False)):
-            return name if isinstance(layer, nn.Linear) and layer.bias is not None else None
+            return name if isinstance(layer, nn.Linear) and layer.bias is not None and is_plain(layer) else None
     return None
 
 

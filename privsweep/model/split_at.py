@@ -18,8 +18,8 @@ def cut(model: nn.Module, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
     """
     if not is_sequence(model):
         raise UserError(
-            f"fl_setting.cut={layer}: the model is no sequence of layers, so that it cannot be cut; take another, such "
-            "as model=lenet or model=resnet18"
+            f"fl_setting.cut={layer}: the model is no sequence of layers, each in one place, so that it cannot be cut; "
+            "take another, such as model=lenet or model=resnet18"
         )
     names = [name for name, _ in model.named_children()]
     if layer not in names:

@@ -86,8 +86,8 @@ def split(model: nn.Module, first: Point, second: Point, domain: Domain | TextDo
     """
     if not is_sequence(model):
         raise UserError(
-            f"fl_setting.first_split={first}: the model is no sequence of layers, so that it cannot be cut; take "
-            "another, such as model=resnet18 or model=lenet"
+            f"fl_setting.first_split={first}: the model is no sequence of layers, each in one place, so that it cannot "
+            "be cut; take another, such as model=resnet18 or model=lenet"
         )
     names = [name for name, _ in model.named_children()]
     counted = units(model)

@@ -22,6 +22,7 @@ from privsweep.compiled.convolution import VictimConvolution, compiled_for, pair
 from privsweep.compiled.narrow import narrow_convolutions
 from privsweep.differential_privacy.clipping import clip_factors
 from privsweep.interface.data import Loss, Tensors
+from privsweep.model.plain import is_plain
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import forward
 
@@ -139,7 +140,7 @@ def _convolution(layer: nn.Linear | nn.Conv2d, given: Tensor) -> VictimConvoluti
 
 def _plain(layer: nn.Linear | nn.Conv2d) -> bool:
     """Whether ``_fed`` tells what such a layer multiplies, its own parameters and no product of others."""
-    if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
+    if not is_plain(layer) or not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
         return False
     if isinstance(layer, nn.Linear):
         return type(layer) is nn.Linear

@@ -26,6 +26,7 @@ from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.dropout import Dropout
 from privsweep.model.ensemble import Selector
 from privsweep.model.perturbation import FixedNoise
+from privsweep.model.plain import is_plain
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import Stochastic, draw, noise_layers
 from privsweep.training.frozen import moving, train_mode
@@ -170,8 +171,11 @@ def stacked_forward(net: nn.Module, weights: Tensors, noise: Tensors, x: Tensor)
 def is_dense(net: nn.Module) -> bool:
     """Whether this is a sequence of a multilayer perceptron's layers."""
     return is_sequence(net) and all(
-        isinstance(layer, (nn.Flatten, Dropout, *ACTIVATION_LAYERS))
-        or (isinstance(layer, nn.Linear) and layer.bias is not None)
+        is_plain(layer)
+        and (
+            isinstance(layer, (nn.Flatten, Dropout, *ACTIVATION_LAYERS))
+            or (isinstance(layer, nn.Linear) and layer.bias is not None)
+        )
         for layer in net
     )
 

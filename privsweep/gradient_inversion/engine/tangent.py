@@ -25,6 +25,7 @@ from privsweep.gradient_inversion.engine.rule_norm import Normalisation, norm_ru
 from privsweep.gradient_inversion.engine.rule_residual import Fork, Join, Swap
 from privsweep.gradient_inversion.engine.statistics import Wanted
 from privsweep.interface.data import Tensors
+from privsweep.model.plain import is_plain
 from privsweep.model.residual import Residual
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import LinearBesideLossTerm, Reparametrised
@@ -145,6 +146,8 @@ def tangent_matcher(
             rule = layer
         elif isinstance(layer, Reparametrised):
             rule = samples[f"{name}.noise"] = Reparametrisation(layer)
+        elif not is_plain(layer):
+            rule = None  # whatever it is derived from
         elif isinstance(layer, nn.Linear | LinearBesideLossTerm) and flat:
             rule = linear_rule(name, weights, target, activations.examples, only_nonzero)
         elif isinstance(layer, nn.Conv2d) and not flat:
@@ -168,6 +171,8 @@ def tangent_matcher(
 
 def _is_idle(layer: nn.Module | Rule) -> bool:
     """Whether it hands on what it is given."""
+    if isinstance(layer, Rule) or not is_plain(layer):
+        return False
     return isinstance(layer, nn.Identity) or (
         isinstance(layer, nn.Dropout | nn.Dropout2d) and not (layer.training and layer.p)
     )
@@ -177,10 +182,10 @@ def _layers(layer: nn.Module, path: str = "") -> list[tuple[str, nn.Module | Rul
     """In the order of the sweeps, by name. A stochastic layer comes after its encoder and before its decoder: what a
     cross-entropy sees of it is the sample between them. The two paths of a residual block come one after the other,
     with rules that lead from one to the other."""
-    if type(layer) is nn.Sequential:
+    if type(layer) is nn.Sequential and is_plain(layer):
         parts = (_layers(part, f"{path}.{name}".lstrip(".")) for name, part in layer.named_children())
         return [found for part in parts for found in part]
-    if type(layer) is Residual:
+    if type(layer) is Residual and is_plain(layer):
         fork, join = Fork(), Join()
         branch, shortcut = (_layers(getattr(layer, name), f"{path}.{name}") for name in ("branch", "shortcut"))
         return [(path, fork), *branch, (path, Swap(fork, join)), *shortcut, (path, join)]

@@ -16,6 +16,7 @@ from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.model.blocks import ACTIVATION_LAYERS
+from privsweep.model.plain import is_plain
 from privsweep.model.sequence import is_sequence
 from privsweep.training.full_batch.activations import Backward, activated
 from privsweep.training.full_batch.descent import Task
@@ -32,6 +33,8 @@ def fits(net: nn.Module, loss: Loss, defense: Defense, y: Tensor) -> bool:
     None of its parameters is frozen.
     """
     if not is_sequence(net) or loss is not cross_entropy or defense.example_bound() is None:
+        return False
+    if not all(map(is_plain, net)):
         return False
     layers = [layer for layer in net if not isinstance(layer, nn.Flatten)]
     dense = [
