@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from itertools import chain
 from typing import Literal, Protocol
 
 import torch
@@ -109,13 +112,24 @@ def batch_fault(net: nn.Module, domain: Domain | TextDomain, batch_size: int) ->
     if not any(_may_refuse(layer) for layer in net.modules()):
         return None
     try:
-        net(domain.blank(batch_size))
-    except ValueError as error:  # batch normalisation of a single value
-        return f"the model cannot be trained on so few images of this size ({error})"
+        return _fault(net, domain, batch_size)
     except RuntimeError as error:
         if "meta" not in str(error).lower():
             raise
-        return None  # a layer that goes by values, of which there are none on that device
+    # A layer goes by values, of which there are none on that device: a plain mean of statistics by their count.
+    with torch.device("cpu"), torch.no_grad(), suppress(RuntimeError):
+        there = deepcopy(net).to_empty(device="cpu")
+        for tensor in chain(there.parameters(), there.buffers()):
+            tensor.zero_()
+        return _fault(there, domain, batch_size)
+    return None
+
+
+def _fault(net: nn.Module, domain: Domain | TextDomain, batch_size: int) -> str | None:
+    try:
+        net(domain.blank(batch_size))
+    except ValueError as error:  # batch normalisation of a single value
+        return f"the model cannot be trained on so few images of this size ({error})"
     return None
 
 

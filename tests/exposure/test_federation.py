@@ -13,7 +13,11 @@ class ByValue(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-@pytest.mark.parametrize(("layer", "fault"), [(ByValue(), False), (nn.BatchNorm1d(64), True), (nn.ReLU(), False)])
+COUNTING = nn.BatchNorm1d(64, momentum=None)  # goes by how many batches there were
+LAYERS = [(ByValue(), False), (nn.BatchNorm1d(64), True), (COUNTING, True), (nn.ReLU(), False)]
+
+
+@pytest.mark.parametrize(("layer", "fault"), LAYERS)
 def test_only_a_layer_that_needs_more_images_is_a_fault(layer: nn.Module, fault: bool, data: Data) -> None:
     with torch.device("meta"):
         net = nn.Sequential(nn.Flatten(), layer.to("meta")).train()
