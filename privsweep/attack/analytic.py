@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.attack.base import AttackBase
-from privsweep.gradient_inversion.label_inference import label_images, last_bias, not_sent
+from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
 from privsweep.gradient_inversion.lone_units import inputs_by_agreement
 from privsweep.gradient_inversion.rank_one import Network, input_behind, nearest_rank_one
 from privsweep.gradient_inversion.sparse_errors import inputs_by_sparsity
@@ -52,16 +53,20 @@ class Analytic(AttackBase):
         return refuses_difference(view)
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        first = first_linear(model)
+        first, output = first_linear(model, prod(domain.shape)), output_layer(model, domain.classes)
         if first is None:
-            return "attack=analytic: the first layer with weights must be linear with a bias; take model=smlp or dmlp"
-        output = last_bias(model).removesuffix(".bias")
+            return (
+                "attack=analytic: the first layer with weights must be linear with a bias, and see the whole image; "
+                "take model=smlp or dmlp"
+            )
+        if output is None:
+            return "attack=analytic: the model must end in a linear layer; take model=smlp or dmlp, or attack=iga"
         missing = not_sent(model, [f"{first}.weight", f"{first}.bias", f"{output}.weight"])
         return f"attack=analytic: the update has no {', '.join(missing)}; take attack=iga" if missing else None
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for a model that does not begin with a linear layer, and as ``captured_gradient``."""
-        first = first_linear(known.model)
+        first = first_linear(known.model, prod(known.domain.shape))
         if first is None:
             raise UserError(str(self.fits(known.model, known.domain, None)))
         gradient = captured_gradient(seen, known)
@@ -77,7 +82,7 @@ class Analytic(AttackBase):
                 ]
             )
         images = found.view(len(found), seen.examples, *known.domain.shape)
-        labels = label_images(known.model, seen.weights, gradient, images.nan_to_num(0))
+        labels = label_images(known.model, seen.weights, gradient, images.nan_to_num(0), known.domain.classes)
         diverged = ~images.isfinite().flatten(1).all(1)
         return Reconstruction(images=images.nan_to_num(0), diverged=diverged, labels=labels)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import fold
 
 from privsweep.attack.base import AttackBase
-from privsweep.gradient_inversion.label_inference import label_images, last_bias, not_sent
+from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
@@ -56,7 +56,8 @@ class April(AttackBase):
                 "attack=april: the network must embed the patches of an image and add learnt positions; take "
                 "model=vit, with model.positions=learnt, or attack=iga"
             )
-        output = last_bias(model).removesuffix(".bias")
+        if (output := output_layer(model, domain.classes)) is None:
+            return "attack=april: the network must end in a linear layer; take model=vit, or attack=iga"
         names = [f"{found.layer}.weight", f"{found.layer}.bias", found.position, f"{output}.weight"]
         missing = not_sent(model, names)
         return f"attack=april: the update has no {', '.join(missing)}; take attack=iga" if missing else None
@@ -73,7 +74,7 @@ class April(AttackBase):
         position = position.view(len(position), -1, weight.shape[1])[:, found.before :]
         one = _image(position, weight, bias, known.domain, found).to(sent[0])
         images = one[:, None].expand(-1, seen.examples, -1, -1, -1)
-        labels = label_images(known.model, seen.weights, gradient, images)
+        labels = label_images(known.model, seen.weights, gradient, images, known.domain.classes)
         return Reconstruction(images=images, diverged=~finite, labels=labels)
 
 

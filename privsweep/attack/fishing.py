@@ -80,7 +80,7 @@ class Fishing(AttackBase):
         if self.target >= domain.classes:
             return f"attack.target={self.target}: classes are numbered 0 to {domain.classes - 1}"
         try:
-            bias = last_bias(model)
+            bias = last_bias(model, domain.classes)
         except UserError:
             return "attack=fishing: the network must end in a linear layer with a bias; take attack=imprint"
         if missing := not_sent(model, [bias, bias.removesuffix("bias") + "weight"]):
@@ -95,7 +95,7 @@ class Fishing(AttackBase):
         return self.inversion.prepare(known, bench, rng)
 
     def plant(self, weights: Tensors, known: Knowledge, rng: Rng) -> Tensors:
-        bias = last_bias(known.model)
+        bias = last_bias(known.model, known.domain.classes)
         weight, planted = bias.removesuffix("bias") + "weight", dict(weights)
         planted[weight] = torch.zeros_like(weights[weight])
         planted[weight][self.target] = self.gain * weights[weight][self.target]
@@ -109,7 +109,8 @@ class Fishing(AttackBase):
         One is taken for hooked where none seems to be, for clipping hides them from the count.
         """
         domain, gradient = known.domain, captured_gradient(seen, known)
-        errors = gradient[last_bias(known.model)].clone()
+        bias = last_bias(known.model, domain.classes)
+        errors = gradient[bias].clone()
         errors[:, self.target] = 0  # as a difference of numbers out of reach it is rounded away; all errors add up to 0
         errors[:, self.target] = -errors.sum(1)
         diverged = ~torch.stack([g.isfinite().flatten(1).all(1) for g in gradient.values()]).all(0)
@@ -123,7 +124,7 @@ class Fishing(AttackBase):
         for count in hooked[~diverged].clamp_min(1).unique().tolist():
             places = ((hooked.clamp_min(1) == count) & ~diverged).nonzero()[:, 0]
             of_all = {name: seen.examples / count * g[places] for name, g in gradient.items()}
-            sent = self._hooked(of_all, seen.examples / count * errors[places], known.model)
+            sent = self._hooked(of_all, seen.examples / count * errors[places], bias)
             some = replace(seen.take(places), delta=sent, kind="gradient", contributors=1, examples=count)
             granted = known.having(labels=torch.full((len(places), count), self.target, device=errors.device))
             guess = self.inversion(some, granted.only(self.inversion.needs), prepared, bench, rng)
@@ -131,10 +132,9 @@ class Fishing(AttackBase):
             diverged[places] = guess.diverged.to(diverged)
         return Reconstruction(images, diverged, labels, {"hooked": hooked})
 
-    def _hooked(self, gradient: Tensors, errors: Tensor, model: nn.Module) -> Tensors:
-        """``gradient`` without what other images than the hooked ones add to the output layer's."""
-        bias, alone = last_bias(model), dict(gradient)
-        weight = bias.removesuffix("bias") + "weight"
+    def _hooked(self, gradient: Tensors, errors: Tensor, bias: str) -> Tensors:
+        """``gradient`` without what other images than the hooked ones add to the output layer's, of that ``bias``."""
+        weight, alone = bias.removesuffix("bias") + "weight", dict(gradient)
         for name, rows in (weight, gradient[weight]), (bias, errors):
             own = rows[:, self.target, None]
             alone[name] = (-own / (rows.shape[1] - 1)).expand_as(rows).clone()

@@ -149,7 +149,7 @@ class GradientMatching(Minimisation, AttackBase):
                 own = {name: p for name, p in model.named_parameters() if p.requires_grad}
                 if not of_deterministic_layers(model, own):
                     return "attack.match=deterministic_layers: the update holds none of them; take attack.match=all"
-            if self.labels == "analytic" and (missing := not_sent(model, [last_bias(model)])):
+            if self.labels == "analytic" and (missing := not_sent(model, [last_bias(model, domain.classes)])):
                 return f"attack.labels=analytic: the update has no {missing[0]} to read labels off; take optimised"
         except UserError as error:
             return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, ClassVar
 
 import torch
@@ -54,7 +55,7 @@ class Imprint(AttackBase):
         return refuses_difference(view)
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        opening = _opening(model)
+        opening = _opening(model, domain)
         if opening is None:
             return (
                 "attack=imprint: the network must begin with a linear layer, ReLU and a linear layer; take model=smlp, "
@@ -95,15 +96,15 @@ class Imprint(AttackBase):
         return Reconstruction(images=images, diverged=~finite)
 
     def _opening(self, known: Knowledge) -> tuple[str, str]:
-        found = _opening(known.model)
+        found = _opening(known.model, known.domain)
         if found is None:
             raise UserError(str(self.fits(known.model, known.domain, None)))
         return found
 
 
-def _opening(model: nn.Module) -> tuple[str, str] | None:
+def _opening(model: nn.Module, domain: Domain) -> tuple[str, str] | None:
     """The names of a linear first layer and of the linear one behind its ReLU, or None."""
-    if (first := first_linear(model)) is None:
+    if (first := first_linear(model, prod(domain.shape))) is None:
         return None
     behind = following(model, first, 2)
     return (first, behind[1][0]) if [type(layer) for _, layer in behind] == [nn.ReLU, nn.Linear] else None

@@ -28,9 +28,9 @@ def noise_floors(net: nn.Module, loss: Loss, x: Tensor, y: Tensor, defense: Defe
     ``d`` is read off the bias of the gradient without noise, clipped where the defence clips.
 
     ``x`` ``[V, C, H, W]`` and ``y`` ``[V]`` are the victims' inputs and labels. None where the first layer is not
-    linear or has no bias.
+    linear, has no bias or does not see the whole of an input.
     """
-    first = first_linear(net)
+    first = first_linear(net, x[0].numel())
     if first is None:
         return None
     noise = defense.gradient_noise(1)

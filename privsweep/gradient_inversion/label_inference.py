@@ -36,9 +36,9 @@ def read_labels(
     remainders. The result is exact if the network's outputs hardly depend on its inputs, as those of an untrained one.
     Of a gradient that tells nothing, or is not finite, classes are even.
 
-    Raises UserError if the model does not end in a linear layer with a bias.
+    Raises UserError as ``last_bias``.
     """
-    bias = last_bias(model)
+    bias = last_bias(model, domain.classes)
     observed = gradient[bias][:, : domain.classes]
     if examples == 1:
         return (observed + _projected_rows(model, weights, gradient, domain, rng)).argmin(1, keepdim=True)
@@ -62,13 +62,14 @@ def labels_by_counts(counts: Tensor, examples: int) -> Tensor:
     return torch.stack([classes.repeat_interleave(row) for row in whole])
 
 
-def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: Tensor) -> Tensor:
+def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: Tensor, classes: int) -> Tensor:
     """Which label belongs to which image, for accurately known images ``[V, N, C, H, W]``; int64 ``[V, N]``.
 
     The gradient of the last weight is ``errors^T features``; with the features of the images known, least squares
     gives every image's own error, whose smallest entry is the label's. What is not finite counts as zero.
     """
-    output = last_bias(model).removesuffix(".bias")
+    output = output_layer(model, classes)
+    assert output is not None
     weight = gradient[f"{output}.weight"]
     [seen] = _inputs_of(output, model, weights, images.flatten(0, 1))
     features = seen.view(*images.shape[:2], -1)[..., : weight.shape[2]]
@@ -78,14 +79,24 @@ def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: 
     return errors.argmin(2).to(weight.device)
 
 
-def last_bias(model: nn.Module) -> str:
-    """The name of the output layer's bias."""
-    linear = [m for m in model.named_modules() if isinstance(m[1], nn.Linear | LinearBesideLossTerm)]
-    if not linear or linear[-1][1].bias is None:
+def output_layer(model: nn.Module, classes: int) -> str | None:
+    """The name of the linear layer that the network ends in: the last that has an output for each class; or None.
+
+    Layers are in the order in which the network names them, which need not be that in which it calls them.
+    """
+    kinds = nn.Linear | LinearBesideLossTerm
+    linear = [name for name, m in model.named_modules() if isinstance(m, kinds) and len(m.weight) == classes]
+    return linear[-1] if linear else None
+
+
+def last_bias(model: nn.Module, classes: int) -> str:
+    """The name of the output layer's bias. Raises UserError where there is none."""
+    output = output_layer(model, classes)
+    if output is None or model.get_submodule(output).bias is None:
         raise UserError(
             "attack.labels=analytic: the model does not end in a linear layer with a bias; take labels=optimised"
         )
-    return f"{linear[-1][0]}.bias"
+    return f"{output}.bias"
 
 
 def not_sent(model: nn.Module, names: Iterable[str]) -> list[str]:
@@ -115,7 +126,8 @@ def _softmax_by_class(
 
     ``errors``: the bias gradient ``[V, K]`` as it was before it was scaled.
     """
-    bias, classes = last_bias(model), len(expected)
+    classes = len(expected)
+    bias = last_bias(model, classes)
     weight = bias.removesuffix("bias") + "weight"
     answers, errors = expected.expand(len(errors), classes, -1), errors[:, :, None]
     if (rows := gradient.get(weight)) is None:
@@ -153,7 +165,7 @@ def _projected_rows(model: nn.Module, weights: Tensors, gradient: Tensors, domai
     Features that may be negative can make the product so: where rows and bias disagree the sign is turned, so that
     their sum has the error's. Zero where the weight is not sent, or the layer never called.
     """
-    bias = last_bias(model)
+    bias = last_bias(model, domain.classes)
     output = bias.removesuffix(".bias")
     if (rows := gradient.get(f"{output}.weight")) is None:
         return 0.0

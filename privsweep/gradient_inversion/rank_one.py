@@ -93,7 +93,8 @@ class Network:
 
     def label(self, one: Tensor, gradient: Tensors) -> Tensor:
         """The label ``[1]`` that one victim's captured gradient gives to an input ``[D]``."""
-        return label_images(self.model, self.weights, gradient, one.view(1, 1, *self.domain.shape))[0]
+        image = one.view(1, 1, *self.domain.shape)
+        return label_images(self.model, self.weights, gradient, image, self.domain.classes)[0]
 
     def errors(self, inputs: Tensor, label: Tensor) -> Tensor:
         """The gradient of the loss with respect to the first layer's outputs, ``[K, H]``."""

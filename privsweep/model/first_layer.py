@@ -9,11 +9,12 @@ from torch import nn
 from privsweep.model.plain import is_plain
 
 
-def first_linear(model: nn.Module) -> str | None:
-    """The name of the first layer with weights, if it is linear with a bias."""
+def first_linear(model: nn.Module, inputs: int) -> str | None:
+    """The name of the first layer with weights, if it is linear with a bias, of all ``inputs`` numbers of an image."""
     for name, layer in model.named_modules():
         if any(True for _ in layer.parameters(recurse=False)):
-            return name if isinstance(layer, nn.Linear) and layer.bias is not None and is_plain(layer) else None
+            linear = isinstance(layer, nn.Linear) and layer.bias is not None and is_plain(layer)
+            return name if linear and layer.weight.shape[1] == inputs else None
     return None
 
 

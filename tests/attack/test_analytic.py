@@ -56,7 +56,14 @@ def test_a_convolution_first_is_said_to_be_out_of_reach() -> None:
     reason = ATTACK.fits(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2)), DOMAIN, None)
     assert reason is not None
     assert "model=smlp" in reason
-    assert ATTACK.fits(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), DOMAIN, None) is None
+    assert ATTACK.fits(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), DOMAIN, None) is None
+
+
+def test_a_layer_that_sees_a_part_of_the_image_or_answers_with_other_numbers_is_not_taken() -> None:
+    by_rows = nn.Sequential(nn.Linear(8, 4), nn.Flatten(), nn.Linear(32, 10))
+    assert "see the whole image" in str(ATTACK.fits(by_rows, DOMAIN, None))
+    answers = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Unflatten(1, (5, 2, 2)), nn.Conv2d(5, 10, 2))
+    assert "must end in a linear layer" in str(ATTACK.fits(answers, DOMAIN, None))
 
 
 def noisy(clean: Exposure, relative: float) -> tuple[Exposure, torch.Tensor]:

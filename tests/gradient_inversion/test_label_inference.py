@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def test_a_gradient_that_tells_nothing_has_labels_all_the_same(
     assert labels.shape == (2, examples)
     assert ((labels >= 0) & (labels < data.domain.classes)).all()
     images = torch.zeros(2, examples, *data.domain.shape)
-    assert label_images(net, net.state_dict(), gradient, images).shape == (2, examples)
+    assert label_images(net, net.state_dict(), gradient, images, data.domain.classes).shape == (2, examples)
 
 
 def test_where_the_sum_is_nothing_classes_are_even(data: Data, lenet: ConvNet) -> None:
@@ -144,3 +145,29 @@ def test_without_an_output_bias_labels_are_not_read(data: Data) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, data.domain.classes, bias=False))
     with pytest.raises(UserError, match=r"attack\.labels=analytic.*take labels=optimised"):
         read(net, data, {})
+
+
+class Backwards(nn.Module):
+    """A network that names its layers in another order than that in which it calls them."""
+
+    def __init__(self, inputs: int, classes: int):
+        super().__init__()
+        self.output, self.hidden = nn.Linear(12, classes), nn.Linear(inputs, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.hidden(x.flatten(1)).relu())
+
+
+def test_labels_are_read_off_the_layer_that_has_the_classes_wherever_it_is_named(data: Data) -> None:
+    torch.manual_seed(0)
+    net, x, y = (
+        Backwards(prod(data.domain.shape), data.domain.classes),
+        data.train.pixels(slice(3)),
+        torch.tensor([4, 1, 7]),
+    )
+    named = dict(net.named_parameters())
+    each = [torch.autograd.grad(cross_entropy(net(x[v : v + 1]), y[v : v + 1]), list(named.values())) for v in range(3)]
+    gradient = {name: torch.stack([grads[n] for grads in each]) for n, name in enumerate(named)}
+    assert read_labels(net, net.state_dict(), gradient, data.domain, 1, Rng(0))[:, 0].tolist() == y.tolist()
+    with pytest.raises(UserError, match="does not end in a linear layer"):
+        read_labels(nn.Linear(3, 4), {}, gradient, data.domain, 1, Rng(0))

@@ -92,8 +92,8 @@ def test_replicas_answer_as_each_does_alone_and_none_is_taken_for_a_perceptron(k
 
 
 def test_such_a_layer_is_no_linear_first_one_and_its_made_weight_is_not_sent() -> None:
-    assert first_linear(perceptron(nn.Linear(6, 5))) == "1"
-    assert first_linear(perceptron(Doubled(6, 5))) is None
+    assert first_linear(perceptron(nn.Linear(6, 5)), 6) == "1"
+    assert first_linear(perceptron(Doubled(6, 5)), 6) is None
     assert not_sent(perceptron(parametrised()), ["1.weight", "1.bias"]) == ["1.weight"]
 
 
