@@ -10,7 +10,7 @@ from torch.nn.functional import fold
 
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
-from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, finite, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.errors import UserError
@@ -68,14 +68,13 @@ class April(AttackBase):
         if found is None:
             raise UserError(str(self.fits(known.model, known.domain, None)))
         gradient = captured_gradient(seen, known)
-        sent = [gradient[name] for name in (found.position, f"{found.layer}.weight", f"{found.layer}.bias")]
-        finite = torch.stack([g.isfinite().flatten(1).all(1) for g in sent]).all(0)
-        position, weight, bias = (g.nan_to_num(0, 0, 0).double() for g in sent)
+        sent = {name: gradient[name] for name in (found.position, f"{found.layer}.weight", f"{found.layer}.bias")}
+        position, weight, bias = (g.nan_to_num(0, 0, 0).double() for g in sent.values())
         position = position.view(len(position), -1, weight.shape[1])[:, found.before :]
-        one = _image(position, weight, bias, known.domain, found).to(sent[0])
+        one = _image(position, weight, bias, known.domain, found).to(gradient[found.position])
         images = one[:, None].expand(-1, seen.examples, -1, -1, -1)
         labels = label_images(known.model, seen.weights, gradient, images, known.domain.classes)
-        return Reconstruction(images=images, diverged=~finite, labels=labels)
+        return Reconstruction(images=images, diverged=~finite(sent), labels=labels)
 
 
 def _image(position: Tensor, weight: Tensor, bias: Tensor, domain: Domain, found: Patches) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.label_inference import labels_by_counts, last_bias, not_sent
-from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, finite, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
@@ -113,7 +113,7 @@ class Fishing(AttackBase):
         errors = gradient[bias].clone()
         errors[:, self.target] = 0  # as a difference of numbers out of reach it is rounded away; all errors add up to 0
         errors[:, self.target] = -errors.sum(1)
-        diverged = ~torch.stack([g.isfinite().flatten(1).all(1) for g in gradient.values()]).all(0)
+        diverged = ~finite(gradient)
         expected = torch.full_like(errors, 1 / (domain.classes - 1))  # what the network answers, whatever it is shown
         expected[:, self.target] = 0
         labels = labels_by_counts((expected - errors).nan_to_num(0, 0, 0).clamp_min(0), seen.examples)

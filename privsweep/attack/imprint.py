@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.label_inference import not_sent
 from privsweep.gradient_inversion.staircase import largest_steps
-from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, finite, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
@@ -83,7 +83,6 @@ class Imprint(AttackBase):
         first, _ = self._opening(known)
         gradient = captured_gradient(seen, known)
         weight, bias = gradient[f"{first}.weight"], gradient[f"{first}.bias"]
-        finite = torch.stack([g.isfinite().flatten(1).all(1) for g in gradient.values()]).all(0)
         rows = torch.cat((weight, bias[:, :, None]), 2).nan_to_num(0, 0, 0)
         _, steps = largest_steps(rows, min(seen.examples, rows.shape[1]))
         error = steps[:, :, -1:]
@@ -93,7 +92,7 @@ class Imprint(AttackBase):
         blank = known.domain.inputs(known.prior.mean()).to(inputs)
         images = torch.where(empty[..., None, None], blank, inputs.clamp(least, most))
         images = torch.cat((images, blank.expand(len(images), seen.examples - images.shape[1], *blank.shape)), 1)
-        return Reconstruction(images=images, diverged=~finite)
+        return Reconstruction(images=images, diverged=~finite(gradient))
 
     def _opening(self, known: Knowledge) -> tuple[str, str]:
         found = _opening(known.model, known.domain)

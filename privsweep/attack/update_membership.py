@@ -194,4 +194,4 @@ def _tells_steps(seen: Update, known: Knowledge, defense: Defense | None) -> boo
 
 def _flat(of: Tensors) -> Tensor:
     """``[n, D]``, float64: products of long rows lose digits."""
-    return torch.cat([t.flatten(1) for t in of.values()], 1).double()
+    return torch.cat([t.reshape(len(t), -1) for t in of.values()], 1).double()

@@ -3,6 +3,9 @@ steps behind a difference."""
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from privsweep.exposure.captured import CapturedView
 from privsweep.exposure.update_trials import UpdateTrialView
 from privsweep.exposure.updates import UpdateView
@@ -24,6 +27,11 @@ def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
         raise UserError(_no_gradient(known.recipe.optimizer))
     scale = -1 / (known.recipe.lr * _gradients_moved(known.recipe))
     return {name: scale * d for name, d in seen.delta.items()}
+
+
+def finite(gradient: Tensors) -> Tensor:
+    """Of which victims all numbers of gradients ``[V, ...]`` are finite, bool ``[V]``."""
+    return torch.stack([g.isfinite().view(len(g), -1).all(1) for g in gradient.values()]).all(0)
 
 
 def local_steps(recipe: Recipe, clients: int) -> LocalSteps:

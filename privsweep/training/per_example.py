@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,6 +13,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from privsweep.compiled.convolution import compiled_for
 from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.model.residual import Residual
 from privsweep.model.sequence import is_sequence
@@ -33,7 +35,8 @@ def example_gradients(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The gradient ``[B, ...]`` and the loss ``[B]`` of every example by itself, of parameters that are not frozen.
 
-    ``noise`` ``[B, ...]`` is what stochastic layers read. Not for layers that mix examples.
+    ``noise`` ``[B, ...]`` is what stochastic layers read. Not for layers that mix examples. Raises UserError for a
+    model that keeps count of what passes it.
     """
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
@@ -41,7 +44,24 @@ def example_gradients(
         outputs = functional_call(model, {**weights, **{n: z[None] for n, z in noise.items()}}, (x[None],))
         return loss(outputs, y[None])
 
-    return vmap(grad_and_value(single), in_dims=(None, 0, 0, 0))(weights, x, y, dict(noise))
+    try:
+        return vmap(grad_and_value(single), in_dims=(None, 0, 0, 0))(weights, x, y, dict(noise))
+    except RuntimeError as error:
+        if (changed := _changed_buffer(model, x)) is None:
+            raise
+        raise UserError(
+            f"model: writes into its buffer {changed} while it trains, so that no example has a gradient of its own; "
+            "let it leave buffers as they are, or take a defence and an attack that ask for none"
+        ) from error
+
+
+def _changed_buffer(model: nn.Module, x: Tensor) -> str | None:
+    """The name of a buffer that a pass through the model changes in place."""
+    there = deepcopy(model)
+    before = {name: buffer._version for name, buffer in there.named_buffers()}
+    with torch.no_grad():
+        there(x)
+    return next((name for name, buffer in there.named_buffers() if buffer._version != before.get(name)), None)
 
 
 def defended_sum(

@@ -42,7 +42,8 @@ def flatten(weights: Tensors) -> Tensor:
 
     The order is the same for released and shadow models, however their weights are listed.
     """
-    return torch.cat([weights[name].flatten(1) for name in sorted(weights) if weights[name].is_floating_point()], 1)
+    rows = (weights[name] for name in sorted(weights) if weights[name].is_floating_point())
+    return torch.cat([w.reshape(len(w), -1) for w in rows], 1)
 
 
 def order_of(prior: ImageSet, rng: Rng) -> Tensor:

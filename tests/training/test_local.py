@@ -1,14 +1,17 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from privsweep.interface.data import Data
 from privsweep.interface.defense import Defense
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import LocalSchedule, Optimizer, Training, alike, labelled, replica
 from privsweep.model.convnet import ConvNet
 from privsweep.training.fit import fit
 from privsweep.training.local import batches_of, weights_of
+from privsweep.training.per_example import example_gradients
 
 CPU = torch.device("cpu")
 
@@ -56,3 +59,25 @@ def test_a_drawn_batch_is_divided_by_its_expected_size() -> None:
     assert [(len(b), expected) for b, expected in batches_of(schedule, 20, Drawing(), Rng(0), CPU)] == [(3, 8), (3, 8)]
     assert [expected for _, expected in batches_of(schedule, 5, Drawing(), Rng(0), CPU)] == [5, 5]
     assert [(len(b), expected) for b, expected in batches_of(schedule, 10, Defense(), Rng(0), CPU)] == [(8, 8), (2, 2)]
+
+
+class Counting(nn.Linear):
+    """Keeps count of its batches, and has a factor that is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+        self.gain = nn.Parameter(torch.tensor(1.5))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.batches += 1
+        return self.gain * super().forward(x)
+
+
+def test_a_network_that_writes_into_a_buffer_has_no_gradients_of_single_examples() -> None:
+    net, x, y = Counting(), torch.rand(4, 3), torch.tensor([0, 1, 1, 0])
+    with pytest.raises(UserError, match="writes into its buffer batches while it trains"):
+        example_gradients(net, cross_entropy, x, y, {})
+    grads, _ = example_gradients(net.eval(), cross_entropy, x, y, {})
+    assert grads["gain"].shape == (4,)
