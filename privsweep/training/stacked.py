@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils._pytree import tree_leaves
 
 from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
@@ -233,7 +234,12 @@ def numbers_of(net: nn.Module, x: Tensor) -> list[int]:
     """Numbers of one example: its own, and those that the forward pass of every innermost layer leaves behind."""
     sizes = [x.numel()]
     layers = [layer for layer in net.modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(lambda _, given, out: sizes.append(out.numel())) for layer in layers]
+
+    def count(layer: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+        # A recurrent layer puts out a tuple, and a user's own whatever it likes.
+        sizes.append(sum(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor)))
+
+    hooks = [layer.register_forward_hook(count) for layer in layers]
     was = net.training
     net.eval()(x)
     net.train(was)

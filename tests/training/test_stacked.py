@@ -8,7 +8,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
-from privsweep.training.stacked import most_together, stackable
+from privsweep.training.stacked import most_together, numbers_of, stackable
 
 
 class OnGpu(torch.Tensor):
@@ -67,3 +67,8 @@ def test_clients_with_a_gradient_an_example_train_in_turn() -> None:
 
     assert stackable(nn.Linear(2, 2), Defense())
     assert not stackable(nn.Linear(2, 2), Clipping())
+
+
+def test_a_layer_may_put_out_several_tensors() -> None:
+    lstm = nn.Sequential(nn.LSTM(3, 5, batch_first=True))
+    assert numbers_of(lstm, torch.zeros(1, 2, 3)) == [2 * 3, 2 * 5 + 5 + 5]  # its outputs, and what it remembers
