@@ -155,6 +155,8 @@ def test_the_median_is_that_of_nine_pixels_mirrored_at_the_border():
     smooth = median_filter(image)[0, 0]
     assert smooth[1, 1] == image[0, 0, 0:3, 0:3].median()
     assert smooth[0, 0] == torch.tensor([5.0, 4, 5, 1, 0, 1, 5, 4, 5]).median()
+    row = torch.tensor([[[[3.0, 1, 2, 9]]]])
+    assert median_filter(row).flatten().tolist() == [1, 2, 2, 2]
 
 
 class Sharp(Bowl):
