@@ -105,11 +105,12 @@ class SplitFed(Federated):
             net = model.build(data.domain, rng.child("init"))
         head, tail = cut(net, self.cut)
         learns = [name for name, _ in net.named_children() if all(list(p.parameters()) for p in cut(net, name))]
+        choice = f"choose one of {', '.join(learns)}" if learns else "take a model of more layers that learn"
         for part, who, why in ((head, "client", "send its images"), (tail, "server", "be told the answer")):
             if not list(part.parameters()):
                 raise UserError(
                     f"fl_setting.cut={self.cut}: the {who}'s part has nothing to learn, so that it would {why}; "
-                    f"choose one of {', '.join(learns)}"
+                    f"{choice}"
                 )
 
     def heard(self, chosen: Sequence[int], defense: Defense, rng: Rng) -> list[int]:

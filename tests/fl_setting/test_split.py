@@ -235,6 +235,9 @@ def test_a_client_that_would_send_its_images_is_refused(data: Data) -> None:
     mlp = MLP(width=4, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
     with pytest.raises(UserError, match=r"the client's part has nothing to learn.* choose one of fc1, fcact1$"):
         exposed(data, mlp, cut="flatten")
+    linear = MLP(width=4, depth=0, activation="relu", dropout=0.0, init="default", init_bound=0.5)
+    with pytest.raises(UserError, match=r"the server's part has nothing to learn.* take a model of more layers"):
+        exposed(data, linear, cut="output")
 
 
 def test_the_parts_name_their_layers_as_the_whole_does(data: Data, lenet: ConvNet) -> None:
