@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from privsweep.run.run_spec import RunSpec
 
 MOST = 10_000  # runs of a sweep
+SEEDS = ("seed", "victim_seed")  # a search has one of each: they say nothing of what is compared
 
 
 def check_typed(typed: Sequence[Override]) -> None:
@@ -123,6 +124,14 @@ def drawn(override: Override) -> str:
         return str(override.input_line)
     values: list[Any] = list(override.sweep_iterator())
     return f"{override.get_key_element()}=range({min(values)},{max(values)},{abs(value.step)})"
+
+
+def check_seeds(typed: Sequence[Override]) -> None:
+    """Raises UserError for a seed among what is searched over: the best value would be the luckiest draw."""
+    for override in typed:
+        if override.is_sweep_override() and (key := key_of(override)).rpartition(".")[2] in SEEDS:
+            remedy = f"give it one value, and try the best values with several in a sweep afterwards, -m {key}=0,1,2"
+            raise UserError(f"{override.input_line}: a search would choose the luckiest {key}; {remedy}")
 
 
 def check_fractions(typed: Sequence[Override], build: Callable[[tuple[str, ...]], object]) -> None:

@@ -15,6 +15,7 @@ from privsweep.cli.search_space import (
     MOST,
     check_fractions,
     check_objectives,
+    check_seeds,
     check_swept,
     check_typed,
     ends,
@@ -170,7 +171,8 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         check_typed(typed)
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
         first = compose(without_parameters(plain))
-        search = multirun and searches(first.hydra)
+        if search := multirun and searches(first.hydra):
+            check_seeds(typed)
         combinations = [plain] if not multirun else ends(typed) if search else expand(typed)
         check_summary(typed, multirun and not search and not first.config.get("table"))
         asked, running = running, running and first.config["plan"] is not True

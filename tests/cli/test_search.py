@@ -113,6 +113,8 @@ def test_the_ends_of_a_search_are_checked_before_it_starts(
         ("attack.guess=grey,pink", "attack.guess=pink"),
         ("defense=[],[noisy]", "noisy"),
         ("seed=0", "something to choose"),
+        ("seed=0,1", "seed=0,1: a search would choose the luckiest seed; give it one value"),
+        ("fl_setting.victim_seed=range(0,3)", "luckiest fl_setting.victim_seed"),
         ("experiment=zen/table1", "a table is a sweep already"),
         ("hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.direction"),
         ("objective=ssim", "objective=ssim"),
@@ -122,22 +124,18 @@ def test_the_ends_of_a_search_are_checked_before_it_starts(
         ("hydra/sweeper/sampler=grid", "hydra/sweeper/sampler=grid: tries every value, as a sweep without"),
         ("hydra.sweeper.params={seed: 3}", "is not used here; type what is swept as key=a,b"),
     ):
-        assert (
-            optuna(
-                swept, *(["attack=blind"] if "zen" not in swept else []), *(["seed=0,1"] if "seed" not in swept else [])
-            )
-            == 2
-        )
+        filler = ["fl_setting.lr=0.1,0.2"] if "seed" not in swept and "lr" not in swept else []
+        assert optuna(swept, *(["attack=blind"] if "zen" not in swept else []), *filler) == 2
         assert named in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
 
 
 def test_the_end_of_a_range_is_not_tried(optuna: Optuna, tmp_path: Path) -> None:
-    swept = ("seed=range(1,-1,-1)", "fl_setting.lr=range(0.5,1,0.5)")
+    swept = ("fl_setting.rounds=range(1,-1,-1)", "fl_setting.lr=range(0.5,1,0.5)")
     assert optuna(*swept, "attack=blind", "objective=metrics.mse") == 0
     [file] = (tmp_path / "outputs" / "summaries").glob("*.csv")
     frame = pd.read_csv(file)
-    assert set(frame["seed"]) <= {0, 1}
+    assert set(frame["fl_setting.rounds"]) <= {0, 1}
     assert set(frame["fl_setting.lr"]) == {0.5}
     with searching(None):
         [shuffled] = parse(["seed=shuffle(range(1,3))"])
