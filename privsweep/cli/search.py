@@ -77,7 +77,8 @@ def _tell(planned: SweepPlan, trials: Sequence[Trial]) -> int:
     if good:
         sign = 1 if _direction(planned) == "minimize" else -1
         best = min(good, key=lambda one: sign * float(one.value or 0))
-        count = f"{len(good)} trial{'s' * (len(good) != 1)}"
+        count, runs = f"{len(good)} trial{'s' * (len(good) != 1)}", len({one.signature for one in good})
+        count += f" ({runs} different)" if runs < len(good) else ""
         terminal.say(f"best of {count}: {best.words}  {session.objective} {best.shown}")
         kept = planned.typed_but("hydra/sweeper", "fail_fast", "at_once", *planned.swept)
         kept = [o for o in kept if not o.startswith(("hydra.", "hydra/"))]

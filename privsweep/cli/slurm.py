@@ -25,6 +25,7 @@ from submitit.core.utils import FailedJobError
 from privsweep.cli import cluster, terminal, trials
 from privsweep.cli.at_once import returned, stored
 from privsweep.cli.awaited import Awaited, of_others, said, tell, wait
+from privsweep.cli.batch import Batch, Run
 from privsweep.cli.failure import Failure
 from privsweep.cli.interrupts import put_off
 from privsweep.cli.side_by_side import side_by_side
@@ -47,7 +48,7 @@ _REFUSED = {  # sbatch's words, and the key that they are about
 }
 T = TypeVar("T")
 Job = submitit.Job[Any]
-Part = list[tuple[list[str], int]]  # the runs of one job: overrides and number
+Part = list[Run]  # of one job
 
 
 class JobArrays(SlurmLauncher):  # type: ignore[misc]
@@ -63,22 +64,21 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         folder.mkdir(parents=True, exist_ok=True)
         noted = sweeps.place(output_dir, str(folder))
         numbered = [(list(o), n) for n, o in enumerate(job_overrides, initial_job_idx)]
-        search = self.task_function if isinstance(self.task_function, Trials) else None
-        done = _settled(search, numbered, folder, noted) if search else stored(self.config, noted)
-        todo = [run for run in numbered if run[1] not in done]
-        others = {} if search or self.config.force else _begun(todo, noted, output_dir)
+        batch, search = None, self.task_function
+        if isinstance(search, Trials):
+            batch = Batch.begun(search, numbered, folder, noted, bool(self.config.fail_fast))
+        done = set() if batch else stored(self.config, noted)
+        todo = batch.todo if batch else [run for run in numbered if run[1] not in done]
+        others = {} if batch or self.config.force else _begun(todo, noted, output_dir)
         parts = _split([run for run in todo if run[1] not in others], self.cells_per_job)
         if todo:
             awaited = self._submit(parts, noted)
             said(output_dir, noted, [*awaited], others, hints_too=not self.said)
             self.said = True  # of a search's further batches it is known
             if self.config.wait:
-                how = partial(_came_to, search, folder, numbered) if search else tell
+                how = partial(_came_to, batch) if batch else tell
                 wait(awaited, of_others(others, output_dir), noted, output_dir, bool(self.config.fail_fast), how)
-        values = (
-            {n: one.value if (one := trials.read(folder / str(n))) else None for _, n in numbered} if search else {}
-        )
-        return [returned(values.get(n)) for _, n in numbered]
+        return [returned(value) for value in (batch.values() if batch else [None] * len(numbered))]
 
     def _submit(self, parts: Sequence[Part], noted: Path) -> Awaited:
         jobs: list[Job] = []
@@ -148,7 +148,7 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         return done.return_value
 
 
-def _begun(todo: Part, noted: Path, output_dir: Path) -> dict[int, sweeps.Cell]:
+def _begun(todo: Sequence[Run], noted: Path, output_dir: Path) -> dict[int, sweeps.Cell]:
     """Those of a sweep's runs that an earlier one's jobs have, by number; they are noted.
 
     Raises UserError where SLURM does not say whether these are over: others would wait for them, on nodes of their own.
@@ -167,26 +167,15 @@ def _begun(todo: Part, noted: Path, output_dir: Path) -> dict[int, sweeps.Cell]:
     return found
 
 
-def _settled(search: Trials, numbered: Part, folder: Path, noted: Path) -> set[int]:
-    """The trials that need no job, for they are stored, refused or left out; the others are noted."""
-    if sweeps.stopped(noted):
-        return {n for _, n in numbered}
-    found = {n: search.settled(o, n) for o, n in numbered}
-    sweeps.add(noted, [cell for one in found.values() if (cell := one if isinstance(one, sweeps.Cell) else one.cell)])
-    over = {n: one for n, one in found.items() if isinstance(one, Trial)}
-    for number, one in over.items():
-        search.tell(one, folder / str(number))
-    return set(over)
-
-
-def _came_to(search: Trials, folder: Path, numbered: Part, found: CellState, count: str) -> None:
+def _came_to(batch: Batch, found: CellState, count: str) -> None:
     """Tells what came of a trial; that of a job that was lost is written down here."""
-    [(typed, number)] = [run for run in numbered if run[1] == found.cell.number]
-    if (one := trials.read(folder / str(number))) is not None:
-        search.say(one)
+    [(typed, number)] = [run for run in batch.todo if run[1] == found.cell.number]
+    folder = batch.folder / str(number)
+    if (one := trials.read(folder)) is not None:
+        batch.search.say(one)
     else:
-        lost = Trial(number, search.chosen(typed), found.cell.signature, None, found.detail or found.state)
-        search.tell(lost, folder / str(number))
+        lost = Trial(number, batch.search.chosen(typed), found.cell.signature, None, found.detail or found.state)
+        batch.search.tell(lost, folder)
 
 
 def _split(items: Sequence[T], size: int) -> list[list[T]]:

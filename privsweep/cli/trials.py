@@ -36,6 +36,7 @@ class Trial:
     signature: str | None  # of the run; None where it was refused
     value: float | None  # of the objective
     error: str | None
+    hopeless: bool = False  # the others would fail alike
 
     @property
     def words(self) -> str:
@@ -68,7 +69,7 @@ class Trials:
         if sweeps.stopped(noted := sweeps.place(Path(cfg.output_dir), own.sweep.dir)):
             return Failure(sweeps.LEFT_OUT)
         typed = typed_for(own)
-        sign, value, reason, hopeless = None, None, None, cfg.fail_fast
+        sign, value, reason, hopeless = None, None, None, False
         try:
             spec = build(compose(typed), fetch=True)
             sign = spec.signature
@@ -76,14 +77,13 @@ class Trials:
         except UserError as error:
             log.error("%s", error)
             full = no_room(Path(cfg.output_dir), error)
-            reason = full or str(error)
-            hopeless = hopeless or full is not None or (self.numeric and isinstance(error, NoNumberError))
+            reason, hopeless = full or str(error), full is not None or self._hopeless(error)
         except Exception as error:
             log.exception("the trial failed")
             full = no_room(Path(cfg.output_dir), error)
-            reason, hopeless = full or f"{type(error).__name__}: {error}".splitlines()[0], hopeless or full is not None
-        self.tell(Trial(own.job.num, self.chosen(typed), sign, value, reason), Path(own.runtime.output_dir))
-        if value is None and hopeless:
+            reason, hopeless = full or f"{type(error).__name__}: {error}".splitlines()[0], full is not None
+        self.tell(Trial(own.job.num, self.chosen(typed), sign, value, reason, hopeless), Path(own.runtime.output_dir))
+        if value is None and (hopeless or cfg.fail_fast):
             sweeps.stop(noted)
         return Failure(reason or "") if value is None else value
 
@@ -100,7 +100,11 @@ class Trials:
                 return sweeps.Cell(name=words, signature=sign, number=number, before=before)
             return Trial(number, chosen, sign, objective_of(spec, record), None)
         except UserError as error:
-            return Trial(number, chosen, sign, None, str(error))
+            return Trial(number, chosen, sign, None, str(error), self._hopeless(error))
+
+    def _hopeless(self, error: UserError) -> bool:
+        """Whether the other trials lack the number as well."""
+        return self.numeric and isinstance(error, NoNumberError)
 
     def tell(self, one: Trial, folder: Path) -> None:
         """Writes down what came of a trial, in the folder of its job, and says it."""

@@ -78,9 +78,10 @@ def every(output_dir: Path) -> Iterator[tuple[Path, Sweep]]:
 
 
 def add(path: Path, cells: Iterable[Cell]) -> None:
-    """Notes further cells of a sweep that chooses them as it goes."""
+    """Notes further cells of a sweep that chooses them as it goes; a run that it chooses again counts once."""
     if (sweep := read(path)) is not None:
-        write(path, sweep.model_copy(update={"cells": [*sweep.cells, *cells]}))
+        last = {cell.signature: cell for cell in (*sweep.cells, *cells)}
+        write(path, sweep.model_copy(update={"cells": [*last.values()]}))
 
 
 def note_jobs(path: Path, jobs: Mapping[int, str], logs: Mapping[int, str | None] | None = None) -> None:

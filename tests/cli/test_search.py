@@ -41,7 +41,7 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     assert "a search of 3 trials" in capsys.readouterr().out
     assert optuna(*asked) == 0
     shown = capsys.readouterr().out
-    assert "best of 3 trials: attack.guess=grey" in shown
+    assert "best of 3 trials (2 different): attack.guess=grey" in shown
     frame = pd.read_csv(next((tmp_path / "outputs" / "summaries").glob("*.csv")))
     assert list(frame["trial"]) == [0, 1, 2]
     assert frame["metrics.mse"].idxmin() == frame.index[frame["attack.guess"] == "grey"][0]
