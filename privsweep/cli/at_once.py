@@ -25,7 +25,10 @@ from omegaconf import DictConfig
 
 from privsweep.cli import terminal
 from privsweep.cli.bars import Bars
+from privsweep.cli.batch import Batch, Run
+from privsweep.cli.failure import Failure
 from privsweep.cli.side_by_side import side_by_side
+from privsweep.cli.trials import Trials
 from privsweep.interface.machine import GIB, memory, processors
 from privsweep.run import workbench
 from privsweep.run.compose import composing
@@ -96,29 +99,46 @@ class AtOnce(BasicLauncher):  # type: ignore[misc]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None
-        session = self.share.session
-        noted = sweeps.place(session.output_dir, str(self.config.hydra.sweep.dir))
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        folder, search = Path(str(self.config.hydra.sweep.dir)), self.task_function
+        noted = sweeps.place(self.share.session.output_dir, str(folder))
+        numbered = [(list(o), n) for n, o in enumerate(job_overrides, initial_job_idx)]
+        if isinstance(search, Trials):
+            batch = Batch.begun(search, numbered, folder, noted, self.share.session.fail_fast)
+            answers = self._at_once(batch.todo, Bars(noted, len(batch.todo), heads=False))
+            for number, answer in answers.items():
+                if isinstance(answer, Failure):
+                    batch.lost(number, answer.reason)
+            for overrides, number in batch.todo:
+                if number not in answers:
+                    _ = super().launch([overrides], number)[0].return_value  # raises what was no trial's failure
+            return [returned(value) for value in batch.values()]
         done = stored(self.config, noted)
-        todo = [(list(o), n) for o, n in zip(job_overrides, numbers, strict=True) if n not in done]
-        if (count := self.share.at_once(len(todo))) < 2:
+        todo = [run for run in numbered if run[1] not in done]
+        if not (answers := self._at_once(todo, Bars(noted, len(todo)))):
             return super().launch(job_overrides, initial_job_idx)
-        threads = session.threads or max(1, processors() // count)
+        values = {n: a.value if isinstance(a, Answer) else a for n, a in answers.items()}
+        return [returned(values.get(n)) for _, n in numbered]
+
+    def _at_once(self, todo: Sequence[Run], bars: Bars) -> dict[int, Answer | Failure]:
+        """What runs came to that were done at once, by number; nothing where they are to take turns."""
+        assert self.config is not None
+        if (count := self.share.at_once(len(todo))) < 2:
+            return {}
+        threads = self.share.session.threads or max(1, processors() // count)
         terminal.say(
             f"{len(todo)} runs, {count} at once with {threads} thread{'s' * (threads > 1)} each; at_once=1: one after "
             f"the other, with all {processors()} processors"
         )
         context = helped([__name__, *_LOADED_ONCE])
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        with Bars(noted, len(todo)) as bars:
+        with bars:
             here = Surroundings(dict(os.environ), os.getcwd(), bars.live)
             own = (self.hydra_context, self.config, self.task_function, here)
             answers = side_by_side(
                 _one, [(*own, *run) for run in todo], threads, context=context, at_once=count, came=bars.came,
                 look=lambda running: bars.look({todo[i][1]: pid for i, pid in running.items()}),
             )  # fmt: skip
-        values = {n: a.value if isinstance(a, Answer) else a for (_, n), a in zip(todo, answers, strict=True)}
-        return [returned(values.get(n)) for n in numbers]
+        return dict(zip([number for _, number in todo], answers, strict=True))
 
 
 def helped(loaded: Sequence[str]) -> BaseContext:

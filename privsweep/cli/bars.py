@@ -28,10 +28,14 @@ LOOK_SECONDS = 1.0  # between two looks at what runs say of themselves
 
 
 class Bars:
-    """Told of by the heartbeats of the runs; what a run printed is shown in one piece, when it has ended."""
+    """Told of by the heartbeats of the runs; what a run printed is shown in one piece, when it has ended.
 
-    def __init__(self, noted: Path, runs: int):
+    ``heads``: below a line that says which run it is, where it does not say that itself.
+    """
+
+    def __init__(self, noted: Path, runs: int, heads: bool = True):
         self._output_dir, self._noted, self._runs, self._done = noted.parents[1], noted, runs, 0
+        self._heads = heads
         self._console = terminal.out if terminal.out.is_terminal else terminal.err
         self.live = self._console.is_terminal
         bar = min(_BAR, self._console.width // 4)
@@ -58,8 +62,9 @@ class Bars:
         self._bars.update(self._all, completed=self._done)
         if isinstance(answer, Failure):  # who and why is told at the end
             return
-        if (name := self._names().get(answer.number)) is not None:
-            terminal.out.print(f"[dim]{self._done} of {self._runs}:[/] {escape(name)}", soft_wrap=True)
+        if self._heads:
+            name = escape(self._names().get(answer.number, ""))
+            terminal.out.print(f"[dim]{self._done} of {self._runs}:[/] {name}", soft_wrap=True)
         for text, console in ((answer.said, terminal.out), (answer.complained.rstrip("\n"), terminal.err)):
             if text:
                 shown = self._console if self.live and console.is_terminal else console
@@ -79,7 +84,7 @@ class Bars:
         for number, beat in told.items():
             if number not in self._tasks:
                 self._tasks[number] = self._bars.add_task("", total=None)
-            what = f"{self._names().get(number, f'trial {number}')}: {printable(beat.phase)}"
+            what = f"{self._names().get(number, '')}: {printable(beat.phase)}"
             short = what if len(what) <= self._room else f"…{what[1 - self._room :]}"  # runs differ in the end, too
             self._bars.update(
                 self._tasks[number], description=escape(short), completed=beat.done, total=beat.total or None
@@ -90,7 +95,7 @@ class Bars:
             self._spoke = now
 
     def _names(self) -> Mapping[int, str]:
-        """Of the runs, in one line; a search notes none, and says its trials itself."""
+        """Of the runs, in one line."""
         if not self._known and (sweep := sweeps.read(self._noted)) is not None:
             self._known = {cell.number: printable(cell.name) for cell in sweep.cells if cell.number is not None}
         return self._known

@@ -20,33 +20,39 @@ class Batch:
     search: Trials
     folder: Path  # of the search; a trial's own is named by its number
     numbers: Sequence[int]
-    todo: Sequence[Run]  # those that need a job
+    jobs: Mapping[str, Run]  # signature of a run that is to be done -> the trial that does it
     twins: Mapping[int, int]  # trial -> another one of the same values, which has the job
 
     @classmethod
     def begun(cls, search: Trials, runs: Sequence[Run], folder: Path, noted: Path, fail_fast: bool) -> Batch:
         """Tells the trials that need no job, for they are stored, refused or left out, and notes the others' runs."""
-        numbers = [number for _, number in runs]
-        todo: dict[str, Run] = {}
-        twins, cells = dict[int, int](), list[sweeps.Cell]()
+        jobs, twins, cells = dict[str, Run](), dict[int, int](), list[sweeps.Cell]()
         for typed, number in runs:
             if sweeps.stopped(noted):
                 break
             found = search.settled(typed, number)
             if isinstance(found, Trial):
                 search.tell(found, folder / str(number))
+                cells += [found.cell] if found.cell else []
                 if found.error and (found.hopeless or fail_fast):
                     sweeps.stop(noted)
-            elif found.signature in todo:
-                twins[number] = todo[found.signature][1]
-                continue
+            elif found.signature in jobs:
+                twins[number] = jobs[found.signature][1]
             else:
-                todo[found.signature] = (typed, number)
-            cells += [cell] if (cell := found if isinstance(found, sweeps.Cell) else found.cell) else []
+                jobs[found.signature] = (typed, number)
+                cells.append(found)
         sweeps.add(noted, cells)
-        if sweeps.stopped(noted):
-            todo.clear()
-        return cls(search, folder, numbers, [*todo.values()], twins)
+        return cls(search, folder, [n for _, n in runs], {} if sweeps.stopped(noted) else jobs, twins)
+
+    @property
+    def todo(self) -> list[Run]:
+        """The trials that need a job."""
+        return [*self.jobs.values()]
+
+    def lost(self, number: int, reason: str) -> None:
+        """Tells of a trial that could not write down itself what it came to."""
+        sign, typed = next((sign, typed) for sign, (typed, own) in self.jobs.items() if own == number)
+        self.search.tell(Trial(number, self.search.chosen(typed), sign, None, reason), self.folder / str(number))
 
     def values(self) -> list[float | None]:
         """Of all its trials, once the jobs have ended; None of one that has none."""

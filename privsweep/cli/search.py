@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from privsweep.cli import jobs, terminal
-from privsweep.cli.launcher_checks import SLURM
 from privsweep.cli.results import file_summary
 from privsweep.cli.search_space import drawn, numeric
 from privsweep.cli.sweep import SweepPlan
@@ -37,9 +36,7 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
     terminal.say(
         f"a search by {session.objective}, {_direction(planned)}, {planned.hydra['sweeper']['n_trials']} trials"
     )
-    reason = None
-    if in_slurm := planned.hydra["launcher"]["_target_"] == SLURM:
-        noted = jobs.note(planned, config_dir)  # its launcher adds the trials as they come
+    reason, noted = None, jobs.note(planned, config_dir)  # the launcher adds the trials as they come
     given = {str(o.input_line): drawn(o) for o in planned.typed}
     with searching(config_dir) as hydra:
         try:
@@ -50,8 +47,7 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
             )
         except (Exception, SystemExit) as error:
             if isinstance(error, UserError) and not any(every(folder)):
-                if in_slurm:
-                    noted.unlink(missing_ok=True)
+                noted.unlink(missing_ok=True)
                 raise
             log.debug("the search gave up", exc_info=error)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

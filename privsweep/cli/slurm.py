@@ -31,7 +31,7 @@ from privsweep.cli.interrupts import put_off
 from privsweep.cli.side_by_side import side_by_side
 from privsweep.cli.states import CellState, Observer
 from privsweep.cli.time_limit import time_limit
-from privsweep.cli.trials import Trial, Trials
+from privsweep.cli.trials import Trials
 from privsweep.interface.errors import UserError
 from privsweep.store import sweeps
 
@@ -169,13 +169,12 @@ def _begun(todo: Sequence[Run], noted: Path, output_dir: Path) -> dict[int, swee
 
 def _came_to(batch: Batch, found: CellState, count: str) -> None:
     """Tells what came of a trial; that of a job that was lost is written down here."""
-    [(typed, number)] = [run for run in batch.todo if run[1] == found.cell.number]
-    folder = batch.folder / str(number)
-    if (one := trials.read(folder)) is not None:
+    number = found.cell.number
+    assert number is not None  # it had a job
+    if (one := trials.read(batch.folder / str(number))) is not None:
         batch.search.say(one)
     else:
-        lost = Trial(number, batch.search.chosen(typed), found.cell.signature, None, found.detail or found.state)
-        batch.search.tell(lost, folder)
+        batch.lost(number, found.detail or found.state)
 
 
 def _split(items: Sequence[T], size: int) -> list[list[T]]:

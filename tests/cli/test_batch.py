@@ -9,6 +9,7 @@ import pytest
 
 from privsweep.cli.batch import Batch, Run
 from privsweep.cli.trials import Trial, Trials, read
+from privsweep.run.compose import searching
 from privsweep.store import sweeps
 from privsweep.store.sweeps import Cell, Sweep
 
@@ -43,15 +44,18 @@ def test_a_trial_of_the_same_values_is_one_run_and_needs_no_job_of_its_own(tmp_p
     search = Proposed(["x"], "attack", numeric=False)
     batch = Batch.begun(search, RUNS, tmp_path, noted, fail_fast=False)
     assert [number for _, number in batch.todo] == [0, 1]
-    for number, value in ((0, 0.1), (1, None)):
-        search.tell(Trial(number, {}, "s", value, None if value else "lost"), tmp_path / str(number))
+    search.tell(Trial(0, {}, "s", 0.1, None), tmp_path / "0")
+    with searching(None):
+        batch.lost(1, "its process died")
     assert batch.values() == [0.1, None, 0.1, 0.5]
-    assert [one.value for number in range(4) if (one := read(tmp_path / str(number)))] == [0.1, None, 0.1, 0.5]
+    found = [one for number in range(4) if (one := read(tmp_path / str(number)))]
+    assert [one.value for one in found] == [0.1, None, 0.1, 0.5]
+    assert (found[1].words, found[1].error) == ("x=b", "its process died")
     again = Batch.begun(search, [(["x=b"], 4), (["x=stored"], 5)], tmp_path, noted, fail_fast=False)
     assert [number for _, number in again.todo] == [4]  # what came to nothing is tried again
-    found = sweeps.read(noted)
-    assert found is not None
-    assert [(cell.name, cell.number) for cell in found.cells] == [("a", 0), ("b", 4), ("x=stored", None)]
+    sweep = sweeps.read(noted)
+    assert sweep is not None
+    assert [(cell.name, cell.number) for cell in sweep.cells] == [("a", 0), ("b", 4), ("x=stored", None)]
 
 
 @pytest.mark.parametrize(("numeric", "fail_fast", "left"), [(False, False, 2), (True, False, 0), (False, True, 0)])

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tiny import TINY
 
-from privsweep.cli import search
+from privsweep.cli import search, states, status
 from privsweep.cli.search_space import drawn
 from privsweep.cli.trials import Trial, Trials
 from privsweep.interface.errors import UserError
@@ -155,6 +155,11 @@ def test_an_interrupted_search_counts_its_trials(
     monkeypatch.setattr(Trials, "__call__", second)
     assert optuna("objective=metrics.mse", "attack=blind", "attack.guess=noise,grey") == 130
     assert "(1 of 3 trials): the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr(states, "process_lives", lambda pid: False)
+    assert status.main([]) == 1
+    told = capsys.readouterr().out
+    assert "2 runs: 1 not run, 1 done" in told
+    assert "go on with it: privsweep -m hydra/sweeper=search" in told
 
 
 def test_an_interval_needs_a_search(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
