@@ -34,6 +34,7 @@ from privsweep.run.ahead import train_ahead
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching, typed_for
 from privsweep.run.hydra_settings import inside
+from privsweep.run.processes import began
 from privsweep.run.run import Loaded, run
 from privsweep.store import sweeps
 from privsweep.store.full_disk import no_room
@@ -173,8 +174,8 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     sweep = sweeps.Sweep(
         table=planned.name, scale=session.scale, overrides=planned.said, cells=found, folder=folder,
         started=datetime.now(UTC).isoformat(timespec="seconds"), launcher=planned.launcher,
-        config_dir=config_dir, host=socket.gethostname(), pid=os.getpid(), user=getpass.getuser(),
-        command=same_command(planned, hidden=True), cwd=os.getcwd(),
+        config_dir=config_dir, host=socket.gethostname(), pid=os.getpid(), began=began(os.getpid()),
+        user=getpass.getuser(), command=same_command(planned, hidden=True), cwd=os.getcwd(),
     )  # fmt: skip
     sweeps.write(path, sweep)
     return path

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from privsweep.cli import cluster
-from privsweep.run.heartbeat import Beat, beats, process_lives
+from privsweep.run.heartbeat import Beat, beats
+from privsweep.run.processes import process_lives
 from privsweep.store import sweeps
 from privsweep.store.atomic import read_json
 from privsweep.store.sweeps import Cell, Sweep
@@ -133,7 +134,7 @@ class Observer:
     def _goes_on(self, sweep: Sweep) -> bool:
         """Whether a sweep without SLURM is being worked on."""
         if sweep.host == socket.gethostname():
-            return process_lives(sweep.pid)
+            return process_lives(sweep.pid, sweep.began)
         return any(b.host == sweep.host and lives for b, lives in self.beats.values())
 
     def _log(self, cell: Cell, sweep: Sweep) -> Path | None:

@@ -13,6 +13,8 @@ from types import TracebackType
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from privsweep.run.processes import began, process_lives
+
 FOLDER = "running"
 EVERY_SECONDS = 4.0
 FIRST_SECONDS = 0.5  # runs shorter than this leave no trace
@@ -27,6 +29,7 @@ class Beat(BaseModel):
     title: str
     host: str
     pid: int
+    began: str | None = None  # the process, see processes.py
     job: str | None  # of SLURM
     since: float  # seconds since 1970
     phase: str
@@ -56,8 +59,8 @@ class Heartbeat:
     def __init__(self, output_dir: Path, sign: str, title: str):
         self._path = output_dir / FOLDER / f"{sign}.json"
         self._beat = Beat(
-            signature=sign, title=title, host=socket.gethostname(), pid=os.getpid(), job=slurm_job(os.environ),
-            since=time.time(), phase="starting", done=0, total=0,
+            signature=sign, title=title, host=socket.gethostname(), pid=os.getpid(), began=began(os.getpid()),
+            job=slurm_job(os.environ), since=time.time(), phase="starting", done=0, total=0,
         )  # fmt: skip
         self._told = ("starting", 0, 0)
         self._end = threading.Event()
@@ -107,20 +110,9 @@ def beats(output_dir: Path) -> dict[str, tuple[Beat, bool]]:
             age = time.time() - path.stat().st_mtime
         except (OSError, ValueError, ValidationError):
             continue
-        gone = beat.host == socket.gethostname() and not process_lives(beat.pid)
+        gone = beat.host == socket.gethostname() and not process_lives(beat.pid, beat.began)
         found[path.stem] = beat, age < STALE_SECONDS and not gone
     return found
-
-
-def process_lives(pid: int) -> bool:
-    """Whether a process of this machine does."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return pid > 0
 
 
 def _span(seconds: float) -> str:

@@ -47,6 +47,7 @@ class Sweep(_Noted):
     folder: str  # of its logs; relative to the output folder where it lies in it
     host: str  # where it was started
     pid: int
+    began: str | None = None  # the process, in words that tell it from others of this number
     user: Annotated[str, Field(pattern=r"^\w[\w.@-]*$")]
     cells: list[Cell]
     command: list[str] = []  # its words; empty where the note is older than this

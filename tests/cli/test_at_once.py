@@ -21,7 +21,7 @@ from tiny import TINY, small_table
 from privsweep.cli import at_once
 from privsweep.cli.at_once import Share
 from privsweep.interface.machine import GIB
-from privsweep.run.heartbeat import process_lives
+from privsweep.run.processes import process_lives
 
 TABLE = """\
 # @package _global_
@@ -125,7 +125,7 @@ def test_an_interruption_ends_all_of_them_and_nothing_counts_as_failed(
     assert process.returncode == code
     [line] = complained.splitlines()
     assert "0 of 3 runs, 0 parts of a run): the same command goes on from there" in line
-    assert not any(map(process_lives, pids))
+    assert not any(process_lives(pid, None) for pid in pids)
     assert not [*tmp_path.glob("outputs/failed/*"), *tmp_path.glob("outputs/running/*")]
 
 

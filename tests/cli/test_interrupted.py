@@ -95,7 +95,7 @@ def test_an_interrupted_table_says_how_many_runs_are_stored(
     assert "1 of 2 runs, 0 parts" in line
     assert len(stored(tmp_path)) == 1
     said = shlex.split(line.partition("goes on from there: ")[2])
-    monkeypatch.setattr(states, "process_lives", lambda pid: False)
+    monkeypatch.setattr(states, "process_lives", lambda pid, began: False)
     assert status.main([]) == 1
     [told] = [row for row in capsys.readouterr().out.splitlines() if row.startswith("go on with it: ")]
     assert shlex.split(told.removeprefix("go on with it: ")) == said
@@ -115,7 +115,7 @@ def test_the_command_that_goes_on_with_a_sweep_is_for_any_folder_and_keeps_no_se
     assert privsweep(*typed) == 130
     assert "+hydra.job.env_set.KEY=secret" in capsys.readouterr().err
     restore()
-    monkeypatch.setattr(states, "process_lives", lambda pid: False)
+    monkeypatch.setattr(states, "process_lives", lambda pid, began: False)
     notes = "".join(path.read_text() for path in tmp_path.glob("my results/sweeps/*"))
     assert notes
     assert "secret" not in notes

@@ -155,7 +155,7 @@ def test_an_interrupted_search_counts_its_trials(
     monkeypatch.setattr(Trials, "__call__", second)
     assert optuna("objective=metrics.mse", "attack=blind", "attack.guess=noise,grey") == 130
     assert "(1 of 3 trials): the same command goes on" in capsys.readouterr().err
-    monkeypatch.setattr(states, "process_lives", lambda pid: False)
+    monkeypatch.setattr(states, "process_lives", lambda pid, began: False)
     assert status.main([]) == 1
     told = capsys.readouterr().out
     assert "2 runs: 1 not run, 1 done" in told

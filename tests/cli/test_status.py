@@ -12,6 +12,7 @@ import pytest
 from privsweep.cli import cluster, status
 from privsweep.cli.states import Observer
 from privsweep.run.heartbeat import Heartbeat
+from privsweep.run.processes import began
 from privsweep.store import sweeps
 from privsweep.store.sweeps import Cell, Sweep
 
@@ -96,6 +97,13 @@ def test_every_cell_is_told(outputs: Path) -> None:
     sweeps.stop(path)
     again = {s.cell.name.rstrip("\x1b"): s for s in Observer(outputs).states(sweep, path)}
     assert (again["left"].state, again["left"].detail[:8]) == ("not run", "left out")
+
+
+def test_a_sweep_is_not_taken_for_another_process_that_has_its_number_now(outputs: Path) -> None:
+    [(path, sweep)] = sweeps.every(outputs)
+    for begun, state in ((began(os.getpid()), "queued"), ("an earlier start 1", "not run")):
+        noted = sweep.model_copy(update={"began": begun})
+        assert {s.cell.name.rstrip("\x1b"): s.state for s in Observer(outputs).states(noted, path)}["left"] == state
 
 
 def test_a_forced_run_that_failed_takes_nothing_from_what_is_stored(outputs: Path) -> None:
