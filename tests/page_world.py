@@ -16,9 +16,12 @@ from privsweep.store.images import save_images
 from privsweep.table.fill import FilledTable, Record
 
 
-def html(root: Path, *records: Record, experiments: tuple[str, ...] = (), running: tuple[UnderWay, ...] = ()) -> str:
+def html(
+    root: Path, *records: Record, experiments: tuple[str, ...] = (), running: tuple[UnderWay, ...] = (),
+    config_dir: str | None = None,
+) -> str:  # fmt: skip
     """The page of these records, of runs in progress and of what lies below ``root``."""
-    contents = Contents(records, published_in(root), running, experiments, str(root))
+    contents = Contents(records, published_in(root), running, experiments, str(root), config_dir)
     return page(contents, lambda signature: root / "runs" / signature, lambda record: "privsweep seed=0")
 
 

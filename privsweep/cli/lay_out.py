@@ -63,5 +63,7 @@ def lay_out(
     assert planned.table is not None
     session = planned.runs[0].spec.session
     folder = Store(session.output_dir).folder
-    filled = fill_table(planned.table, planned.records(), session.scale, overrides, folder, planned.at_papers_scale())
+    filled = fill_table(
+        planned.table, planned.records(), session.scale, overrides, folder, planned.at_papers_scale(), config_dir
+    )
     return filled, session.output_dir, planned.absent

@@ -157,7 +157,7 @@ def _page(root: str, scale: str | None, config_dir: str | None, to: Path | None)
         of_scale = f" of scale={scale}" if scale else ""
         raise UserError(f"output_dir={root}: no runs{of_scale} are stored there; run privsweep, or name another folder")
     experiments = tables_in(*_folders(config_dir))
-    contents = Contents(records, tables, running, experiments, root)
+    contents = Contents(records, tables, running, experiments, root, config_dir)
     return path, page(contents, store.folder, Again(config_dir))
 
 

@@ -30,7 +30,9 @@ def table(planned: SweepPlan) -> int:
     session = planned.runs[0].spec.session
     given = planned.typed_but("experiment", "scale", "force", "verbose", "cell")
     folder = Store(session.output_dir).folder
-    filled = fill_table(planned.table, planned.records(), session.scale, given, folder, planned.at_papers_scale())
+    filled = fill_table(
+        planned.table, planned.records(), session.scale, given, folder, planned.at_papers_scale(), planned.config_dir
+    )
     terminal.out.print(table_terminal(filled, terminal.out.width))
     wrote = not filled.complete or _wrote(session.output_dir, lambda: write(filled, session.output_dir))
     return 0 if wrote and all(run.complete for run in planned.runs) and not filled.misnamed else 1

@@ -27,13 +27,23 @@ class Again:
     def __init__(self, config_dir: str | None):
         self.config_dir = config_dir
         self.folders = [Path(config_dir), CONF] if config_dir else [CONF]
+        self._paths: dict[tuple[str, str], Path | None] = {}
         self._known: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._said: dict[tuple[str, ...], list[str]] = {}  # many runs have a part in common
 
     def __call__(self, record: Mapping[str, Any]) -> str:
-        """In the shell's quotes. A file of the user's own, which no record names, stands there as ``YOUR_FILE``."""
-        own = ["--config-dir", self.config_dir] if self.config_dir else []
+        """In the shell's quotes. What no record names stands there as ``YOUR_FILE``, a file of the user's own, and
+        ``YOUR_FOLDER``, which has the choices that are neither built in nor in ``config_dir``.
+        """
+        folder = self.config_dir or (None if self._all_found(record) else "YOUR_FOLDER")
+        own = ["--config-dir", folder] if folder else []
         return shlex.join(["privsweep", *own, *self.overrides(record)])
+
+    def _all_found(self, record: Mapping[str, Any]) -> bool:
+        choices, names = _mapping(record, "choices"), _mapping(record, "config").get("defense_order") or ()
+        chosen = [(group.partition("@")[0], choices.get(group)) for group in _GROUPS.values()]
+        wanted = [*chosen, *(("defense", name) for name in names)]
+        return all(choice is None or self._path(group, str(choice)) for group, choice in wanted)
 
     def overrides(self, record: Mapping[str, Any]) -> list[str]:
         """What Hydra is given; composed, it has the record's configuration, and so its signature."""
@@ -75,10 +85,16 @@ class Again:
         """What the choice's file says at this scale; nothing where there is no such file."""
         key = (group, choice, scale)
         if key not in self._known:
-            paths = [folder / group / f"{choice}.yaml" for folder in self.folders]
-            path = next((p for p in paths if re.fullmatch(r"[\w.-]+", choice) and p.is_file()), None)
+            path = self._path(group, choice)
             self._known[key] = {} if path is None else _read(path, scale, "metrics" if group == "." else None)
         return self._known[key]
+
+    def _path(self, group: str, choice: str) -> Path | None:
+        if (group, choice) not in self._paths:
+            paths = [folder / group / f"{choice}.yaml" for folder in self.folders]
+            found = next((p for p in paths if re.fullmatch(r"[\w.-]+", choice) and p.is_file()), None)
+            self._paths[group, choice] = found
+        return self._paths[group, choice]
 
 
 def _read(path: Path, scale: str, part: str | None) -> dict[str, Any]:

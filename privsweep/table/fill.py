@@ -43,12 +43,14 @@ class FilledTable:
     jobs: int
     folders: Mapping[tuple[str, str, int], Path]  # of the complete run behind row, column and seed
     by_one_seed: bool  # whether a claim was decided by that seed alone which shows it best
+    config_dir: str | None  # where else choices were found
 
     @property
     def command(self) -> str:
-        """The command that fills the table, without folders and devices."""
+        """The command that fills the table, without devices and folders but that of the user's own choices."""
+        own = ["--config-dir", self.config_dir] if self.config_dir else []
         scale = [] if self.scale == "paper" else [f"scale={self.scale}"]
-        return shlex.join(["privsweep", f"experiment={self.table.experiment}", *scale, *self.overrides])
+        return shlex.join(["privsweep", *own, f"experiment={self.table.experiment}", *scale, *self.overrides])
 
 
 def fill_table(
@@ -58,11 +60,13 @@ def fill_table(
     overrides: Sequence[str] = (),
     folder: Callable[[str], Path] = Path,
     paper: Mapping[Behind, Mapping[str, Any]] | None = None,
+    config_dir: str | None = None,
 ) -> FilledTable:
     """Fill the table from the store.
 
     ``records``: job id -> record, None where nothing is stored; ``folder``: signature -> the run's folder; ``paper``:
-    cell and seed -> the configuration at the paper's scale, where that is another.
+    cell and seed -> the configuration at the paper's scale, where that is another; ``config_dir``: where else choices
+    were found.
     A cell with a seed missing or failed has no mean: its seeds are shown and counted, never averaged.
     """
     jobs = table.jobs()
@@ -108,6 +112,7 @@ def fill_table(
         jobs=len(jobs),
         folders=folders,
         by_one_seed=spread.by_one_seed,
+        config_dir=config_dir,
     )
 
 

@@ -51,6 +51,16 @@ def test_files_of_the_users_own_are_left_to_the_user() -> None:
     assert Again(None)(record) == "privsweep dataset=npz dataset.train_size=5 dataset.path=YOUR_FILE"
 
 
+def test_choices_of_the_users_own_are_looked_for_in_the_users_folder(tmp_path: Path) -> None:
+    (tmp_path / "attack").mkdir()
+    (tmp_path / "attack" / "mean.yaml").write_text("_target_: mine.Mean\nlr: 0.1\n")
+    record = {"choices": {"attack": "mean"}, "config": {"attack": {"lr": 0.1}}}
+    assert Again(str(tmp_path))(record) == f"privsweep --config-dir {tmp_path} attack=mean"
+    assert Again(None)(record) == "privsweep --config-dir YOUR_FOLDER attack=mean ++attack.lr=0.1"
+    defended = {"choices": {"attack": "dlg"}, "config": {"defense_order": ["mine"]}}
+    assert Again(None)(defended) == "privsweep --config-dir YOUR_FOLDER attack=dlg 'defense=[mine]'"
+
+
 def test_a_strangers_record_is_one_command() -> None:
     record = {"choices": {"attack": "../../etc/passwd; id"}, "config": {"attack": {"$(id)": "`id`"}}, "scale": "$(id)"}
     words = shlex.split(Again("my conf")(record))

@@ -112,9 +112,10 @@ def test_environments_are_told_apart() -> None:
 def test_the_command_repeats_what_was_given() -> None:
     table = Table.from_config(config(), "zen/table1")
     given = ["experiment=zen/table1", "scale=quick", "defense=[a,b]"]
-    assert (
-        fill_table(table, {}, "quick", given).command == "privsweep experiment=zen/table1 scale=quick 'defense=[a,b]'"
-    )
+    own = "experiment=zen/table1 scale=quick 'defense=[a,b]'"
+    assert fill_table(table, {}, "quick", given).command == f"privsweep {own}"
+    mine = fill_table(table, {}, "quick", given, config_dir="my conf")
+    assert mine.command == f"privsweep --config-dir 'my conf' {own}"
 
 
 def test_a_share_is_compared_in_points() -> None:

@@ -51,6 +51,12 @@ class Contents:
     running: Sequence[UnderWay]
     experiments: Sequence[str]  # all tables that there are
     root: str  # the output folder, as it was named
+    config_dir: str | None  # where else choices were found
+
+    @property
+    def own(self) -> list[str]:
+        """What a command needs to find these choices."""
+        return ["--config-dir", self.config_dir] if self.config_dir else []
 
 
 def page(contents: Contents, folder: Lookup, command: Command) -> str:
@@ -70,7 +76,8 @@ def page(contents: Contents, folder: Lookup, command: Command) -> str:
         open=len(here) <= _OPEN, here=len(here), tables=contents.tables, waiting=_waiting(contents),
         never=_never(contents), runs=data["runs"], running=contents.running,
         failed=sum(run["status"] != "complete" for run in data["runs"]),
-        root=contents.root, legend=LEGEND, made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        root=contents.root, one=shlex.join(["privsweep", *contents.own, "experiment=NAME"]),
+        legend=LEGEND, made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )  # fmt: skip
 
 
@@ -117,8 +124,9 @@ def _waiting(contents: Contents) -> list[tuple[str, int, str]]:
         if experiment in contents.experiments and record.get("status") == "complete" and not shown:
             counted[experiment, scale] = counted.get((experiment, scale), 0) + 1
     root = [] if contents.root == "outputs" else [f"output_dir={contents.root}"]
+    where = [*root, *contents.own]
     return [
-        (name, count, shlex.join(["privsweep-report", name, *([] if scale == "paper" else [f"scale={scale}"]), *root]))
+        (name, count, shlex.join(["privsweep-report", name, *([] if scale == "paper" else [f"scale={scale}"]), *where]))
         for (name, scale), count in sorted(counted.items())
     ]
 

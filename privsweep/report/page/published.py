@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -82,7 +82,7 @@ def _published(path: Path, text: str, output_dir: Path, page: Path) -> Published
         experiment=printable(experiment),
         scale=printable(scale),
         title=title,
-        further=printable(" ".join(w for w in words[1:] if not w.startswith(("experiment=", "scale=")))),
+        further=printable(" ".join(w for w in _overrides(words) if not w.startswith(("experiment=", "scale=")))),
         runs=printable(runs),
         verdicts=verdicts,
         sections=sections,
@@ -90,6 +90,11 @@ def _published(path: Path, text: str, output_dir: Path, page: Path) -> Published
         files=tuple((s, quote(os.path.relpath(p, page))) for s, p in beside if p.is_file()),
         behind=_behind(path.with_name(f"{stem}.csv")),
     )
+
+
+def _overrides(words: Sequence[str]) -> Sequence[str]:
+    """Those of a table's command."""
+    return words[3:] if words[1:2] == ["--config-dir"] else words[1:]
 
 
 def _sections(text: str) -> tuple[str, tuple[Section, ...], Mapping[str, int]]:

@@ -67,6 +67,9 @@ def test_what_was_not_laid_out_takes_a_line(tmp_path: Path) -> None:
     folded = text.partition('id="never">')[2].partition("</details>")[0]
     assert "1 table never run here" in folded
     assert "\nzen/fig2: <code>privsweep experiment=NAME</code> runs one." in folded
+    text = html(tmp_path, mine, experiments=("zen/fig1", "zen/fig2", "zen/table1"), config_dir="own")
+    assert f"privsweep-report zen/fig1 scale=quick output_dir={tmp_path} --config-dir own<" in text
+    assert "<code>privsweep --config-dir own experiment=NAME</code>" in text
 
 
 def test_runs_in_progress_are_told_as_text(tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ def test_what_else_was_typed_tells_it_from_another_layout(tmp_path: Path) -> Non
     path.write_text(path.read_text().replace("experiment=zen/table1", "experiment=zen/table1 fl_setting.victims=256"))
     [table] = published_in(tmp_path)
     assert table.further == "fl_setting.victims=256"
+    path.write_text(path.read_text().replace("privsweep experiment", "privsweep --config-dir 'my conf' experiment"))
+    [same] = published_in(tmp_path)
+    assert (same.experiment, same.further) == ("zen/table1", "fl_setting.victims=256")
 
 
 def test_what_is_no_table_is_passed_over(tmp_path: Path) -> None:
