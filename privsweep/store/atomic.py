@@ -7,23 +7,26 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from privsweep.store.spoilt import remove
+
+_LEFT_SECONDS = 24 * 3600  # after which a draft that nobody has written to is one of a killed process
 
 
 @contextmanager
 def whole_file(path: Path, alone: bool = False) -> Iterator[Path]:
     """A path to write to; it becomes ``path`` when the block ends well, and is gone otherwise.
 
-    alone: a lock keeps others away, so drafts of this file are those of a killed process, and are removed.
+    Drafts of this file that killed processes left are removed; ``alone``: a lock keeps others away, so they all are
+    such.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if alone:
-        _clear(path)
+    remove_drafts(path.parent, _drafts(path), left=alone)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     draft = Path(name)
@@ -43,7 +46,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     One process at a time; drafts that a killed one left are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear(path)
+    remove_drafts(path.parent, _drafts(path), left=True)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     before = draft.with_name(f"{draft.name}.before")
     try:
@@ -62,10 +65,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _clear(path: Path) -> None:
-    """Removes the drafts of ``path``."""
-    for draft in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        remove(draft)
+def remove_drafts(folder: Path, pattern: str, left: bool = False) -> None:
+    """Removes those that killed processes left; ``left``: that is known of all, and else by their age."""
+    for draft in folder.glob(pattern):
+        with suppress(OSError):
+            if left or time.time() - draft.lstat().st_mtime > _LEFT_SECONDS:
+                remove(draft)
+
+
+def _drafts(path: Path) -> str:
+    return f".{glob.escape(path.name)}.*"
 
 
 def write_json(path: Path, content: Any, alone: bool = False) -> None:

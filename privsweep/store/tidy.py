@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from contextlib import suppress
 
+from privsweep.store.atomic import remove_drafts
 from privsweep.store.locks import BusyError
-from privsweep.store.spoilt import remove, set_aside
+from privsweep.store.spoilt import set_aside
 from privsweep.store.store import Store
 
 _KINDS = ("runs", "failed", "systems", "prepared", "rows", "partial")  # folders
 _SIGN = "[0-9a-f]" * 12
-_DRAFT_SECONDS = 24 * 3600
+_NEW_NAMES = ("running", "summaries", "sweeps")  # folders whose files are hardly ever written again
 
 
 def tidy(store: Store) -> None:
@@ -29,7 +29,6 @@ def tidy(store: Store) -> None:
             if store.complete(folder.name, files=False):
                 shutil.rmtree(folder)
     for kind in _KINDS:
-        for draft in store.root.glob(f"{kind}/.{_SIGN}.*"):
-            with suppress(OSError):
-                if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
-                    remove(draft)
+        remove_drafts(store.root / kind, f".{_SIGN}.*")
+    for kind in _NEW_NAMES:
+        remove_drafts(store.root / kind, ".*")

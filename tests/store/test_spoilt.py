@@ -294,8 +294,13 @@ def test_drafts_and_chunks_that_a_kill_left_go(tmp_path: Path) -> None:
     left[1].mkdir(parents=True)
     stored(store)
     assert not left[1].exists()
+    noted = tmp_path / "sweeps" / ".2026-01-01.json.abc.json"
+    noted.parent.mkdir()
+    noted.touch()
+    os.utime(noted, (0, 0))
     Workbench(CPU, store, "abc").chunks("attack", "victims", 2, 2, lambda part: {"w": torch.zeros(2)})
     Workbench(CPU, store, "abd").chunks("attack", "victims", 2, 2, lambda part: {"w": torch.zeros(2)})
     tidy(store)
     assert [p.name for p in tmp_path.glob("partial/*")] == ["abd"]
+    assert not noted.exists()
     assert json.loads((store.folder("abc") / "record.json").read_text())["files"].keys() == {"victims.csv"}

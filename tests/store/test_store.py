@@ -44,6 +44,20 @@ def test_a_file_or_folder_is_whole_or_absent(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_next_write_removes_what_a_killed_one_left_and_nothing_that_may_be_in_work(tmp_path: Path) -> None:
+    names = {".page.html.old.html": 2, ".page.html.now.html": 0, ".bashrc": 2, ".page.md.old.md": 2}  # days
+    for name, days in names.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - days * 24 * 3600,) * 2)
+    with whole_file(tmp_path / "page.html") as draft:
+        draft.write_text("whole")
+    kept = {".page.html.now.html", ".bashrc", ".page.md.old.md"}
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"page.html"}
+    with whole_file(tmp_path / "page.html", alone=True) as draft:
+        draft.write_text("again")
+    assert not (tmp_path / ".page.html.now.html").exists()
+
+
 def test_a_value_that_is_not_finite_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
