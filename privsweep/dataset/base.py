@@ -51,15 +51,15 @@ class Shaping:
         tests = len(arrays.test_images)
         spare = 0 if self.test_size is None else max(0, tests - self.test_size)
         if kept > total or kept + self.prior_size > total + spare or kept < 1:
-            and_ = f" and {spare} test images that test_size={self.test_size} leaves" if spare else ""
+            and_ = f" and {spare} test images that dataset.test_size={self.test_size} leaves" if spare else ""
             raise UserError(
-                f"dataset={name}: train_size={_shown(self.train_size)} and prior_size={self.prior_size} "
-                f"do not fit into {total} training images{and_}; lower one of them"
+                f"dataset={name}: dataset.train_size={_shown(self.train_size)} and "
+                f"dataset.prior_size={self.prior_size} do not fit into {total} training images{and_}; lower one of them"
             )
         if self.test_size is not None and self.test_size > tests:
             raise UserError(
-                f"dataset={name}: test_size={self.test_size} is more than the {tests} test images; "
-                f"take test_size={tests} or null"
+                f"dataset={name}: dataset.test_size={self.test_size} is more than the {tests} test images; "
+                f"take dataset.test_size={tests} or null"
             )
         if self.resize is not None:
             count = kept + self.prior_size + (tests if self.test_size is None else self.test_size)

@@ -63,7 +63,7 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
             "or train/ and test/ with those"
         )
     if not test:
-        raise UserError(f"{what}: no test image; raise test_fraction, or add images to test/")
+        raise UserError(f"{what}: no test image; raise dataset.test_fraction, or add images to test/")
     return Tree(classes, tuple(train), tuple(test))
 
 
@@ -125,11 +125,12 @@ def decode(tree: Tree, side: int | None, channels: Channels, what: str) -> Array
     for file, image in zip(files, images, strict=True):
         if image.shape[2] != images[0].shape[2]:
             raise UserError(
-                f"{what}: {_kind(images[0])} {files[0]} but {_kind(image)} {file}; set channels=grey or rgb"
+                f"{what}: {_kind(images[0])} {files[0]} but {_kind(image)} {file}; set dataset.channels=grey or rgb"
             )
         if image.shape != images[0].shape:
             raise UserError(
-                f"{what}: {files[0]} is {_size(images[0])} but {file} {_size(image)}; set resize=32 or another side"
+                f"{what}: {files[0]} is {_size(images[0])} but {file} {_size(image)}; "
+                "set dataset.resize=32 or another side"
             )
     n = len(tree.train)
     members = {

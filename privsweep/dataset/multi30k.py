@@ -87,16 +87,17 @@ class Multi30k:
         if kept < 1 or kept + self.prior_size > total:
             wanted = "null" if self.train_size is None else self.train_size
             raise UserError(
-                f"{self._what()}: train_size={wanted} and prior_size={self.prior_size} do not fit into the {total} "
-                f"training pairs of up to {self.max_words} words; lower one of them, or raise max_words"
+                f"{self._what()}: dataset.train_size={wanted} and dataset.prior_size={self.prior_size} do not fit "
+                f"into the {total} training pairs of up to {self.max_words} words; lower one of them, or raise "
+                "dataset.max_words"
             )
         return kept
 
     def _drawn(self, split: str, wanted: int | None, total: int, rng: Rng) -> list[int]:
         if total < (wanted or 1):
             raise UserError(
-                f"{self._what()}: {split}_size={'null' if wanted is None else wanted}, and there are {total} pairs of "
-                f"up to {self.max_words} words; lower it, or raise max_words"
+                f"{self._what()}: dataset.{split}_size={'null' if wanted is None else wanted}, and there are {total} "
+                f"pairs of up to {self.max_words} words; lower it, or raise dataset.max_words"
             )
         return rng.child(split).permutation(total)[:wanted].tolist()
 

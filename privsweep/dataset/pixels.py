@@ -37,8 +37,8 @@ def check_resize(side: int, count: int, what: str) -> None:
     """Raises UserError, opening with ``what``, where that many images of that side cannot be held."""
     check_memory(
         (count + 4 * min(count, CHUNK)) * side * side,  # bytes, and a part at a time in floating point
-        f"{what}: resize={side} for {count:,} images",
-        "take a smaller side, or fewer images by train_size and test_size",
+        f"{what}: dataset.resize={side} for {count:,} images",
+        "take a smaller side, or fewer images by dataset.train_size and dataset.test_size",
     )
 
 

@@ -10,6 +10,7 @@ from privsweep.interface.contents import Contents
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.printable import shown
 from privsweep.model.checkpoint import FromCheckpoint
+from privsweep.run.prior_words import named_as
 from privsweep.run.run_spec import GROUPS, signed
 from privsweep.store.checksums import Checksums
 from privsweep.store.store import Store
@@ -43,7 +44,8 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
     for key in ("dataset", "prior", "fl_setting"):
         if kept[key] is not None and isinstance(parts[key], Contents):
             places = {k: v for k, v in kept[key].items() if k not in ("data_dir", "path")}
-            kept[key] = {**places, "fingerprint": _checksum(checksums, key, parts[key], fetch)}
+            with named_as(key):
+                kept[key] = {**places, "fingerprint": _checksum(checksums, key, parts[key], fetch)}
     if isinstance(parts["model"], FromCheckpoint):
         kept["model"] = {
             **kept["model"],

@@ -16,6 +16,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Update
 from privsweep.interface.roles import CountsExamples, ReadsSentences, Separates, View
 from privsweep.run.own_model import check_own_model
+from privsweep.run.prior_words import named_as
 from privsweep.run.run_spec import RunSpec
 
 
@@ -45,8 +46,9 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng, read: Callable[[Dataset, Rng],
     """The adversary's own data on the data's device: the training images of the prior, or those held out."""
     if spec.prior is None:
         return data.prior
-    prior = read(spec.prior, rng.child("prior"))
-    images_to_train_on(prior)
+    with named_as("prior"):
+        prior = read(spec.prior, rng.child("prior"))
+        images_to_train_on(prior)
     if prior.domain.shape != data.domain.shape:
         remedy = "take data of the same kind"
         if isinstance(data.domain, Domain) and isinstance(prior.domain, Domain):

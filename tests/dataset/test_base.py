@@ -132,14 +132,14 @@ def test_several_labels_an_image(plain, members):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"train_size": 41}, "train_size=41 and prior_size=0 do not fit into 40 training images; lower"),
-        ({"train_size": 30, "prior_size": 11}, "train_size=30 and prior_size=11 do not fit into 40"),
-        ({"prior_size": 40}, "train_size=null and prior_size=40 do not fit into 40"),
-        ({"test_size": 13}, "test_size=13 is more than the 12 test images; take test_size=12 or null"),
+        ({"train_size": 41}, "train_size=41 and dataset.prior_size=0 do not fit into 40 training images; lower"),
+        ({"train_size": 30, "prior_size": 11}, "train_size=30 and dataset.prior_size=11 do not fit into 40"),
+        ({"prior_size": 40}, "train_size=null and dataset.prior_size=40 do not fit into 40"),
+        ({"test_size": 13}, "test_size=13 is more than the 12 test images; take dataset.test_size=12 or null"),
     ],
 )
 def test_more_images_than_there_are(shape, fields, says):
-    with pytest.raises(UserError, match=f"^dataset=tiny: {says}"):
+    with pytest.raises(UserError, match=f"^dataset=tiny: dataset.{says}"):
         shape(**fields)
 
 

@@ -80,14 +80,15 @@ def test_formats_depth_of_folders_and_bystanders(root, dataset):
 
 def test_sizes_that_differ_need_resize(root, dataset):
     paint(root / "dog" / "wide.png", size=(6, 9))
-    with pytest.raises(UserError, match=r"^dataset\.path=.*0\.png is 6x6 but .*wide\.png 6x9; set resize=32 or"):
+    told = r"^dataset\.path=.*0\.png is 6x6 but .*wide\.png 6x9; set dataset\.resize=32 or"
+    with pytest.raises(UserError, match=told):
         dataset().load(Rng(0))
     assert dataset(resize=16).load(Rng(0)).domain.shape == (1, 16, 16)
 
 
 def test_grey_among_colour_needs_channels(root, dataset):
     paint(root / "dog" / "red.png", size=(6, 6, 3))
-    with pytest.raises(UserError, match=r"grey .*\.png but colour .*red\.png; set channels=grey or rgb"):
+    with pytest.raises(UserError, match=r"grey .*\.png but colour .*red\.png; set dataset\.channels=grey or rgb"):
         dataset().load(Rng(0))
     assert dataset(channels="grey").load(Rng(0)).domain.shape == (1, 6, 6)
     assert dataset(channels="rgb").load(Rng(0)).domain.shape == (3, 6, 6)
@@ -126,7 +127,7 @@ def test_a_class_to_test_that_was_never_trained(tmp_path, dataset):
 
 
 def test_no_image_to_test(dataset):
-    with pytest.raises(UserError, match="no test image; raise test_fraction"):
+    with pytest.raises(UserError, match=r"no test image; raise dataset\.test_fraction"):
         dataset(test_fraction=0.01).load(Rng(0))
 
 

@@ -70,11 +70,11 @@ def test_what_is_held_out_is_not_trained_on_and_long_pairs_are_left_out(tmp_path
     [
         (
             {"train_size": 70, "prior_size": 20},
-            r"train_size=70 and prior_size=20 do not fit into the 80",
+            r"train_size=70 and dataset.prior_size=20 do not fit into the 80",
         ),
-        ({"prior_size": 80}, r"train_size=null and prior_size=80"),
+        ({"prior_size": 80}, r"train_size=null and dataset.prior_size=80"),
         ({"test_size": 17}, r"test_size=17, and there are 16 pairs of up to 7 words"),
-        ({"max_words": 2}, r"raise max_words"),
+        ({"max_words": 2}, r"raise dataset.max_words"),
     ],
 )
 def test_more_pairs_than_there_are(changes: dict[str, int], message: str, tmp_path: Path) -> None:
