@@ -89,6 +89,12 @@ def _check_asked(function: str, overrides: Sequence[Any]) -> None:
         if not isinstance(given, str):
             raise UserError(f"{function}({given!r}): takes strings; write {function}('attack=dlg', 'seed=1')")
     for override in parsed(overrides):
+        if function == "compose" and override.is_sweep_override():
+            line, key = str(override.input_line), key_of(override)
+            raise UserError(
+                f"{line}: has several values, and compose makes one run; write sweep({line!r}), "
+                f"or a list as {key}=[a,b]"
+            )
         unmade, idle = _OF_COMMAND.get(key_of(override), ("", None))
         if unmade and override.value() != idle:
             raise UserError(f"{override.input_line}: {function} {unmade}, the command privsweep does; leave it out")

@@ -118,6 +118,8 @@ def test_what_a_notebook_may_mistake_is_told(tmp_path: Path) -> None:
         for key, does in (("launcher=slurm_cpu", "submits nothing"), ("sweeper=search", "makes no search")):
             with pytest.raises(privsweep.UserError, match=f"hydra/{key}: {name} {does}, the command .*; leave it out"):
                 function(f"hydra/{key}", *FEW)
+    with pytest.raises(privsweep.UserError, match=r"^seed=0,1: has several values, .* write sweep\('seed=0,1'\)"):
+        privsweep.compose("attack=dlg", "seed=0,1")
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(privsweep.UserError, match=r"experiment=zen/table1: .* write sweep\('experiment=zen/table1'\)"):
         privsweep.compose("experiment=zen/table1")
