@@ -41,7 +41,8 @@ def show(output_dir: Path, entries: list[Entry], beginning: str, config_dir: str
         _say("in progress", f"{living[sign].title}: {living[sign].told}")
     if parts:
         count = sum(path.is_file() for path in parts.path.rglob("*"))
-        _say("unfinished", f"{count} files in {parts.path}; the command that made them goes on from there")
+        files = f"{count} file{'s' * (count != 1)}"
+        _say("unfinished", f"{files} in {parts.path}; the command that made them goes on from there")
     if record:
         where = "" if output_dir == Path("outputs") else f" {shlex.quote(f'output_dir={output_dir}')}"
         _say("make it again", f"{Again(config_dir)(record)}{where}")

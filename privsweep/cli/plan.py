@@ -64,7 +64,8 @@ def show(planned: SweepPlan, unchecked: Sequence[str]) -> None:
     """
     if planned.search:
         trials = planned.hydra["sweeper"]["n_trials"]
-        terminal.say(f"a search of {trials} trials chooses its values as it goes; what is checked are these ends:")
+        count = f"{trials} trial{'s' * (trials != 1)}"
+        terminal.say(f"a search of {count} chooses its values as it goes; what is checked are these ends:")
     found, typed = lines(planned), planned.typed_but()
     untold = [o for o in typed if o.partition("=")[0] in ("plan", "summary")]  # of the command, not of a run
     for line in found:
@@ -77,7 +78,8 @@ def show(planned: SweepPlan, unchecked: Sequence[str]) -> None:
         terminal.say(f"{line.run.spec.signature}  {state:8}  {cost:24}  {named}{given}")
     todo = [line for line in found if line.estimate]
     cells = sum(len(line.cells) for line in found)
-    terminal.say(f"{len(found)} runs, {len(todo)} to do" + (f"; they fill {cells} cells" if cells > len(found) else ""))
+    count = f"{len(found)} run{'s' * (len(found) != 1)}"
+    terminal.say(f"{count}, {len(todo)} to do" + (f"; they fill {cells} cells" if cells > len(found) else ""))
     if todo:
         share = Share.of([line.run.spec for line in todo])
         _total(todo, share.at_once(len(todo)) if planned.launcher == "basic" else 1)

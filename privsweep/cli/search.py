@@ -33,9 +33,8 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
     folder = Path(planned.sweep_dir)
     tidy(Store(session.output_dir))
     _quiet()
-    terminal.say(
-        f"a search by {session.objective}, {_direction(planned)}, {planned.hydra['sweeper']['n_trials']} trials"
-    )
+    count = planned.hydra["sweeper"]["n_trials"]
+    terminal.say(f"a search by {session.objective}, {_direction(planned)}, {count} trial{'s' * (count != 1)}")
     reason, noted = None, jobs.note(planned, config_dir)  # the launcher adds the trials as they come
     given = {str(o.input_line): drawn(o) for o in planned.typed}
     with searching(config_dir) as hydra:

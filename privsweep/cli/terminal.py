@@ -156,7 +156,7 @@ def stopped(planned: SweepPlan) -> None:
     left = [run for run in now.runs if not run.complete]
     parts = sum(len([*store.partial(run.spec.signature).glob("[!.]*.safetensors")]) for run in left)
     runs = "" if len(now.runs) == 1 else f"{len(now.runs) - len(left)} of {len(now.runs)} runs, "
-    kept = _trials(planned) if planned.search else f"{runs}{parts} parts of a run"
+    kept = _trials(planned) if planned.search else f"{runs}{parts} part{'s' * (parts != 1)} of a run"
     complain(
         f"interrupted; what was finished is kept in {store.root} ({kept}): the same command goes "
         f"on from there: {shlex.join(same_command(planned))}"

@@ -58,9 +58,9 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
             for file, out in zip(named[name], mask, strict=True):
                 (test if out else train).append((file, k))
     if len(classes) < 2:
+        count = f"{len(classes)} subfolder{'s' * (len(classes) != 1)}"
         raise UserError(
-            f"{what}: {len(classes)} subfolders with images; give it two or more, one for every class, "
-            "or train/ and test/ with those"
+            f"{what}: {count} with images; give it two or more, one for every class, or train/ and test/ with those"
         )
     if not test:
         raise UserError(f"{what}: no test image; raise dataset.test_fraction, or add images to test/")

@@ -83,7 +83,7 @@ def test_a_folder_is_made_alike_by_the_command(tmp_path: Path, capsys: Any) -> N
     (tmp_path / "one" / "cat").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "one" / "cat" / "0.png")
     assert main(["check", "one"]) == 1
-    assert "one: 1 subfolders with images" in capsys.readouterr().err
+    assert "one: 1 subfolder with images" in capsys.readouterr().err
 
 
 def test_an_update_is_checked_without_its_network(tmp_path: Path, capsys: Any) -> None:

@@ -118,7 +118,7 @@ def test_a_run_that_failed_or_is_unfinished_is_shown_too(filled: Path, capsys: p
     assert store.main(["show", sign, f"output_dir={filled}"]) == 0
     shown = capsys.readouterr().out
     assert r"failed: ValueError: \x1b[31m no" in shown
-    assert f"unfinished: 1 files in {filled}/partial/{sign}" in shown
+    assert f"unfinished: 1 file in {filled}/partial/{sign}" in shown
     assert shown.rstrip().endswith(f"output_dir={filled}")
 
 

@@ -54,3 +54,18 @@ def test_a_run_of_no_time_has_a_total() -> None:
     seconds = {"attack": 0.01, "total": 0.01, "per_victim": 0.3}
     assert terminal.seconds_in_words(seconds) == "seconds: total 0.0"
     assert terminal.seconds_in_words({**seconds, "train": 1.25, "total": 1.26}) == "seconds: total 1.3, train 1.2"
+
+
+@pytest.mark.parametrize(("parts", "told"), [(0, "0 parts of a run"), (1, "1 part of a run"), (2, "2 parts of a run")])
+def test_what_an_interrupted_run_leaves_is_counted(shown: io.StringIO, tmp_path: Path, parts: int, told: str) -> None:
+    sign = "0" * 12
+    (tmp_path / "partial" / sign).mkdir(parents=True)
+    for number in range(parts):
+        (tmp_path / "partial" / sign / f"{number}.safetensors").touch()
+    spec = SimpleNamespace(signature=sign, session=SimpleNamespace(output_dir=tmp_path))
+    planned: Any = SimpleNamespace(
+        runs=[SimpleNamespace(spec=spec, complete=False)], search=False, config_dir=None, multirun=False, typed=()
+    )
+    planned.looked_up = lambda: planned
+    terminal.stopped(planned)
+    assert f"({told}): the same command goes on from there: privsweep" in shown.getvalue()

@@ -115,7 +115,7 @@ def test_one_class_is_none(root, dataset):
     with pytest.raises(UserError, match="0 subfolders with images; give it two or more"):
         dataset(root / "cat").load(Rng(0))
     shutil.rmtree(root / "cat")
-    with pytest.raises(UserError, match="1 subfolders with images"):
+    with pytest.raises(UserError, match="1 subfolder with images"):
         dataset().load(Rng(0))
 
 
