@@ -248,7 +248,8 @@ def test_a_full_disk_ends_a_sweep_and_each_line_about_it_says_what_to_do(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
 
     monkeypatch.setattr(Blind, "__call__", full)
-    assert privsweep(*SWEEP, *search) == 1
+    swept = "fl_setting.lr=0.1,0.2,0.3" if search else "seed=0,1,2"
+    assert privsweep("-m", "attack=blind", swept, *search) == 1
     assert len(calls) == 1
     told = capsys.readouterr().err
     failures = [line for line in told.splitlines() if "No space left" in line]
