@@ -29,9 +29,12 @@ def same_command(planned: SweepPlan, hidden: bool = False) -> list[str]:
 
 
 def _open(override: Override) -> bool:
-    """Whether it is a number of a launcher or a sweeper, or what the queue shows of a job to everybody."""
-    part, _, word = key_of(override).rpartition(".")
-    number = override.value() is None or isinstance(override.value(), int | float)
-    return (part in ("hydra.launcher", "hydra.sweeper") and number) or (
-        part == "hydra.launcher" and word in LAUNCHER_TEXTS
+    """Whether it is a number of a launcher or a sweeper, a search's direction, or what a queue shows to everybody."""
+    key, value = key_of(override), override.value()
+    part, _, word = key.rpartition(".")
+    number = value is None or isinstance(value, int | float)
+    return (
+        (f"{part}.".startswith(("hydra.launcher.", "hydra.sweeper.")) and number)
+        or (part == "hydra.launcher" and word in LAUNCHER_TEXTS)
+        or key == "hydra.sweeper.direction"
     )
