@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -23,11 +24,11 @@ def check_own_model(key: str, architecture: Architecture, domain: Domain | TextD
 
     And where it draws from PyTorch's own stream when it trains, which no run could repeat.
 
-    privsweep's own are left alone. ``key``: what the line names.
+    privsweep's own are left alone, but for networks within them. ``key``: what the line names.
     """
     own = architecture.architecture if isinstance(architecture, FromCheckpoint) else architecture
     if type(own).__module__.partition(".")[0] == "privsweep":
-        return
+        return check_within(key.partition("=")[0], own, domain, rng)
     try:
         with torch.device("meta"):
             fault = _fault(own, domain, rng)
@@ -41,6 +42,16 @@ def check_own_model(key: str, architecture: Architecture, domain: Domain | TextD
             fault = f"fails on a batch of {domain}: {type(error).__name__}: {said}; correct it"
     if fault:
         raise UserError(f"{key}: {fault}")
+
+
+def check_within(key: str, component: object, domain: Domain | TextDomain, rng: Rng) -> None:
+    """Raises UserError as ``check_own_model`` for an architecture in a field of a component, at whatever depth."""
+    for field in fields(component) if is_dataclass(component) else ():
+        value, name = getattr(component, field.name), f"{key}.{field.name}"
+        if hasattr(value, "build"):
+            check_own_model(name, value, domain, rng.child(field.name))
+        else:
+            check_within(name, value, domain, rng.child(field.name))
 
 
 def _fault(architecture: Architecture, domain: Domain | TextDomain, rng: Rng) -> str | None:

@@ -15,7 +15,7 @@ from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Update
 from privsweep.interface.roles import CountsExamples, ReadsSentences, Separates, View
-from privsweep.run.own_model import check_own_model
+from privsweep.run.own_model import check_own_model, check_within
 from privsweep.run.prior_words import named_as
 from privsweep.run.run_spec import RunSpec
 
@@ -110,6 +110,7 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
     """
     what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
     check_own_model(what, spec.model, data.domain, rng.child("own_model"))
+    check_within("attack", spec.attack, data.domain, rng.child("own_model", "attack"))
     try:
         with torch.device("meta"):
             model = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)

@@ -207,3 +207,13 @@ def test_a_network_with_a_checkpoint_is_tried_too(said: Callable[..., str], tmp_
             assert words in said("model", LINEAR, "", "", f"+model.weights={file}", f"plan={plan}")
     wrong = said("model", LINEAR, "domain.classes", "7", "+model.weights=good.safetensors", "seed=1")
     assert wrong.startswith("2 privsweep: model=own: has 7 outputs, the data 10 classes")
+
+
+@pytest.mark.parametrize(("overrides", "key"), [
+    (["model=imprint_module", "+model@model.inner=own"], "model.inner"),
+    (["model=lenet_dlg", "attack=lira_online", "+model@attack.shadow=own"], "attack.shadow"),
+])  # fmt: skip
+def test_a_network_within_another_component_is_tried_too(
+    said: Callable[..., str], overrides: list[str], key: str
+) -> None:
+    assert f"2 privsweep: {key}: has 7 outputs" in said("model", LINEAR, "domain.classes", "7", *overrides, "plan=true")
