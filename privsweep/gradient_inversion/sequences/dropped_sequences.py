@@ -23,6 +23,7 @@ from privsweep.interface.translation import END, PADDING, START
 _MOST = 0.7  # of an input's entries fit
 _APART = 0.03  # of the entries: two that differ in fewer are one
 _LIKELY = 2  # times as many words a place as there are sequences, and one, are asked more than once
+_HOPE = 0.7  # of the inputs are found in the first try, or the others never are
 _TRIES, _PATIENCE = 40, 16  # at most, and without another input
 _SPREAD = 0.4, 0.4, 0.4, 1.0  # of the logarithms of what entries weigh by chance, by turns
 _LOST = 1.0, 3.0, 10.0  # times as much weighs what an input of the same word has lost, by turns
@@ -83,7 +84,7 @@ def _inputs(span: Span, candidates: Tensor, side: Side, most: int, rng: Rng) -> 
                     others.append(entries)
                     lost[word == word[which]] += ~entries
                     have, last = have + 1, number
-        if have >= len(span.rows) or number - last >= _PATIENCE:
+        if have >= len(span.rows) or have < _HOPE * len(span.rows) or number - last >= _PATIENCE:
             break
         if number == 0:
             likely = min(len(candidates), _LIKELY * (most // count + 1))
