@@ -77,7 +77,9 @@ def files_in(root: str) -> set[str]:
     return {path.relative_to(root).as_posix() for path in Path(root, "runs").rglob("*") if path.is_file()}
 
 
-def test_a_table_is_laid_out_elsewhere_from_its_packed_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_laid_out_elsewhere_from_its_packed_runs(
+    made: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert store.main(["pack", str(the_table())]) == 0
     assert store.main(["unpack", str(packed_file()), "output_dir=other"]) == 0
     told = capsys.readouterr().out
@@ -86,7 +88,7 @@ def test_a_table_is_laid_out_elsewhere_from_its_packed_runs(here: Path, capsys: 
     assert {Path(name).name for name in files_in("other")} == {"record.json", "training.csv", "victims.csv"}
     for before in Path("outputs/runs").iterdir():
         assert Store(Path("other")).complete(before.name) == Store(Path("outputs")).complete(before.name)
-    assert report.main(["mine", "--config-dir=conf", "output_dir=other", *TINY]) == 0
+    assert report.main(["mine", f"--config-dir={made / 'conf'}", "output_dir=other", *TINY]) == 0
     again = Path("other", *the_table().parts[1:])
     assert again.read_text() == the_table().read_text()
     assert again.with_suffix(".md").read_text() == the_table().with_suffix(".md").read_text().replace(
