@@ -14,7 +14,6 @@ from torch import Tensor
 from privsweep.gradient_inversion.sequences.first_attention import Side
 from privsweep.gradient_inversion.sequences.group_sparse import fewest_atoms
 from privsweep.gradient_inversion.sequences.hidden_entries import fewest_misfits
-from privsweep.gradient_inversion.sequences.noise import noise_level
 from privsweep.gradient_inversion.sequences.search import FITS, Span
 from privsweep.gradient_inversion.sequences.several_sequences import explaining, shares
 from privsweep.interface.randomness import Rng
@@ -53,8 +52,7 @@ def dropped_sequences(
     inputs = _inputs(span, candidates, side, most, rng) if span.tells else None
     if inputs is None:
         return []
-    level = noise_level(torch.linalg.svdvals(gradient), gradient.shape, most, noise)
-    own, noises = shares(gradient, torch.linalg.pinv(inputs.entries), side, level)
+    own, noises = shares(gradient, torch.linalg.pinv(inputs.entries), side, span.noise)
     sizes = fewest_atoms(own[..., None], explaining(inputs.entries, side), noises, 1, 3 * len(side.places))
     found = [_sequence(inputs, members, side) for members in _together(sizes, inputs.place)]
     return [sequence for sequence in found if sequence is not None]

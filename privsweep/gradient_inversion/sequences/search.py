@@ -30,7 +30,7 @@ class Span:
 
     def __init__(self, gradient: Tensor, most: int, noise: float):
         _, sizes, rows = torch.linalg.svd(gradient, full_matrices=False)
-        noise = noise_level(sizes, gradient.shape, most, noise)
+        self.noise = noise = noise_level(sizes, gradient.shape, most, noise)
         height, width = gradient.shape
         above = sizes > max(_ABOVE * noise * (height**0.5 + width**0.5), _RANK * float(sizes[0]))
         self.rows, self.full = rows[above], min(height, width)
