@@ -9,6 +9,7 @@ from pathlib import Path
 
 from privsweep.cli.cluster import arrays
 from privsweep.cli.same_command import HIDDEN
+from privsweep.interface.keys import finding
 from privsweep.store.sweeps import Sweep
 
 
@@ -17,7 +18,7 @@ def hints(sweep: Sweep, output_dir: Path, jobs: Iterable[str]) -> list[str]:
     where = [] if str(output_dir) == "outputs" else [f"output_dir={output_dir}"]
     lines = [f"follow it: {_line('privsweep-status', '--follow', sweep.table, *where)}"]
     if sweep.table:
-        own = ["--config-dir", sweep.config_dir] if sweep.config_dir else []
+        own = finding(sweep.config_dir)
         lines.append(f"what there is so far: {_line('privsweep-report', sweep.table, *sweep.overrides, *where, *own)}")
     if found := arrays(jobs):
         lines.append(f"stop it: {_line('scancel', *found)}")

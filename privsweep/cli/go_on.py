@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import key_of
+from privsweep.interface.keys import finding
 from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update, UpdateTrials
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
@@ -50,7 +51,7 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
     else:
         sweep, given["seed"] = True, "seed=0,1,2"
         why = "over three seeds, with the spread"
-    words = ["privsweep", *(["-m"] if sweep else []), *(["--config-dir", config_dir] if config_dir else [])]
+    words = ["privsweep", *(["-m"] if sweep else []), *finding(config_dir)]
     return shlex.join([*words, *given.values()]), why
 
 

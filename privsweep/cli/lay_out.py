@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from privsweep.cli import sweep
-from privsweep.interface.keys import SCALES
+from privsweep.interface.keys import SCALES, finding
 from privsweep.interface.printable import printable
 from privsweep.report.table_terminal import table_terminal
 from privsweep.report.write import write
@@ -25,7 +25,7 @@ def report(name: str, overrides: Sequence[str], config_dir: str | None, to: Path
     for line in absent:
         print(printable(f"left out: {line}"), file=sys.stderr)
     if not filled.complete:
-        again = shlex.join(["privsweep", *_own(config_dir), f"experiment={name}", *overrides])
+        again = shlex.join(["privsweep", *finding(config_dir), f"experiment={name}", *overrides])
         print(printable(f"nothing is stored for it in {output_dir}; run: {again}"), file=sys.stderr)
         for line in _at_other_scales(name, overrides, config_dir):
             print(printable(line), file=sys.stderr)
@@ -47,12 +47,8 @@ def _at_other_scales(name: str, overrides: Sequence[str], config_dir: str | None
     for scale in SCALES:
         filled, _, _ = lay_out(name, [*others, f"scale={scale}"], config_dir)
         if filled.complete:
-            given = shlex.join(["privsweep-report", *_own(config_dir), name, *others, f"scale={scale}"])
+            given = shlex.join(["privsweep-report", *finding(config_dir), name, *others, f"scale={scale}"])
             yield f"of scale={scale} {filled.complete} of {filled.jobs} are: {given}"
-
-
-def _own(config_dir: str | None) -> list[str]:
-    return ["--config-dir", config_dir] if config_dir else []
 
 
 def lay_out(

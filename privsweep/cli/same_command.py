@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import key_of
+from privsweep.interface.keys import finding
 from privsweep.run.hydra_settings import LAUNCHER_TEXTS
 
 if TYPE_CHECKING:  # a request that cannot be composed is refused without PyTorch
@@ -20,8 +21,7 @@ def same_command(planned: SweepPlan, hidden: bool = False) -> list[str]:
 
     ``hidden``: as it may be filed, without what was typed for Hydra alone and may be a secret.
     """
-    own = ["--config-dir", planned.config_dir] if planned.config_dir else []
-    words = ["privsweep", *(["-m"] if planned.multirun else []), *own]
+    words = ["privsweep", *(["-m"] if planned.multirun else []), *finding(planned.config_dir)]
     for override in planned.typed:
         secret = hidden and key_of(override).startswith("hydra.") and not _open(override)
         words.append(f"{override.get_key_element()}={HIDDEN}" if secret else str(override.input_line))

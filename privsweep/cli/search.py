@@ -17,6 +17,7 @@ from privsweep.cli.search_space import drawn, numeric
 from privsweep.cli.sweep import SweepPlan
 from privsweep.cli.trials import Trial, Trials, every
 from privsweep.interface.errors import UserError
+from privsweep.interface.keys import finding
 from privsweep.report.markdown import pipe_table
 from privsweep.report.table_csv import frame_csv
 from privsweep.run.compose import searching
@@ -77,8 +78,9 @@ def _tell(planned: SweepPlan, trials: Sequence[Trial]) -> int:
         terminal.say(f"best of {count}: {best.words}  {session.objective} {best.shown}")
         kept = planned.typed_but("hydra/sweeper", "fail_fast", "at_once", *planned.swept)
         kept = [o for o in kept if not o.startswith(("hydra.", "hydra/"))]
-        folder = ["--config-dir", planned.config_dir] if planned.config_dir else []
-        again = shlex.join([*folder, *kept, *(f"{key}={value}" for key, value in best.chosen.items())])
+        again = shlex.join(
+            [*finding(planned.config_dir), *kept, *(f"{key}={value}" for key, value in best.chosen.items())]
+        )
         terminal.say(f"its run is {best.signature}; to see it again: privsweep {again}")
     return 0 if len(good) >= wanted else 1
 

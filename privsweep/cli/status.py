@@ -23,6 +23,7 @@ from privsweep.cli.follow import goes_on, hints
 from privsweep.cli.states import ORDER, CellState, Observer, count
 from privsweep.cli.words import keys_in
 from privsweep.interface.errors import UserError
+from privsweep.interface.keys import finding
 from privsweep.interface.printable import printable
 from privsweep.store import sweeps
 from privsweep.store.sweeps import Cell, Sweep
@@ -164,11 +165,10 @@ def composed(table: str, overrides: Sequence[str], config_dir: str | None) -> Sw
         for sign in [r.spec.signature]
     ]
     said = [o for o in overrides if not o.startswith("output_dir=")]
-    own = ["--config-dir", config_dir] if config_dir else []
     return Sweep(
         table=table, scale=session.scale, overrides=said, config_dir=config_dir, started="", launcher="", folder="logs",
         host="", pid=0, user=getpass.getuser(), cells=cells, cwd=os.getcwd(),
-        command=["privsweep", *own, f"experiment={table}", *overrides],
+        command=["privsweep", *finding(config_dir), f"experiment={table}", *overrides],
     )  # fmt: skip
 
 

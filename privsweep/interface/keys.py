@@ -27,6 +27,11 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 
+def finding(config_dir: str | None) -> list[str]:
+    """The words of a command that looks for choices in this folder, too."""
+    return ["--config-dir", config_dir] if config_dir else []
+
+
 def without_effect(key: str) -> bool:
     """Whether a key such as output_dir or hydra/launcher changes no number of a run, whatever its value."""
     return re.split(r"[./]", key)[0] in _WITHOUT_EFFECT

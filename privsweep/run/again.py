@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from privsweep.interface.keys import finding
 from privsweep.run.compose import CONF
 
 # Part of the configuration -> the key that chooses it.
@@ -36,8 +37,7 @@ class Again:
         ``YOUR_FOLDER``, which has the choices that are neither built in nor in ``config_dir``.
         """
         folder = self.config_dir or (None if self._all_found(record) else "YOUR_FOLDER")
-        own = ["--config-dir", folder] if folder else []
-        return shlex.join(["privsweep", *own, *self.overrides(record)])
+        return shlex.join(["privsweep", *finding(folder), *self.overrides(record)])
 
     def _all_found(self, record: Mapping[str, Any]) -> bool:
         choices, names = _mapping(record, "choices"), _mapping(record, "config").get("defense_order") or ()

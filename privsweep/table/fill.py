@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from privsweep.interface.keys import without_effect
+from privsweep.interface.keys import finding, without_effect
 from privsweep.table.cells import Cell, cell_of_verdict, cell_over_seeds
 from privsweep.table.conditions import Behind, amounts, changes
 from privsweep.table.deciding import what_decides
@@ -48,9 +48,10 @@ class FilledTable:
     @property
     def command(self) -> str:
         """The command that fills the table, without devices and folders but that of the user's own choices."""
-        own = ["--config-dir", self.config_dir] if self.config_dir else []
         scale = [] if self.scale == "paper" else [f"scale={self.scale}"]
-        return shlex.join(["privsweep", *own, f"experiment={self.table.experiment}", *scale, *self.overrides])
+        return shlex.join(
+            ["privsweep", *finding(self.config_dir), f"experiment={self.table.experiment}", *scale, *self.overrides]
+        )
 
 
 def fill_table(

@@ -15,7 +15,7 @@ from privsweep.gradient_inversion.sequences.first_attention import Side
 from privsweep.gradient_inversion.sequences.group_sparse import fewest_atoms
 from privsweep.gradient_inversion.sequences.hidden_entries import fewest_misfits
 from privsweep.gradient_inversion.sequences.search import FITS, Span
-from privsweep.gradient_inversion.sequences.several_sequences import explaining, shares
+from privsweep.gradient_inversion.sequences.several_sequences import KEPT, explaining, shares
 from privsweep.interface.randomness import Rng
 from privsweep.interface.translation import END, PADDING, START
 
@@ -53,7 +53,7 @@ def dropped_sequences(
     if inputs is None:
         return []
     own, noises = shares(gradient, torch.linalg.pinv(inputs.entries), side, span.noise)
-    sizes = fewest_atoms(own[..., None], explaining(inputs.entries, side), noises, 1, 3 * len(side.places))
+    sizes = fewest_atoms(own[..., None], explaining(inputs.entries, side), noises, 1, KEPT * len(side.places))
     found = [_sequence(inputs, members, side) for members in _together(sizes, inputs.place)]
     return [sequence for sequence in found if sequence is not None]
 
@@ -68,14 +68,17 @@ def _inputs(span: Span, candidates: Tensor, side: Side, most: int, rng: Rng) -> 
     asked = torch.arange(len(wanted))
     have = last = 0
     for number in range(_TRIES):
-        drawn = rng.child("weighed", number).normal(*wanted.shape).to(wanted) * _SPREAD[number % len(_SPREAD)]
-        weighed = (drawn * bool(number)).exp() * (1 + _LOST[number % len(_LOST)] * lost)
+        weighed = 1 + _LOST[number % len(_LOST)] * lost
+        if number:
+            drawn = rng.child("weighed", number).normal(*wanted.shape).to(wanted)
+            weighed *= (drawn * _SPREAD[number % len(_SPREAD)]).exp()
         left = []
         for part in asked.split(_AT_ONCE):
-            off = fewest_misfits(span.rows, wanted[part], weighed[part])
-            left.append(off.abs().sum(1) / wanted[part].abs().sum(1))
-            there = off.abs() < (wanted[part] - off).abs()
-            fits = (span.misfits(wanted[part] * there) < FITS) & (there.double().mean(1) > _MOST)
+            whole = wanted[part]
+            off = fewest_misfits(span.rows, whole, weighed[part])
+            left.append(off.abs().sum(1) / whole.abs().sum(1))
+            there = off.abs() < (whole - off).abs()
+            fits = (span.misfits(whole * there) < FITS) & (there.double().mean(1) > _MOST)
             for which, entries in zip(part[fits].tolist(), there[fits], strict=True):
                 others = found.setdefault(which, [])
                 if all((entries != other).double().mean() > _APART for other in others):

@@ -19,7 +19,7 @@ _INSIDE = 0.98  # of the squares of an explanation's sizes: within another's wor
 _RANK = 1e-6  # of the largest singular value
 _AT_ONCE = 16  # words
 _TOGETHER = 8  # words of a sequence that are explained together: more tell nothing new
-_KEPT = 3  # atoms for each place, beyond the first part of a search
+KEPT = 3  # atoms for each place, beyond the first part of a search
 
 
 def several_sequences(
@@ -72,7 +72,7 @@ def _sizes(own: Tensor, noises: Tensor, candidates: Tensor, side: Side) -> Tenso
     """How much of each of the ``candidates`` is in the explanation of each of them, the most 1: ``[T, T]``."""
     atoms = explaining(torch.cat((side.words[candidates], side.places)), side)
     parts = zip(own[..., None].split(_AT_ONCE), noises.split(_AT_ONCE), strict=True)
-    kept = _KEPT * len(side.places)
+    kept = KEPT * len(side.places)
     sizes = torch.cat([fewest_atoms(part, atoms, each, 1, kept) for part, each in parts])[:, : len(candidates)]
     return sizes / sizes.amax(1, keepdim=True).clamp_min(1e-300)
 
@@ -123,7 +123,7 @@ def _placed(own: Tensor, noises: Tensor, words: Tensor, side: Side) -> tuple[Ten
     count = len(side.places)
     word, place = words.repeat_interleave(count), torch.arange(count).repeat(len(words))
     atoms, together = explaining(side.inputs(word, place), side), own.permute(1, 2, 0)[None]
-    size = fewest_atoms(together, atoms, noises.mean(0)[None], 1, _KEPT * count).view(len(words), -1)
+    size = fewest_atoms(together, atoms, noises.mean(0)[None], 1, KEPT * count).view(len(words), -1)
     active = size > _MAYBE * size.max()
     if not side.causal and (words == END).any():
         length = int(size[words == END][0].argmax())

@@ -18,6 +18,7 @@ from typing import Any
 
 import jinja2
 
+from privsweep.interface.keys import finding
 from privsweep.interface.printable import printable
 from privsweep.report.page.published import Published
 from privsweep.report.page.runs import Command, Lookup, payload
@@ -56,7 +57,7 @@ class Contents:
     @property
     def own(self) -> list[str]:
         """What a command needs to find these choices."""
-        return ["--config-dir", self.config_dir] if self.config_dir else []
+        return finding(self.config_dir)
 
 
 def page(contents: Contents, folder: Lookup, command: Command) -> str:
