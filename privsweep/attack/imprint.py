@@ -24,6 +24,9 @@ from privsweep.model.first_layer import first_linear, following
 
 _AT_ONCE = 4096  # own images that are measured together
 _NOTHING = 1e-5  # of the largest bias gradient: a smaller step is rounding
+# Of the deviation, by the fifth root of how many there are: half of Silverman's width, which is for a single hill.
+_WIDTH = 0.45
+_BLURRED, _MOST = 64, 2**22  # points that a measurement is spread over; that all are, or few more, for memory's sake
 
 
 @component
@@ -31,11 +34,11 @@ class Imprint(AttackBase):
     """The first two layers' weights, chosen so that images are told apart by their brightness (Fowl et al., 2022).
 
     "Robbing the Fed", section 4: every unit of the first layer measures the mean of the inputs, each with a threshold
-    of its own, a quantile of what the adversary's own images measure. The second layer takes all units alike, so that
-    an image adds one and the same error times itself to the gradients of all units whose threshold it passes. Over the
-    units in their order the gradient is a staircase: where an image's brightness lies it falls by that image times its
-    error, and the bias's gradient by the error. However large the batch, and though updates be summed, an image comes
-    out exactly unless it shares its step with another.
+    of its own, a quantile of what images like the adversary's own measure. The second layer takes all units alike, so
+    that an image adds one and the same error times itself to the gradients of all units whose threshold it passes. Over
+    the units in their order the gradient is a staircase: where an image's brightness lies it falls by that image times
+    its error, and the bias's gradient by the error. However large the batch, and though updates be summed, an image
+    comes out exactly unless it shares its step with another.
 
     Ours: steps are found by least squares over the whole staircase (``gradient_inversion.staircase``), so that noise
     averages out over all units between two steps, where the paper takes the differences of neighbours; and the weights
@@ -45,6 +48,7 @@ class Imprint(AttackBase):
 
     gain: Annotated[float, Field(gt=0)]
 
+    version: ClassVar[int] = 1  # thresholds are of a smooth density
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe", "prior"})
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -110,8 +114,14 @@ def _opening(model: nn.Module, domain: Domain) -> tuple[str, str] | None:
 
 
 def _thresholds(measured: Tensor, units: int) -> Tensor:
-    """One for each unit, ascending: the first below all that may be measured, the others the quantiles between."""
+    """One for each unit, ascending: the first below all that may be measured, the others the quantiles between.
+
+    Of a smooth density about what was measured: few images' own quantiles lie unevenly, and more images share a step.
+    """
     levels = torch.arange(units, device=measured.device, dtype=measured.dtype) / units
-    found = measured.quantile(levels)
+    count = min(_BLURRED, 1 + _MOST // len(measured))
+    points = torch.special.ndtri((torch.arange(count).to(measured) + 0.5) / count)
+    width = _WIDTH * measured.std(correction=0) * len(measured) ** -0.2
+    found = (measured[:, None] + width * points).flatten().quantile(levels)
     found[0] = 2 * measured.min() - measured.max() - 1
     return found

@@ -17,10 +17,10 @@ from tiny import FITTING, Bench
 from torch import nn
 
 from privsweep.attack.imprint import Imprint
-from privsweep.interface.data import Domain
+from privsweep.interface.data import Domain, ImageSet
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Update
+from privsweep.interface.records import Exposure, Images, Knowledge, Update
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
@@ -176,3 +176,23 @@ def test_what_an_attack_plants_must_be_like_what_it_was_given() -> None:
     with pytest.raises(ValueError, match=r"attack=imprint: plant returned no fc1\.bias"):
         planted(spec, system, data, prior_of(spec, data, rng), spec.defense, rng)
     assert system.snapshots[0]["fc1.weight"].any()
+
+
+def _thresholds(own: torch.Tensor) -> torch.Tensor:
+    """As planted in 1,024 units, for own images of one pixel, uint8."""
+    net = nn.Sequential(nn.Linear(1, 1024), nn.ReLU(), nn.Linear(1024, 2))
+    prior = ImageSet(own.view(-1, 1, 1, 1), torch.zeros(len(own), dtype=torch.int64))
+    known = Knowledge(model=net, domain=Domain(shape=(1, 1, 1), classes=2, mean=(0.0,), std=(1.0,)), prior=prior)
+    return -Imprint(gain=1.0).plant({name: p.detach() for name, p in net.named_parameters()}, known, Rng(0))["0.bias"]
+
+
+def test_few_own_images_spread_others_evenly_over_the_steps() -> None:
+    """By fifty images' own quantiles an eighth of 64 others share a step; by even steps 6% would."""
+    own, others = (torch.randn(n, generator=Rng(seed).generator()) / 8 + 0.5 for seed, n in enumerate((50, 6400)))
+    steps = torch.searchsorted(_thresholds((255 * own).byte()), others).view(100, 64)
+    alone = (steps[:, :, None] == steps[:, None]).sum(2) == 1
+    assert alone.double().mean() > 0.9
+
+
+def test_own_images_of_one_brightness_leave_one_threshold() -> None:
+    assert _thresholds(torch.tensor([255]).byte()).unique().tolist() == [0, 1]
