@@ -109,8 +109,8 @@ class GradientMatching(Minimisation, AttackBase):
 
     @property
     def version(self) -> int:
-        """1: labels are read off the output layer's rows too. 2: those of several. 3: clipping does not hide them."""
-        return 3 * (self.labels == "analytic")
+        """1: the output layer's rows tell labels, too. 2: of several. 3: clipped. 4: by pictures instead of noise."""
+        return 4 * (self.labels == "analytic")
 
     @property
     def _penalised(self) -> bool:

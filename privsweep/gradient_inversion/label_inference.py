@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import interpolate
 
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.errors import UserError
@@ -31,7 +32,7 @@ def read_labels(
     ``N * (mean softmax_c - gradient_c)`` times, where the mean softmax depends on which classes there are. That of a
     class whose sign shows that it occurs is read off its row over its bias gradient, about its mean features (Ma et
     al., "Instance-wise Batch Label Restoration via Gradients in Federated Learning", 2023), as far as the row is of
-    its own examples; the rest is estimated on Gaussian inputs. It occurs once at least. Of fewer examples than classes
+    its own examples; the rest is estimated on random pictures. It occurs once at least. Of fewer examples than classes
     those that are missing tell what clipping has made of the gradient. The counts are rounded to add up to N by largest
     remainders. The result is exact if the network's outputs hardly depend on its inputs, as those of an untrained one.
     Of a gradient that tells nothing, or is not finite, classes are even.
@@ -170,7 +171,6 @@ def _projected_rows(model: nn.Module, weights: Tensors, gradient: Tensors, domai
     if (rows := gradient.get(f"{output}.weight")) is None:
         return 0.0
     device = next(iter(weights.values())).device
-    # Pixels, not the normal numbers of _mean_softmax: their features are as large as an image's, and point its way.
     pixels = torch.rand(PROBES, *domain.shape, generator=rng.child("pixels").generator())
     noise = draw(model, PROBES, rng.child("noise"), device)
     seen = _inputs_of(output, model, {**weights, **noise}, domain.inputs(pixels).to(device))
@@ -195,11 +195,17 @@ def _inputs_of(layer: str, model: nn.Module, values: Tensors, x: Tensor) -> list
 
 
 def _mean_softmax(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:
-    """The network's average prediction for random inputs, ``[K]``."""
+    """The network's average prediction for images, ``[K]``, as random ones tell: as far as answers differ, an even one.
+
+    They are smooth, of four patches a side: of noise a network that has learnt takes nearly all for one or two classes.
+    """
     device = next(iter(weights.values())).device
-    x = rng.child("probes").normal(PROBES, *domain.shape).to(device)
+    patches = torch.rand(PROBES, domain.shape[0], 4, 4, generator=rng.child("probes").generator())
+    x = domain.inputs(interpolate(patches, domain.shape[1:], mode="bilinear")).to(device)
     noise = draw(model, PROBES, rng.child("noise"), device)
     values = {**weights, **noise}
     with torch.no_grad():  # copies, for batch normalisation moves its statistics
         outputs = functional_call(model, {name: value.clone() for name, value in values.items()}, (x,))
-    return outputs[:, : domain.classes].softmax(1).mean(0)
+    answers = outputs[:, : domain.classes].softmax(1)
+    mean = answers.mean(0)
+    return mean.lerp(torch.full_like(mean, 1 / len(mean)), (answers - mean).abs().sum(1).mean().clamp(max=1))
