@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from privsweep.interface.randomness import Rng
 class Folder(Shaping):
     """``path/train/CLASS/*`` and ``path/test/CLASS/*``, or ``path/CLASS/*`` split under a constant seed."""
 
+    version: ClassVar[int] = 1  # photographs are turned as their EXIF tells
     path: Path
     test_fraction: Annotated[float, Field(gt=0, lt=1)]  # of every class; no effect where train/ and test/ are there
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from privsweep.dataset.npz_format import Arrays, checksum, held_out, stand_in, validated
 from privsweep.dataset.pixels import Channels, check_resize
@@ -115,12 +116,14 @@ def tree_checksum(root: Path, tree: Tree) -> str:
 
 
 def decode(tree: Tree, side: int | None, channels: Channels, what: str) -> Arrays:
-    """All pixels, scaled to a square of ``side`` where given. Raises UserError naming the faulty file."""
+    """All pixels, the way up that EXIF tells, scaled to a square of ``side`` where given.
+
+    Raises UserError naming the faulty file.
+    """
     files = [file for file, _ in (*tree.train, *tree.test)]
     if side is not None:
         check_resize(side, len(files), what)
-    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice the limit is refused
+    with ThreadPoolExecutor(THREADS) as pool, _quiet():
         images = list(pool.map(lambda file: _decode(file, side, channels, what), files))
     for file, image in zip(files, images, strict=True):
         if image.shape[2] != images[0].shape[2]:
@@ -144,7 +147,8 @@ def decode(tree: Tree, side: int | None, channels: Channels, what: str) -> Array
 
 def outlined(tree: Tree, side: int | None, channels: Channels, what: str) -> Arrays:
     """What ``decode`` gives, without pixels: the first image stands for all. Raises UserError for that one."""
-    first = _decode(tree.train[0][0], side, channels, what)
+    with _quiet():
+        first = _decode(tree.train[0][0], side, channels, what)
     members: dict[str, np.ndarray] = {}
     for split, files in (("train", tree.train), ("test", tree.test)):
         members |= {f"{split}_images": stand_in((len(files), *first.shape)), f"{split}_labels": _labels(files)}
@@ -160,6 +164,7 @@ def _decode(file: Path, side: int | None, channels: Channels, what: str) -> np.n
         with Image.open(file) as image:
             if image.mode.split(";")[0] in DEEP:
                 raise UserError(f"{what}: {file} has more than 8 bits a pixel; convert it to 8 bits")
+            _turn_upright(image)
             grey = channels == "grey" or (channels == "same" and image.mode in GREY)
             converted = image.convert("L" if grey else "RGB")
     except Image.DecompressionBombError as error:
@@ -170,6 +175,20 @@ def _decode(file: Path, side: int | None, channels: Channels, what: str) -> np.n
         converted = converted.resize((side, side), Image.Resampling.BILINEAR)
     pixels = np.asarray(converted)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """As a camera was held: every viewer turns a photograph so, and the network must see the same."""
+    with suppress(SyntaxError):  # EXIF that cannot be read tells nothing
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice the limit is refused
+        warnings.filterwarnings("ignore", "Corrupt EXIF data")
+        yield
 
 
 def _kind(image: np.ndarray) -> str:

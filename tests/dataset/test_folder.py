@@ -67,6 +67,16 @@ def test_pixels_arrive_unchanged(tmp_path, dataset):
     assert data.train.labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("exif", [b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0", b"no EXIF"])
+def test_photographs_are_turned_as_their_exif_tells(exif, tmp_path, dataset):
+    for place in ("train/a", "train/b", "test/a"):
+        pixels = paint(tmp_path / "x" / place / "0.png", 5, (4, 7))
+        Image.fromarray(pixels).save(tmp_path / "x" / place / "0.png", exif=b"Exif\0\0" + exif)
+    seen = dataset(tmp_path / "x").load(Rng(0)).train.images[0, 0]
+    np.testing.assert_array_equal(seen, pixels if exif == b"no EXIF" else np.rot90(pixels, -1))
+    assert dataset(tmp_path / "x").outline(Rng(0)).domain.shape == (1, *seen.shape)
+
+
 def test_formats_depth_of_folders_and_bystanders(root, dataset):
     paint(root / "cat" / "more" / "a.jpg")
     paint(root / "cat" / "b.BMP")
