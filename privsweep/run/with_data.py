@@ -15,7 +15,7 @@ from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Update
 from privsweep.interface.roles import CountsExamples, ReadsSentences, Separates, View
-from privsweep.run.own_model import check_own_model, check_within
+from privsweep.run.own_model import check_own_defenses, check_own_model, check_within
 from privsweep.run.prior_words import named_as
 from privsweep.run.run_spec import RunSpec
 
@@ -111,6 +111,7 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
     what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
     check_own_model(what, spec.model, data.domain, rng.child("own_model"))
     check_within("attack", spec.attack, data.domain, rng.child("own_model", "attack"))
+    check_own_defenses(spec.defense.defenses, spec.model, data.domain, rng.child("own_model", "defense"))
     try:
         with torch.device("meta"):
             model = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
@@ -133,7 +134,7 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
 def _loses_images(model: nn.Module, domain: Domain | TextDomain) -> bool:
     """Whether groups that are normalised hold a single value each: PyTorch refuses that of a single image alone."""
     if any(isinstance(layer, nn.GroupNorm) for layer in model.modules()):
-        with torch.device("meta"), suppress(RuntimeError):  # a layer that goes by values
+        with torch.device("meta"), suppress(RuntimeError, TypeError):  # a layer that goes by values
             try:
                 model.eval()(domain.blank(1))
             except ValueError:

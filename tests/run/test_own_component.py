@@ -36,10 +36,36 @@ class Own(Defense):
     def update(self, delta, rng):
         return delta
 """
+LAYER = """
+from privsweep import Defense, component
+from torch import nn
+
+@component
+class Own(Defense):
+    shift: float
+
+    def model(self, model, rng):
+        return nn.Sequential(model, nn.Linear(10, 10))
+"""
 LINEAR = """
 from math import prod
 from privsweep import component
-from torch import nn
+from torch import nn, zeros
+
+class Cut(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+class Compiled(nn.Sequential):
+    _orig_mod = None
+
+class Spare(nn.Sequential):
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.spare = nn.Parameter(zeros(3))
+
+    def forward(self, x):
+        return self[1](self[0](x))
 
 @component
 class Own:
@@ -158,6 +184,44 @@ def said(
         ("model", LINEAR, "domain.classes", "13", "2 privsweep: model=own: has 13 outputs, the data 10 classes"),
         ("model", LINEAR, "classes))", "classes)).double()", "2 privsweep: model=own: answers in torch.float64"),
         ("model", LINEAR, "nn.Flatten(), ", "nn.Flatten(0), ", "2 privsweep: model=own: fails on a batch"),
+        (
+            "model",
+            LINEAR,
+            "nn.Linear(prod(domain.shape)",
+            "nn.LazyLinear(*()",
+            "model=own: 1.weight gets its shape from",
+        ),
+        ("model", LINEAR, "nn.Sequential(", "Compiled(", "2 privsweep: model=own: is compiled by torch.compile"),
+        (
+            "model",
+            LINEAR,
+            "nn.Flatten(), ",
+            "nn.ReLU(True), nn.Flatten(), ",
+            "2 privsweep: model=own: fails on a batch",
+        ),
+        ("model", LINEAR, "nn.Sequential(", "Cut(", "2 privsweep: model=own: answers with what no gradient comes thr"),
+        (
+            "model",
+            LINEAR,
+            "nn.Sequential(",
+            "Spare(",
+            "2 privsweep: model=own: spare takes no part in the answer; leave",
+        ),
+        (
+            "defense",
+            LAYER,
+            "return nn.Sequential",
+            "nn.Sequential",
+            "2 privsweep: defense=own: builds a NoneType; let its m",
+        ),
+        ("defense", LAYER, "10, 10", "11, 10", "2 privsweep: defense=own: fails on a batch of images of 8x8"),
+        (
+            "defense",
+            LAYER,
+            ", nn.L",
+            ", nn.Dropout(), nn.L",
+            "2 privsweep: defense=own: layer 1 draws random numbers fr",
+        ),
         ("model", LINEAR, "(nn.F", "(nn.Dropout(0.5), nn.F", "2 privsweep: model=own: layer 0 draws random numbers"),
         (
             "model",
@@ -166,7 +230,7 @@ def said(
             "one = nn.Linear(64, 64); return nn.Sequential(nn.Flatten(), one, nn.Tanh(), one, ",
             "2 privsweep: model=own: holds one parameter as 1.weight and as 3.weight, so that a defence would miss",
         ),
-        ("model", LINEAR, "(nn.F", "(nn.RReLU(), nn.F", "2 privsweep: model=own: draws random numbers in training"),
+        ("model", LINEAR, "(nn.F", "(nn.RReLU(), nn.F", "2 privsweep: model=own: draws random numbers from Py"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
