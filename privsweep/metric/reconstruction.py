@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -84,7 +84,7 @@ def score_reconstruction(
 
 def _check(guess: Reconstruction, truth: Images) -> None:
     """What an attack of the user's own may have mistaken. Raises ValueError."""
-    for name, values in (("images", guess.images), ("diverged", guess.diverged), *_named(guess)):
+    for name, values in (("images", guess.images), ("diverged", guess.diverged), *_labels(guess), *_named(guess)):
         if not isinstance(values, Tensor):
             raise ValueError(f"the attack returns a {type(values).__name__} for its {name}; let it be a torch.Tensor")
     images, diverged = list(guess.images.shape), guess.diverged
@@ -108,6 +108,33 @@ def _check(guess: Reconstruction, truth: Images) -> None:
             raise ValueError(
                 f"the attack's {name} is {list(values.shape)}; let it be {images[:1]}, one for each victim"
             )
+    for _, values in _labels(guess):
+        if values.dtype != torch.int64 or list(values.shape) != images[:2]:
+            raise ValueError(
+                f"the attack's labels are {values.dtype} {list(values.shape)}; let them be torch.int64 {images[:2]}, "
+                "one for each image"
+            )
+    _check_curve(guess.curve, images[0])
+
+
+def _check_curve(curve: Mapping[str, Tensor], victims: int) -> None:
+    """Raises ValueError where it cannot be drawn."""
+    if strange := next((name for name, values in curve.items() if not isinstance(values, Tensor)), None):
+        raise ValueError(f"the attack's curve[{strange!r}] is no torch.Tensor; let it be one")
+    shapes = {name: list(values.shape) for name, values in curve.items()}
+    steps = shapes.pop("iteration", [])
+    if curve and (len(steps) != 1 or not shapes):
+        raise ValueError("the attack's curve has no 'iteration' [T] beside what is drawn by it; let it have both")
+    for name, shape in shapes.items():
+        if shape != [victims, *steps]:
+            raise ValueError(
+                f"the attack's curve[{name!r}] is {shape}; let it be {[victims, *steps]}, a value for each victim and "
+                "iteration"
+            )
+
+
+def _labels(guess: Reconstruction) -> Iterator[tuple[str, Tensor]]:
+    return ((name, values) for name, values in (("labels", guess.labels),) if values is not None)
 
 
 def _named(guess: Reconstruction) -> Iterator[tuple[str, Tensor]]:

@@ -87,6 +87,23 @@ def test_the_order_within_a_batch_does_not_matter():
     assert one[0]["label_accuracy"] == 1
 
 
+@pytest.mark.parametrize(
+    ("mistaken", "told"),
+    [
+        ({"labels": [0, 1]}, "returns a list for its labels"),
+        ({"labels": torch.zeros(5).long()}, r"labels are torch\.int64 \[5\]; let them be torch\.int64 \[5, 3\]"),
+        ({"labels": torch.zeros(5, 3)}, r"labels are torch\.float32"),
+        ({"curve": {"loss": torch.zeros(5, 2)}}, "has no 'iteration'"),
+        ({"curve": {"iteration": torch.arange(2)}}, "beside what is drawn by it"),
+        ({"curve": {"loss": torch.zeros(2), "iteration": torch.arange(2)}}, r"'loss'\] is \[2\]; let it be \[5, 2\]"),
+        ({"curve": {"loss": [0.0], "iteration": torch.arange(1)}}, r"'loss'\] is no torch\.Tensor"),
+    ],
+)
+def test_mistaken_labels_and_curves_are_named(mistaken, told):
+    with pytest.raises(ValueError, match=told):
+        run(*game(**mistaken))
+
+
 def test_guessed_labels_are_scored():
     guess, truth = game(images=1, labels=torch.tensor([[0], [1], [2], [3], [3]]))
     metrics, victims = run(guess, truth)
