@@ -14,7 +14,7 @@ from privsweep.interface.defense import POINTS, Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Schedule
-from privsweep.interface.returned import check_returned
+from privsweep.interface.returned import check_alike, check_returned
 from privsweep.interface.training import Training
 
 
@@ -144,12 +144,15 @@ def _folded(point: str) -> Callable[..., Any]:
     def fold(self: Stack, changed: Any, *rest: Any) -> Any:
         for name, d in self.defenses.items():
             own = (*rest[:-1], rest[-1].child(name)) if draws else rest
+            before = changed
             given = dict(changed) if point in _BY_NAME else {}  # a defence may take from what it is given
             changed = getattr(d, point)(changed, *own)
             if changed is None:
                 raise TypeError(f"defense={name}: its {point} returns nothing; let it return what it has changed")
             if point in _BY_NAME:
                 check_returned(f"defense={name}: its {point} returns", changed, given)
+            elif isinstance(before, Tensor):
+                check_alike(f"defense={name}: its {point} returns", changed, before)
         return changed
 
     return fold

@@ -18,9 +18,13 @@ def check_returned(what: str, returned: Any, given: Tensors) -> None:
         amiss = f"{name}, which it was not given" if name in returned else f"no {name}"
         raise ValueError(f"{what} {amiss}; let it return the names that it is given")
     for name, before in given.items():
-        after = returned[name]
-        if not isinstance(after, Tensor):
-            raise TypeError(f"{what} {type(after).__name__} for {name}; let it return a torch.Tensor")
-        if after.shape != before.shape or after.dtype != before.dtype:
-            found, wanted = (f"{t.dtype} {list(t.shape)}" for t in (after, before))
-            raise ValueError(f"{what} {found} for {name}; let it return {wanted}, as it is given")
+        check_alike(what, returned[name], before, f" for {name}")
+
+
+def check_alike(what: str, after: Any, before: Tensor, where: str = "") -> None:
+    """Raises TypeError or ValueError where ``after`` is no tensor of the shape and type of ``before``."""
+    if not isinstance(after, Tensor):
+        raise TypeError(f"{what} {type(after).__name__}{where}; let it return a torch.Tensor")
+    if after.shape != before.shape or after.dtype != before.dtype:
+        found, wanted = (f"{t.dtype} {list(t.shape)}" for t in (after, before))
+        raise ValueError(f"{what} {found}{where}; let it return {wanted}, as it is given")

@@ -54,6 +54,13 @@ class Private(Defense):
         return {"epsilon": 1.0}
 
 
+class Top(Defense):
+    """Answers with the most probable class in place of the probabilities."""
+
+    def predictions(self, probabilities: torch.Tensor, rng: Rng) -> torch.Tensor:
+        return probabilities.argmax(1)
+
+
 def trained(data: Data, model: Any, **defenses: Defense) -> Any:
     return central(epochs=2).train(data, model, Stack(defenses), Rng(0), Bench())
 
@@ -64,6 +71,13 @@ def test_only_one_trains_in_stages() -> None:
     with pytest.raises(UserError, match="a uses the examples more often than b accounts for"):
         Stack({"a": Twice(), "b": Private()}).bind(SCHEDULE)
     Stack({"a": Twice(), "b": Defense()}).bind(SCHEDULE)
+
+
+def test_answers_of_another_shape_are_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^defense=top: its predictions returns torch\.int64 \[2\]; let it return torc"
+    ):
+        Stack({"top": Top()}).predictions(torch.ones(2, 3), Rng(0))
 
 
 def test_it_trains_whatever_stands_beside_it(data: Data, lenet: Any) -> None:
