@@ -100,6 +100,7 @@ TYPED = {
     # what the data tell
     "fl_setting.victims=5000": "fl_setting.victims=5000",
     "fl_setting=central fl_setting.position=client": "one party trains, and there is no other client who could listen;",
+    "attack=shadow_membership dataset.prior_size=1": "attack.shadow_size=null: needs 2 public records, there are 1",
     "fl_setting=split fl_setting.position=client": "take server, or fl_setting=fedavg or fedsgd",
     "fl_setting.capture.step=1000000": "steps in a round; take ",
     "fl_setting.capture.client=99": "fl_setting.capture.client=99",
@@ -254,6 +255,7 @@ FILES = {
     "dataset=npz dataset.path=pipe.npz": "no such file",
     "dataset=npz dataset.path=dangling.npz": "no such file",
     f"dataset=npz dataset.path={LONG}": "File name too long",
+    "dataset=folder dataset.path=": "dataset.path=: names no file or folder; name one",
     "dataset=npz": "dataset.path: has no value, and npz needs one; set dataset.path=",
     f"dataset=mnist dataset.name={'x' * 5000}": "(5,000 characters): string should have at most 100 characters",
     "dataset=mnist dataset.name=../x": "dataset.name=../x",

@@ -17,6 +17,7 @@ from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.guess import Scores
+from privsweep.interface.printable import shown
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, ThreatModel, Update, UpdateTrials
 from privsweep.interface.roles import Bench
@@ -73,7 +74,7 @@ class UpdateMembership(AttackBase):
                 "attack=update_membership: in a network with batch normalisation no record has a gradient of its own; "
                 "take model.norm=group or none"
             )
-        return unfit(prior, domain, _FEWEST, f"attack.references={self.references}", "")
+        return unfit(prior, domain, _FEWEST, f"attack.references={shown(self.references)}", "")
 
     def __call__(self, seen: UpdateTrials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
         direction = seen.updates.kind == "difference" and known.recipe.optimizer != "sgd"  # is all that is told

@@ -13,6 +13,7 @@ from privsweep.interface.component import BesideDefense, ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
+from privsweep.interface.printable import shown
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Observation, Predictions, Recipe, ThreatModel
 from privsweep.interface.roles import Bench, View
@@ -98,7 +99,9 @@ class ShadowAttack:
             self.shadow.build(domain, Rng(0))  # refuses a domain that it does not fit
         half = None if prior is None else len(prior) // 2
         remedy = f"attack.shadow_size={half} or " if self.shadow_size and half else ""
-        return unfit(prior, domain, 2 * (self.shadow_size or 1), f"attack.shadow_size={self.shadow_size}", remedy)
+        return unfit(
+            prior, domain, 2 * (self.shadow_size or 1), f"attack.shadow_size={shown(self.shadow_size)}", remedy
+        )
 
     def model(self, known: Knowledge) -> ShadowModel:
         """What the shadows are: the target's architecture or the attack's own, under the defence where it is told."""

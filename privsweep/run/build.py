@@ -25,7 +25,7 @@ from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
 from privsweep.run.own_attack import attack_faults
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
-from privsweep.run.shape import counted_truths, strange_numbers
+from privsweep.run.shape import strange_numbers, taken_otherwise
 from privsweep.run.tracking import refused_tracker
 from privsweep.run.trust import check_component, class_of, trusted, walk
 
@@ -65,13 +65,14 @@ def _build(composed: Composition, fetch: bool, known: Made) -> RunSpec:
         try:
             if not isinstance(node, Mapping) or "_target_" not in node:
                 hint = '; the first line of a defence\'s YAML is "# @package defense.NAME"' if "." in key else ""
-                raise UserError(f"{key}={node}: names no class under _target_; choose one that --help lists{hint}")
+                remedy = f"choose one that --help lists, or write _target_ into your YAML{hint}"
+                raise UserError(f"{key}={node}: names no class under _target_; {remedy}")
             check_component(key, node)
             own = class_of(key, node["_target_"], trusted()), repr(node)
             if own in known:
                 return known[own]
             made = instantiate(node, _convert_="all")
-            wrong = [*_lacking(key, node, made), *strange_numbers(key, node), *counted_truths(key, node, made)]
+            wrong = [*_lacking(key, node, made), *strange_numbers(key, node), *taken_otherwise(key, node, made)]
             complaints.extend(wrong)
             if not wrong and _unchanging(made, node):
                 known[own] = made

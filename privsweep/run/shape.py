@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from privsweep.interface.errors import UserError
@@ -89,16 +90,21 @@ def strange_numbers(key: str, node: Any) -> Iterator[str]:
             yield f"{path}={value}: single precision ends at {SMALLEST:.0e} and {GREATEST:.0e}; keep within"
 
 
-def counted_truths(key: str, node: Any, made: Any) -> Iterator[str]:
-    """One line for each true or false that ``made``, built from ``node``, took for a number."""
+def taken_otherwise(key: str, node: Any, made: Any) -> Iterator[str]:
+    """One line for each value of ``node`` that ``made``, built from it, took for what nobody means by it.
+
+    True and false are no numbers, and an empty path, such as that of an unset variable, is not the working folder.
+    """
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from counted_truths(f"{key}.{name}" if key else name, value, getattr(made, name, None))
+            yield from taken_otherwise(f"{key}.{name}" if key else name, value, getattr(made, name, None))
     elif isinstance(node, list) and isinstance(made, list | tuple):
         for number, (value, built) in enumerate(zip(node, made, strict=False)):
-            yield from counted_truths(f"{key}.{number}", value, built)
+            yield from taken_otherwise(f"{key}.{number}", value, built)
     elif isinstance(node, bool) and isinstance(made, int | float) and not isinstance(made, bool):
         yield f"{key}={shown(node)}: is no number; write one, such as {int(node)}"
+    elif node == "" and isinstance(made, Path):
+        yield f"{key}=: names no file or folder; name one"
 
 
 def _meant(key: str, known: Collection[str]) -> str:
