@@ -32,6 +32,11 @@ def check_launcher(planned: SweepPlan, many: bool) -> None:
             f"hydra/launcher={planned.launcher}: submits sweeps and tables, and this is one run, which would run here; "
             "add -m to submit it, or take hydra/launcher=basic"
         )
+    if not many and not planned.hydra["sweeper"]["_target_"].endswith(".BasicSweeper"):
+        raise UserError(
+            "hydra/sweeper=search: searches with -m alone, and this is one run; add -m and something to choose, such "
+            "as 'attack.lr=interval(0.1,2)', or leave it out"
+        )
     if launcher["_target_"] != BASIC and session.at_once is not None:
         raise UserError(
             f"at_once={session.at_once}: is for runs on this machine; leave it out (hydra.launcher.cells_per_job puts "

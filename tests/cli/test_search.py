@@ -33,6 +33,11 @@ def optuna(privsweep: Privsweep) -> Optuna:
     return lambda *arguments: privsweep(*SEARCH, *arguments)
 
 
+def test_a_search_without_m_is_told(optuna: Optuna, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert privsweep("hydra/sweeper=search", "plan=true") == 2
+    assert "hydra/sweeper=search: searches with -m alone, and this is one run; add -m" in capsys.readouterr().err
+
+
 def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     optuna: Optuna, privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
