@@ -64,7 +64,9 @@ def scan(root: Path, test_fraction: float, what: str) -> Tree:
             f"{what}: {count} with images; give it two or more, one for every class, or train/ and test/ with those"
         )
     if not test:
-        raise UserError(f"{what}: no test image; raise dataset.test_fraction, or add images to test/")
+        lone = len(train) == len(classes)  # of two images, one can be held out
+        remedy = "add images, two or more of a class" if lone else "raise dataset.test_fraction, or add images to test/"
+        raise UserError(f"{what}: no test image; {remedy}")
     return Tree(classes, tuple(train), tuple(test))
 
 

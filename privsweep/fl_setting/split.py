@@ -6,9 +6,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import zip_longest
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.exposure.activations import ActivationCapture, ActivationView
@@ -61,7 +62,7 @@ class SplitFed(Federated):
     updates does not cover the activations, which the server sees as they are, or as ``defense.activations`` has them.
     """
 
-    cut: str
+    cut: Annotated[str, Field(coerce_numbers_to_str=True)]  # layers of an nn.Sequential may be called 1
     local_epochs: Count
     local_steps: Count | None  # instead of whole epochs; null: epochs
     reveals: ExposureOnly[

@@ -141,6 +141,13 @@ def test_no_image_to_test(dataset):
         dataset(test_fraction=0.01).load(Rng(0))
 
 
+def test_of_lone_images_none_is_tested(tmp_path, dataset):
+    for name in ("a", "b"):
+        paint(tmp_path / "x" / name / "0.png")
+    with pytest.raises(UserError, match=r"no test image; add images, two or more of a class"):
+        dataset(tmp_path / "x").load(Rng(0))
+
+
 def test_the_fingerprint_stays_when_the_folder_moves(root, tmp_path, dataset):
     first = dataset().fingerprint()
     moved = root.rename(tmp_path / "elsewhere")

@@ -219,6 +219,7 @@ def test_the_black_box_answers(data: Data, lenet: ConvNet) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        ({"cut": 1}, r"fl_setting\.cut=1: the model has no layer of that name"),
         ({"cut": "pool2"}, r"fl_setting\.cut=pool2: .* choose one of conv1, act1, conv2, "),
         ({"cut": "output"}, r"fl_setting\.cut=output: the server's part has nothing to learn.* choose one of conv1"),
         ({"victims": 21}, r"fl_setting\.victims=21: .*client 0 holds 20; take fewer"),
