@@ -35,8 +35,14 @@ class Cells:
     def compose(self, job: Job) -> Composition:
         """A cell is the experiment file, then what was typed, then what its row, column and seed set, of which a
         defence's parameter counts where the cell has the defence, and an attack's that was typed where the cell keeps
-        the experiment's attack or chooses one that has it.
+        the experiment's attack or chooses one that has it. Raises UserError that names the cell.
         """
+        try:
+            return self._composed(job)
+        except UserError as error:
+            raise type(error)(*(f"{job.id}: {line}" for line in error.args)) from error
+
+    def _composed(self, job: Job) -> Composition:
         own = parse(job.overrides)
         for override in own:
             place = key_of(override).partition("@")[2].partition(".")[0]
