@@ -25,6 +25,7 @@ NAMES = (*OFFICIAL, *BY_HAND)
 DATA_DIR = "data"  # as in conf/config.yaml
 TEST_FRACTION = 0.2
 NEEDS_NOTHING = "digits"
+_WIDTH = max(map(len, NAMES))
 
 DESCRIPTION = """\
 Prepare datasets: download each official copy, check it, and write it as data_dir/<name>.npz. What is there
@@ -163,7 +164,7 @@ def _summary(arrays: Arrays, path: Path) -> str:
 
 
 def _say(name: str, text: str) -> None:
-    print(f"{name:<15} {text}", flush=True)
+    print(f"{name:<{_WIDTH}}  {text}", flush=True)
 
 
 if __name__ == "__main__":

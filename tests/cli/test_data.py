@@ -79,6 +79,7 @@ def test_without_names_it_lists(here, capsys):
     out = capsys.readouterr().out
     assert "data/cifar10.npz" in out
     assert "not in data" in out
+    assert len({len(line) - len(line.split(maxsplit=1)[1]) for line in out.splitlines()}) == 1  # one column
     assert {line.split()[0] for line in out.splitlines()} == {*prefetch.NAMES, "digits"}
 
 
