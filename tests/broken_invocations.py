@@ -243,6 +243,7 @@ FILES = {
     "--config-dir conf experiment=mistyped_table": "table.colums: no such key; did you mean columns?",
     "--config-dir conf experiment=mistyped_row": "table.rows.mse.metrik: no such key; did you mean metric?",
     "--config-dir conf experiment=searching": "hydra.searchpath",
+    "--config-dir conf 'experiment=two words'": "is no name; name it by letters, digits and _.+- alone",
     "--config-dir conf experiment=cell_null": "privsweep: a-s0: attack=null: is no choice",
     "--config-dir conf experiment=cell_brackets": "privsweep: a-s0: attack=[}: cannot be read",
     "--config-dir conf experiment=good only=[]": "only=[]: must be a list",

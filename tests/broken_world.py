@@ -59,6 +59,7 @@ EXPERIMENTS = {
     "mistyped_row": TABLE.replace("metric:", "metrik: x, metric:").encode(),
     "searching": b"# @package _global_\nhydra: {searchpath: ['pkg://evil']}\n",
     "good": TABLE.replace("OVERRIDE", "attack=blind").encode(),
+    "two words": TABLE.replace("OVERRIDE", "attack=blind").encode(),
     "cell_null": TABLE.replace("OVERRIDE", "attack=null").encode(),
     "cell_brackets": TABLE.replace("OVERRIDE", "'attack=[}'").encode(),
 }

@@ -134,7 +134,9 @@ def composition(
     for group, choice in choices.items():
         for name in choice if isinstance(choice, list) else [choice]:
             if name is not None and not _is_name(str(name)):
-                raise UserError(f"{group}={name}: leaves its folder, or is no name; choose one that --help lists")
+                raise UserError(
+                    f"{group}={name}: leaves its folder, or is no name; name it by letters, digits and _.+- alone"
+                )
     with open_dict(cfg):
         own = cfg.hydra
         own.job.num, own.job.id, own.runtime.output_dir = 0, "0", os.path.abspath(own.run.dir)
