@@ -43,7 +43,7 @@ class Dager(AttackBase):
     Diagnostics: ``certain``, of ``examples`` times two sentences the share that fits the gradient.
     """
 
-    version: ClassVar[int] = 1  # several pairs under dropout
+    version: ClassVar[int] = 2  # 1: several pairs under dropout. 2: twice as many
     observes: ClassVar[type[Update] | None] = Update
     reads_sentences: ClassVar[bool] = True
     reports: ClassVar[frozenset[str]] = frozenset({"certain"})
@@ -74,7 +74,7 @@ class Dager(AttackBase):
             bench.tick(at, len(seen.victims))
             one = {name: g[at].nan_to_num(0, 0, 0) for name, g in gradient.items()}
             own = rng.child("victim", number)
-            read = [_read(one, side, seen.examples, own) for side in both]
+            read = [_read(one, side, seen.examples) for side in both]
             certain.append(sum(len(r.certain) for r in read) / (2 * seen.examples))
             pairs = _pairs(read, one, both[0].embedding, seen, known, own)
             tokens.append(_joined(*read, pairs, seen.examples))
@@ -87,7 +87,7 @@ class _Read(NamedTuple):
     rest: list[Tensor]  # as many more as there are sequences
 
 
-def _read(gradient: Tensors, side: Side, examples: int, rng: Rng) -> _Read:
+def _read(gradient: Tensors, side: Side, examples: int) -> _Read:
     """The sequences of one side behind a gradient by parameter name; ``examples`` in all."""
     embedding, attention, following = (gradient[n].cpu() for n in (side.embedding, side.attention, side.following))
     attention = attention.double()
@@ -100,7 +100,7 @@ def _read(gradient: Tensors, side: Side, examples: int, rng: Rng) -> _Read:
     others: list[Tensor] = []
     most = examples * len(side.places)
     if side.kept < 1:
-        certain = dropped_sequences(attention, candidates, side, most, noise, rng)[:examples]
+        certain = dropped_sequences(attention, candidates, side, most, noise)[:examples]
     else:
         span = Span(following[: attention.shape[1]].double() if side.causal else following.double(), most, noise)
         if side.causal and span.tells:

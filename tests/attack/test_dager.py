@@ -12,6 +12,7 @@ from attack_world import seen_by_attack
 from conftest import Privsweep
 from tiny import Bench
 
+from privsweep.gradient_inversion.sequences import dropped_inputs
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Transcription
 from privsweep.interface.randomness import Rng
@@ -84,7 +85,7 @@ def test_several_pairs_are_told_apart_where_nothing_is_dropped(overrides: list[s
 
 
 @pytest.mark.parametrize("overrides", [
-    ["fl_setting.capture.batch_size=3"],
+    ["fl_setting.capture.batch_size=4", "fl_setting.victims=1"],
     ["fl_setting.capture.batch_size=2", "fl_setting.rounds=1", "fl_setting.lr=3e-3", "fl_setting.capture.round=last"],
     ["fl_setting.capture.batch_size=1", "fl_setting.clients=2", "defense=[secure_aggregation]"],
 ])  # fmt: skip
@@ -92,6 +93,20 @@ def test_several_pairs_are_told_apart_in_spite_of_dropout(overrides: list[str], 
     found = scores(data_dir, *overrides)
     assert found["exact"] == 1
     assert found["certain"] == 1
+
+
+def test_what_was_found_is_told_though_more_is_missing(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropped_inputs, "_TRIES", 4)
+    spec, out = seen_by_attack(given(data_dir, "fl_setting.capture.batch_size=4", "fl_setting.victims=1"))
+    guess = spec.attack(out.seen, out.known.only(spec.attack.needs), {}, Bench(), Rng(0))
+    assert isinstance(guess, Transcription)
+    assert isinstance(out.truth, Sentences)
+    source = out.known.domain.source_length  # type: ignore[union-attr]
+    right = 0
+    for side in (slice(0, source), slice(source, None)):
+        own, told = ({tuple(row[side].tolist()) for row in tokens[0]} for tokens in (out.truth.tokens, guess.tokens))
+        right += len(own & told)
+    assert 0 < float(guess.diagnostics["certain"][0]) * 8 <= right < 8
 
 
 def test_what_hides_places_leaves_the_words(data_dir: Path) -> None:
