@@ -65,7 +65,8 @@ def dropped_inputs(span: Span, candidates: Tensor, side: Side, most: int) -> Inp
         for at, others in search.found.items():
             times[at] += _AGAIN * (len(others) - 1)
         times[start] = _AGAIN * (sequences - there[0])
-        asked = torch.arange(len(times)).repeat_interleave(times * wanting[search.place])
+        times = times.clamp(0, search.wanted.shape[1]) * wanting[search.place]  # of as many entries one is zero in turn
+        asked = torch.arange(len(times)).repeat_interleave(times)
         gone = search.next_gone(asked)
         off = search.ask(asked, gone)
         if search.have == have:
@@ -91,14 +92,18 @@ class _Search:
     def have(self) -> int:
         return sum(map(len, self.found.values()))
 
+    def _which(self) -> list[int]:
+        """The position of every input that was found."""
+        return [at for at, others in self.found.items() for _ in others]
+
     def inputs(self) -> Inputs:
-        which = torch.tensor([at for at, others in self.found.items() for _ in others])
+        which = self._which()
         there = torch.stack([entries for others in self.found.values() for entries in others])
         return Inputs(self.word[which], self.place[which], self.wanted[which] * there)
 
     def at_places(self, count: int) -> Tensor:
         """How many were found at each place, ``[count]``."""
-        return torch.bincount(self.place[[at for at, others in self.found.items() for _ in others]], minlength=count)
+        return torch.bincount(self.place[self._which()], minlength=count)
 
     def next_gone(self, asked: Tensor) -> Tensor:
         """Of every one ``asked`` ``[m]``, in order, the entry whose turn it is to be zero, ``[m, 1]``.
