@@ -39,6 +39,7 @@ AGREEING: Mapping[str, Sequence[str]] = {
     ],
     "analytic": ["attack=analytic", "model=smlp", "defense=[noisy_gradients]"],
     "april": ["attack=april", "model=vit", "model.width=48", "model.depth=2", "defense=[noisy_gradients]"],
+    "rgap": ["attack=rgap", "model=lenet_dlg", "defense=[noisy_gradients]"],
     "iga_vit": [*_IGA, "model=vit", "model.width=48", "model.depth=2"],
     "fishing": ["attack=fishing", "fl_setting.capture.batch_size=4", "attack.inversion.iterations=12"],
     "imprint": ["attack=imprint", "model=smlp", _PRIOR, "fl_setting.capture.batch_size=4"],

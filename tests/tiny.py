@@ -36,6 +36,7 @@ FITTING = {
     "generative_decoder": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "imprint": ["model=smlp", "dataset.prior_size=20"],
     "likelihood_inversion": ["fl_setting=split", "model=lenet"],
+    "rgap": ["model=lenet_dlg", "model.width=12", "model.init=default"],
     "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "moment_inversion": ["fl_setting=collaborative_inference", "fl_setting.queries_kept=10", "model=lenet"],
     "shadow_inversion": ["fl_setting=collaborative_inference", "model=lenet"],

@@ -88,7 +88,7 @@ def attacked(spec: RunSpec, out: Exposure) -> Guess:
 PUBLISHED = {
     "attack": "analytic april blind blind_membership cpl dager dlg fishing generative_decoder idlg iga imprint "
     "informed_membership informed_reconstruction likelihood_inversion lira_offline lira_online loss_threshold "
-    "moment_inversion none prior_mean rmia "
+    "moment_inversion none prior_mean rgap rmia "
     "shadow_inversion shadow_membership shadow_transcription update_membership",
     "dataset": "celeba_hq chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist "
     "mnist multi30k npz pathmnist pneumoniamnist unseen",

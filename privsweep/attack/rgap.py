@@ -1,0 +1,68 @@
+"""The image behind a network that begins with convolutions, solved for layer by layer."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import ClassVar
+
+from torch import nn
+
+from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
+from privsweep.gradient_inversion.recursion import AT_MOST, recursion
+from privsweep.gradient_inversion.update_to_gradient import captured_gradient, finite, refuses_difference
+from privsweep.interface.component import component
+from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
+from privsweep.interface.errors import UserError
+from privsweep.interface.guess import Reconstruction
+from privsweep.interface.randomness import Rng
+from privsweep.interface.records import Knowledge, ThreatModel, Update
+from privsweep.interface.roles import Bench, View
+from privsweep.model.convolution_chain import convolution_chain
+
+
+@component
+class Rgap(AttackBase):
+    """The image of a single example, through convolutions, by one linear system each ("R-GAP": Zhu and Blaschko, 2021).
+
+    They go back from the loss. Ours begins at the first dense layer, whose gradient tells its input and its error
+    exactly whatever is behind, be it a random bottleneck, and weighs every equation by how sure it is
+    (``gradient_inversion.recursion``).
+    """
+
+    at_most: ClassVar[int] = 1
+    observes: ClassVar[type[Update] | None] = Update
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
+    threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box")
+
+    def refuses(self, view: View) -> str | None:
+        return refuses_difference(view)
+
+    def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
+        shape = image_shape(domain, "attack", "attack=none")
+        chain, output = convolution_chain(model), output_layer(model, domain.classes)
+        if chain is None or output is None:
+            return (
+                "attack=rgap: the network must be a sequence of convolutions, activations that nowhere fall, and a "
+                "linear layer with a bias behind them, without pooling or normalisation in between; take "
+                "model=lenet_dlg, or attack=iga; of a perceptron, attack=analytic"
+            )
+        if prod(shape) > AT_MOST:
+            size = f"{prod(shape):,} numbers, and at most {AT_MOST:,} are solved for at once"
+            return f"attack=rgap: an image has {size}; take attack=iga"
+        names = [f"{step.name}.weight" for step in chain.convolutions]
+        missing = not_sent(model, [*names, f"{chain.dense}.weight", f"{chain.dense}.bias", f"{output}.weight"])
+        return f"attack=rgap: the update has no {', '.join(missing)}; take attack=iga" if missing else None
+
+    def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
+        """Of several examples their mixture. Raises UserError for another model, and as ``captured_gradient``."""
+        chain = convolution_chain(known.model)
+        if chain is None:
+            raise UserError(str(self.fits(known.model, known.domain, None)))
+        gradient = captured_gradient(seen, known)
+        whole = finite(gradient)
+        gradient = {name: g.nan_to_num(0, 0, 0) for name, g in gradient.items()}
+        found = recursion(chain, seen.weights, gradient, known.domain, rng)
+        images = found[:, None].expand(-1, seen.examples, -1, -1, -1)
+        labels = label_images(known.model, seen.weights, gradient, images, known.domain.classes)
+        return Reconstruction(images=images, diverged=~whole, labels=labels)

@@ -1,0 +1,268 @@
+"""The image behind a chain of convolutions, layer by layer from the first dense layer back: no iterations.
+
+Axes: ``V`` victims, ``m`` outputs and ``n`` inputs of a convolution, ``C`` its input channels, ``O`` its filters, ``L``
+their places, ``k`` the entries of a kernel in one channel, ``P`` the pixels of a channel of its input. In float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import conv2d, unfold
+
+from privsweep.gradient_inversion.rank_one import nearest_rank_one
+from privsweep.interface.data import Domain, Tensors
+from privsweep.interface.randomness import Rng
+from privsweep.model.convolution_chain import Convolution, ConvolutionChain
+
+AT_MOST = 1 << 14  # unknowns of a layer: their squares are stored
+_PROBES = 512  # random pictures that tell what a layer is likely to be given
+_NEIGHBOURS, _CHANNELS = 0.95, 0.9  # correlations of pixels side by side, and of an image's colours
+_DRAWS = 64  # whose mean square is a variance
+_ROUNDING = 1e-7  # of a number
+_SUM = 1e-8  # of the largest of its kind, by which sums are off
+_EXACT = 1e-12  # of what was likely before: variances below it count as that, for equations are squared
+_SURE = 4.0  # deviations
+_FAR, _HALVINGS = 1e3, 80  # where an activation is looked for, and how often the range is halved
+_AT_ONCE = 1 << 26  # numbers, of the victims that are solved for together
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of a layer's inputs or outputs, ``[V, ...]``: values, gradients of the loss, and their variances.
+
+    A value that nothing is known of has infinite variance.
+    """
+
+    value: Tensor
+    variance: Tensor
+    error: Tensor
+    doubt: Tensor
+
+
+@dataclass(frozen=True)
+class Likely:
+    """What a layer is given of an image that nothing is known of, ``[...]``."""
+
+    mean: Tensor
+    variance: Tensor
+    precision: Tensor  # [n, n], the inverse of the covariance
+
+
+def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain: Domain, rng: Rng) -> Tensor:
+    """Model inputs ``[V, C, H, W]`` behind gradients ``[V, ...]`` of one example each.
+
+    A dense layer's weight gradient is errors times input, its bias gradient the errors: they tell the input, and the
+    gradient of the loss with respect to it, whatever is behind. Of a convolution whose output and errors are known two
+    systems of equations are linear in its input: what it answers, and its own weight's gradient, which is the sum over
+    places of error times patch. So from layer to layer (Zhu and Blaschko, "R-GAP", ICLR 2021, section 3; that the first
+    dense layer will do: ours).
+
+    Ours, too: an equation counts by how sure it is. Rounding, noise on the gradient, what a saturated activation hides
+    and what was pruned all leave variances, which pass on from layer to layer; where equations are too few, what random
+    pictures make likely decides.
+    """
+    likely = _likely(chain, weights, domain, rng)
+    told, noise = _before_dense(weights[f"{chain.dense}.weight"], gradient, chain.dense)
+    for step, expected in zip(reversed(chain.convolutions), reversed(likely), strict=True):
+        weight, bias = weights[f"{step.name}.weight"].double(), weights.get(f"{step.name}.bias")
+        shape = expected.mean.shape
+        system = _System(step, weight, None if bias is None else bias.double(), shape, rng.child(step.name))
+        told = _before_activation(step.activation, told, system.outputs)
+        given = gradient[f"{step.name}.weight"].double()
+        size = max(1, _AT_ONCE // expected.mean.numel() ** 2)
+        parts = [
+            system.solve(_rows(told, at), given[at], noise[at], expected)
+            for at in torch.arange(len(given), device=given.device).split(size)
+        ]
+        told = Told(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    return told.value.to(weights[f"{chain.dense}.weight"])
+
+
+def _before_dense(weight: Tensor, gradient: Tensors, name: str) -> tuple[Told, Tensor]:
+    """What a linear layer was given, ``[V, n]``, and the deviation ``[V]`` of the noise on the gradient's entries."""
+    rows, bias = gradient[f"{name}.weight"].double(), gradient[f"{name}.bias"].double()
+    found = nearest_rank_one(rows, bias)
+    along = (found.errors * bias).sum(1, keepdim=True)  # the errors' norm: what noise has left of it
+    along = torch.where(along.abs() < _TINY, _TINY, along)
+    value = found.inputs * found.size[:, None] / along
+    norm = value.norm(dim=1, keepdim=True).clamp_min(_TINY)
+    noise = torch.maximum(found.noise, _SUM * rows.abs().amax((1, 2)))
+    variance = ((noise[:, None] / along).square() + (_ROUNDING * value).square()).expand_as(value)
+    matrix = weight.double()
+    error = (found.errors * along) @ matrix
+    doubt = (noise[:, None] / norm).square() * matrix.square().sum(0) + (_ROUNDING * error).square()
+    return Told(value, variance, error, doubt), noise
+
+
+def _before_activation(layer: nn.Module, after: Told, shape: torch.Size) -> Told:
+    """The inputs of an increasing elementwise layer. Where it is flat to within what is known, nothing is told."""
+    value, variance, error, doubt = (
+        t.view(-1, *shape) for t in (after.value, after.variance, after.error, after.doubt)
+    )
+    sure = _SURE * variance.sqrt()
+    ends = torch.tensor([-_FAR, _FAR], dtype=value.dtype, device=value.device)
+    least, most = layer(ends)
+    inside = (value > least + sure) & (value < most - sure)
+    low, high = ends[0].expand_as(value), ends[1].expand_as(value)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        less = layer(middle) < value
+        low, high = torch.where(less, middle, low), torch.where(less, high, middle)
+    slope, bend = _derivatives(layer, high)
+    slope = torch.where(inside, slope, 0)
+    spread = variance / slope.square().clamp_min(_TINY)
+    turned = torch.where(inside, bend.square() * spread, 0)  # the variance of the slope
+    spread = torch.where(slope > 0, spread, torch.inf)
+    return Told(high, spread, slope * error, slope.square() * doubt + turned * error.square())
+
+
+def _derivatives(layer: nn.Module, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Of an elementwise layer, the first and the second."""
+    with torch.enable_grad():
+        at = at.detach().requires_grad_()
+        [first] = torch.autograd.grad(layer(at).sum(), at, create_graph=True)
+        second = torch.autograd.grad(first.sum(), at)[0] if first.requires_grad else torch.zeros_like(at)
+    return first.detach(), second.detach()
+
+
+class _System:
+    """The equations of a convolution of inputs of one ``shape`` ``[C, H, W]``."""
+
+    def __init__(self, step: Convolution, weight: Tensor, bias: Tensor | None, shape: torch.Size, rng: Rng):
+        count, sides = shape.numel(), shape[1:]
+        layer, padding = step.layer, step.padding
+        every = torch.eye(count, dtype=weight.dtype, device=weight.device).view(count, *shape)
+        answers = conv2d(every, weight, None, layer.stride, padding, layer.dilation)
+        self.shape, self.outputs = shape, answers.shape[1:]
+        self.draws = torch.randn(count, _DRAWS, generator=rng.generator()).to(weight)  # of what is left open
+        self.matrix = answers.flatten(1).mT.contiguous()  # [m, n]
+        self.offset = bias.repeat_interleave(self.outputs[1:].numel()) if bias is not None else 0
+        numbers = torch.arange(1, sides.numel() + 1, dtype=weight.dtype, device=weight.device).view(1, 1, *sides)
+        patches = unfold(numbers, layer.kernel_size, layer.dilation, padding, layer.stride)[0]
+        self.pixel = patches.long() - 1  # [k, L], -1 around the image
+        rows = torch.where(self.pixel < 0, -1, self.pixel // sides[1]).view(len(patches), self.outputs[1], -1)
+        last = rows.amax((0, 2))
+        self.window = torch.stack((torch.where(rows < 0, sides[0], rows).amin((0, 2)), last + 1), 1).tolist()
+
+    def solve(self, after: Told, gradient: Tensor, noise: Tensor, likely: Likely) -> tuple[Tensor, ...]:
+        """The fields of what is ``Told`` of the inputs ``[V, C, H, W]``.
+
+        ``after`` is told of the outputs ``[V, O, H, W]``, ``gradient`` is the weight's ``[V, O, C, h, w]``, ``noise``
+        ``[V]``.
+        """
+        victims, channels = len(gradient), self.shape[0]
+        value, variance, error, doubt = (t.flatten(1) for t in (after.value, after.variance, after.error, after.doubt))
+        mean, before = likely.mean.flatten(), likely.variance.flatten()
+        share = self.matrix.square() @ before * _EXACT
+        certain = 1 / torch.maximum(variance, share)  # [V, m]
+        own = self._of_gradient(error.view(victims, len(gradient[0]), -1))  # [V, O k, P]
+        rows = gradient.flatten(3).permute(0, 2, 1, 3).flatten(2)  # [V, C, O k]
+        off = self._variance(rows, own, doubt, noise, likely)
+        normal = self._squares(certain)
+        for channel, block in enumerate(normal.unflatten(1, (channels, -1)).unflatten(3, (channels, -1)).unbind(1)):
+            block[:, :, channel] += own.mT @ (own / off[:, channel, :, None])
+        normal += likely.precision
+        factor = torch.linalg.cholesky(normal)
+        del normal
+        found = mean.expand(victims, -1)
+        for _ in range(2):  # the second time for what rounding left
+            left = (value - self.offset - found @ self.matrix.mT).nan_to_num(0)
+            apart = (rows - found.view(victims, channels, -1) @ own.mT) / off
+            wanted = (certain * left) @ self.matrix + (apart @ own).flatten(1) + (mean - found) @ likely.precision
+            found = found + torch.cholesky_solve(wanted[:, :, None], factor)[:, :, 0]
+        left = torch.linalg.solve_triangular(factor.mT, self.draws.expand(victims, -1, -1), upper=True).square().mean(2)
+        told = (found, left, error @ self.matrix, doubt @ self.matrix.square())
+        return tuple(t.view(victims, *self.shape) for t in told)
+
+    def _squares(self, certain: Tensor) -> Tensor:
+        """The outputs' equations, squared, ``[V, n, n]``: row by row of outputs, which see few rows of inputs."""
+        normal = certain.new_zeros(len(certain), *self.shape, *self.shape)
+        matrix, certain = self.matrix.view(*self.outputs, *self.shape), certain.view(-1, *self.outputs)
+        for row, (first, last) in enumerate(self.window):
+            seen = matrix[:, row, :, :, first:last]
+            part = seen.flatten(2).flatten(0, 1)
+            square = part.mT @ (certain[:, :, row].flatten(1)[:, :, None] * part)
+            normal[:, :, first:last, :, :, first:last] += square.view(-1, *seen.shape[2:], *seen.shape[2:])
+        return normal.view(len(normal), self.shape.numel(), -1)
+
+    def _of_gradient(self, error: Tensor) -> Tensor:
+        """What makes the gradient of one channel's weights out of its pixels, ``[V, O k, P]``; errors ``[V, O, L]``."""
+        victims, filters = error.shape[:2]
+        entries, pixels = len(self.pixel), self.shape[1:].numel()
+        made = error.new_zeros(victims, filters, entries, pixels + 1)  # the last for what lies around the image
+        into = torch.where(self.pixel < 0, pixels, self.pixel).expand(victims, filters, -1, -1)
+        made.scatter_add_(3, into, error[:, :, None].expand(-1, -1, entries, -1))
+        return made[..., :pixels].flatten(1, 2)
+
+    def _variance(self, rows: Tensor, own: Tensor, doubt: Tensor, noise: Tensor, likely: Likely) -> Tensor:
+        """Of each of the gradient's entries ``[V, C, O k]``, by noise, rounding, pruning and what errors are off."""
+        filters = own.shape[1] // len(self.pixel)
+        least = torch.where(rows == 0, torch.inf, rows.abs()).amin((1, 2), keepdim=True).nan_to_num(0, 0, 0)
+        pruned = torch.where(rows == 0, least.square() / 3, 0)
+        size = (likely.mean.square() + likely.variance).mean((1, 2))  # of an input, squared, by channel
+        wrong = doubt.view(len(rows), filters, -1).sum(2).repeat_interleave(len(self.pixel), 1)
+        largest = rows.abs().amax((1, 2), keepdim=True)
+        rounding = (_ROUNDING * rows).square() + (_SUM * largest).square()
+        off = pruned + rounding + noise.square()[:, None, None] + wrong[:, None] * size[:, None]
+        scale = own.square() @ likely.variance.flatten(1).mT  # [V, O k, C]
+        return torch.maximum(off, _EXACT * scale.mT).clamp_min(_TINY**2)
+
+
+def _likely(chain: ConvolutionChain, weights: Tensors, domain: Domain, rng: Rng) -> list[Likely]:
+    """What each convolution is given of pictures: grey on the mean, and neighbours and channels alike."""
+    device = weights[f"{chain.dense}.weight"].device
+    channels, height, width = domain.shape
+    low, high = (bound.double().to(device) for bound in domain.box(device))
+    mean, deviation = ((low + high) / 2).expand(domain.shape), (high - low).expand(domain.shape) / 12**0.5
+    alike = torch.full((channels, channels), _CHANNELS, dtype=mean.dtype, device=device).fill_diagonal_(1)
+    along = [
+        _NEIGHBOURS ** (at[:, None] - at).abs() for at in (torch.arange(s, device=device) for s in (height, width))
+    ]
+    parts = [alike, *(part.to(mean) for part in along)]
+    scale = deviation.flatten()
+    inverse = _product(torch.cholesky_inverse(torch.linalg.cholesky(part)) for part in parts) / (scale[:, None] * scale)
+    found = [Likely(mean, deviation.square(), inverse)]
+    drawn = torch.randn(_PROBES, channels, height, width, generator=rng.child("probes").generator()).to(mean)
+    one, two, three = (torch.linalg.cholesky(part) for part in parts)
+    drawn = torch.einsum("bcij,dc,ki,lj->bdkl", drawn, one, two, three) * deviation + mean
+    x = drawn.clamp(low, high).to(weights[f"{chain.dense}.weight"])
+    for before in _values(chain.convolutions[:-1], weights, x):
+        found.append(_of_probes(before.double()))
+    return found
+
+
+def _of_probes(given: Tensor) -> Likely:
+    """Of what a layer is given ``[B, ...]``: half their covariance, half that of independent numbers."""
+    apart = given.flatten(1) - given.flatten(1).mean(0)
+    covariance = apart.mT @ apart / len(apart)
+    variance = covariance.diagonal().clone()
+    variance = torch.maximum(variance, variance.mean()).clamp_min(_EXACT)
+    covariance = covariance / 2
+    covariance.diagonal().copy_(variance)
+    return Likely(
+        given.mean(0), variance.view(given.shape[1:]), torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    )
+
+
+def _product(parts: Iterable[Tensor]) -> Tensor:
+    """Their Kronecker product."""
+    return reduce(torch.kron, (part.contiguous() for part in parts))
+
+
+def _values(steps: tuple[Convolution, ...], weights: Tensors, x: Tensor) -> Iterator[Tensor]:
+    with torch.no_grad():
+        for step in steps:
+            own = {name: weights[f"{step.name}.{name}"] for name, _ in step.layer.named_parameters()}
+            x = step.activation(functional_call(step.layer, own, (x,)))
+            yield x
+
+
+def _rows(told: Told, at: Tensor) -> Told:
+    return Told(told.value[at], told.variance[at], told.error[at], told.doubt[at])

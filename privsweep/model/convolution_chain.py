@@ -1,0 +1,75 @@
+"""Convolutions one after the other between an image and the first dense layer: what can be undone layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from privsweep.model.blocks import ACTIVATION_LAYERS
+from privsweep.model.plain import is_plain
+from privsweep.model.sequence import is_sequence
+from privsweep.model.variational_bottleneck import Bottleneck
+
+_FALLING = (nn.GELU, nn.SiLU)  # below some input, so that two inputs give one output
+_INCREASING = tuple(kind for kind in ACTIVATION_LAYERS if kind not in _FALLING)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, and the activation after it."""
+
+    name: str
+    layer: nn.Conv2d
+    activation: nn.Module  # elementwise and nowhere falling
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """Zeros around the image."""
+        padding = self.layer.padding
+        assert not isinstance(padding, str)
+        return padding
+
+
+@dataclass(frozen=True)
+class ConvolutionChain:
+    """What an image passes, in order, and the linear layer that is given the result, flattened."""
+
+    convolutions: tuple[Convolution, ...]
+    dense: str
+
+
+def convolution_chain(model: nn.Module) -> ConvolutionChain | None:
+    """The convolutions of a sequence before its first linear layer; None where anything else is among them.
+
+    They have no groups and a bias or none; zeros are around the image. The linear layer has a bias. What is behind it
+    does not matter.
+    """
+    found: list[Convolution] = []
+    if not is_sequence(model):
+        return None
+    for name, layer in _layers(model, ""):
+        if isinstance(layer, nn.Conv2d) and is_plain(layer):
+            if layer.groups > 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+                return None
+            found.append(Convolution(name, layer, nn.Sequential()))
+        elif isinstance(layer, _INCREASING) and is_plain(layer):
+            if not found:
+                return None
+            found[-1] = Convolution(found[-1].name, found[-1].layer, nn.Sequential(found[-1].activation, layer))
+        elif isinstance(layer, nn.Linear | Bottleneck) and is_plain(layer):
+            inner, dense = (f"{name}.encoder", layer.encoder) if isinstance(layer, Bottleneck) else (name, layer)
+            whole = dense.bias is not None and is_plain(dense)
+            return ConvolutionChain(tuple(found), inner) if found and whole else None
+        elif not isinstance(layer, nn.Flatten):
+            return None
+    return None
+
+
+def _layers(model: nn.Sequential, before: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, layer in model.named_children():
+        if is_sequence(layer):
+            yield from _layers(layer, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", layer

@@ -1,0 +1,92 @@
+"""The image behind convolutions, solved for layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from attack_world import seen_by_attack
+from tiny import Bench
+from torch import nn
+
+from privsweep.attack.rgap import Rgap
+from privsweep.interface.data import Domain
+from privsweep.interface.guess import Reconstruction
+from privsweep.interface.randomness import Rng
+from privsweep.metric.score import score
+from privsweep.model.convolution_chain import convolution_chain
+
+SMALL = (
+    "attack=rgap", "dataset=digits", "dataset.train_size=60", "dataset.test_size=20", "fl_setting.rounds=0",
+    "fl_setting.victims=3", "model.kernel=3",
+)  # fmt: skip
+DOMAIN = Domain(shape=(1, 8, 8), classes=10, mean=(0.0,), std=(1.0,))
+
+
+def attacked(*overrides: str) -> dict[str, Any]:
+    spec, out = seen_by_attack([*SMALL, *overrides])
+    guess = spec.attack(out.seen, out.known, {}, Bench(), Rng(0))
+    assert isinstance(guess, Reconstruction)
+    metrics, *_ = score(guess, out.truth, out.known.domain, "zen", 0.6)
+    return dict(metrics)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.init=default", "model.activation=leaky_relu", "model.padding=valid", "model.depth=2", "model.pool_after=[]"],
+        ["model.activation=tanh", "model.init=default", "model.fc=[16]", "model.pool_after=[]", "model.depth=1"],
+        ["model.init=default", "fl_setting.rounds=1", "fl_setting.capture.round=last"],
+        [
+            "fl_setting.capture.what=difference", "fl_setting.optimizer=sgd", "fl_setting.lr=0.1",
+            "fl_setting.local_epochs=1", "fl_setting.rounds=1",
+        ],
+        ["defense=[precode]", "defense.precode.k=8"],
+        ["defense=[dp_sgd]", "defense.dp_sgd.epsilon=null", "defense.dp_sgd.noise_multiplier=0"],
+    ],
+    ids=["sigmoid", "leaky", "one convolution", "trained", "difference", "precode", "clipped"],
+)  # fmt: skip
+def test_an_image_comes_out_exactly(overrides: list[str]) -> None:
+    metrics = attacked(*overrides)
+    assert metrics["recovered"] == 1
+    assert metrics["psnr"] > 40
+    assert metrics["label_accuracy"] == 1
+
+
+def test_where_relu_hides_pixels_the_likeliest_picture_is_near() -> None:
+    assert attacked("model.activation=relu", "model.init=default")["ssim"] > 0.6
+
+
+def test_noise_and_pruning_cost_by_their_strength() -> None:
+    noise = [
+        attacked("defense=[noisy_gradients]", f"defense.noisy_gradients.sigma={s}")["mse"] for s in (1e-6, 1e-3, 10.0)
+    ]
+    assert noise[0] < 1e-3 < noise[2]
+    assert noise == sorted(noise)
+    assert attacked("defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.3")["psnr"] > 40
+
+
+def test_a_layer_that_cannot_be_undone_is_refused_and_what_is_behind_is_not_looked_at() -> None:
+    def network(*between: nn.Module, groups: int = 1, last: bool = True) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1, groups=groups), *between, nn.Flatten(), nn.Linear(256, 10, bias=last)
+        )
+
+    attack = Rgap()
+    good = network(nn.Sequential(nn.Sigmoid(), nn.Identity()))
+    assert convolution_chain(good) is not None
+    assert convolution_chain(nn.Sequential(*good, nn.ReLU(), nn.BatchNorm1d(10), nn.Linear(10, 10))) is not None
+    assert attack.fits(good, DOMAIN, None) is None
+    refused = [
+        network(nn.GELU()), network(nn.MaxPool2d(1)), network(nn.BatchNorm2d(4)), network(groups=2),
+        network(last=False), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+    ]  # fmt: skip
+    for model in refused:
+        assert "lenet_dlg" in str(attack.fits(model, DOMAIN, None))
+    good[0].weight.requires_grad_(False)
+    assert "0.weight" in str(attack.fits(good, DOMAIN, None))
+    large = Domain(shape=(3, 128, 128), classes=10, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert "49,152" in str(attack.fits(network(), large, None))
+    assert torch.is_grad_enabled()
