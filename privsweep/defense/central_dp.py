@@ -57,10 +57,14 @@ class CentralDp(Defense):
 
     uniform: ClassVar[bool] = True
     bounded: ClassVar[tuple[str, str]] = ("update", "aggregate")
-    version: ClassVar[int] = 1  # Renyi orders above 63
 
     def __post_init__(self) -> None:
         check_noise(_KEY, self.epsilon, self.noise_multiplier, "max_update_norm", self.max_update_norm)
+
+    @property
+    def version(self) -> int:
+        """1: Renyi orders above 63. 2: gdp is exact without sampling."""
+        return 2 if self.accountant == "gdp" else 1
 
     def bind(self, schedule: Schedule) -> Self:
         """With the noise multiplier in numbers; raises UserError with nothing to average, or no epsilon found."""
@@ -91,8 +95,10 @@ class CentralDp(Defense):
 
     def warnings(self, schedule: Schedule) -> list[str]:
         """Where the server may publish what it has of a client, or epsilon is no bound."""
-        given = loose(_KEY, self.delta, schedule.clients, "clients' updates") + asymptotic(_KEY, self.accountant)
-        if any(one.sample_rate < 1 for one in self.releases(schedule)):
+        each = self.releases(schedule)
+        given = loose(_KEY, self.delta, schedule.clients, "clients' updates")
+        given += asymptotic(_KEY, self.accountant, each)
+        if any(one.sample_rate < 1 for one in each):
             given.append(
                 f"{_KEY}.amplification=true: counts clients as drawn each by itself, and rounds draw a fixed number, "
                 "so that epsilon may come out too low; take false for a bound"

@@ -67,9 +67,10 @@ class DpSgd(Defense):
     def version(self) -> int:
         """1: the epsilon is that of the client who pays most, not of the smallest. 2: released models have one divisor.
 
-        3: Renyi orders above 63. 4: where it is null, delta is by the largest client, not by the smallest.
+        3: Renyi orders above 63. 4: where it is null, delta is by the largest client, not by the smallest. 5 and 6: the
+        same, where gdp is exact without sampling.
         """
-        return 4 if self.delta is None else 3
+        return (4 if self.delta is None else 3) + 2 * (self.accountant == "gdp")
 
     def bind(self, schedule: Schedule) -> Self:
         """With delta and noise multiplier in numbers; raises UserError for an epsilon that no noise has."""
@@ -104,7 +105,7 @@ class DpSgd(Defense):
     def warnings(self, schedule: Schedule) -> list[str]:
         """Where a client may publish an example, or epsilon is no bound; not of ``bind``'s result."""
         given = loose(_KEY, self.delta, _most(schedule), "examples of the largest client")
-        return given + asymptotic(_KEY, self.accountant)
+        return given + asymptotic(_KEY, self.accountant, self.releases(schedule))
 
     def acts_at(self) -> frozenset[str]:
         return super().acts_at() - (frozenset() if self.poisson else {"sample"})

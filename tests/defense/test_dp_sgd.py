@@ -138,6 +138,16 @@ def test_an_asymptotic_accountant_is_a_choice() -> None:
     assert "renyi_order" not in spent
 
 
+@pytest.mark.parametrize(("noise", "delta", "epsilon"), [(1.0, 1e-5, 4.377), (0.5, 1e-5, 9.997), (100.0, 0.1, 0.0)])
+def test_of_noise_without_sampling_the_gaussian_accountant_is_exact(noise: float, delta: float, epsilon: float) -> None:
+    """The limit for sampled steps made 57 of 10, and of so much noise that nothing is lost an error."""
+    once = Schedule(64, 64, 1, 1, 1, 1.0)
+    private = dp(accountant="gdp", noise_multiplier=noise, delta=delta)
+    assert private.bind(once).spent(once)["epsilon"] == pytest.approx(epsilon, abs=1e-3)
+    assert private.warnings(once)[1:] == [] == dp(accountant="gdp", delta=1e-5).warnings(once)
+    assert "take rdp or prv" in dp(accountant="gdp").warnings(SCHEDULE)[0]
+
+
 def test_without_poisson_sampling_every_pass_counts_in_full() -> None:
     """Fixed batches use every example once an epoch: fifty Gaussian releases, not 15,650 amplified ones."""
     spent = dp(poisson=False).bind(SCHEDULE).spent(SCHEDULE)

@@ -175,9 +175,15 @@ def test_what_does_not_fit_the_data_is_refused_before_training(overrides: list[s
 
 
 def test_a_captured_message_whose_epsilon_is_not_found_is_refused_before_training(data: Data) -> None:
-    """The training's is, for it samples."""
+    """The training's is, for it samples more thinly."""
     little = ["accountant=gdp", "epsilon=null", "noise_multiplier=0.35"]
-    spec = made("attack=dlg", "fl_setting.batch_size=1", "defense=[dp_sgd]", *(f"defense.dp_sgd.{v}" for v in little))
+    captured = [
+        "fl_setting.batch_size=1",
+        "fl_setting.optimizer=sgd",
+        "fl_setting.capture.what=difference",
+        "fl_setting.capture.batch_size=2",
+    ]
+    spec = made("attack=dlg", *captured, "defense=[dp_sgd]", *(f"defense.dp_sgd.{v}" for v in little))
     spec.defense.bind(spec.fl_setting.schedule(data, Rng(0)))
     with pytest.raises(UserError, match="accountant=gdp finds no epsilon"):
         check_with_data(spec, data, None, Rng(0))

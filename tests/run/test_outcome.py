@@ -88,13 +88,17 @@ def test_a_captured_update_tells_what_it_costs_by_itself(overrides: str, uses: i
         ("defense=[dp_sgd] defense.dp_sgd.delta=0.9", "defense.dp_sgd.delta=0.9: .* take 0.05 or less"),
         ("defense=[dp_sgd] defense.dp_sgd.delta=0.05", None),
         ("defense=[dp_sgd]", None),
-        ("defense=[dp_sgd] defense.dp_sgd.accountant=gdp", "defense.dp_sgd.accountant=gdp: .* take rdp or prv"),
+        (
+            "defense=[dp_sgd] defense.dp_sgd.accountant=gdp fl_setting.batch_size=4",
+            "accountant=gdp: .* take rdp or prv",
+        ),
+        ("defense=[dp_sgd] defense.dp_sgd.accountant=gdp", None),
         ("defense=[central_dp] fl_setting.participation=0.7", None),
         (
             "defense=[central_dp] fl_setting.participation=0.7 defense.central_dp.amplification=true",
             "defense.central_dp.amplification=true: .* take false for a bound",
         ),
-        ("defense=[central_dp] defense.central_dp.accountant=gdp", "defense.central_dp.accountant=gdp: .* rdp or prv"),
+        ("defense=[central_dp] defense.central_dp.accountant=gdp", None),
         ("defense=[central_dp] defense.central_dp.delta=0.9", "defense.central_dp.delta=0.9: .* take 0.333 or less"),
     ],
 )
