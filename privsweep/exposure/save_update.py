@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from numpy.typing import ArrayLike
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -29,8 +30,8 @@ def save_update(
     optimizer: Literal["sgd", "adam"] = "sgd",
     momentum: float = 0.0,
     statistics: Mapping[str, Tensor] | None = None,
-    labels: Tensor | None = None,
-    originals: Tensor | None = None,
+    labels: ArrayLike | None = None,
+    originals: ArrayLike | None = None,
 ) -> Path:
     """Files an update for ``fl_setting=captured``; returns the path.
 
@@ -49,7 +50,8 @@ def save_update(
     originals: pixels in [0, 1], ``[N, C, H, W]`` or ``[V, N, C, H, W]``, before they are normalised, if reconstructions
     are to be scored. No attack ever sees them.
 
-    Raises UserError, and writes nothing, where shapes, numbers or notes are not as said.
+    Arrays of NumPy and lists are taken for tensors. Raises UserError, and writes nothing, where shapes, numbers or
+    notes are not as said.
     """
     net = model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
     parameters = dict(net.named_parameters())
@@ -69,11 +71,19 @@ def save_update(
     path = Path(path)
     if path.suffix != SUFFIX:
         raise UserError(f"save_update: {path}: the file of an update ends with {SUFFIX}; choose such a name")
+    tensors = {name: _tensor(name, t) for name, t in tensors.items()}
     with whole_file(path) as draft:
         apart = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
         save_file(apart, draft, {name: str(value) for name, value in notes.items() if value is not None})
         read_updates([UpdateFile(draft, "save_update")], Expected.of(net), None)
     return path
+
+
+def _tensor(name: str, given: Any) -> Tensor:
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"save_update: {name}={given!r:.60}: is no tensor; give one, an array or numbers") from error
 
 
 def _by_name(

@@ -86,11 +86,14 @@ def test_a_training_loop_saves_its_gradients_as_they_lie(tmp_path: Path) -> None
     nn.functional.cross_entropy(net(pixels[0]), labels[0]).backward()
     named = read(library.save_update(tmp_path / "a.safetensors", nn.DataParallel(net), batch_size=2))
     listed = [p.grad.double() for p in net.parameters() if p.grad is not None]
-    in_order = read(library.save_update(tmp_path / "b.safetensors", net, listed, batch_size=2))
+    plain: dict[str, Any] = {"labels": labels[0].tolist(), "originals": pixels[0].numpy()}
+    in_order = read(library.save_update(tmp_path / "b.safetensors", net, listed, batch_size=2, **plain))
     for name, g in gradients(net, pixels, labels).items():
         assert torch.allclose(named.delta[name], g)
         assert torch.equal(named.delta[name], in_order.delta[name])
-    assert in_order.labels is None
+    assert named.labels is None
+    assert in_order.labels is not None
+    assert torch.equal(in_order.labels, labels)
 
 
 def test_the_victims_of_a_folder_are_those_of_its_files(saved: Path) -> None:
@@ -262,6 +265,9 @@ def test_a_save_that_is_not_right_writes_nothing(tmp_path: Path) -> None:
         ("its metadata have no lr", {"update": sent, "what": "difference"}),
         ("originals leave the range", {"update": sent, "originals": pixels * 255}),
         ("is 64x9 there and 64x64", {"update": {**sent, "fc1.weight": torch.zeros(64, 9)}}),
+    ]
+    faults += [
+        (f"{name}=.*: is no tensor; give one", {"update": sent, name: ["a"]}) for name in ("labels", "originals")
     ]
     for says, given in faults:
         with pytest.raises(UserError, match=says):
