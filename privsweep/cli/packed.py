@@ -20,6 +20,8 @@ _SIGN = re.compile("[0-9a-f]{12}")
 def packed(asked: Request) -> None:
     """Packs the runs of the tables that were named, or all, and says so. Raises UserError."""
     store = Store(asked.output_dir)
+    if asked.to is not None and not asked.to.name.endswith(".tar.xz"):
+        raise UserError(f"to={asked.to}: is written as a .tar.xz file; let its name end so, such as all{SUFFIX}")
     tables = {table: _runs_of(table) for table in asked.files}
     if asked.to is None:
         if not tables:

@@ -100,6 +100,8 @@ def test_the_same_runs_make_the_same_bytes_and_those_that_are_there_stay(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert store.main(["pack", str(the_table())]) == 0
+    assert store.main(["pack", "to=all.zip"]) == 2
+    assert "to=all.zip: is written as a .tar.xz file" in capsys.readouterr().err
     assert store.main(["pack", "to=all.tar.xz"]) == 0
     assert Path("all.tar.xz").read_bytes() == packed_file().read_bytes()
     before = {path: path.stat().st_mtime_ns for path in Path("outputs/runs").rglob("*")}
@@ -302,7 +304,7 @@ def test_a_figure_of_pictures_stays_where_its_runs_were_unpacked_without(
         (["pack", "conf/experiment/mine.yaml"], "conf/experiment/mine.yaml"),
         (["pack", "to=x", "pictures=some"], "pictures=some"),
         (["pack", "to=x", "output_dir=nowhere"], "output_dir=nowhere"),
-        (["pack", "to=conf"], "conf"),
+        (["pack", "to=conf"], "to=conf"),
         (["unpack"], "unpack"),
         (["unpack", "gone.tar.xz"], "gone.tar.xz"),
         (["unpack", "conf/experiment/mine.yaml"], "conf/experiment/mine.yaml"),
