@@ -116,10 +116,10 @@ class ReleasedModels(Assembling):
         """Raises UserError where the splits are too small, or where the fixed set holds a target."""
         image_shape(data.domain, "fl_setting=release", "another fl_setting")
         images_to_train_on(data)
-        if self.victims > len(data.test):
+        if (there := len(data.test)) < max(self.victims, 2):
             raise UserError(
-                f"fl_setting.victims={self.victims}: targets are test images, of which there are {len(data.test)}; "
-                "take fewer"
+                f"fl_setting.victims={self.victims}: targets are test images, and a model is judged on the others, of "
+                f"which there are {there} in all; take {'fewer' if there > 1 else 'a dataset.test_size of 2 or more'}"
             )
         if self.pretrain_size >= len(data.train):
             raise UserError(

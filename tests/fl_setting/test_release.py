@@ -158,7 +158,11 @@ def refused(*changes: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["fl_setting.victims=21"], "fl_setting.victims=21: targets are test images, of which there are 20"),
+        (
+            ["fl_setting.victims=21"],
+            "of which there are 20 in all; take fewer",
+        ),
+        (["fl_setting.victims=1", "dataset.test_size=1"], "there are 1 in all; take a dataset.test_size of 2 or more"),
         (["fl_setting.pretrain_size=40", "fl_setting.pretrain_epochs=1"], "leaves nothing of 40 training images"),
         (["fl_setting.checkpoints=[2,5]"], "training ends after 4 epochs"),
         (
