@@ -24,9 +24,9 @@ IN_PRINT = {True: "held", False: "not held", None: "no number"}
 CHANGED = "not only an amount: "  # before what is not as at the paper's scale
 LEGEND = (
     "Ours: mean ± sample standard deviation (number of seeds), or median [lowest, highest] (number of "
-    "seeds). N/A (k of n): k of n seeds reached it. A cell with missing runs has no mean. "
-    "–: the paper prints no number. Differences of percentages are in points."
+    "seeds). N/A (k of n): k of n seeds reached it. A cell with missing runs has no mean."
 )
+OF_PRINTED = " –: the paper prints no number. Differences of percentages are in points."  # where there are any
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class TableText:
     notes: list[str]  # of the table, then of its rows and columns
     conditions: list[tuple[str, str]]  # where the numbers come from: name and value
     command: str
-    legend: str = LEGEND
+    legend: str
 
 
 def table_text(filled: FilledTable, most: int = MOST) -> TableText:
@@ -102,6 +102,7 @@ def table_text(filled: FilledTable, most: int = MOST) -> TableText:
         notes=_printable(_notes(filled)),
         conditions=[(printable(name), printable(value)) for name, value in _conditions(filled)],
         command=printable(filled.command),
+        legend=LEGEND + OF_PRINTED * any(cell.printed is not None for cell in filled.cells.values()),
     )
 
 

@@ -33,8 +33,10 @@ def what_decides(
         compares = any(table.rows[row].weakened for row, _ in read)
         return "more seeds would decide its cells" if compares else "some of its seeds got there and some did not"
     if verdict.unmet and verdict.short is None:
-        most = scale == "paper"
-        return "the paper's amount of work does not show it" if most else "needs more work than this scale does"
+        if scale != "paper":
+            return "needs more work than this scale does"
+        whose = "this" if table.place.startswith("ours") else "the paper's"
+        return f"{whose} amount of work does not show it"
     margin, it = (verdict.short, "what it presupposes") if verdict.unmet else (verdict.margin, "it")
     if margin is None or margin < 0:
         return "other seeds would tell" if verdict.one_run else ""

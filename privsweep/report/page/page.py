@@ -22,7 +22,7 @@ from privsweep.interface.keys import finding
 from privsweep.interface.printable import printable
 from privsweep.report.page.published import Published
 from privsweep.report.page.runs import Command, Lookup, payload
-from privsweep.report.table_text import LEGEND
+from privsweep.report.table_text import LEGEND, OF_PRINTED
 from privsweep.table.fill import Record
 
 _HERE = Path(__file__).parent
@@ -78,7 +78,7 @@ def page(contents: Contents, folder: Lookup, command: Command) -> str:
         never=_never(contents), runs=data["runs"], running=contents.running,
         failed=sum(run["status"] != "complete" for run in data["runs"]),
         root=contents.root, one=shlex.join(["privsweep", *contents.own, "experiment=NAME"]),
-        legend=LEGEND, made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        legend=LEGEND + OF_PRINTED, made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )  # fmt: skip
 
 
