@@ -24,6 +24,7 @@ from privsweep.interface.roles import Bench
 from privsweep.membership_inference.auxiliary_data import unfit
 from privsweep.membership_inference.scores import stand_out
 from privsweep.membership_inference.update_ratio import as_long_as_means, log_ratios, products
+from privsweep.model.blocks import IN_GROUPS
 from privsweep.model.stochastic import draw
 from privsweep.training.per_example import example_gradients
 from privsweep.training.stacked import mixes_examples
@@ -72,7 +73,7 @@ class UpdateMembership(AttackBase):
         if mixes_examples(model):
             return (
                 "attack=update_membership: in a network with batch normalisation no record has a gradient of its own; "
-                "take model.norm=group or none"
+                f"take {IN_GROUPS}, or none"
             )
         return unfit(prior, domain, _FEWEST, f"attack.references={shown(self.references)}", "")
 

@@ -9,6 +9,7 @@ from privsweep.compiled.entries import with_normal
 from privsweep.interface.data import Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
+from privsweep.model.blocks import IN_GROUPS
 
 _LEAST = 1e-6  # added to a norm, as Opacus does, so that zeros stay zeros
 
@@ -34,7 +35,7 @@ def refuse_statistics(defense: str, model: nn.Module) -> None:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise UserError(
                 f"defense={defense}: layer {name} normalises over the batch, so that no bound holds for one example; "
-                "take model.norm=group, or a model without it"
+                f"take {IN_GROUPS}, or a model without it"
             )
         if getattr(layer, "track_running_stats", False):
             raise UserError(

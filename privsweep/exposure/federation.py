@@ -19,6 +19,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Recipe
 from privsweep.interface.training import LocalSchedule
+from privsweep.model.blocks import IN_GROUPS
 from privsweep.training.frozen import client_mode
 
 Round = int | Literal["last"]
@@ -144,8 +145,8 @@ def check_batch(model: Architecture, data: Data, batch_size: int, mode: Literal[
         net = client_mode(model.build(data.domain, rng.child("init")), mode)
         if fault := batch_fault(net, data.domain, batch_size):
             raise UserError(
-                f"fl_setting.capture.batch_size={batch_size}: {fault}; take more, fl_setting.capture.mode=eval, or "
-                "model.norm=group"
+                f"fl_setting.capture.batch_size={batch_size}: {fault}; take more, fl_setting.capture.mode=eval, "
+                f"or {IN_GROUPS}"
             )
 
 
@@ -165,5 +166,5 @@ def check_local_batches(
         if fault := batch_fault(net, data.domain, size):
             remedy = "another batch size" if images > size else "more images"
             raise UserError(
-                f"{key}: {images} images make a batch of {size}, and {fault}; take {remedy}, or model.norm=group"
+                f"{key}: {images} images make a batch of {size}, and {fault}; take {remedy}, or {IN_GROUPS}"
             )

@@ -19,6 +19,7 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Schedule, Sentences, System, Truth, Update
+from privsweep.model.blocks import IN_GROUPS
 from privsweep.training.aggregation import server_mean, weighted_mean
 from privsweep.training.frozen import client_mode
 from privsweep.training.stacked import mixes_examples
@@ -116,7 +117,7 @@ class UpdateView:
         if mixes_examples(net):
             raise UserError(
                 "fl_setting.capture.mode=eval: local training normalises by the batch, so that no weight difference "
-                "comes of this mode; take train, fl_setting.capture.what=gradient, or model.norm=group"
+                f"comes of this mode; take train, fl_setting.capture.what=gradient, or {IN_GROUPS}"
             )
 
     def _check_batches(self, held: int, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:

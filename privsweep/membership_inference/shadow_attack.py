@@ -19,6 +19,7 @@ from privsweep.interface.records import Knowledge, Observation, Predictions, Rec
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.training import Augmentation, LocalSchedule, Optimizer
 from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.model.blocks import IN_GROUPS
 from privsweep.training.frozen import client_mode
 from privsweep.training.shadows import ShadowModel, train_shadows
 
@@ -155,7 +156,7 @@ def _check_batch(model: ShadowModel, domain: Domain, schedule: LocalSchedule, re
     if fault:
         raise UserError(
             f"attack.shadow_size: {records} records make a batch of {least}, and {fault}; take another size, another "
-            "attack.batch_size or dataset.prior_size, or model.norm=group"
+            f"attack.batch_size or dataset.prior_size, or {IN_GROUPS}"
         )
 
 

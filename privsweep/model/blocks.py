@@ -30,6 +30,7 @@ Activation = Literal[
     "identity",
 ]
 Norm = Literal["batch", "group"]
+IN_GROUPS = "model.norm=group (where it has no such key: a network with nn.GroupNorm)"  # instead of by the batch
 Init = Literal["default", "uniform", "normal", "truncated_normal"]
 
 _GROUPS = 32  # of group normalisation, as Wu and He (2018) propose

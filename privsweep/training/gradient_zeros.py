@@ -10,6 +10,7 @@ from torch.func import functional_call, grad, vmap
 
 from privsweep.interface.data import Domain, ImageSet, Loss, Tensors
 from privsweep.interface.errors import UserError
+from privsweep.model.blocks import IN_GROUPS
 from privsweep.training.frozen import unfrozen
 from privsweep.training.stacked import mixes_examples
 
@@ -50,7 +51,7 @@ def check_apart(net: nn.Module) -> None:
     if mixes_examples(net):
         raise UserError(
             "fl_setting.zero_gradients=true: the model normalises by the batch, so that no record has a gradient of "
-            "its own; take model.norm=group, or false"
+            f"its own; take {IN_GROUPS}, or false"
         )
 
 
