@@ -41,7 +41,7 @@ class Batch:
             else:
                 jobs[found.signature] = (typed, number)
                 cells.append(found)
-        sweeps.add(noted, cells)
+        sweeps.add(noted, cells, len(runs))
         return cls(search, folder, [n for _, n in runs], {} if sweeps.stopped(noted) else jobs, twins)
 
     @property

@@ -173,6 +173,7 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     ]  # fmt: skip
     sweep = sweeps.Sweep(
         table=planned.name, scale=session.scale, overrides=planned.said, cells=found, folder=folder,
+        to_come=planned.hydra["sweeper"]["n_trials"] if planned.search else 0,
         started=datetime.now(UTC).isoformat(timespec="seconds"), launcher=planned.launcher,
         config_dir=config_dir, host=socket.gethostname(), pid=os.getpid(), began=began(os.getpid()),
         user=getpass.getuser(), command=same_command(planned, hidden=True), cwd=os.getcwd(),

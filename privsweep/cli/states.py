@@ -92,7 +92,7 @@ class Observer:
             return CellState(cell, "stopped", f"its process on {beat.host} is gone", self._log(cell, sweep))
         if path and sweeps.stopped(path):
             return CellState(cell, "not run", sweeps.LEFT_OUT)
-        if not self.over and self._goes_on(sweep):
+        if not self.over and self.goes_on(sweep):
             return CellState(cell, "queued", f"waits for its turn on {sweep.host}")
         return CellState(cell, "not run", log=self._log(cell, sweep))
 
@@ -131,8 +131,8 @@ class Observer:
     def _partial(self, cell: Cell) -> bool:
         return any((self.output_dir / "partial" / cell.signature).glob("[!.]*"))
 
-    def _goes_on(self, sweep: Sweep) -> bool:
-        """Whether a sweep without SLURM is being worked on."""
+    def goes_on(self, sweep: Sweep) -> bool:
+        """Whether its command, or without SLURM any of its runs, is at work."""
         if sweep.host == socket.gethostname():
             return process_lives(sweep.pid, sweep.began)
         return any(b.host == sweep.host and lives for b, lives in self.beats.values())

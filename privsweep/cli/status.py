@@ -133,9 +133,10 @@ def _show(asked: Asked, console: Console) -> tuple[int, bool]:
     for path, sweep in chosen:
         states = observer.states(sweep, path)
         known |= {s.cell.signature for s in states}
-        done = done and all(s.state == "done" for s in states)
-        over = over and all(s.over for s in states)
-        _tell(sweep, states, asked.output_dir, asked.whole, console)
+        chooses = bool(sweep.to_come) and observer.goes_on(sweep)
+        done = done and not sweep.to_come and all(s.state == "done" for s in states)
+        over = over and not chooses and all(s.over for s in states)
+        _tell(sweep, chooses, states, asked.output_dir, asked.whole, console)
     for beat in observer.living if not asked.tables else []:
         if beat.signature not in known:
             over = False
@@ -172,8 +173,13 @@ def composed(table: str, overrides: Sequence[str], config_dir: str | None) -> Sw
     )  # fmt: skip
 
 
-def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bool, console: Console) -> None:
+def _tell(
+    sweep: Sweep, chooses: bool, states: Sequence[CellState], output_dir: Path, whole: bool, console: Console
+) -> None:
+    """``chooses``: it is a search that is at work, and has trials to come."""
     numbers = ", ".join(f"{n} {state}" for state, n in count(states).items())
+    if sweep.to_come:
+        numbers += f"; {sweep.to_come} trial{'s' * (sweep.to_come != 1)} to come"
     name = " ".join([sweep.table or "sweep", *sweep.overrides])
     kind = ("cell" if sweep.table else "run") + "s" * (len(states) != 1)
     begun = f" (started {_when(sweep.started)}, {sweep.launcher})" if sweep.started else ""
@@ -189,7 +195,7 @@ def _tell(sweep: Sweep, states: Sequence[CellState], output_dir: Path, whole: bo
             console.print(f"  {state:8} ... and {len(own) - _SHOWN} more; --all lists them")
     live = [s.cell.job for s in states if s.cell.job and s.state in ("running", "queued")]
     lines = hints(sweep, output_dir, live)[1:]
-    if all(s.over for s in states) and any(s.state != "done" for s in states):
+    if not chooses and all(s.over for s in states) and (sweep.to_come or any(s.state != "done" for s in states)):
         lines += goes_on(sweep)
     for line in lines:
         console.print(Text(printable(line), "dim"), soft_wrap=True)

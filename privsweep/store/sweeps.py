@@ -50,6 +50,7 @@ class Sweep(_Noted):
     began: str | None = None  # the process, in words that tell it from others of this number
     user: Annotated[str, Field(pattern=r"^\w[\w.@-]*$")]
     cells: list[Cell]
+    to_come: int = 0  # trials of a search that it has yet to choose
     command: list[str] = []  # its words; empty where the note is older than this
     cwd: str = ""  # where it was typed
 
@@ -78,11 +79,11 @@ def every(output_dir: Path) -> Iterator[tuple[Path, Sweep]]:
             yield path, sweep
 
 
-def add(path: Path, cells: Iterable[Cell]) -> None:
-    """Notes further cells of a sweep that chooses them as it goes; a run that it chooses again counts once."""
+def add(path: Path, cells: Iterable[Cell], chosen: int) -> None:
+    """Notes further cells of a search, of ``chosen`` trials; a run that it chooses again counts once."""
     if (sweep := read(path)) is not None:
         last = {cell.signature: cell for cell in (*sweep.cells, *cells)}
-        write(path, sweep.model_copy(update={"cells": [*last.values()]}))
+        write(path, sweep.model_copy(update={"cells": [*last.values()], "to_come": max(0, sweep.to_come - chosen)}))
 
 
 def note_jobs(path: Path, jobs: Mapping[int, str], logs: Mapping[int, str | None] | None = None) -> None:

@@ -163,7 +163,7 @@ def test_an_interrupted_search_counts_its_trials(
     monkeypatch.setattr(states, "process_lives", lambda pid, began: False)
     assert status.main([]) == 1
     told = capsys.readouterr().out
-    assert "2 runs: 1 not run, 1 done" in told
+    assert "2 runs: 1 not run, 1 done; 1 trial to come" in told
     assert "go on with it: privsweep -m hydra/sweeper=search" in told
 
 
