@@ -36,7 +36,10 @@ def attacked(*overrides: str) -> dict[str, Any]:
     "overrides",
     [
         [],
-        ["model.init=default", "model.activation=leaky_relu", "model.padding=valid", "model.depth=2", "model.pool_after=[]"],
+        [
+            "model.init=default", "model.activation=leaky_relu", "model.padding=valid", "model.depth=2",
+            "model.pool_after=[]",
+        ],
         ["model.activation=tanh", "model.init=default", "model.fc=[16]", "model.pool_after=[]", "model.depth=1"],
         ["model.init=default", "fl_setting.rounds=1", "fl_setting.capture.round=last"],
         [
