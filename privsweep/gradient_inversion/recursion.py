@@ -6,23 +6,19 @@ their places, ``k`` the entries of a kernel in one channel, ``P`` the pixels of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import conv2d, unfold
 
+from privsweep.gradient_inversion.likely_inputs import Likely, likely_inputs
 from privsweep.gradient_inversion.rank_one import nearest_rank_one
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.model.convolution_chain import Convolution, ConvolutionChain
 
 AT_MOST = 1 << 14  # unknowns of a layer: their squares are stored
-_PROBES = 512  # random pictures that tell what a layer is likely to be given
-_NEIGHBOURS, _CHANNELS = 0.95, 0.9  # correlations of pixels side by side, and of an image's colours
 _DRAWS = 64  # whose mean square is a variance
 _ROUNDING = 1e-7  # of a number
 _SUM = 1e-8  # of the largest of its kind, by which sums are off
@@ -46,15 +42,6 @@ class Told:
     doubt: Tensor
 
 
-@dataclass(frozen=True)
-class Likely:
-    """What a layer is given of an image that nothing is known of, ``[...]``."""
-
-    mean: Tensor
-    variance: Tensor
-    precision: Tensor  # [n, n], the inverse of the covariance
-
-
 def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain: Domain, rng: Rng) -> Tensor:
     """Model inputs ``[V, C, H, W]`` behind gradients ``[V, ...]`` of one example each.
 
@@ -68,7 +55,7 @@ def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, doma
     and what was pruned all leave variances, which pass on from layer to layer; where equations are too few, what random
     pictures make likely decides.
     """
-    likely = _likely(chain, weights, domain, rng)
+    likely = likely_inputs(chain, weights, domain, rng)
     told, noise = _before_dense(weights[f"{chain.dense}.weight"], gradient, chain.dense)
     for step, expected in zip(reversed(chain.convolutions), reversed(likely), strict=True):
         weight, bias = weights[f"{step.name}.weight"].double(), weights.get(f"{step.name}.bias")
@@ -213,55 +200,6 @@ class _System:
         off = pruned + rounding + noise.square()[:, None, None] + wrong[:, None] * size[:, None]
         scale = own.square() @ likely.variance.flatten(1).mT  # [V, O k, C]
         return torch.maximum(off, _EXACT * scale.mT).clamp_min(_TINY**2)
-
-
-def _likely(chain: ConvolutionChain, weights: Tensors, domain: Domain, rng: Rng) -> list[Likely]:
-    """What each convolution is given of pictures: grey on the mean, and neighbours and channels alike."""
-    device = weights[f"{chain.dense}.weight"].device
-    channels, height, width = domain.shape
-    low, high = (bound.double().to(device) for bound in domain.box(device))
-    mean, deviation = ((low + high) / 2).expand(domain.shape), (high - low).expand(domain.shape) / 12**0.5
-    alike = torch.full((channels, channels), _CHANNELS, dtype=mean.dtype, device=device).fill_diagonal_(1)
-    along = [
-        _NEIGHBOURS ** (at[:, None] - at).abs() for at in (torch.arange(s, device=device) for s in (height, width))
-    ]
-    parts = [alike, *(part.to(mean) for part in along)]
-    scale = deviation.flatten()
-    inverse = _product(torch.cholesky_inverse(torch.linalg.cholesky(part)) for part in parts) / (scale[:, None] * scale)
-    found = [Likely(mean, deviation.square(), inverse)]
-    drawn = torch.randn(_PROBES, channels, height, width, generator=rng.child("probes").generator()).to(mean)
-    one, two, three = (torch.linalg.cholesky(part) for part in parts)
-    drawn = torch.einsum("bcij,dc,ki,lj->bdkl", drawn, one, two, three) * deviation + mean
-    x = drawn.clamp(low, high).to(weights[f"{chain.dense}.weight"])
-    for before in _values(chain.convolutions[:-1], weights, x):
-        found.append(_of_probes(before.double()))
-    return found
-
-
-def _of_probes(given: Tensor) -> Likely:
-    """Of what a layer is given ``[B, ...]``: half their covariance, half that of independent numbers."""
-    apart = given.flatten(1) - given.flatten(1).mean(0)
-    covariance = apart.mT @ apart / len(apart)
-    variance = covariance.diagonal().clone()
-    variance = torch.maximum(variance, variance.mean()).clamp_min(_EXACT)
-    covariance = covariance / 2
-    covariance.diagonal().copy_(variance)
-    return Likely(
-        given.mean(0), variance.view(given.shape[1:]), torch.cholesky_inverse(torch.linalg.cholesky(covariance))
-    )
-
-
-def _product(parts: Iterable[Tensor]) -> Tensor:
-    """Their Kronecker product."""
-    return reduce(torch.kron, (part.contiguous() for part in parts))
-
-
-def _values(steps: tuple[Convolution, ...], weights: Tensors, x: Tensor) -> Iterator[Tensor]:
-    with torch.no_grad():
-        for step in steps:
-            own = {name: weights[f"{step.name}.{name}"] for name, _ in step.layer.named_parameters()}
-            x = step.activation(functional_call(step.layer, own, (x,)))
-            yield x
 
 
 def _rows(told: Told, at: Tensor) -> Told:
