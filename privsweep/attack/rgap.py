@@ -43,15 +43,17 @@ class Rgap(AttackBase):
         chain, output = convolution_chain(model), output_layer(model, domain.classes)
         if chain is None or output is None:
             return (
-                "attack=rgap: the network must be a sequence of convolutions, activations that nowhere fall, and a "
-                "linear layer with a bias behind them, without pooling or normalisation in between; take "
-                "model=lenet_dlg, or attack=iga; of a perceptron, attack=analytic"
+                "attack=rgap: the network must be a sequence of convolutions, activations that nowhere fall, "
+                "nn.Flatten and a linear layer with a bias (the last layer needs none where there are more than two "
+                "classes), without pooling or normalisation in between; take model=lenet_dlg, or attack=iga; of a "
+                "perceptron, attack=analytic"
             )
         if prod(shape) > AT_MOST:
             size = f"{prod(shape):,} numbers, and at most {AT_MOST:,} are solved for at once"
             return f"attack=rgap: an image has {size}; take attack=iga"
         names = [f"{step.name}.weight" for step in chain.convolutions]
-        missing = not_sent(model, [*names, f"{chain.dense}.weight", f"{chain.dense}.bias", f"{output}.weight"])
+        dense = [f"{chain.dense}.{name}" for name, _ in model.get_submodule(chain.dense).named_parameters()]
+        missing = not_sent(model, [*names, *dense, f"{output}.weight"])
         return f"attack=rgap: the update has no {', '.join(missing)}; take attack=iga" if missing else None
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
@@ -62,7 +64,7 @@ class Rgap(AttackBase):
         gradient = captured_gradient(seen, known)
         whole = finite(gradient)
         gradient = {name: g.nan_to_num(0, 0, 0) for name, g in gradient.items()}
-        found = recursion(chain, seen.weights, gradient, known.domain, rng)
+        found = recursion(chain, seen.weights, gradient, known.domain, rng).images
         images = found[:, None].expand(-1, seen.examples, -1, -1, -1)
         labels = label_images(known.model, seen.weights, gradient, images, known.domain.classes)
         return Reconstruction(images=images, diverged=~whole, labels=labels)

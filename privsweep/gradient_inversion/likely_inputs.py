@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -28,24 +28,54 @@ class Likely:
     precision: Tensor  # [n, n], the inverse of the covariance
 
 
-def likely_inputs(chain: ConvolutionChain, weights: Tensors, domain: Domain, rng: Rng) -> list[Likely]:
-    """What each convolution is given of pictures: grey on the mean, and neighbours and channels alike."""
-    device = weights[f"{chain.dense}.weight"].device
+@dataclass(frozen=True)
+class Picture:
+    """A random image ``[C, H, W]``: grey on the mean, neighbours and channels alike."""
+
+    mean: Tensor
+    deviation: Tensor
+    factors: tuple[Tensor, Tensor, Tensor]  # lower triangular, whose squares are the axes' correlations
+
+    def coloured(self, white: Tensor) -> Tensor:
+        """Images ``[..., C, H, W]`` of independent standard normal numbers."""
+        return self._along(self.factors, white) * self.deviation + self.mean
+
+    def whitened(self, image: Tensor) -> Tensor:
+        """What ``coloured`` makes it of."""
+        return self._along([torch.linalg.inv(factor) for factor in self.factors], (image - self.mean) / self.deviation)
+
+    def to(self, dtype: torch.dtype) -> Picture:
+        one, two, three = (factor.to(dtype) for factor in self.factors)
+        return Picture(self.mean.to(dtype), self.deviation.to(dtype), (one, two, three))
+
+    @staticmethod
+    def _along(matrices: Sequence[Tensor], numbers: Tensor) -> Tensor:
+        return torch.einsum("...cij,dc,ki,lj->...dkl", numbers, *matrices)
+
+
+def likely_picture(domain: Domain, device: torch.device) -> Picture:
+    """As far as anything is known of an image: in float64."""
     channels, height, width = domain.shape
     low, high = (bound.double().to(device) for bound in domain.box(device))
-    mean, deviation = ((low + high) / 2).expand(domain.shape), (high - low).expand(domain.shape) / 12**0.5
-    alike = torch.full((channels, channels), _CHANNELS, dtype=mean.dtype, device=device).fill_diagonal_(1)
+    alike = torch.full((channels, channels), _CHANNELS, dtype=low.dtype, device=device).fill_diagonal_(1)
     along = [
-        _NEIGHBOURS ** (at[:, None] - at).abs() for at in (torch.arange(s, device=device) for s in (height, width))
+        _NEIGHBOURS ** (at[:, None] - at).abs().to(low)
+        for at in (torch.arange(s, device=device) for s in (height, width))
     ]
-    parts = [alike, *(part.to(mean) for part in along)]
-    scale = deviation.flatten()
-    inverse = _product(torch.cholesky_inverse(torch.linalg.cholesky(part)) for part in parts) / (scale[:, None] * scale)
-    found = [Likely(mean, deviation.square(), inverse)]
-    drawn = torch.randn(_PROBES, channels, height, width, generator=rng.child("probes").generator()).to(mean)
-    one, two, three = (torch.linalg.cholesky(part) for part in parts)
-    drawn = torch.einsum("bcij,dc,ki,lj->bdkl", drawn, one, two, three) * deviation + mean
-    x = drawn.clamp(low, high).to(weights[f"{chain.dense}.weight"])
+    one, two, three = (torch.linalg.cholesky(part) for part in (alike, *along))
+    mean, deviation = ((low + high) / 2).expand(domain.shape), (high - low).expand(domain.shape) / 12**0.5
+    return Picture(mean, deviation, (one, two, three))
+
+
+def likely_inputs(chain: ConvolutionChain, weights: Tensors, domain: Domain, rng: Rng) -> list[Likely]:
+    """What each convolution is given of such pictures, of colours that there are."""
+    dense = weights[f"{chain.dense}.weight"]
+    picture, (low, high) = likely_picture(domain, dense.device), domain.box(dense.device)
+    scale = picture.deviation.flatten()
+    inverse = reduce(torch.kron, (torch.cholesky_inverse(factor) for factor in picture.factors))
+    found = [Likely(picture.mean, picture.deviation.square(), inverse / (scale[:, None] * scale))]
+    drawn = torch.randn(_PROBES, *domain.shape, generator=rng.child("probes").generator()).to(picture.mean)
+    x = picture.coloured(drawn).clamp(low.double(), high.double()).to(dense)
     for before in _values(chain.convolutions[:-1], weights, x):
         found.append(_of_probes(before.double()))
     return found
@@ -62,11 +92,6 @@ def _of_probes(given: Tensor) -> Likely:
     return Likely(
         given.mean(0), variance.view(given.shape[1:]), torch.cholesky_inverse(torch.linalg.cholesky(covariance))
     )
-
-
-def _product(parts: Iterable[Tensor]) -> Tensor:
-    """Their Kronecker product."""
-    return reduce(torch.kron, (part.contiguous() for part in parts))
 
 
 def _values(steps: tuple[Convolution, ...], weights: Tensors, x: Tensor) -> Iterator[Tensor]:

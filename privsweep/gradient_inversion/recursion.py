@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, unfold
 
 from privsweep.gradient_inversion.likely_inputs import Likely, likely_inputs
+from privsweep.gradient_inversion.output_errors import output_errors
 from privsweep.gradient_inversion.rank_one import nearest_rank_one
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.randomness import Rng
@@ -30,6 +31,15 @@ _TINY = 1e-30
 
 
 @dataclass(frozen=True)
+class Behind:
+    """What is behind gradients of one example each."""
+
+    images: Tensor  # model inputs [V, C, H, W]
+    errors: Tensor  # of the dense layer's outputs, [V, K]
+    noise: Tensor  # [V], the deviation of an entry's of the gradient
+
+
+@dataclass(frozen=True)
 class Told:
     """What is known of a layer's inputs or outputs, ``[V, ...]``: values, gradients of the loss, and their variances.
 
@@ -42,8 +52,8 @@ class Told:
     doubt: Tensor
 
 
-def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain: Domain, rng: Rng) -> Tensor:
-    """Model inputs ``[V, C, H, W]`` behind gradients ``[V, ...]`` of one example each.
+def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain: Domain, rng: Rng) -> Behind:
+    """What is behind gradients ``[V, ...]`` of one example each.
 
     A dense layer's weight gradient is errors times input, its bias gradient the errors: they tell the input, and the
     gradient of the loss with respect to it, whatever is behind. Of a convolution whose output and errors are known two
@@ -56,7 +66,8 @@ def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, doma
     pictures make likely decides.
     """
     likely = likely_inputs(chain, weights, domain, rng)
-    told, noise = _before_dense(weights[f"{chain.dense}.weight"], gradient, chain.dense)
+    dense = weights[f"{chain.dense}.weight"]
+    told, errors, noise = _before_dense(dense, gradient, chain.dense)
     for step, expected in zip(reversed(chain.convolutions), reversed(likely), strict=True):
         weight, bias = weights[f"{step.name}.weight"].double(), weights.get(f"{step.name}.bias")
         shape = expected.mean.shape
@@ -69,12 +80,13 @@ def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, doma
             for at in torch.arange(len(given), device=given.device).split(size)
         ]
         told = Told(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    return told.value.to(weights[f"{chain.dense}.weight"])
+    return Behind(told.value.to(dense), errors.to(dense), noise.to(dense))
 
 
-def _before_dense(weight: Tensor, gradient: Tensors, name: str) -> tuple[Told, Tensor]:
-    """What a linear layer was given, ``[V, n]``, and the deviation ``[V]`` of the noise on the gradient's entries."""
-    rows, bias = gradient[f"{name}.weight"].double(), gradient[f"{name}.bias"].double()
+def _before_dense(weight: Tensor, gradient: Tensors, name: str) -> tuple[Told, Tensor, Tensor]:
+    """What a linear layer was given, ``[V, n]``, its errors ``[V, K]``, and the deviation ``[V]`` of the noise."""
+    rows, sent, matrix = gradient[f"{name}.weight"].double(), gradient.get(f"{name}.bias"), weight.double()
+    bias = output_errors(rows, matrix) if sent is None else sent.double()
     found = nearest_rank_one(rows, bias)
     along = (found.errors * bias).sum(1, keepdim=True)  # the errors' norm: what noise has left of it
     along = torch.where(along.abs() < _TINY, _TINY, along)
@@ -82,10 +94,10 @@ def _before_dense(weight: Tensor, gradient: Tensors, name: str) -> tuple[Told, T
     norm = value.norm(dim=1, keepdim=True).clamp_min(_TINY)
     noise = torch.maximum(found.noise, _SUM * rows.abs().amax((1, 2)))
     variance = ((noise[:, None] / along).square() + (_ROUNDING * value).square()).expand_as(value)
-    matrix = weight.double()
-    error = (found.errors * along) @ matrix
+    errors = found.errors * along
+    error = errors @ matrix
     doubt = (noise[:, None] / norm).square() * matrix.square().sum(0) + (_ROUNDING * error).square()
-    return Told(value, variance, error, doubt), noise
+    return Told(value, variance, error, doubt), errors, noise
 
 
 def _before_activation(layer: nn.Module, after: Told, shape: torch.Size) -> Told:
@@ -160,7 +172,7 @@ class _System:
         del normal
         found = mean.expand(victims, -1)
         for _ in range(2):  # the second time for what rounding left
-            left = (value - self.offset - found @ self.matrix.mT).nan_to_num(0)
+            left = value - self.offset - found @ self.matrix.mT
             apart = (rows - found.view(victims, channels, -1) @ own.mT) / off
             wanted = (certain * left) @ self.matrix + (apart @ own).flatten(1) + (mean - found) @ likely.precision
             found = found + torch.cholesky_solve(wanted[:, :, None], factor)[:, :, 0]

@@ -43,14 +43,15 @@ class ConvolutionChain:
 def convolution_chain(model: nn.Module) -> ConvolutionChain | None:
     """The convolutions of a sequence before its first linear layer; None where anything else is among them.
 
-    They have no groups and a bias or none; zeros are around the image. The linear layer has a bias. What is behind it
-    does not matter.
+    They have no groups and a bias or none; zeros are around the image. The linear layer is given all of it, and has a
+    bias, so that what is behind it does not matter, or is the last and tells three classes or more apart.
     """
     found: list[Convolution] = []
     if not is_sequence(model):
         return None
-    for name, layer in _layers(model, ""):
-        if isinstance(layer, nn.Conv2d) and is_plain(layer):
+    layers, flat = list(_layers(model, "")), False
+    for name, layer in layers:
+        if isinstance(layer, nn.Conv2d) and is_plain(layer) and not flat:
             if layer.groups > 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
                 return None
             found.append(Convolution(name, layer, nn.Sequential()))
@@ -60,9 +61,12 @@ def convolution_chain(model: nn.Module) -> ConvolutionChain | None:
             found[-1] = Convolution(found[-1].name, found[-1].layer, nn.Sequential(found[-1].activation, layer))
         elif isinstance(layer, nn.Linear | Bottleneck) and is_plain(layer):
             inner, dense = (f"{name}.encoder", layer.encoder) if isinstance(layer, Bottleneck) else (name, layer)
-            whole = dense.bias is not None and is_plain(dense)
-            return ConvolutionChain(tuple(found), inner) if found and whole else None
-        elif not isinstance(layer, nn.Flatten):
+            last = layer is layers[-1][1] and dense is layer and dense.out_features > 2
+            told = (last or dense.bias is not None) and is_plain(dense)
+            return ConvolutionChain(tuple(found), inner) if found and flat and told else None
+        elif isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
+            flat = True
+        else:
             return None
     return None
 

@@ -9,8 +9,10 @@ import torch
 from attack_world import seen_by_attack
 from tiny import Bench
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from privsweep.attack.rgap import Rgap
+from privsweep.gradient_inversion.recursion import recursion
 from privsweep.interface.data import Domain
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
@@ -63,19 +65,40 @@ def test_where_relu_hides_pixels_the_likeliest_picture_is_near() -> None:
 
 
 def test_noise_and_pruning_cost_by_their_strength() -> None:
-    noise = [
-        attacked("defense=[noisy_gradients]", f"defense.noisy_gradients.sigma={s}")["mse"] for s in (1e-6, 1e-3, 10.0)
-    ]
-    assert noise[0] < 1e-3 < noise[2]
-    assert noise == sorted(noise)
+    def noisy(sigma: float) -> float:
+        of_noise = ("defense=[noisy_gradients]", f"defense.noisy_gradients.sigma={sigma}", "fl_setting.victims=1")
+        return float(attacked(*of_noise)["mse"])
+
+    assert noisy(1e-6) < 1e-3 < noisy(10.0)
     assert attacked("defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.3")["psnr"] > 40
 
 
+def test_an_output_layer_needs_no_bias() -> None:
+    def layer(kind: type[nn.Conv2d | nn.Linear], *sizes: int) -> nn.Module:
+        made = kind(*sizes, bias=False)
+        made.weight.data.copy_(Rng(0).normal(*made.weight.shape) / made.weight[0].numel() ** 0.5)
+        return made
+
+    model = nn.Sequential(layer(nn.Conv2d, 1, 12, 3), nn.Sigmoid(), nn.Flatten(), layer(nn.Linear, 432, 10))
+    image, labels = Rng(1).normal(2, 1, 8, 8).sigmoid(), torch.tensor([3, 7])
+    weights = dict(model.named_parameters())
+    own = [
+        torch.autograd.grad(cross_entropy(model(image[v : v + 1]), labels[v : v + 1]), list(weights.values()))
+        for v in range(2)
+    ]
+    gradient = {name: torch.stack(parts) for name, parts in zip(weights, zip(*own, strict=True), strict=True)}
+    chain = convolution_chain(model)
+    assert chain is not None
+    assert Rgap().fits(model, DOMAIN, None) is None
+    found = recursion(chain, {name: w.detach() for name, w in weights.items()}, gradient, DOMAIN, Rng(0))
+    assert torch.allclose(found.images, image, atol=1e-3)
+    assert found.errors.argmin(1).tolist() == labels.tolist()
+
+
 def test_a_layer_that_cannot_be_undone_is_refused_and_what_is_behind_is_not_looked_at() -> None:
-    def network(*between: nn.Module, groups: int = 1, last: bool = True) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(2, 4, 3, padding=1, groups=groups), *between, nn.Flatten(), nn.Linear(256, 10, bias=last)
-        )
+    def network(*between: nn.Module, groups: int = 1, dense: int = 256, classes: int = 10) -> nn.Sequential:
+        last = nn.Linear(dense, classes, bias=classes > 2)
+        return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, groups=groups), *between, nn.Flatten(), last)
 
     attack = Rgap()
     good = network(nn.Sequential(nn.Sigmoid(), nn.Identity()))
@@ -84,10 +107,12 @@ def test_a_layer_that_cannot_be_undone_is_refused_and_what_is_behind_is_not_look
     assert attack.fits(good, DOMAIN, None) is None
     refused = [
         network(nn.GELU()), network(nn.MaxPool2d(1)), network(nn.BatchNorm2d(4)), network(groups=2),
-        network(last=False), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        network(nn.Linear(8, 4), dense=128), network(nn.Flatten(2)), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        nn.Sequential(*network()[:-1], nn.Linear(256, 16, bias=False), nn.Linear(16, 10)),
     ]  # fmt: skip
     for model in refused:
         assert "lenet_dlg" in str(attack.fits(model, DOMAIN, None))
+    assert convolution_chain(network(classes=2)) is None
     good[0].weight.requires_grad_(False)
     assert "0.weight" in str(attack.fits(good, DOMAIN, None))
     large = Domain(shape=(3, 128, 128), classes=10, mean=(0.0,) * 3, std=(1.0,) * 3)
