@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.joint_refinement import refined
 from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
 from privsweep.gradient_inversion.recursion import AT_MOST, recursion
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, finite, refuses_difference
@@ -27,9 +28,11 @@ class Rgap(AttackBase):
 
     They go back from the loss. Ours begins at the first dense layer, whose gradient tells its input and its error
     exactly whatever is behind, be it a random bottleneck, and weighs every equation by how sure it is
-    (``gradient_inversion.recursion``).
+    (``gradient_inversion.recursion``). What noise and pruning have left of the image is then fitted to all layers'
+    gradients at once (``gradient_inversion.joint_refinement``).
     """
 
+    version: ClassVar[int] = 1  # 1: all layers at once after one by one; layers that were pruned altogether
     at_most: ClassVar[int] = 1
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
@@ -64,7 +67,8 @@ class Rgap(AttackBase):
         gradient = captured_gradient(seen, known)
         whole = finite(gradient)
         gradient = {name: g.nan_to_num(0, 0, 0) for name, g in gradient.items()}
-        found = recursion(chain, seen.weights, gradient, known.domain, rng).images
+        near = recursion(chain, seen.weights, gradient, known.domain, rng)
+        found = refined(chain, seen.weights, gradient, known.domain, near)
         images = found[:, None].expand(-1, seen.examples, -1, -1, -1)
         labels = label_images(known.model, seen.weights, gradient, images, known.domain.classes)
         return Reconstruction(images=images, diverged=~whole, labels=labels)

@@ -36,6 +36,7 @@ class Behind:
 
     images: Tensor  # model inputs [V, C, H, W]
     errors: Tensor  # of the dense layer's outputs, [V, K]
+    doubt: Tensor  # [V, K], their deviations
     noise: Tensor  # [V], the deviation of an entry's of the gradient
 
 
@@ -67,24 +68,38 @@ def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, doma
     """
     likely = likely_inputs(chain, weights, domain, rng)
     dense = weights[f"{chain.dense}.weight"]
-    told, errors, noise = _before_dense(dense, gradient, chain.dense)
+    below = pruned_below(gradient)
+    told, errors, doubt, noise = _before_dense(dense, gradient, below[f"{chain.dense}.weight"], chain.dense)
     for step, expected in zip(reversed(chain.convolutions), reversed(likely), strict=True):
         weight, bias = weights[f"{step.name}.weight"].double(), weights.get(f"{step.name}.bias")
         shape = expected.mean.shape
         system = _System(step, weight, None if bias is None else bias.double(), shape, rng.child(step.name))
         told = _before_activation(step.activation, told, system.outputs)
-        given = gradient[f"{step.name}.weight"].double()
+        given, least = gradient[f"{step.name}.weight"].double(), below[f"{step.name}.weight"]
         size = max(1, _AT_ONCE // expected.mean.numel() ** 2)
         parts = [
-            system.solve(_rows(told, at), given[at], noise[at], expected)
+            system.solve(_rows(told, at), given[at], noise[at], least[at], expected)
             for at in torch.arange(len(given), device=given.device).split(size)
         ]
         told = Told(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    return Behind(told.value.to(dense), errors.to(dense), noise.to(dense))
+    return Behind(told.value.to(dense), errors.to(dense), doubt.to(dense), noise.to(dense))
 
 
-def _before_dense(weight: Tensor, gradient: Tensors, name: str) -> tuple[Told, Tensor, Tensor]:
-    """What a linear layer was given, ``[V, n]``, its errors ``[V, K]``, and the deviation ``[V]`` of the noise."""
+def pruned_below(gradient: Tensors) -> Tensors:
+    """Float64 ``[V]`` by name: no entry that was made zero was larger.
+
+    It is the least that is left of a parameter, and of the whole gradient where of that nothing is.
+    """
+    kept = {n: torch.where(g == 0, torch.inf, g.double().abs()).flatten(1).amin(1) for n, g in gradient.items()}
+    least = torch.stack(list(kept.values())).amin(0)
+    return {name: torch.where(own.isfinite(), own, least).nan_to_num(0, 0, 0) for name, own in kept.items()}
+
+
+def _before_dense(weight: Tensor, gradient: Tensors, below: Tensor, name: str) -> tuple[Told, Tensor, Tensor, Tensor]:
+    """What a linear layer was given, ``[V, n]``, its errors and their deviations ``[V, K]``, and the noise's ``[V]``.
+
+    A row or column that was pruned altogether leaves an error or an input anywhere below what else would be left.
+    """
     rows, sent, matrix = gradient[f"{name}.weight"].double(), gradient.get(f"{name}.bias"), weight.double()
     bias = output_errors(rows, matrix) if sent is None else sent.double()
     found = nearest_rank_one(rows, bias)
@@ -93,11 +108,14 @@ def _before_dense(weight: Tensor, gradient: Tensors, name: str) -> tuple[Told, T
     value = found.inputs * found.size[:, None] / along
     norm = value.norm(dim=1, keepdim=True).clamp_min(_TINY)
     noise = torch.maximum(found.noise, _SUM * rows.abs().amax((1, 2)))
-    variance = ((noise[:, None] / along).square() + (_ROUNDING * value).square()).expand_as(value)
-    errors = found.errors * along
+    no_row, no_column = (rows == 0).all(2), (rows == 0).all(1)
+    errors = torch.where(no_row, bias, found.errors * along)
+    of_input, of_error = (below[:, None] / t.abs().amax(1, keepdim=True).clamp_min(_TINY) for t in (errors, value))
+    variance = (noise[:, None] / along).square() + (_ROUNDING * value).square() + no_column * of_input.square() / 3
+    spread = (noise[:, None] / norm).square() + (no_row & (bias == 0)) * of_error.square() / 3
     error = errors @ matrix
-    doubt = (noise[:, None] / norm).square() * matrix.square().sum(0) + (_ROUNDING * error).square()
-    return Told(value, variance, error, doubt), errors, noise
+    doubt = spread @ matrix.square() + (_ROUNDING * error).square()
+    return Told(value, variance, error, doubt), errors, spread.sqrt(), noise
 
 
 def _before_activation(layer: nn.Module, after: Told, shape: torch.Size) -> Told:
@@ -150,11 +168,11 @@ class _System:
         last = rows.amax((0, 2))
         self.window = torch.stack((torch.where(rows < 0, sides[0], rows).amin((0, 2)), last + 1), 1).tolist()
 
-    def solve(self, after: Told, gradient: Tensor, noise: Tensor, likely: Likely) -> tuple[Tensor, ...]:
+    def solve(self, after: Told, gradient: Tensor, noise: Tensor, least: Tensor, likely: Likely) -> tuple[Tensor, ...]:
         """The fields of what is ``Told`` of the inputs ``[V, C, H, W]``.
 
-        ``after`` is told of the outputs ``[V, O, H, W]``, ``gradient`` is the weight's ``[V, O, C, h, w]``, ``noise``
-        ``[V]``.
+        ``after`` is told of the outputs ``[V, O, H, W]``, ``gradient`` is the weight's ``[V, O, C, h, w]``, with
+        ``noise`` ``[V]``, and what is pruned of it below the ``least`` ``[V]``.
         """
         victims, channels = len(gradient), self.shape[0]
         value, variance, error, doubt = (t.flatten(1) for t in (after.value, after.variance, after.error, after.doubt))
@@ -163,7 +181,7 @@ class _System:
         certain = 1 / torch.maximum(variance, share)  # [V, m]
         own = self._of_gradient(error.view(victims, len(gradient[0]), -1))  # [V, O k, P]
         rows = gradient.flatten(3).permute(0, 2, 1, 3).flatten(2)  # [V, C, O k]
-        off = self._variance(rows, own, doubt, noise, likely)
+        off = self._variance(rows, own, doubt, noise, least, likely)
         normal = self._squares(certain)
         for channel, block in enumerate(normal.unflatten(1, (channels, -1)).unflatten(3, (channels, -1)).unbind(1)):
             block[:, :, channel] += own.mT @ (own / off[:, channel, :, None])
@@ -200,11 +218,12 @@ class _System:
         made.scatter_add_(3, into, error[:, :, None].expand(-1, -1, entries, -1))
         return made[..., :pixels].flatten(1, 2)
 
-    def _variance(self, rows: Tensor, own: Tensor, doubt: Tensor, noise: Tensor, likely: Likely) -> Tensor:
+    def _variance(
+        self, rows: Tensor, own: Tensor, doubt: Tensor, noise: Tensor, least: Tensor, likely: Likely
+    ) -> Tensor:
         """Of each of the gradient's entries ``[V, C, O k]``, by noise, rounding, pruning and what errors are off."""
         filters = own.shape[1] // len(self.pixel)
-        least = torch.where(rows == 0, torch.inf, rows.abs()).amin((1, 2), keepdim=True).nan_to_num(0, 0, 0)
-        pruned = torch.where(rows == 0, least.square() / 3, 0)
+        pruned = torch.where(rows == 0, least.square()[:, None, None] / 3, 0)
         size = (likely.mean.square() + likely.variance).mean((1, 2))  # of an input, squared, by channel
         wrong = doubt.view(len(rows), filters, -1).sum(2).repeat_interleave(len(self.pixel), 1)
         largest = rows.abs().amax((1, 2), keepdim=True)

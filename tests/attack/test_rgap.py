@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from privsweep.attack.rgap import Rgap
+from privsweep.gradient_inversion.joint_refinement import refined
 from privsweep.gradient_inversion.recursion import recursion
 from privsweep.interface.data import Domain
 from privsweep.interface.guess import Reconstruction
@@ -71,6 +72,25 @@ def test_noise_and_pruning_cost_by_their_strength() -> None:
 
     assert noisy(1e-6) < 1e-3 < noisy(10.0)
     assert attacked("defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.3")["psnr"] > 40
+
+
+def test_a_layer_whose_gradient_was_pruned_altogether_tells_that_it_is_small() -> None:
+    pruned = ("defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.9", "fl_setting.victims=1")
+    assert attacked("model.init=default", *pruned)["ssim"] > 0.9
+
+
+def test_all_layers_at_once_tell_more_than_one_by_one_under_noise() -> None:
+    _, out = seen_by_attack([
+        *SMALL, "defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-3", "fl_setting.victims=1",
+    ])  # fmt: skip
+    chain = convolution_chain(out.known.model)
+    assert chain is not None
+    near = recursion(chain, out.seen.weights, out.seen.delta, out.known.domain, Rng(0))
+    found = refined(chain, out.seen.weights, out.seen.delta, out.known.domain, near)
+    before, after = (
+        (out.known.domain.pixels(x) - out.truth.pixels[:, 0]).square().mean() for x in (near.images, found)
+    )
+    assert after < 0.7 * before
 
 
 def test_an_output_layer_needs_no_bias() -> None:
