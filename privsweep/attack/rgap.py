@@ -66,9 +66,12 @@ class Rgap(AttackBase):
             raise UserError(str(self.fits(known.model, known.domain, None)))
         gradient = captured_gradient(seen, known)
         whole = finite(gradient)
-        gradient = {name: g.nan_to_num(0, 0, 0) for name, g in gradient.items()}
-        near = recursion(chain, seen.weights, gradient, known.domain, rng)
-        found = refined(chain, seen.weights, gradient, known.domain, near)
+        # A training that diverged leaves no gradient, and no weights that could be factorised.
+        gradient, weights = (
+            {name: t.nan_to_num(0, 0, 0) for name, t in values.items()} for values in (gradient, seen.weights)
+        )
+        near = recursion(chain, weights, gradient, known.domain, rng)
+        found = refined(chain, weights, gradient, known.domain, near)
         images = found[:, None].expand(-1, seen.examples, -1, -1, -1)
-        labels = label_images(known.model, seen.weights, gradient, images, known.domain.classes)
+        labels = label_images(known.model, weights, gradient, images, known.domain.classes)
         return Reconstruction(images=images, diverged=~whole, labels=labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,6 +78,17 @@ def test_noise_and_pruning_cost_by_their_strength() -> None:
 def test_a_layer_whose_gradient_was_pruned_altogether_tells_that_it_is_small() -> None:
     pruned = ("defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.9", "fl_setting.victims=1")
     assert attacked("model.init=default", *pruned)["ssim"] > 0.9
+
+
+def test_of_a_network_that_diverged_nothing_is_found() -> None:
+    spec, out = seen_by_attack([*SMALL, "fl_setting.victims=1"])
+    weights, delta = (
+        {name: torch.full_like(t, torch.nan) for name, t in of.items()} for of in (out.seen.weights, out.seen.delta)
+    )
+    guess = spec.attack(replace(out.seen, weights=weights, delta=delta), out.known, {}, Bench(), Rng(0))
+    assert isinstance(guess, Reconstruction)
+    assert guess.diverged.all()
+    assert guess.images.isfinite().all()
 
 
 def test_all_layers_at_once_tell_more_than_one_by_one_under_noise() -> None:
