@@ -32,7 +32,7 @@ class Rgap(AttackBase):
     gradients at once (``gradient_inversion.joint_refinement``).
     """
 
-    version: ClassVar[int] = 1  # 1: all layers at once after one by one; layers that were pruned altogether
+    version: ClassVar[int] = 1  # 1: all layers at once after one by one; what was pruned or saturates
     at_most: ClassVar[int] = 1
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})

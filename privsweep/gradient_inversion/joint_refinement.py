@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn.functional import linear
 
 from privsweep.gradient_inversion.likely_inputs import Picture, likely_picture
-from privsweep.gradient_inversion.recursion import Behind, pruned_below
+from privsweep.gradient_inversion.recursion import Behind
 from privsweep.interface.data import Domain, Tensors
 from privsweep.model.convolution_chain import ConvolutionChain
 
@@ -35,11 +35,11 @@ def refined(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain
     Nothing behind the dense layer matters here, either. What explains its gradient is left alone, and kept where
     nothing likelier is found. Each victim by itself, for its result must not depend on the others.
     """
-    below, picture = pruned_below(gradient), likely_picture(domain, near.images.device).to(near.images.dtype)
+    picture = likely_picture(domain, near.images.device).to(near.images.dtype)
     found = near.images.clone()
     for victim, start in enumerate(near.images):
         sent = {name: gradient[name][victim] for name in _parameters(chain) if name in gradient}
-        variance = {name: _variance(g, near.noise[victim], below[name][victim].to(g)) for name, g in sent.items()}
+        variance = {name: _variance(g, near.noise[victim], near.zeroed[name][victim].to(g)) for name, g in sent.items()}
         posterior = _Posterior(chain, weights, sent, variance, picture, near.errors[victim], near.doubt[victim])
         found[victim] = posterior.likeliest(start)
     return found
@@ -50,10 +50,10 @@ def _parameters(chain: ConvolutionChain) -> list[str]:
     return [f"{layer}.{name}" for layer in layers for name in ("weight", "bias")]
 
 
-def _variance(sent: Tensor, noise: Tensor, below: Tensor) -> Tensor:
+def _variance(sent: Tensor, noise: Tensor, zeroed: Tensor) -> Tensor:
     """Of a gradient's entries, by noise, rounding and pruning."""
     exact = noise.square() + (_ROUNDING * sent.abs().amax()).square() + _TINY
-    return exact + torch.where(sent == 0, below.square() / 3, 0)
+    return exact + torch.where(sent == 0, zeroed.square() / 3, 0)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Likely:
     mean: Tensor
     variance: Tensor
     precision: Tensor  # [n, n], the inverse of the covariance
+    output: Tensor  # what the layer makes of it: mean and variance
+    output_variance: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,30 +75,38 @@ def likely_inputs(chain: ConvolutionChain, weights: Tensors, domain: Domain, rng
     picture, (low, high) = likely_picture(domain, dense.device), domain.box(dense.device)
     scale = picture.deviation.flatten()
     inverse = reduce(torch.kron, (torch.cholesky_inverse(factor) for factor in picture.factors))
-    found = [Likely(picture.mean, picture.deviation.square(), inverse / (scale[:, None] * scale))]
+    first = picture.mean, picture.deviation.square(), inverse / (scale[:, None] * scale)
+    found: list[Likely] = []
     drawn = torch.randn(_PROBES, *domain.shape, generator=rng.child("probes").generator()).to(picture.mean)
     x = picture.coloured(drawn).clamp(low.double(), high.double()).to(dense)
-    for before in _values(chain.convolutions[:-1], weights, x):
-        found.append(_of_probes(before.double()))
+    for before, after in _values(chain.convolutions, weights, x):
+        given = _of_probes(before.double()) if found else first
+        variance = after.double().var(0)
+        variance = torch.maximum(variance, variance.mean()).clamp_min(_LEAST)
+        found.append(Likely(*given, after.double().mean(0), variance))
     return found
 
 
-def _of_probes(given: Tensor) -> Likely:
-    """Of what a layer is given ``[B, ...]``: half their covariance, half that of independent numbers."""
+def _of_probes(given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of what a layer is given ``[B, ...]`` the mean, variance and precision.
+
+    By half their covariance, half that of independent numbers.
+    """
     apart = given.flatten(1) - given.flatten(1).mean(0)
     covariance = apart.mT @ apart / len(apart)
     variance = covariance.diagonal().clone()
     variance = torch.maximum(variance, variance.mean()).clamp_min(_LEAST)
     covariance = covariance / 2
     covariance.diagonal().copy_(variance)
-    return Likely(
-        given.mean(0), variance.view(given.shape[1:]), torch.cholesky_inverse(torch.linalg.cholesky(covariance))
-    )
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    return given.mean(0), variance.view(given.shape[1:]), precision
 
 
-def _values(steps: tuple[Convolution, ...], weights: Tensors, x: Tensor) -> Iterator[Tensor]:
+def _values(steps: tuple[Convolution, ...], weights: Tensors, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What every convolution is given and what it answers."""
     with torch.no_grad():
         for step in steps:
             own = {name: weights[f"{step.name}.{name}"] for name, _ in step.layer.named_parameters()}
-            x = step.activation(functional_call(step.layer, own, (x,)))
-            yield x
+            y = functional_call(step.layer, own, (x,))
+            yield x, y
+            x = step.activation(y)

@@ -80,6 +80,19 @@ def test_a_layer_whose_gradient_was_pruned_altogether_tells_that_it_is_small() -
     assert attacked("model.init=default", *pruned)["ssim"] > 0.9
 
 
+def test_entries_that_were_pruned_by_another_rule_are_not_taken_for_small() -> None:
+    lowest = (
+        "defense=[gradient_pruning]", "defense.gradient_pruning.keep=not_lowest",
+        "defense.gradient_pruning.fraction=0.05",
+    )  # fmt: skip
+    assert attacked("model.width=24", *lowest)["psnr"] > 40
+
+
+def test_of_relu_what_noise_leaves_open_is_weighed() -> None:
+    noise = ("defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-3")
+    assert attacked("model.width=24", "model.activation=relu", "model.init=default", *noise)["ssim"] > 0.7
+
+
 def test_of_a_network_that_diverged_nothing_is_found() -> None:
     spec, out = seen_by_attack([*SMALL, "fl_setting.victims=1"])
     weights, delta = (
