@@ -19,18 +19,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Data, TokenSet
-from privsweep.interface.errors import UserError
-from privsweep.interface.randomness import Rng
 from privsweep.run.build import build
 from privsweep.run.checked_loader import CheckedLoader
 from privsweep.run.companions import as_overrides, companions
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import CONF, Composition, compose, parse, searching
-from privsweep.run.matrix_data import images, sentences
+from privsweep.run.matrix_data import Asked, images, sentences
 from privsweep.run.run_spec import RunSpec
 from privsweep.run.trust import check_component
-from privsweep.run.with_data import check_with_data
 
 RUNS = "●"
 SENTENCES = "s"
@@ -118,16 +114,16 @@ class World:
     def models(self, reasons: list[str]) -> Grid:
         """Every model under every attack, in the first setting that suits the attack, on images and sentences."""
         grid = Grid("attacks (rows) and models, on images of 3x32x32 pixels", [*self.fits], self.names["model"])
-        data: dict[str, Data[Any, Any]] = {"": images(), SENTENCES: sentences()}
+        asked = {"": Asked(images()), SENTENCES: Asked(sentences())}
         for attack, fitting in self.fits.items():
             specs = sorted(fitting, key=lambda spec: spec.choices["fl_setting"] in self.incomplete)
             for name in grid.columns:
                 model = self.specs["model", name].model
                 spec = dataclasses.replace(specs[0], model=model, choices={**specs[0].choices, "model": name})
                 tried = [(spec, ""), *((_with(spec, letter), letter) for letter in _addable(spec))]
-                ways = ((given, kind, letter + more) for letter, kind in data.items() for given, more in tried)
-                good = next((signs or RUNS for given, kind, signs in ways if _unfit(given, kind) is None), None)
-                grid.cells[attack, name] = good or _number(_unfit(spec, data[""]) or "", spec, reasons)
+                ways = ((given, kind, letter + more) for letter, kind in asked.items() for given, more in tried)
+                good = next((signs or RUNS for given, kind, signs in ways if kind.unfit(given) is None), None)
+                grid.cells[attack, name] = good or _number(asked[""].unfit(spec) or "", spec, reasons)
         return grid
 
     def _of(self, **names: str) -> RunSpec:
@@ -221,19 +217,6 @@ def _addable(spec: RunSpec) -> list[str]:
 def _with(spec: RunSpec, letter: str) -> RunSpec:
     part, name, value = ADDED[letter]
     return dataclasses.replace(spec, **{part: dataclasses.replace(getattr(spec, part), **{name: value})})
-
-
-def _unfit(spec: RunSpec, data: Data[Any, Any]) -> str | None:
-    """Why a run does not go with such data, in its first line, or None."""
-    setting: Any = spec.fl_setting
-    if isinstance(data.train, TokenSet) and hasattr(setting, "augment"):
-        setting = dataclasses.replace(setting, augment="none")  # sentences are neither flipped nor cropped
-    prior = data.prior if spec.has_prior else None
-    try:
-        check_with_data(dataclasses.replace(spec, fl_setting=setting), data, prior, Rng(0))
-    except UserError as error:
-        return str(error).splitlines()[0]
-    return None
 
 
 def _number(reason: str, spec: RunSpec, reasons: list[str]) -> str:

@@ -63,6 +63,11 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng, read: Callable[[Dataset, Rng],
 
 def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
     """What can be refused only once the data's shape is known; raises UserError before any work."""
+    check_attack(spec, check_seen(spec, data, rng), data, prior, rng)
+
+
+def check_seen(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
+    """The defended model without its values; raises UserError for what is no matter of which attack looks at it."""
     if data.multilabel:
         raise UserError(
             f"dataset={spec.choices.get('dataset')}: its images have several labels each, so it trains no "
@@ -78,11 +83,23 @@ def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng)
     schedule = spec.fl_setting.schedule(data, rng)
     defense = spec.defense.bind(schedule)  # raises where it has nothing to do in such a training
     if spec.view is not None:
-        if spec.view.observation is Update and not isinstance(spec.attack, ReadsSentences):
+        if spec.view.observation is Update and not reads_sentences(spec):
             image_shape(data.domain, f"attack={spec.choices.get('attack')}", "attack=dager")
         spec.view.check(data, spec.model, spec.defense, rng)
-        _check_separable(spec, spec.view, data, rng)
     spec.budgets(defense, schedule)  # raises where no epsilon is found, of a captured message neither
+    return defended
+
+
+def reads_sentences(spec: RunSpec) -> bool:
+    """Whether its attack takes updates of sentences."""
+    return isinstance(spec.attack, ReadsSentences)
+
+
+def check_attack(spec: RunSpec, defended: nn.Module, data: Data, prior: ImageSet | None, rng: Rng) -> None:
+    """Raises UserError where the attack does not go with what ``check_seen`` found right."""
+    check_within("attack", spec.attack, data.domain, rng.child("own_model", "attack"))
+    if spec.view is not None:
+        _check_separable(spec, spec.view, data, rng)
     with torch.device("meta"):
         known = data.train if prior is None and spec.knows_training_data else prior
         reason = spec.attack.fits(defended, data.domain, known)
@@ -110,7 +127,6 @@ def _assembled(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
     """
     what, remedy = f"model={spec.choices.get('model')}", "take smaller widths"
     check_own_model(what, spec.model, data.domain, rng.child("own_model"))
-    check_within("attack", spec.attack, data.domain, rng.child("own_model", "attack"))
     check_own_defenses(spec.defense.defenses, spec.model, data.domain, rng.child("own_model", "defense"))
     try:
         with torch.device("meta"):

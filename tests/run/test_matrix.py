@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
 from privsweep.cli import matrix as command
 from privsweep.interface.errors import UserError
+from privsweep.run import matrix_data
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.matrix import RUNS, Grid, Matrix, World, mandatory
+from privsweep.run.run_spec import RunSpec
+from privsweep.run.with_data import check_seen
 
 NAMES = {
     "fl_setting": ["captured", "collaborative_inference", "fedavg"],
@@ -59,6 +65,24 @@ def test_a_setting_that_needs_a_file_is_asked_without_one(found: Matrix) -> None
     with searching(None):
         assert mandatory("fl_setting", "captured") == ["fl_setting.path"]
         assert mandatory("fl_setting", "fedavg") == []
+
+
+def test_what_no_attack_changes_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def counted(spec: RunSpec, *given: Any) -> nn.Module:
+        tried.append(spec.choices["attack"])
+        return check_seen(spec, *given)
+
+    monkeypatch.setattr(matrix_data, "check_seen", counted)
+    asked = matrix_data.Asked(matrix_data.images())
+    with searching(None):
+        first = build(compose(["attack=analytic", "model=lenet", "scale=smoke"]))
+        second = replace(first, attack=build(compose(["attack=iga"])).attack)
+        assert "must be linear" in (asked.unfit(first) or "")
+        assert asked.unfit(second) is None
+        assert asked.unfit(replace(second, choices={**second.choices, "model": "another"})) is None
+    assert len(tried) == 2
 
 
 def test_models_go_with_attacks_on_the_data_that_they_are_for(found: Matrix) -> None:
