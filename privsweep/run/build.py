@@ -21,9 +21,9 @@ from privsweep.model.checkpoint import FromCheckpoint, split_weights
 from privsweep.run.companions import lines
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
+from privsweep.run.declared import attack_faults, setting_faults
 from privsweep.run.faults import faults
 from privsweep.run.identity import identity_of
-from privsweep.run.own_attack import attack_faults
 from privsweep.run.run_spec import GROUPS, RunSpec, Session
 from privsweep.run.shape import strange_numbers, taken_otherwise
 from privsweep.run.tracking import refused_tracker
@@ -130,7 +130,8 @@ def _lacking(key: str, node: Any, made: Any) -> list[str]:
     role = ROLES.get(key)
     missing = sorted(m for m in get_protocol_members(role) if not hasattr(made, m)) if role else []
     if not missing:
-        return [f"{key}={node['_target_']}: {fault}" for fault in attack_faults(made)] if role is Attack else []
+        told = attack_faults(made) if role is Attack else setting_faults(made) if role is Setting else ()
+        return [f"{key}={node['_target_']}: {fault}" for fault in told]
     a, it = "an" if role in (Architecture, Attack) else "a", "it" if len(missing) == 1 else "them"
     return [f"{key}={node.get('_target_')}: has no {', '.join(missing)}; {a} {role.__name__} needs {it}"]  # type: ignore[union-attr]
 

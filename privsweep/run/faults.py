@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from inspect import get_annotations
 from typing import Any
 
 from hydra.utils import get_class
 from pydantic import ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import ErrorDetails
 
 from privsweep.interface.printable import shown
@@ -24,7 +26,16 @@ def faults(key: str, node: Any, error: ValidationError) -> list[str]:
         siblings[path] = _fields(node, place[:-1])
     # What holds of a whole list follows from what is wrong in it.
     kept = {path: f for path, f in found.items() if not any(other.startswith(f"{path}.") for other in found)}
-    return [_line(path, problems, siblings[path]) for path, problems in kept.items()]
+    lines = [_line(path, problems, siblings[path]) for path, problems in kept.items()]
+    return list(dict.fromkeys(_undecorated(key, node, path) or line for path, line in zip(kept, lines, strict=True)))
+
+
+def _undecorated(key: str, node: Any, path: str) -> str | None:
+    """Where a class extends a component, and names fields of its own without being one."""
+    made = get_class(node["_target_"])
+    if path.removeprefix(f"{key}.") not in get_annotations(made) or is_pydantic_dataclass(made):
+        return None
+    return f"{key}={node['_target_']}: has fields and is no component; decorate the class with @privsweep.component"
 
 
 def _place(node: Any, path: Sequence[int | str]) -> list[str]:

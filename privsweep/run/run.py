@@ -23,6 +23,7 @@ from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.rounding import round_products
 from privsweep.run.chunks import in_chunks
+from privsweep.run.declared import is_ours
 from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
 from privsweep.run.planted import planted
@@ -172,7 +173,11 @@ def train(spec: RunSpec, data: Data, rng: Rng, bench: Workbench) -> System:
     """The federation, from what the training key names and nothing else."""
     setting = spec.training_setting()
     defense = spec.training_defense().bind(setting.schedule(data, rng))
-    return setting.train(data, spec.model, defense, rng, bench)
+    system = setting.train(data, spec.model, defense, rng, bench)
+    if not isinstance(system, System) or not system.snapshots:
+        told = "no snapshots" if isinstance(system, System) else type(system).__name__
+        raise TypeError(f"the setting's train returned {told}; let it return a System with weights by round")
+    return system
 
 
 def exposure_for(
@@ -184,6 +189,8 @@ def exposure_for(
     """
     system = planted(spec, system, data, prior, defense, rng)
     out = view.expose(system, data, spec.model, defense, rng)
+    if not is_ours(view):
+        _check_exposed(view, out)
     if isinstance(out.truth, Membership) and len(kinds := out.truth.member.unique()) < 2:
         only = "there is no candidate" if not len(kinds) else f"all candidates are {'' if kinds[0] else 'non-'}members"
         raise UserError(
@@ -191,6 +198,18 @@ def exposure_for(
         )
     known = out.known if prior is None else out.known.having(prior=prior)
     return replace(out, known=known.only(spec.attack.needs))
+
+
+def _check_exposed(view: View, out: Exposure) -> None:
+    """Raises TypeError where a view of the user's own does not expose what it says."""
+    name = type(view).__name__
+    if not isinstance(out, Exposure):
+        raise TypeError(f"{name}.expose returned {type(out).__name__}; let it return an Exposure(seen, known, truth)")
+    if not isinstance(out.seen, view.observation):
+        wanted = view.observation.__name__
+        raise TypeError(f"{name}.expose shows {type(out.seen).__name__}; let it show its observation, {wanted}")
+    if lacking := sorted(view.grants - out.known.granted() - {"prior", "defense"}):  # where there is one
+        raise TypeError(f"{name}.expose leaves out {', '.join(lacking)}; give Knowledge all of its grants")
 
 
 def prepare(spec: RunSpec, store: Store, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
