@@ -112,8 +112,7 @@ class AtOnce(BasicLauncher):  # type: ignore[misc]
                 if number not in answers:
                     _ = super().launch([overrides], number)[0].return_value  # raises what was no trial's failure
             return [returned(value) for value in batch.values()]
-        done = stored(self.config, noted)
-        todo = [run for run in numbered if run[1] not in done]
+        todo = needed(self.config, noted, numbered)
         if not (answers := self._at_once(todo, Bars(noted, len(todo)))):
             return super().launch(job_overrides, initial_job_idx)
         values = {n: a.value if isinstance(a, Answer) else a for n, a in answers.items()}
@@ -157,12 +156,13 @@ def helped(loaded: Sequence[str]) -> BaseContext:
     return context
 
 
-def stored(config: DictConfig, noted: Path) -> set[int]:
-    """The runs of an ad hoc sweep that need no job; of a table those that do are given alone."""
+def needed(config: DictConfig, noted: Path, runs: Sequence[Run]) -> list[Run]:
+    """The runs of an ad hoc sweep that need a job; of a table only those are given."""
     sweep = sweeps.read(noted)
     if sweep is None or sweep.table or not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
-        return set()
-    return {n for n, cell in enumerate(sweep.cells) if cell.number is None}
+        return [*runs]
+    numbers = {cell.number for cell in sweep.cells}
+    return [run for run in runs if run[1] in numbers]
 
 
 def returned(value: Any) -> JobReturn:

@@ -110,9 +110,9 @@ def words_of(overrides: Sequence[str], swept: Collection[str]) -> str:
 
 
 def values_in(overrides: Sequence[str], swept: Collection[str]) -> dict[str, str]:
-    """What a run of a sweep was given for the keys that are swept, in the order of these."""
+    """What a run of a sweep was given for the keys that are swept, in the order of these; "" for one that it lacks."""
     given = {key.lstrip("+~"): unquoted(value) for key, _, value in (o.partition("=") for o in overrides)}
-    return {key: given[key] for key in swept}
+    return {key: given.get(key, "") for key in swept}
 
 
 def without_parameters(overrides: Sequence[str]) -> list[str]:

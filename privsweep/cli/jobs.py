@@ -160,9 +160,9 @@ def note(planned: SweepPlan, config_dir: str | None) -> Path:
     folder = os.path.abspath(sweep_dir)
     if inside(folder, str(session.output_dir)):
         folder = os.path.relpath(folder, session.output_dir)
-    jobs = planned.missing if planned.table else planned.runs
+    jobs = enumerate(planned.missing) if planned.table else ((int(run.name), run) for run in planned.runs)
     known = [] if planned.search else planned.runs  # of a search the trials are noted as they come
-    numbers = {run.name: number for number, run in enumerate(jobs) if run.missing}
+    numbers = {run.name: number for number, run in jobs if run.missing}
     path = sweeps.place(session.output_dir, sweep_dir)
     found = [
         sweeps.Cell(

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from privsweep.cli import jobs, terminal
+from privsweep.cli.combinations import applied
 from privsweep.cli.results import file_summary
 from privsweep.cli.search_space import drawn, numeric
 from privsweep.cli.sweep import SweepPlan
@@ -42,7 +43,7 @@ def run(planned: SweepPlan, config_dir: str | None) -> int:
         try:
             hydra.multirun(
                 "config",
-                Trials(planned.swept, session.objective, numeric(planned.typed)),
+                Trials(planned.swept, session.objective, numeric(planned.typed), planned.typed_but()),
                 [given.get(line, line) for line in planned.for_hydra(())],
             )
         except (Exception, SystemExit) as error:
@@ -78,9 +79,9 @@ def _tell(planned: SweepPlan, trials: Sequence[Trial]) -> int:
         terminal.say(f"best of {count}: {best.words}  {session.objective} {best.shown}")
         kept = planned.typed_but("hydra/sweeper", "fail_fast", "at_once", *planned.swept)
         kept = [o for o in kept if not o.startswith(("hydra.", "hydra/"))]
-        again = shlex.join(
-            [*finding(planned.config_dir), *kept, *(f"{key}={value}" for key, value in best.chosen.items())]
-        )
+        with searching(planned.config_dir):
+            words, _ = applied([*kept, *(f"{key}={value}" for key, value in best.chosen.items())], planned.typed)
+        again = shlex.join([*finding(planned.config_dir), *words])
         terminal.say(f"its run is {best.signature}; to see it again: privsweep {again}")
     return 0 if len(good) >= wanted else 1
 

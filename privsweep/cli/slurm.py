@@ -23,7 +23,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 from submitit.core.utils import FailedJobError
 
 from privsweep.cli import cluster, terminal, trials
-from privsweep.cli.at_once import returned, stored
+from privsweep.cli.at_once import needed, returned
 from privsweep.cli.awaited import Awaited, of_others, said, tell, wait
 from privsweep.cli.batch import Batch, Run
 from privsweep.cli.failure import Failure
@@ -67,8 +67,7 @@ class JobArrays(SlurmLauncher):  # type: ignore[misc]
         batch, search = None, self.task_function
         if isinstance(search, Trials):
             batch = Batch.begun(search, numbered, folder, noted, bool(self.config.fail_fast))
-        done = set() if batch else stored(self.config, noted)
-        todo = batch.todo if batch else [run for run in numbered if run[1] not in done]
+        todo = batch.todo if batch else needed(self.config, noted, numbered)
         others = {} if batch or self.config.force else _begun(todo, noted, output_dir)
         parts = _split([run for run in todo if run[1] not in others], self.cells_per_job)
         if todo:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
+from privsweep.cli.combinations import applied, distinct, expand
 from privsweep.cli.search_space import (
-    MOST,
     check_fractions,
     check_objectives,
     check_seeds,
@@ -69,6 +67,7 @@ class SweepPlan:
     search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
     config_dir: str | None = None
     multirun: bool = False  # -m was typed
+    unset: Sequence[str] = ()  # what was typed for choices that only some runs have, in words
     backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
@@ -141,22 +140,6 @@ class SweepPlan:
         return replace(self, runs=[replace(run, record=_record(run.spec)) for run in self.runs])
 
 
-def expand(typed: Sequence[Override]) -> list[tuple[str, ...]]:
-    """The product of the swept values, in the order of Hydra's basic sweeper. Raises UserError where it is none."""
-    swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
-    given: dict[str, list[str]] = {}  # as there, what is typed last counts, in the place of what was typed first
-    for override in typed:
-        if override.is_interval_sweep():
-            remedy = "add hydra/sweeper=search, or list values as key=a,b"
-            raise UserError(f"{override.input_line}: an interval is for a search; {remedy}")
-        if swept.count(key := override.get_key_element()) > 1:
-            raise UserError(f"{override.input_line}: {key} is swept twice; give all its values at once")
-        given[key] = values_of(override)
-        if prod(map(len, given.values())) > MOST:
-            raise UserError(f"{override.input_line}: makes a sweep of more than {MOST:,} runs; split it")
-    return [*product(*given.values())]
-
-
 def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, running: bool = True) -> SweepPlan:
     """Composes, builds and looks up every run. Raises UserError, before any work, for the first that does not fit.
 
@@ -170,6 +153,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
         check_swept(typed)
         check_typed(typed)
         plain = tuple(values_of(override)[0] for override in typed) if multirun else tuple(overrides)
+        plain, _ = applied(plain, typed)
         first = compose(without_parameters(plain))
         if search := multirun and searches(first.hydra):
             check_seeds(typed)
@@ -183,18 +167,22 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             if asked:
                 check_cells(made_plan)
             return made_plan
-        if first.overrides != combinations[0]:  # an experiment, but no table
-            first = compose(combinations[0])
+        places, unset = distinct(combinations, typed)
+        begin = next(iter(places))
+        if first.overrides != begin:  # an experiment, but no table
+            first = compose(begin)
         variants = Variants()
         made: Made = {}
-        rest = (variants.compose(combination) for combination in combinations[1:])
-        runs = [_planned(str(n), composed, running, made) for n, composed in enumerate([first, *rest])]
+        composed = (first if own == begin else variants.compose(own) for own in places)
+        runs = [_planned(str(n), one, running, made) for n, one in zip(places.values(), composed, strict=True)]
         if search:
-            check_fractions(typed, lambda own: _planned("0", variants.compose(own), running, made))
+            check_fractions(typed, lambda own: _planned("0", variants.compose(applied(own, typed)[0]), running, made))
             check_objectives([(one.spec, one.record) for one in runs], typed)
         elif multirun:
             check_numbers(runs)
-    return SweepPlan(runs, typed=typed, hydra=first.hydra, search=search, config_dir=config_dir, multirun=multirun)
+    return SweepPlan(
+        runs, typed=typed, hydra=first.hydra, search=search, config_dir=config_dir, multirun=multirun, unset=unset
+    )
 
 
 def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -> SweepPlan:

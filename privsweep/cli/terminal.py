@@ -49,8 +49,8 @@ def say(message: str) -> None:
 
 
 def brought(planned: SweepPlan) -> None:
-    """What was not typed and came with what was, a line for each choice."""
-    for line in dict.fromkeys(line for run in planned.runs for line in lines(run.spec.brought)):
+    """What was not typed and came with what was, and what was typed and goes with some runs only, a line each."""
+    for line in dict.fromkeys([*(line for run in planned.runs for line in lines(run.spec.brought)), *planned.unset]):
         out.print(plain(line), soft_wrap=True)
 
 

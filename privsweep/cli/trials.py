@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from privsweep.cli import terminal
 from privsweep.cli.cells import key_of
+from privsweep.cli.combinations import applied
 from privsweep.cli.failure import Failure
 from privsweep.interface.errors import UserError
 from privsweep.run.build import build
@@ -62,6 +63,7 @@ class Trials:
     swept: Sequence[str]  # the keys that are searched over
     objective: str
     numeric: bool  # they differ in numbers alone
+    typed: Sequence[str]  # of the whole search
 
     def __call__(self, cfg: DictConfig) -> float | Failure:
         """One trial, in this process or on a node of a cluster; the number that the sweeper goes by."""
@@ -89,6 +91,7 @@ class Trials:
 
     def settled(self, typed: Sequence[str], number: int) -> Trial | sweeps.Cell:
         """A trial that needs no work, for it is stored or refused; or else what there is to do."""
+        typed, _ = applied(typed, parse(self.typed))
         chosen, sign = self.chosen(typed), None
         try:
             spec = build(compose(typed), fetch=True)

@@ -186,6 +186,6 @@ def _is_number(value: Any) -> bool:
 
 def _names(alike: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
     """The first of those that are alike, and how many more there are."""
-    named = " ".join(f"{key}={alike[0][key]}" for key in keys)
+    named = " ".join(f"{key}={alike[0][key]}" for key in keys if alike[0][key])
     more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
     return f"{named}{more}, " if named else ""

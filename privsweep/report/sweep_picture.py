@@ -33,7 +33,7 @@ def sweep_picture(
         if (images := first_images(folder, MOST_IMAGES)) is None:
             continue
         *originals, guesses = (each / 255 for each in images)
-        name = ", ".join(f"{key}={value}" for key, value in typed.items())
+        name = ", ".join(f"{key}={value}" for key, value in typed.items() if value)
         ssim = look_up(record, "ssim")
         number = "" if ssim is UNKNOWN else f"mean SSIM {show(ssim, '.2f')}"
         lines.append(Line(name, number, originals[0] if originals else None, guesses))

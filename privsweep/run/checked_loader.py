@@ -26,6 +26,7 @@ from privsweep.run.companions import GROUPS, KEY, Brought, as_overrides, compani
 from privsweep.run.kept_files import KeptFiles
 from privsweep.run.overrides import check_overrides, parsed
 from privsweep.run.settled import settle
+from privsweep.run.unset import unset
 
 
 class CheckedLoader(ConfigLoaderImpl):
@@ -61,7 +62,9 @@ class CheckedLoader(ConfigLoaderImpl):
         given, brought = list(plain), Brought()
         if config_name:  # --hydra-help composes no more than Hydra's own
             if run_mode == RunMode.MULTIRUN:  # a sweep's first run stands for all
-                given = [_first(override) for override in typed]
+                firsts = parsed([_first(override) for override in typed], self)
+                left_out = unset(firsts, typed, self.stated)
+                given = [line for o in firsts if (line := str(o.input_line)) not in left_out]
             brought = companions(typed if given == plain else parsed(given, self), self.stated)
             given += [override for values in brought.values() for override in as_overrides(values)]
         with without_environment():
@@ -146,8 +149,12 @@ class CheckedLoader(ConfigLoaderImpl):
         return stated | dict(OmegaConf.to_container(found.config, resolve=False))  # type: ignore[arg-type]
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """A job's configuration; its folder lies in that of the sweep, whose name tells when it began."""
-        cfg = super().load_sweep_config(master_config, sweep_overrides)
+        """A job's configuration, of what goes with its choices; its folder lies in that of the sweep, whose name tells
+        when it began.
+        """
+        typed: Any = OmegaConf.to_container(master_config.hydra.overrides.task, resolve=False)
+        left_out = unset(parsed(sweep_overrides), parsed(typed, self), self.stated)
+        cfg = super().load_sweep_config(master_config, [line for line in sweep_overrides if line not in left_out])
         cfg.hydra.sweep.dir = master_config.hydra.sweep.dir
         return cfg
 

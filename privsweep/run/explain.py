@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from privsweep.interface.errors import UserError
 from privsweep.run.checked_loader import CheckedLoader
 from privsweep.run.overrides import choices_in, nearest, no_choice, parsed
+from privsweep.run.unset import has_key
 
 _EXTRAS = {
     "hydra/launcher=submitit_slurm": ("the SLURM launcher", "slurm"),
@@ -103,7 +104,7 @@ def _instead(key: str, typed: Sequence[Override], loader: CheckedLoader) -> str:
         return "add weights: null to your model's YAML, or write +model.weights=..."
     if group == "defense" and path and path[0] in {*files.get_group_options(group)} - {*config.get(group, ())}:
         return f"it goes with 'defense=[{path[0]}]', which is not chosen; choose it, or leave {key} out"
-    others = [c for c in files.get_group_options(group) if path and _has(loader.stated(group, c), path)]
+    others = [c for c in files.get_group_options(group) if path and has_key(loader.stated(group, c), path)]
     if others:
         has = "has it" if len(others) == 1 else "have it"
         return f"{group}={', '.join(others)} {has}, {group}={choices.get(group)} has not"
@@ -126,14 +127,6 @@ def _chosen(typed: Sequence[Override], loader: CheckedLoader) -> tuple[dict[str,
         return {}, {}
     made: Any = OmegaConf.to_container(cfg, resolve=False)
     return made, made["hydra"]["runtime"]["choices"]
-
-
-def _has(node: Any, path: Sequence[str]) -> bool:
-    for step in path:
-        if not isinstance(node, Mapping) or step not in node:
-            return False
-        node = node[step]
-    return True
 
 
 def _keys(node: Any, path: str) -> Iterator[str]:

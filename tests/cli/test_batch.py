@@ -41,7 +41,7 @@ def noted(tmp_path: Path) -> Path:
 
 
 def test_a_trial_of_the_same_values_is_one_run_and_needs_no_job_of_its_own(tmp_path: Path, noted: Path) -> None:
-    search = Proposed(["x"], "attack", numeric=False)
+    search = Proposed(["x"], "attack", numeric=False, typed=())
     batch = Batch.begun(search, RUNS, tmp_path, noted, fail_fast=False)
     assert [number for _, number in batch.todo] == [0, 1]
     search.tell(Trial(0, {}, "s", 0.1, None), tmp_path / "0")
@@ -62,7 +62,7 @@ def test_a_trial_of_the_same_values_is_one_run_and_needs_no_job_of_its_own(tmp_p
 def test_a_refused_trial_ends_a_search_that_has_no_hope_or_is_to_end(
     tmp_path: Path, noted: Path, numeric: bool, fail_fast: bool, left: int
 ) -> None:
-    search = Proposed(["x"], "attack", numeric)
+    search = Proposed(["x"], "attack", numeric, ())
     batch = Batch.begun(search, [(["x=a"], 0), (["x=refused"], 1), (["x=b"], 2)], tmp_path, noted, fail_fast)
     assert len(batch.todo) == left
     assert sweeps.stopped(noted) == (not left)

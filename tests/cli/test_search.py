@@ -56,7 +56,7 @@ def test_a_search_finds_the_best_and_says_how_to_see_it_again(
     assert {path.name for path in (tmp_path / "outputs" / "runs").iterdir()} == stored
     with searching(None):
         stored_one, refused, to_do = (
-            Trials(["attack.guess"], "metrics.mse", False).settled([*TINY, *asked[:2], *own], 7)
+            Trials(["attack.guess"], "metrics.mse", False, asked).settled([*TINY, *asked[:2], *own], 7)
             for own in (["attack.guess=grey"], ["attack.guess=pink"], ["attack.guess=grey", "seed=9"])
         )
     assert isinstance(stored_one, Trial)

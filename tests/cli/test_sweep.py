@@ -8,6 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 import privsweep as library
 from privsweep.cli import sweep
+from privsweep.cli.combinations import expand
 from privsweep.interface.errors import UserError
 from privsweep.run.compose import parse, searching
 
@@ -144,4 +145,25 @@ def test_runs_are_numbered_as_hydra_numbers_them_where_a_key_is_typed_again() ->
         with searching(None):
             overrides = parse(typed)
         [theirs] = BasicSweeper.split_arguments(overrides, None)
-        assert [list(ours) for ours in sweep.expand(overrides)] == theirs
+        assert [list(ours) for ours in expand(overrides)] == theirs
+
+
+def test_a_value_counts_where_its_choice_is_made_and_nothing_runs_twice(
+    privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = ["defense=[],[noisy_gradients]", "defense.noisy_gradients.sigma=0.01,0.1"]
+    assert privsweep("-m", "attack=blind", "fl_setting.rounds=0", *noise) == 0
+    shown = capsys.readouterr().out
+    assert "defense.noisy_gradients.sigma=0.01: not set where defense=[]" in shown
+    assert "3 of 3 runs done" in shown
+    assert len(library.records(tmp_path / "outputs")) == 3
+    planned = sweep.plan(["attack=dlg,prior_mean", "attack.iterations=5,6", "scale=smoke"], None, multirun=True)
+    assert [run.name for run in planned.runs] == ["0", "1", "2"]
+    assert planned.unset == [f"attack.iterations={n}: not set where attack=prior_mean" for n in (5, 6)]
+    again = ["attack=dlg,prior_mean", "attack.iterations=5", "scale=smoke", "attack=prior_mean"]
+    for typed, told in (
+        (["attack=dlg,prior_mean", "attack.lrr=5"], "lrr: no such key"),
+        (again, "iterations: no such"),
+    ):
+        with pytest.raises(UserError, match=told):
+            sweep.plan(typed, None, multirun=True)
