@@ -20,6 +20,22 @@ function configuration(run) {
   return new Map((run.parts ?? []).flatMap((part) => Object.entries(data.parts[part])));
 }
 
+function setting(run, name) {
+  const part = (run.parts ?? []).find((place) => own(data.parts[place], name));
+  return part === undefined ? undefined : data.parts[part][name];
+}
+
+// The keys of configurations in which runs differ.
+function varied() {
+  const values = new Map();
+  for (const part of new Set(runs.flatMap((run) => run.parts ?? []))) {
+    for (const [name, value] of Object.entries(data.parts[part])) {
+      values.set(name, (values.get(name) ?? new Set()).add(value));
+    }
+  }
+  return [...values.keys()].filter((name) => values.get(name).size > 1 && !name.endsWith("_target_"));
+}
+
 // The privacy budget of a run's first defence that has one.
 function spent(run) {
   const all = numbers(run, "privacy");

@@ -19,11 +19,18 @@ function partText(part) {
   return partTexts.get(part);
 }
 
+// Numbers are sought as the page has them, with six digits: 1e-06 and one of a search's fifteen are found, too.
+const asWritten = (word) => word.replace(/(?<==)[-+.\de]+$/, (typed) => {
+  const value = Number(typed);
+  return Number.isFinite(value) ? String(Number(value.toPrecision(6))) : typed;
+});
+
 const texts = new Map();
 function contains(run, word) {
   if (!texts.has(run)) {
     const said = [run.id, run.status, run.error, run.scale, `seed=${run.seed}`, run.date, run.commit, defense(run)];
-    texts.set(run, [...said, ...Object.values(run.choices), ...(data.tables[run.id] ?? [])].join(" ").toLowerCase());
+    const choices = Object.entries(run.choices).map(([group, choice]) => `${group}=${choice}`);
+    texts.set(run, [...said, ...choices, ...(data.tables[run.id] ?? [])].join(" ").toLowerCase());
   }
   return texts.get(run).includes(word) || [...(run.parts ?? []), ...(run.about ?? [])].some((p) => partText(p).includes(word));
 }
@@ -46,7 +53,7 @@ function filterBar(changed) {
   }
   const search = el("input", {
     type: "search", placeholder: "Find: mnist attack.lr=0.1 …", "aria-label": "Find runs", spellcheck: "false",
-    oninput: () => { sought = search.value.toLowerCase().split(/\s+/).filter(Boolean); changed(); },
+    oninput: () => { sought = search.value.toLowerCase().split(/\s+/).filter(Boolean).map(asWritten); changed(); },
   });
   function set(name, value) {
     chosen.set(name, value);

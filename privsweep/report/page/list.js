@@ -28,6 +28,7 @@ function runList(compare) {
   let wanted = []; // the runs in their order
   let drawn = 0;
   const further = most(counted("metrics", () => true)).filter((name) => !COLUMNS.some((c) => c.name === name));
+  const keys = varied();
   const more = { name: "", of: () => undefined };
   let used = COLUMNS;
   const columns = () => (more.name ? [...used.slice(0, -2), more, ...used.slice(-2)] : used);
@@ -45,7 +46,7 @@ function runList(compare) {
       };
       const classes = [column.text ? "text" : "", column.minor ? "minor" : ""].join(" ");
       return el("th", { class: classes, scope: "col", "aria-sort": direction },
-        el("button", { type: "button", onclick: turn }, words(column.name)));
+        el("button", { type: "button", onclick: turn }, keys.includes(column.name) ? column.name : words(column.name)));
     }), el("th", {}, "compare"));
   }
 
@@ -127,15 +128,16 @@ function runList(compare) {
   }
 
   new IntersectionObserver((seen) => { if (seen[0].isIntersecting && !rest.hidden) draw_(); }, { rootMargin: "600px" }).observe(rest);
-  const options = [["", "one more column"], ...further.slice(0, 300).map((name) => [name, words(name)])];
+  const options = [["", "one more column"], ...keys.map((name) => [name, name]),
+    ...further.slice(0, 300).map((name) => [name, words(name)])];
   const extra = choose("one more column", options, "", (name) => {
     more.name = name;
-    more.of = (run) => number(run, "metrics", name);
+    more.of = keys.includes(name) ? (run) => setting(run, name) : (run) => number(run, "metrics", name);
     if (name) sorted = { name, down: true };
     update(wanted);
   });
   const table = el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "list of runs" },
     el("table", { class: "list" }, el("thead", {}, head), body));
-  const element = el("div", {}, table, el("div", { class: "pad bar" }, rest, further.length ? extra : null));
+  const element = el("div", {}, table, el("div", { class: "pad bar" }, rest, options.length > 1 ? extra : null));
   return { element, update, reveal };
 }

@@ -109,6 +109,15 @@ def test_runs_are_sorted_filtered_and_unfolded(page: Page, tmp_path: Path) -> No
     page.run("const s = document.querySelector('input[type=search]'); s.value = 'seed=1 attack.iterations=20';"
              "s.dispatchEvent(new Event('input'))")  # fmt: skip
     assert page.rows() == ["1"]
+    page.run("const s = document.querySelector('input[type=search]');"
+             "s.value = 'defense=dp_sgd attack.iterations=2.0000001e1';"
+             "s.dispatchEvent(new Event('input'))")  # fmt: skip
+    assert page.rows() == ["2"]
+    page.run("[...document.querySelectorAll('button')].find((b) => b.textContent === 'Clear').click()")
+    page.choose("one more column", "attack.iterations")
+    assert page.text("th[aria-sort]") == "attack.iterations"
+    assert page.rows()[0] == "3"
+    page.choose("one more column", "")
     page.run("location.hash = '#run/000000000000'")
     page.driver.implicitly_wait(2)
     sheet = page.driver.find_element("css selector", ".sheet")
