@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn.functional import linear
 
 from privsweep.gradient_inversion.likely_inputs import Picture, likely_picture
@@ -115,10 +114,7 @@ class _Posterior:
         leaves = {name: self.weights[name].detach().clone().requires_grad_() for name in self.sent}
         values = {**self.weights, **leaves}
         with torch.enable_grad():
-            x = self.picture.coloured(self._white(point))[None]
-            for step in self.chain.convolutions:
-                own = {name: values[f"{step.name}.{name}"] for name, _ in step.layer.named_parameters()}
-                x = step.activation(functional_call(step.layer, own, (x,)))
+            *_, (_, _, x) = self.chain.run(values, self.picture.coloured(self._white(point))[None])
             answers = linear(x.flatten(), values[f"{self.chain.dense}.weight"], values.get(f"{self.chain.dense}.bias"))
             errors = self.errors + self.doubt * point[-len(self.errors) :]
             made = torch.autograd.grad(answers @ errors, list(leaves.values()), create_graph=point.requires_grad)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.randomness import Rng
-from privsweep.model.convolution_chain import Convolution, ConvolutionChain
+from privsweep.model.convolution_chain import ConvolutionChain
 
 _PROBES = 512  # random pictures
 _NEIGHBOURS, _CHANNELS = 0.95, 0.9  # correlations of pixels side by side, and of an image's colours
@@ -79,11 +78,12 @@ def likely_inputs(chain: ConvolutionChain, weights: Tensors, domain: Domain, rng
     found: list[Likely] = []
     drawn = torch.randn(_PROBES, *domain.shape, generator=rng.child("probes").generator()).to(picture.mean)
     x = picture.coloured(drawn).clamp(low.double(), high.double()).to(dense)
-    for before, after in _values(chain.convolutions, weights, x):
-        given = _of_probes(before.double()) if found else first
-        variance = after.double().var(0)
-        variance = torch.maximum(variance, variance.mean()).clamp_min(_LEAST)
-        found.append(Likely(*given, after.double().mean(0), variance))
+    with torch.no_grad():
+        for before, answer, _ in chain.run(weights, x):
+            given, answer = _of_probes(before.double()) if found else first, answer.double()
+            variance = answer.var(0)
+            variance = torch.maximum(variance, variance.mean()).clamp_min(_LEAST)
+            found.append(Likely(*given, answer.mean(0), variance))
     return found
 
 
@@ -100,13 +100,3 @@ def _of_probes(given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     covariance.diagonal().copy_(variance)
     precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
     return given.mean(0), variance.view(given.shape[1:]), precision
-
-
-def _values(steps: tuple[Convolution, ...], weights: Tensors, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """What every convolution is given and what it answers."""
-    with torch.no_grad():
-        for step in steps:
-            own = {name: weights[f"{step.name}.{name}"] for name, _ in step.layer.named_parameters()}
-            y = functional_call(step.layer, own, (x,))
-            yield x, y
-            x = step.activation(y)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from privsweep.model.blocks import ACTIVATION_LAYERS
 from privsweep.model.plain import is_plain
@@ -38,6 +39,15 @@ class ConvolutionChain:
 
     convolutions: tuple[Convolution, ...]
     dense: str
+
+    def run(self, weights: Mapping[str, Tensor], x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of images ``[B, C, H, W]``, in order, what a convolution is given, answers, and what its activation makes."""
+        for step in self.convolutions:
+            own = {name: weights[f"{step.name}.{name}"] for name, _ in step.layer.named_parameters()}
+            answer = functional_call(step.layer, own, (x,))
+            after = step.activation(answer)
+            yield x, answer, after
+            x = after
 
 
 def convolution_chain(model: nn.Module) -> ConvolutionChain | None:
