@@ -36,10 +36,12 @@ def refined(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain
     """
     picture = likely_picture(domain, near.images.device).to(near.images.dtype)
     found = near.images.clone()
+    errors, doubt, noise = (t.to(found) for t in (near.dense.errors, near.dense.doubt, near.dense.noise))
+    zeroed = {name: bound.to(found) for name, bound in near.dense.zeroed.items()}
     for victim, start in enumerate(near.images):
         sent = {name: gradient[name][victim] for name in _parameters(chain) if name in gradient}
-        variance = {name: _variance(g, near.noise[victim], near.zeroed[name][victim].to(g)) for name, g in sent.items()}
-        posterior = _Posterior(chain, weights, sent, variance, picture, near.errors[victim], near.doubt[victim])
+        variance = {name: _variance(g, noise[victim], zeroed[name][victim]) for name, g in sent.items()}
+        posterior = _Posterior(chain, weights, sent, variance, picture, errors[victim], doubt[victim])
         found[victim] = posterior.likeliest(start)
     return found
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, unfold
 
 from privsweep.gradient_inversion.before_activation import Told, before_activation
-from privsweep.gradient_inversion.before_dense import ROUNDING, SUM, before_dense
+from privsweep.gradient_inversion.before_dense import ROUNDING, SUM, BeforeDense, before_dense
 from privsweep.gradient_inversion.likely_inputs import Likely, likely_inputs
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.randomness import Rng
@@ -31,10 +31,7 @@ class Behind:
     """What is behind gradients of one example each."""
 
     images: Tensor  # model inputs [V, C, H, W]
-    errors: Tensor  # of the dense layer's outputs, [V, K]
-    doubt: Tensor  # [V, K], their deviations
-    noise: Tensor  # [V], the deviation of an entry's of the gradient
-    zeroed: Tensors  # float64 [V] by parameter: an entry that was made zero was no larger
+    dense: BeforeDense
 
 
 def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain: Domain, rng: Rng) -> Behind:
@@ -65,8 +62,7 @@ def recursion(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, doma
             after = before_activation(step.activation, _rows(told, at), expected)
             parts.append(system.solve(after, given[at], behind.noise[at], zeroed[at], expected))
         told = Told(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    errors, doubt, noise = (t.to(dense) for t in (behind.errors, behind.doubt, behind.noise))
-    return Behind(told.value.to(dense), errors, doubt, noise, behind.zeroed)
+    return Behind(told.value.to(dense), behind)
 
 
 class _System:

@@ -6,7 +6,7 @@ the user's own may. Where it does not, any name may be one of its numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,6 +14,7 @@ from privsweep.interface.records import Activations, Predictions, Release, Trial
 from privsweep.interface.utility import FINAL
 from privsweep.metric import names
 from privsweep.run.run_spec import RunSpec
+from privsweep.run.unset import has_key
 
 _SECONDS = frozenset(["import", "load", "train", "expose", "prepare", "attack", "measure", "total", "per_victim"])
 _SIZES = frozenset(["train", "test", "prior", "all", "file", "published", "parameters", "judged_train", "judged_test"])
@@ -41,7 +42,7 @@ def can_report(spec: RunSpec, name: str) -> bool:
         case "privacy":
             return rest.partition(".")[0] in spec.defense.defenses
         case "config":
-            return _in(spec.config, rest.split("."))
+            return has_key(spec.config, rest.split("."))
     return part == "environment"
 
 
@@ -92,11 +93,3 @@ def _declared(part: Any) -> frozenset[str] | None:
 
 def _among(name: str, beginnings: frozenset[str] | None) -> bool:
     return beginnings is _ANY or any(name == known or name.startswith(f"{known}_") for known in beginnings)
-
-
-def _in(node: Any, path: list[str]) -> bool:
-    for key in path:
-        if not isinstance(node, Mapping) or key not in node:
-            return False
-        node = node[key]
-    return True

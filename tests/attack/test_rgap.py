@@ -137,7 +137,7 @@ def test_an_output_layer_needs_no_bias() -> None:
     assert Rgap().fits(model, DOMAIN, None) is None
     found = recursion(chain, {name: w.detach() for name, w in weights.items()}, gradient, DOMAIN, Rng(0))
     assert torch.allclose(found.images, image, atol=1e-3)
-    assert found.errors.argmin(1).tolist() == labels.tolist()
+    assert found.dense.errors.argmin(1).tolist() == labels.tolist()
 
 
 def test_a_layer_that_cannot_be_undone_is_refused_and_what_is_behind_is_not_looked_at() -> None:
