@@ -35,7 +35,14 @@ def bench() -> Bench:
 @pytest.fixture(scope="session")
 def data() -> Data:
     return Digits(
-        train_size=60, test_size=20, prior_size=0, canaries=0, resize=None, channels="same", normalize=False
+        train_size=60,
+        test_size=20,
+        prior_size=0,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=False,
     ).load(Rng(0))
 
 
@@ -115,6 +122,7 @@ def plain() -> dict[str, object]:
         "test_size": None,
         "prior_size": 0,
         "canaries": 0,
+        "superclasses": [],
         "resize": None,
         "channels": "same",
         "normalize": False,

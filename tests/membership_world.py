@@ -29,7 +29,8 @@ SHADOWS: dict[str, Any] = {
 
 def digits() -> Data:
     data = Digits(
-        train_size=150, test_size=150, prior_size=600, canaries=0, resize=None, channels="same", normalize=False
+        train_size=150, test_size=150, prior_size=600, canaries=0, superclasses=[], resize=None, channels="same",
+        normalize=False,
     ).load(Rng(0))  # fmt: skip
     assert data.prior is not None
     return replace(data, **{name: _unlabelled(getattr(data, name), name) for name in ("train", "test", "prior")})

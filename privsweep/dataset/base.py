@@ -13,10 +13,13 @@ from torch import Tensor
 from privsweep.dataset.canaries import set_aside
 from privsweep.dataset.npz_format import Arrays
 from privsweep.dataset.pixels import Channels, check_resize, recolour, resized, statistics
+from privsweep.dataset.superclasses import relabelled, table_of
+from privsweep.interface.beside import Kinds
 from privsweep.interface.component import UnlessZero, component
 from privsweep.interface.contents import DataFiles
 from privsweep.interface.data import Data, Domain, ImageSet
 from privsweep.interface.errors import UserError
+from privsweep.interface.printable import shown
 from privsweep.interface.randomness import Rng
 
 
@@ -28,6 +31,7 @@ class Shaping:
     test_size: Annotated[int, Field(ge=1)] | None  # test images, drawn at random; None: all
     prior_size: Annotated[int, Field(ge=0)]  # images held out for the adversary
     canaries: UnlessZero[Annotated[int, Field(ge=0)]]  # training images with a wrong label; half are trained on
+    superclasses: UnlessZero[list[list[Annotated[int, Field(ge=0)]]]]  # of classes each; []: labels are the classes
     resize: Annotated[int, Field(ge=1)] | None  # side of the square that images are scaled to; None: as they are
     channels: Channels
     normalize: bool  # whether inputs are standardised by the training images' channel mean and deviation
@@ -75,15 +79,27 @@ class Shaping:
             rest = order[self.test_size : self.test_size + more]
             spare_images = split(arrays.test_images, arrays.test_labels, rest)
             prior = spare_images if prior is None else prior.with_more(spare_images)
-        canaries = None
+        classes, kinds, canaries = arrays.classes, None, None
+        if self.superclasses:
+            if arrays.multilabel:
+                raise UserError(
+                    f"dataset.superclasses={shown(self.superclasses)}: images of dataset={name} have several labels; "
+                    "take []"
+                )
+            superclass = table_of(self.superclasses, classes, name)
+            kinds = Kinds(train.labels, None if prior is None else prior.labels, superclass)
+            train, test = (relabelled(split, superclass) for split in (train, test))
+            prior = None if prior is None else relabelled(prior, superclass)
+            classes = len(self.superclasses)
         if self.canaries and not arrays.multilabel:  # which train no classifier
-            train, canaries = set_aside(name, train, self.canaries, arrays.classes, rng.child("canaries"))
+            train, canaries = set_aside(name, train, self.canaries, classes, rng.child("canaries"))
+            kinds = None
         channels, height, width = train.images.shape[1:]
         mean, std = (0.0,) * channels, (1.0,) * channels
         if self.normalize and not arrays.outlined:
             mean, std = statistics(train.images)
-        domain = Domain((channels, height, width), arrays.classes, mean, std)
-        return Data(name, train, test, domain, arrays.multilabel, prior, more, canaries=canaries)
+        domain = Domain((channels, height, width), classes, mean, std)
+        return Data(name, train, test, domain, arrays.multilabel, prior, more, canaries=canaries, kinds=kinds)
 
     def _split(self, images: np.ndarray, labels: np.ndarray, index: Tensor, blank: bool) -> ImageSet:
         chosen = slice(None) if len(index) == len(images) else index.sort().values.numpy()

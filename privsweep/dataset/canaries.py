@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from privsweep.interface.data import Canaries, ImageSet
+from privsweep.interface.beside import Canaries
+from privsweep.interface.data import ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.wrong_labels import wrong

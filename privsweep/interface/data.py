@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
+from privsweep.interface.beside import Canaries, Kinds
 from privsweep.interface.contents import Contents
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -190,14 +191,6 @@ D = TypeVar("D", Domain, TextDomain, default=Domain)
 
 
 @dataclass(frozen=True)
-class Canaries:
-    """Images with wrong labels that a draw has told apart: membership is asked of them alone."""
-
-    inside: Tensor  # int64, ascending: positions in the training split of those that are trained on
-    outside: ImageSet  # trained on by nobody
-
-
-@dataclass(frozen=True)
 class Data(Generic[E, D]):
     """A loaded dataset: of images, unless it says otherwise."""
 
@@ -211,12 +204,13 @@ class Data(Generic[E, D]):
     validation: E | None = None  # a split of its own to watch the training on, where the publisher gives one
     subset: tuple[int, int] | None = None  # images in the file, and as published, where those are more
     canaries: Canaries | None = None
+    kinds: Kinds | None = None  # None: labels are the classes, or there are canaries
 
     def to(self, device: torch.device) -> Data[E, D]:
         prior = None if self.prior is None else self.prior.to(device)
         validation = None if self.validation is None else self.validation.to(device)
         train, test = self.train.to(device), self.test.to(device)
-        canaries = self.canaries and Canaries(self.canaries.inside, self.canaries.outside.to(device))
+        canaries = self.canaries and self.canaries.to(device)
         return replace(self, train=train, test=test, prior=prior, validation=validation, canaries=canaries)
 
 

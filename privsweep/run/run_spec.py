@@ -231,5 +231,5 @@ def less(config: Mapping[str, Any], parts: Mapping[str, Any], *outside: Outside)
 def _less(node: Any, made: Any, outside: Sequence[Outside]) -> Any:
     if not isinstance(node, Mapping) or not hasattr(made, "__pydantic_fields__"):
         return node
-    left_out = marked(made, *outside) | {k for k in marked(made, "zero") if node.get(k) == 0}
+    left_out = marked(made, *outside) | {k for k in marked(made, "zero") if node.get(k) in (0, [])}
     return {k: _less(v, getattr(made, k, None), outside) for k, v in node.items() if k not in left_out}

@@ -25,7 +25,14 @@ RNGS = [Rng(k) for k in range(3)]
 @pytest.fixture(scope="module")
 def data() -> Data:
     return Digits(
-        train_size=20, test_size=20, prior_size=100, canaries=0, resize=None, channels="same", normalize=True
+        train_size=20,
+        test_size=20,
+        prior_size=100,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=True,
     ).load(Rng(0))
 
 

@@ -40,7 +40,14 @@ LENET = ConvNet(
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return Digits(
-        train_size=120, test_size=20, prior_size=400, canaries=0, resize=None, channels="same", normalize=True
+        train_size=120,
+        test_size=20,
+        prior_size=400,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=True,
     ).load(Rng(0))
 
 

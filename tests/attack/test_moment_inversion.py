@@ -59,7 +59,14 @@ def attacked(spec: RunSpec, data: Data) -> tuple[Reconstruction, Images]:
 def test_a_head_that_was_trained_anew_for_secret_networks_gives_images_away_to_one_who_keeps_queries() -> None:
     """Ensembler, whose server networks the attack does not even look at."""
     digits = Digits(
-        train_size=600, test_size=200, prior_size=0, canaries=0, resize=None, channels="same", normalize=False
+        train_size=600,
+        test_size=200,
+        prior_size=0,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=False,
     )
     data = digits.load(Rng(0))
     network = ["model.norm=batch", "model.width=6", "model.kernel=3", "fl_setting.victims=32"]

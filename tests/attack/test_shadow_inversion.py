@@ -60,7 +60,14 @@ def attacked(spec: RunSpec, data: Data) -> tuple[Reconstruction | Answers, Image
 def test_undefended_features_give_images_away() -> None:
     """From the server's own networks alone, on images that nobody has trained on."""
     digits = Digits(
-        train_size=1000, test_size=40, prior_size=0, canaries=0, resize=None, channels="same", normalize=False
+        train_size=1000,
+        test_size=40,
+        prior_size=0,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=False,
     )
     data = digits.load(Rng(0))
     deeper = ["model.norm=batch", "model.depth=4", "model.layers=[1,1,2,2]", "model.pool_after=[2,4]"]
@@ -151,7 +158,14 @@ def test_a_shadow_is_perturbed_as_the_client_by_what_is_drawn_for_every_query(
 
 def test_a_decoder_that_has_seen_dropout_reads_more_of_what_has_been_dropped() -> None:
     digits = Digits(
-        train_size=600, test_size=60, prior_size=0, canaries=0, resize=None, channels="same", normalize=False
+        train_size=600,
+        test_size=60,
+        prior_size=0,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=False,
     )
     data, defense = digits.load(Rng(0)), ["defense=[dropout_single]", "defense.dropout_single.p=0.7"]
     learns = ["fl_setting.epochs=8", "fl_setting.batch_size=32", "fl_setting.optimizer=adam", "fl_setting.lr=0.01"]

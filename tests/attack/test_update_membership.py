@@ -37,7 +37,14 @@ SIGMOID = ConvNet(
 @pytest.fixture(scope="module")
 def digits() -> Data:
     whole = Digits(
-        train_size=600, test_size=20, prior_size=400, canaries=0, resize=None, channels="same", normalize=False
+        train_size=600,
+        test_size=20,
+        prior_size=400,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=False,
     )
     return whole.load(Rng(0))
 

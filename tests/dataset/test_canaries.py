@@ -9,8 +9,8 @@ from privsweep.interface.randomness import Rng
 
 def digits(canaries: int, seed: int = 0, train_size: int = 100) -> Data:
     return Digits(
-        train_size=train_size, test_size=20, prior_size=10, canaries=canaries, resize=None, channels="same",
-        normalize=True,
+        train_size=train_size, test_size=20, prior_size=10, canaries=canaries, superclasses=[], resize=None,
+        channels="same", normalize=True,
     ).load(Rng(seed))  # fmt: skip
 
 

@@ -73,7 +73,14 @@ def test_images_that_are_all_alike_leave_finite_penalties() -> None:
 
 def test_it_sees_through_noise_that_hides_images_from_others() -> None:
     digits = Digits(
-        train_size=100, test_size=20, prior_size=600, canaries=0, resize=None, channels="same", normalize=False
+        train_size=100,
+        test_size=20,
+        prior_size=600,
+        canaries=0,
+        superclasses=[],
+        resize=None,
+        channels="same",
+        normalize=False,
     )
     data: Data = digits.load(Rng(0))
     noisy = Stack({"noisy_gradients": NoisyGradients(sigma=0.1, distribution="gaussian")})
