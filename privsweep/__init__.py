@@ -40,20 +40,18 @@ if TYPE_CHECKING:
     from privsweep.interface.records import (
         Activations,
         Exposure,
-        Images,
         Knowledge,
-        Membership,
         Predictions,
         Recipe,
         Release,
         Schedule,
-        Sentences,
         System,
         ThreatModel,
         Update,
     )
     from privsweep.interface.roles import Attack, Bench, Setting, View
     from privsweep.interface.training import Training
+    from privsweep.interface.truth import Images, Membership, Sentences
     from privsweep.model.dropout import Dropout
 
 # By the module that has them. They are found when asked for, so that help and completion need not wait for PyTorch.
@@ -71,10 +69,11 @@ _HOMES = {
     "privsweep.interface.errors": "UserError",
     "privsweep.interface.guess": "Answers Reconstruction Scores Transcription",
     "privsweep.interface.randomness": "Rng seeded",
-    "privsweep.interface.records": "Activations Exposure Images Knowledge Membership Predictions Recipe Release "
-    "Schedule Sentences System ThreatModel Update",
+    "privsweep.interface.records": "Activations Exposure Knowledge Predictions Recipe Release Schedule System "
+    "ThreatModel Update",
     "privsweep.interface.roles": "Attack Bench Setting View",
     "privsweep.interface.training": "Training",
+    "privsweep.interface.truth": "Images Membership Sentences",
     "privsweep.model.dropout": "Dropout",
 }
 _ELSEWHERE = {name: module for module, names in _HOMES.items() for name in names.split()}

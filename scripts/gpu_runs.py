@@ -68,6 +68,10 @@ AGREEING: Mapping[str, Sequence[str]] = {
     "loss_threshold": ["attack=loss_threshold", _PRIOR],
     "shadow_membership": ["attack=shadow_membership", *_SHADOWS],
     "update_membership": ["attack=update_membership", _PRIOR, "fl_setting.capture.batch_size=4"],
+    "property_inference": [
+        "attack=property_inference", "dataset.prior_size=200", "dataset.superclasses=[[0,1,2,3,4],[5,6,7,8,9]]",
+        "fl_setting.capture.batch_size=4", "fl_setting.property_share=0.5",
+    ],
     "audit": ["attack=loss_threshold", "dataset.canaries=40", "fl_setting=central", "fl_setting.epochs=2"],
     "lira_offline": ["attack=lira_offline", *_SHADOWS, "attack.shadows=4"],
     "lira_online": ["attack=lira_online", *_SHADOWS, "attack.shadows=4"],

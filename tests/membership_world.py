@@ -13,8 +13,9 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Membership, Predictions
+from privsweep.interface.records import Exposure, Predictions
 from privsweep.interface.roles import Attack
+from privsweep.interface.truth import Membership
 from privsweep.metric.membership import score_membership
 from privsweep.model.mlp import MLP
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -17,7 +18,8 @@ import torch
 from privsweep.exposure.client_update import Capture
 from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedavg import FedAvg
-from privsweep.interface.data import Tensors
+from privsweep.interface.beside import Kinds
+from privsweep.interface.data import Data, Tensors
 from privsweep.interface.roles import Reduce
 from privsweep.store.sealed_tensors import save_tensors, taken_tensors
 
@@ -37,6 +39,10 @@ FITTING = {
     "imprint": ["model=smlp", "dataset.prior_size=20"],
     "likelihood_inversion": ["fl_setting=split", "model=lenet"],
     "rgap": ["model=lenet_dlg", "model.width=12", "model.init=default"],
+    "property_inference": [
+        "dataset.superclasses=[[0,1,2,3,4],[5,6,7,8,9]]", "dataset.train_size=400", "dataset.prior_size=200",
+        "fl_setting.clients=1", "fl_setting.property_share=0.5",
+    ],
     "prior_mean": ["fl_setting=split", "model=lenet", "dataset.prior_size=20"],
     "moment_inversion": ["fl_setting=collaborative_inference", "fl_setting.queries_kept=10", "model=lenet"],
     "shadow_inversion": ["fl_setting=collaborative_inference", "model=lenet"],
@@ -48,6 +54,12 @@ FITTING = {
         "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", "fl_setting.without=1",
     ],
 }  # fmt: skip
+
+
+def by_kind(data: Data) -> Data:
+    """The same with a class that a superclass hides, for ``fl_setting.property_class``."""
+    kinds = Kinds(data.train.labels, data.train.labels.repeat(3), superclass=(0,) * 5 + (1,) * 5)
+    return dataclasses.replace(data, kinds=kinds)
 
 
 # An experiment of two runs that take no time.
@@ -130,11 +142,12 @@ TRAINED = {
     "momentum": 0.0, "batch_size": 8, "checkpoints": [], "evaluate_every": 1, "victims": 3, "victim_choice": "random",
     "victim_seed": None, "labels_known": False, "position": "server", "released": "last", "candidates": None,
 }  # fmt: skip
+ASKED = {**TRAINED, "property_class": 0, "property_share": 0.0}
 
 
 def fedavg(**changes: Any) -> FedAvg:
     values = {
-        **TRAINED, "clients": 3, "rounds": 2, "participation": 1.0, "partition": "iid", "dirichlet_alpha": 0.5,
+        **ASKED, "clients": 3, "rounds": 2, "participation": 1.0, "partition": "iid", "dirichlet_alpha": 0.5,
         "local_epochs": 2, "local_steps": None, "optimizer": "adam", "lr": 0.01, "parallel": "sequential",
         "capture": capture(),
     }  # fmt: skip
@@ -142,7 +155,7 @@ def fedavg(**changes: Any) -> FedAvg:
 
 
 def central(**changes: Any) -> Central:
-    return Central(**{**TRAINED, "epochs": 2, "optimizer": "adam", "lr": 0.01, "capture": capture(), **changes})
+    return Central(**{**ASKED, "epochs": 2, "optimizer": "adam", "lr": 0.01, "capture": capture(), **changes})
 
 
 def real_data(name: str) -> str:

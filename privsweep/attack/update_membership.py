@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -12,28 +11,31 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.attack.base import AttackBase
-from privsweep.gradient_inversion.update_to_gradient import captured_gradient
+from privsweep.gradient_inversion.update_to_gradient import gradient_scale
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
-from privsweep.interface.defense import Defense
 from privsweep.interface.guess import Scores
 from privsweep.interface.printable import shown
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, ThreatModel, Update, UpdateTrials
+from privsweep.interface.records import Knowledge, ThreatModel, UpdateTrials
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.auxiliary_data import unfit
+from privsweep.membership_inference.example_rows import (
+    ExampleRows,
+    flat,
+    halfway,
+    only_direction,
+    tells_steps,
+    whole,
+)
 from privsweep.membership_inference.scores import stand_out
 from privsweep.membership_inference.update_ratio import as_long_as_means, log_ratios, products
 from privsweep.model.blocks import IN_GROUPS
 from privsweep.model.stochastic import draw
-from privsweep.training.per_example import example_gradients
 from privsweep.training.stacked import mixes_examples
 
 _FEWEST = 2  # public records: one has no covariance
-_AT_ONCE = 64  # records that pass the network together, for what passes through it is not counted
-_PRUNED = 0.5  # of an update's entries: where fewer are no zeros, the others were pruned
 _COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
-_TRIED = 8  # batches of public records by which it is told how much shorter whole updates become
 
 
 @component
@@ -78,24 +80,18 @@ class UpdateMembership(AttackBase):
         return unfit(prior, domain, _FEWEST, f"attack.references={shown(self.references)}", "")
 
     def __call__(self, seen: UpdateTrials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:
-        direction = seen.updates.kind == "difference" and known.recipe.optimizer != "sgd"  # is all that is told
-        target = -_flat(seen.updates.delta) if direction else _flat(captured_gradient(seen.updates, known))
+        direction = only_direction(seen.updates, known)
+        scale = -1.0 if direction else gradient_scale(seen.updates, known)
+        target = scale * flat(seen.updates.delta)
         chosen = rng.child("references").permutation(len(known.prior))[: self.references]
         pool = known.prior.take(chosen.to(target.device)).with_more(known.candidates)
-        inputs = known.domain.inputs_of(pool)
-        names, asked, public = list(seen.updates.delta), seen.asked.to(target.device), len(chosen)
-        clipping = known.defense.defense if "defense" in known.granted() else None
+        asked, public = seen.asked.to(target.device), len(chosen)
+        defense = known.defense.defense if "defense" in known.granted() else None
         noise = self._noise(known, public, torch.tensor(seen.updates.victims).to(asked)[asked], rng.child("noise"))
-
-        def few(rows: Tensor, own: Rng, model: nn.Module = known.model) -> Tensor:
-            drawn = {name: z[rows] for name, z in noise.items()}
-            each, _ = example_gradients(model, known.loss, inputs[rows], pool.labels[rows], drawn)
-            if clipping is not None:
-                each = dict(clipping.example_gradients(each, own))
-            return _flat({name: each[name] for name in names})
-
-        if clipping is not None and "update" in clipping.acts_at() and not direction:
-            target /= self._passing(seen, known, clipping, few, public, rng.child("passing"))
+        inputs, names = known.domain.inputs_of(pool), tuple(seen.updates.delta)
+        rows_of = ExampleRows(known.loss, inputs, pool.labels, noise, defense, names)
+        if defense is not None and "update" in defense.acts_at() and not direction:
+            target /= rows_of.passing(seen.updates, known.model, public, scale, defense, rng.child("passing"))
         size = max(1, int(self.memory * 2**30 / (8 * _COPIES * target.shape[1])))
 
         def judged(
@@ -106,10 +102,7 @@ class UpdateMembership(AttackBase):
             updates, of = asked[at].unique(return_inverse=True)
 
             def gradients(part: slice) -> Tensor:
-                parts = enumerate(rows[part].split(_AT_ONCE))
-                return torch.cat(
-                    [few(some, rng.child("clipped", part.start, n), model)[:, columns] for n, some in parts]
-                )
+                return rows_of.part(rows[part], columns, rng.child("clipped", part.start), model)
 
             compared = target[updates][:, columns]
             found = products(gradients, public, compared, of, size, watch)
@@ -122,10 +115,8 @@ class UpdateMembership(AttackBase):
             scores = log_ratios(found, of, seen.updates.examples, compared.shape[1])
             return scores, scores > 0, cosine
 
-        kept = target != 0
-        whole = (clipping is None or "only_nonzero" not in clipping.answered_by) and kept.double().mean() >= _PRUNED
-        underway = _tells_steps(seen.updates, known, clipping)
-        if whole and not underway:
+        all_of_it, underway = whole(target, defense), tells_steps(seen.updates, known, defense)
+        if all_of_it and not underway:
             everyone = torch.arange(len(asked), device=target.device)
             scores, decisions, cosine = judged(everyone, slice(None), known.model, bench.tick)
             return Scores(scores, decisions, {"cosine": cosine})
@@ -134,46 +125,11 @@ class UpdateMembership(AttackBase):
         for n, update in enumerate(asked.unique().tolist()):
             at = (asked == update).nonzero()[:, 0]
             if underway:
-                halfway = {name: seen.updates.weights[name] + d[update] / 2 for name, d in seen.updates.delta.items()}
-                model.load_state_dict({**seen.updates.weights, **halfway})
-            columns = slice(None) if whole else kept[update]
+                halfway(model, seen.updates, update)
+            columns = slice(None) if all_of_it else target[update] != 0
             scores[at], decisions[at], cosine[at] = judged(at, columns, model, lambda done, total: None)
             bench.tick(n + 1, len(target))
         return Scores(scores, decisions, {"cosine": cosine})
-
-    def _passing(
-        self,
-        seen: UpdateTrials,
-        known: Knowledge,
-        defense: Defense,
-        few: Callable[[Tensor, Rng], Tensor],
-        public: int,
-        rng: Rng,
-    ) -> float:
-        """By what the defence multiplies a client's update, the mean over batches of public records.
-
-        What it adds to a batch's gradient is told from it by their product, what it prunes is left out.
-        """
-        each = min(public, seen.updates.examples // seen.updates.contributors)
-        one = replace(seen.updates, delta={"one": torch.ones(1, 1)})
-        scale = float(captured_gradient(one, known)["one"])  # of a difference, to make a gradient of it
-        found = []
-        batches = torch.arange(public, device=seen.asked.device).split(each)
-        for n, rows in enumerate(batches[: min(_TRIED, public // each)]):
-            own = rng.child("batch", n)
-            sums = torch.stack(
-                [few(some, own.child("clipped", k)).sum(0) for k, some in enumerate(rows.split(_AT_ONCE))]
-            )
-            mean = sums.sum(0) / len(rows)
-            shapes = {name: d.shape[1:] for name, d in seen.updates.delta.items()}
-            parts = mean.float().split([shape.numel() for shape in shapes.values()])
-            grad = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-            passed = defense.gradient(grad, len(rows), own.child("gradient"))
-            sent = defense.update({name: g / scale for name, g in passed.items()}, own.child("update"))
-            left = torch.cat([t.flatten() for t in sent.values()]).double() * scale
-            found.append((left @ mean) / mean.where(left != 0, 0.0).square().sum())
-        told = torch.stack(found).nanmean()
-        return float(told) if told > 0 else 1.0  # nothing, where records have no gradients, or noise drowns them
 
     def _noise(self, known: Knowledge, public: int, asked: Tensor, rng: Rng) -> dict[str, Tensor]:
         """What stochastic layers read, for public records and for candidates: those of each update by themselves."""
@@ -186,14 +142,3 @@ class UpdateMembership(AttackBase):
             for name, z in draw(known.model, len(at), rng.child("victim", update), asked.device).items():
                 own[name][at] = z
         return {name: torch.cat([z, own[name]]) for name, z in found.items()}
-
-
-def _tells_steps(seen: Update, known: Knowledge, defense: Defense | None) -> bool:
-    """Whether it says how far several steps of one client went."""
-    steps = seen.kind == "difference" and seen.contributors == 1 and known.recipe.steps > 1
-    return steps and not (defense and defense.acts_at() & {"update", "server_view", "aggregate"})
-
-
-def _flat(of: Tensors) -> Tensor:
-    """``[n, D]``, float64: products of long rows lose digits."""
-    return torch.cat([t.reshape(len(t), -1) for t in of.values()], 1).double()

@@ -9,7 +9,16 @@ from hydra.core.override_parser.types import Override
 
 from privsweep.cli.cells import key_of
 from privsweep.interface.keys import finding
-from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update, UpdateTrials
+from privsweep.interface.records import (
+    Activations,
+    Observation,
+    Predictions,
+    PropertyTrials,
+    Release,
+    Trials,
+    Update,
+    UpdateTrials,
+)
 from privsweep.run.run_spec import RunSpec
 from privsweep.store.store import Record, Store
 
@@ -20,6 +29,7 @@ AGAINST: dict[type[Observation], tuple[str, ...]] = {  # a defence of what is ob
     Release: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
     Trials: ("defense=[dp_sgd]", "defense.dp_sgd.poisson=false"),
     UpdateTrials: ("defense=[noisy_gradients]",),
+    PropertyTrials: ("defense=[noisy_gradients]",),
 }
 BROUGHT = "collaborative_inference"  # the setting that a defence of activations brings, unless another is named
 
@@ -31,7 +41,8 @@ def go_on(spec: RunSpec, record: Record, typed: Sequence[Override], config_dir: 
     """
     given = {key_of(o): str(o.input_line) for o in typed if key_of(o) not in ("plan", "force", "verbose")}
     metrics, attack, sweep = record["metrics"], spec.attack, False
-    failed = metrics.get("recovered") == 0 or (metrics.get("auc_low") or 1.0) <= 0.5
+    failed = metrics.get("recovered") == 0
+    failed |= any((metrics.get(f"{area}_low") or 1.0) <= 0.5 for area in ("auc", "property_auc"))
     undefended = not spec.defense.defenses and attack.observes in AGAINST and _trains(spec)
     if attack.observes is None:
         given = {key: text for key, text in given.items() if key.partition(".")[0] != "attack"}
@@ -79,7 +90,9 @@ def spared(spec: RunSpec) -> str | None:
     """
     capture = getattr(spec.fl_setting, "capture", None)
     length = next((name for name in ("rounds", "epochs") if getattr(spec.fl_setting, name, 0)), None)
-    if spec.attack.observes not in (Update, UpdateTrials) or capture is None or capture.round != 0 or length is None:
+    if spec.attack.observes not in (Update, UpdateTrials, PropertyTrials):
+        return None
+    if capture is None or capture.round != 0 or length is None:
         return None
     if spec.choices.get("experiment") or spec.defense.defenses:
         return None

@@ -16,7 +16,8 @@ from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Exposure, Images, Knowledge, System
+from privsweep.interface.records import Activations, Exposure, Knowledge, System
+from privsweep.interface.truth import Images
 from privsweep.model.split_at import cut
 from privsweep.model.stochastic import draw
 from privsweep.training.frozen import client_mode

@@ -16,7 +16,8 @@ from privsweep.interface.data import Architecture, Data, ImageSet, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Defended, Exposure, Knowledge, Membership, Predictions, System
+from privsweep.interface.records import Defended, Exposure, Knowledge, Predictions, System
+from privsweep.interface.truth import Membership
 from privsweep.model.stochastic import draw, forward
 
 _BATCH = 1000  # records answered at once

@@ -16,7 +16,8 @@ from privsweep.interface.data import Architecture, Data, Domain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, System, Update
+from privsweep.interface.records import Exposure, Knowledge, System, Update
+from privsweep.interface.truth import Images
 
 
 class Assembler(Protocol):

@@ -19,17 +19,9 @@ from privsweep.interface.data import Architecture, Data, TextDomain
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import (
-    Activations,
-    Defended,
-    Exposure,
-    Images,
-    Knowledge,
-    Sentences,
-    System,
-    Truth,
-)
+from privsweep.interface.records import Activations, Defended, Exposure, Knowledge, System
 from privsweep.interface.translation import TranslationDomain
+from privsweep.interface.truth import Images, Sentences, Truth
 from privsweep.metric.translation import translated
 from privsweep.model.checkpoint import FromCheckpoint, without_weights
 from privsweep.model.ensemble import Selector

@@ -12,7 +12,8 @@ from privsweep.interface.data import Architecture, Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, Membership, Release, System, Trials
+from privsweep.interface.records import Exposure, Knowledge, Release, System, Trials
+from privsweep.interface.truth import Images, Membership
 from privsweep.metric.release import nearest
 
 

@@ -14,7 +14,8 @@ from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Defended, Exposure, Images, Membership, Schedule, System, UpdateTrials
+from privsweep.interface.records import Defended, Exposure, Schedule, System, UpdateTrials
+from privsweep.interface.truth import Images, Membership
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from privsweep.interface.data import Architecture, Data, Tensors, TextDomain, To
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, Recipe, Schedule, Sentences, System, Truth, Update
+from privsweep.interface.records import Exposure, Knowledge, Recipe, Schedule, System, Update
+from privsweep.interface.truth import Images, Sentences, Truth
 from privsweep.model.blocks import IN_GROUPS
 from privsweep.training.aggregation import server_mean, weighted_mean
 from privsweep.training.frozen import client_mode

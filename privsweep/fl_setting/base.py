@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from privsweep.exposure.black_box import BlackBoxView
 from privsweep.exposure.client_update import Capture
 from privsweep.exposure.federation import check_local_batches
+from privsweep.exposure.property_trials import PropertyTrialView
 from privsweep.exposure.update_trials import UpdateTrialView
 from privsweep.exposure.updates import UpdateView
 from privsweep.exposure.victims import VictimChoice, Victims
 from privsweep.interface.asked import Retraining
-from privsweep.interface.component import ExposureOnly, component
+from privsweep.interface.component import ExposureOnly, UnlessZero, component
 from privsweep.interface.data import Architecture, Data, Domain, Tensors, images_to_train_on
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
@@ -184,3 +185,16 @@ class UpdateSetting(TrainingSetting):
     def views(self) -> Sequence[View]:
         captured = UpdateView(self, self.capture, self._victims(), self.position, self.labels_known)
         return captured, self._black_box(), UpdateTrialView(captured, self.candidates)
+
+
+@component
+class AskedForProperties(UpdateSetting):
+    """A setting of whose updates it is asked, too, whether images of a class are behind them."""
+
+    property_class: ExposureOnly[UnlessZero[Annotated[int, Field(ge=0)]]]  # of the dataset, before superclasses
+    property_share: ExposureOnly[UnlessZero[Annotated[float, Field(ge=0, le=1)]]]  # of it behind every second update
+
+    def views(self) -> Sequence[View]:
+        captured, *others = super().views()
+        assert isinstance(captured, UpdateView)
+        return captured, *others, PropertyTrialView(captured, self.property_class, self.property_share)

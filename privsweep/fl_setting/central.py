@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from privsweep.fl_setting.base import UpdateSetting
+from privsweep.fl_setting.base import AskedForProperties
 from privsweep.fl_setting.single_party import SingleParty
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data
@@ -23,7 +23,7 @@ from privsweep.training.stacked import at_once, stackable
 
 
 @component
-class Central(SingleParty, UpdateSetting):
+class Central(SingleParty, AskedForProperties):
     """Plain training with one optimiser from the first epoch to the last; a server sees the gradients."""
 
     def __post_init__(self) -> None:

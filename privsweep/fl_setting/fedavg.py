@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from privsweep.fl_setting.base import Count
+from privsweep.fl_setting.base import AskedForProperties, Count
 from privsweep.fl_setting.federated import Federated
 from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Architecture, Data, Tensors
@@ -23,7 +23,7 @@ from privsweep.training.stacked import Parallel
 
 
 @component
-class FedAvg(Federated):
+class FedAvg(AskedForProperties, Federated):
     """FedAvg (McMahan et al., 2017): the mean of the clients' weights, weighted by their examples.
 
     An optimiser's state does not outlive a round. Running statistics of normalisation layers are averaged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from privsweep.fl_setting.base import AskedForProperties
 from privsweep.fl_setting.federated import Federated
 from privsweep.interface.component import component
 from privsweep.interface.data import Architecture, Data
@@ -22,7 +23,7 @@ from privsweep.training.stepper import Stepper
 
 
 @component
-class FedSGD(Federated):
+class FedSGD(AskedForProperties, Federated):
     """One gradient a client and round (McMahan et al., 2017, section 2); the server's optimiser keeps its state.
 
     Every client's running statistics of normalisation layers begin with those of the round before; their mean is

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from privsweep.exposure.captured import CapturedView
+from privsweep.exposure.property_trials import PropertyTrialView
 from privsweep.exposure.update_trials import UpdateTrialView
 from privsweep.exposure.updates import UpdateView
 from privsweep.gradient_inversion.engine.local_steps import LocalSteps
@@ -23,10 +24,17 @@ def captured_gradient(seen: Update, known: Knowledge) -> Tensors:
     """
     if seen.kind == "gradient":
         return seen.delta
+    scale = gradient_scale(seen, known)
+    return {name: scale * d for name, d in seen.delta.items()}
+
+
+def gradient_scale(seen: Update, known: Knowledge) -> float:
+    """What an update is multiplied by to make a gradient of it. Raises UserError as ``captured_gradient``."""
+    if seen.kind == "gradient":
+        return 1.0
     if known.recipe.optimizer != "sgd":
         raise UserError(_no_gradient(known.recipe.optimizer))
-    scale = -1 / (known.recipe.lr * _gradients_moved(known.recipe))
-    return {name: scale * d for name, d in seen.delta.items()}
+    return -1 / (known.recipe.lr * _gradients_moved(known.recipe))
 
 
 def finite(gradient: Tensors) -> Tensor:
@@ -62,7 +70,7 @@ def _gradients_moved(recipe: Recipe) -> float:
 
 def refuses_difference(view: View) -> str | None:
     """Why no gradient follows from what that view exposes, or None."""
-    if isinstance(view, UpdateTrialView):
+    if isinstance(view, UpdateTrialView | PropertyTrialView):
         view = view.captured
     if isinstance(view, UpdateView) and view.capture.what == "difference":
         optimizer = view.federation.local_schedule().optimizer.name

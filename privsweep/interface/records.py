@@ -1,4 +1,4 @@
-"""What passes between a federation and an adversary: what is seen and known, and the truth.
+"""What passes between a federation and an adversary: what is seen and known.
 
 Axes: ``V`` victims (captured messages), ``N`` images ``C, H, W`` behind one, ``M`` records whose membership is asked.
 """
@@ -15,6 +15,7 @@ from privsweep.interface.asked import Algorithm, Query, Retraining
 from privsweep.interface.data import Architecture, Domain, ImageSet, Loss, Tensors
 from privsweep.interface.errors import NotGrantedError
 from privsweep.interface.training import Augmentation, Decay
+from privsweep.interface.truth import Truth
 
 if TYPE_CHECKING:
     from privsweep.interface.defense import Defense
@@ -84,7 +85,14 @@ class UpdateTrials:
     asked: Tensor  # int64 [M]: the position among the victims of the update that each candidate is asked of
 
 
-Observation = Update | Activations | Predictions | Release | Trials | UpdateTrials
+@dataclass(frozen=True)
+class PropertyTrials:
+    """Updates, of each of which is asked whether examples with a property are behind it."""
+
+    updates: Update
+
+
+Observation = Update | Activations | Predictions | Release | Trials | UpdateTrials | PropertyTrials
 OF_RELEASED_MODELS: frozenset[type[Observation]] = frozenset({Predictions, Release, Trials})  # follow from them alone
 
 
@@ -133,6 +141,7 @@ class Knowledge:
     received: Tensor  # [Q, ...]: what clients have sent for other queries, of which nothing else is known
     candidates: ImageSet  # the M records whose membership is asked, in the order of the observation
     prior: ImageSet  # the adversary's own data: of another dataset, held out from this one, or known to train it
+    has_property: Tensor  # bool [n]: which of ``prior`` have the property that is asked about
     query: Query
     algorithm: Algorithm
     defense: Defended  # where there is one
@@ -161,40 +170,6 @@ class Knowledge:
 
 
 GRANTS = frozenset(Knowledge.__annotations__)
-
-
-@dataclass(frozen=True)
-class Images:
-    """The truth behind every victim's update. Never an argument of an attack."""
-
-    pixels: Tensor  # [V, N, C, H, W] in [0, 1]
-    labels: Tensor | None  # int64 [V, N]; None: not told, of updates that were captured elsewhere
-    index: Tensor  # int64 [V, N]: positions in their split
-    nearest: Tensor | None = None  # [V, N]: mean squared distance of [0, 1] pixels to the nearest image that is known
-    others: Tensor | None = None  # [V, N, C, H, W] in [0, 1]: images of the same kind that are not behind the update
-
-
-@dataclass(frozen=True)
-class Membership:
-    """The truth behind every candidate. Never an argument of an attack."""
-
-    member: Tensor  # bool [M]: was in the training data
-    index: Tensor  # int64 [M]: position in the training split, or in that of the others
-    among: Literal["one training", "trainings"] = "one training"  # trainings: one each, with or blanked
-    fair: Tensor | None = None  # bool [M]: whether who else is asked about tells nothing of it; None: of all
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """The truth behind every victim's message, of token sequences. Never an argument of an attack."""
-
-    tokens: Tensor  # int64 [V, N, L]: a client's own part of its inputs, or all
-    index: Tensor  # int64 [V, N]: positions in their split
-    translations: Tensor | None = None  # int64 [V, N, L']: what they were sent for
-    ordered: bool = True  # whether the message tells their order
-
-
-Truth = Images | Membership | Sentences
 
 
 @dataclass(frozen=True)

@@ -87,18 +87,29 @@ def log_ratios(of: Products, asked: Tensor, examples: int, numbers: int) -> Tens
     count, mean = len(of.public), of.public.mean()
     each = of.public.mean(1, keepdim=True)  # of a public record with the mean gradient
     with_asked, with_seen = of.asked.mean(0), of.seen.mean(0)
-    among = of.public - each - each.T + mean
-    values, vectors = torch.linalg.eigh(among)
-    kept = values > _ZERO * values[-1].clamp_min(_TINY)
-    kept[: max(0, count - int(_SHARE * numbers))] = False
-    values, vectors = values[kept, None], vectors[:, kept]
+    values, vectors, updates, noise = _spanned(of, numbers)
     candidates = vectors.T @ (of.asked - with_asked - each + mean)
-    updates = vectors.T @ (of.seen - with_seen - each + mean)
-    beyond = of.lengths - 2 * with_seen + mean - (updates.square() / values).sum(0)
-    least = _LEAST * of.lengths / numbers + _TINY
-    noise = (beyond / max(1, numbers - len(values))).maximum(least)
     weights = (1 / (examples * (count - 1) * noise + values))[:, asked]
     along = of.own - with_asked - with_seen[asked] + mean - (candidates * updates[:, asked] * weights).sum(0)
     square = of.squares - 2 * with_asked + mean - (candidates.square() * weights).sum(0)
     ratio = (along - square / (2 * examples)) / (examples * noise[asked])
     return ratio.nan_to_num(0.0, 0.0, 0.0)
+
+
+def beyond(of: Products, numbers: int) -> Tensor:
+    """What every update has beyond the span of public records' gradients: its variance by number, ``[V]``."""
+    return _spanned(of, numbers)[3]
+
+
+def _spanned(of: Products, numbers: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Values ``[k, 1]`` and vectors ``[P, k]`` of the span, updates in it ``[k, V]``, and the noise of each ``[V]``."""
+    count, mean = len(of.public), of.public.mean()
+    each, with_seen = of.public.mean(1, keepdim=True), of.seen.mean(0)
+    values, vectors = torch.linalg.eigh(of.public - each - each.T + mean)
+    kept = values > _ZERO * values[-1].clamp_min(_TINY)
+    kept[: max(0, count - int(_SHARE * numbers))] = False
+    values, vectors = values[kept, None], vectors[:, kept]
+    updates = vectors.T @ (of.seen - with_seen - each + mean)
+    left = of.lengths - 2 * with_seen + mean - (updates.square() / values).sum(0)
+    least = _LEAST * of.lengths / numbers + _TINY
+    return values, vectors, updates, (left / max(1, numbers - len(values))).maximum(least)

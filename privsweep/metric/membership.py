@@ -15,7 +15,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from privsweep.interface.guess import Scores
-from privsweep.interface.records import Membership
+from privsweep.interface.truth import Membership
 from privsweep.metric.empirical_epsilon import (
     DELTA,
     of_gaussian_trainings,
@@ -54,7 +54,7 @@ def score_membership(
     Table: ``candidate``, ``index`` (in its split), ``member``, ``score``, ``decision`` and every diagnostic.
     """
     member = truth.member.cpu().numpy()
-    scores = _ordered(guess)
+    scores = ordered(guess)
     decisions = guess.decisions.cpu().numpy()
     hits = decisions == member
     metrics: dict[str, float | None] = {}
@@ -65,7 +65,7 @@ def score_membership(
     ends = mean_share_ends(*((int(side.sum()), len(side)) for side in sides)) if several else None
     _interval(metrics, "balanced_accuracy", balanced, ends)
     metrics |= area_with_interval("auc", scores[member], scores[~member])
-    false, true = roc(guess, truth)
+    false, true = roc(guess, truth.member)
     for name, rate in RATES.items():
         reached = float(true[false <= rate].max())
         _interval(metrics, name, reached, rate_ends(scores[member], scores[~member], rate))
@@ -102,13 +102,13 @@ def _fair_pairs(scores: np.ndarray, member: np.ndarray, fair: Tensor | None) -> 
     return (scores[member][kept], scores[~member][kept]) if kept.any() else None
 
 
-def roc(guess: Scores, truth: Membership) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates over all thresholds, from (0, 0) to (1, 1)."""
-    false, true, _ = roc_curve(truth.member.cpu().numpy(), _ordered(guess), drop_intermediate=False)
-    return false, true
+def roc(guess: Scores, true: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates over all thresholds, from (0, 0) to (1, 1); ``true`` is bool ``[M]``."""
+    false, found, _ = roc_curve(true.cpu().numpy(), ordered(guess), drop_intermediate=False)
+    return false, found
 
 
-def _ordered(guess: Scores) -> np.ndarray:
+def ordered(guess: Scores) -> np.ndarray:
     """Finite scores, float64: NaN is the lowest."""
     most = np.finfo(float).max
     return guess.scores.detach().cpu().double().nan_to_num(nan=-most, posinf=most, neginf=-most).numpy()

@@ -9,6 +9,7 @@ RATES = {"tpr_at_1_fpr": 0.01, "tpr_at_01_fpr": 0.001}  # false positive rates o
 RECONSTRUCTION = frozenset({*IMAGES, "asr", "recovered", "diverged", "label_accuracy"})
 MEMBERSHIP = frozenset({"attack_accuracy", "balanced_accuracy", "auc", *RATES})
 AUDIT = frozenset({"empirical_epsilon", "gaussian_epsilon"})
+PROPERTY = frozenset({"property_accuracy", "property_auc"})
 RELEASE = frozenset({"oracle_mse", "below_oracle", "total_variation", "border_variance", "reconstruction_auc", *RATES})
 SENTENCES = frozenset({"token_accuracy", "exact", "overlap", "bleu"})
 UTILITY = frozenset({"train_accuracy", "test_accuracy", "validation_loss", "bleu"})

@@ -13,7 +13,7 @@ from torch import Tensor
 from privsweep.interface.data import Domain
 from privsweep.interface.finite import finite
 from privsweep.interface.guess import Reconstruction
-from privsweep.interface.records import Images
+from privsweep.interface.truth import Images
 from privsweep.metric.assignment import match, nearest, reorder
 from privsweep.metric.images import asr, mse, ssim
 from privsweep.metric.names import IMAGES

@@ -11,8 +11,9 @@ import pandas as pd
 
 from privsweep.interface.data import Domain, TextDomain
 from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
-from privsweep.interface.records import Images, Membership, Sentences, Truth
+from privsweep.interface.truth import Images, Membership, Properties, Sentences, Truth
 from privsweep.metric.membership import score_membership
+from privsweep.metric.properties import score_properties
 from privsweep.metric.reconstruction import score_reconstruction, unscored
 from privsweep.metric.sentences import in_order, score_sentences
 
@@ -60,6 +61,8 @@ def score(
             return Scored(metrics, rows, chosen.guess, pictured)
         case Scores(), Membership(), _:
             return Scored(*score_membership(guess, truth, delta), guess)
+        case Scores(), Properties(), _:
+            return Scored(*score_properties(guess, truth), guess)
         case Reconstruction(), Images(), Domain():
             return Scored(*score_reconstruction(guess, truth, domain, paper_scale, asr_threshold))
         case Reconstruction(), None, _:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from privsweep.interface.data import TextDomain
 from privsweep.interface.guess import Transcription
-from privsweep.interface.records import Sentences
 from privsweep.interface.translation import PADDING, TranslationDomain
+from privsweep.interface.truth import Sentences
 from privsweep.metric.translation import bleu
 
 Scores = dict[str, float | None]

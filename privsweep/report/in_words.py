@@ -11,7 +11,8 @@ from privsweep.interface.utility import FINAL
 Record = Mapping[str, Any]
 Metrics = Mapping[str, float | None]
 
-IMAGES, MEMBERS, SENTENCES = "recovered", "auc", "overlap"  # the metric that tells what kind of result it is
+# The metric that tells what kind of result it is.
+IMAGES, MEMBERS, PROPERTY, SENTENCES = "recovered", "auc", "property_auc", "overlap"
 _NORM = "update_norm"  # of what was captured
 _OF_NOISE = "gaussian_epsilon"
 _RELEASED = "released model"  # what a budget covers where the adversary sees more
@@ -19,6 +20,7 @@ UNTOLD = "gradient_distance"  # that of images where nobody knows the original
 HEADLINES = {  # the metrics that a kind of result is told by
     IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
     MEMBERS: ("attack_accuracy", "auc", "tpr_at_1_fpr", "empirical_epsilon", "gaussian_epsilon"),
+    PROPERTY: ("property_accuracy", "property_auc"),
     SENTENCES: ("overlap", "token_accuracy", "exact", "bleu"),
     UNTOLD: ("gradient_distance", "iterations_to_zero", "zero_share", "diverged"),
 }
@@ -45,6 +47,8 @@ def in_words(record: Record) -> str:
         got = _images(metrics, record)
     elif MEMBERS in metrics:
         got = _members(metrics) + _beside_budgets(metrics, record.get("privacy") or {})
+    elif PROPERTY in metrics:
+        got = _told("updates with the property", PROPERTY, metrics)
     elif SENTENCES in metrics:
         got = _sentences(metrics)
     elif UNTOLD in metrics:
@@ -89,15 +93,21 @@ def _images(metrics: Metrics, record: Record) -> str:
     return words + (f", {_of(early, victims)} stopped early (attack.patience=0 lets them go on)" if told else "")
 
 
-def _members(metrics: Metrics) -> str:
-    area, low, high = (metrics.get(f"auc{end}") for end in ("", "_low", "_high"))
+def _told(what: str, name: str, metrics: Metrics) -> str:
+    area, low, high = (metrics.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if area is None:
-        return "members not told from others: no AUC"
+        return f"{what} not told from others: no AUC"
     told = low is not None and low > 0.5
-    words = f"members {'told' if told else 'not told'} from others: AUC {area:.2f}"
+    words = f"{what} {'told' if told else 'not told'} from others: AUC {area:.2f}"
     if low is not None and high is not None:
         words += f" [{low:.2f}, {high:.2f}]"
-    words += "" if told else ", where 0.50 is chance"
+    return words if told else f"{words}, where 0.50 is chance"
+
+
+def _members(metrics: Metrics) -> str:
+    words = _told("members", MEMBERS, metrics)
+    if metrics.get(MEMBERS) is None:
+        return words
     caught = metrics.get("tpr_at_1_fpr")
     words += "" if caught is None else f"; {percent(caught)} caught at 1% false alarms"
     apart, least = (metrics.get(f"held_out_auc{end}") for end in ("", "_low"))
@@ -162,6 +172,7 @@ def sweep_in_words(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> st
     for metric, what, best, worst, text in (
         (IMAGES, "recovered", "most recovered", "least", percent),
         (MEMBERS, "members told", "members told best", "worst", lambda area: f"AUC {area:.2f}"),
+        (PROPERTY, "properties told", "properties told best", "worst", lambda area: f"AUC {area:.2f}"),
         (SENTENCES, "words read", "most words read", "least", percent),
     ):
         found = sorted((row for row in rows if _is_number(row.get(metric))), key=lambda row: row[metric])

@@ -20,7 +20,7 @@ from privsweep.table.readings import Record, look_up
 # Those of a sweep's metrics that its summary shows; the records hold the others.
 MAIN = (
     *("mse", "psnr", "ssim", "asr", "recovered", "oracle_mse", "below_oracle", "diverged"),
-    *("gradient_distance", "attack_accuracy", "auc", "empirical_epsilon"),
+    *("gradient_distance", "attack_accuracy", "auc", "empirical_epsilon", "property_accuracy", "property_auc"),
 )
 
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from privsweep.interface.defense import POINTS
-from privsweep.interface.records import Activations, Observation, Predictions, Release, Trials, Update, UpdateTrials
+from privsweep.interface.records import (
+    Activations,
+    Observation,
+    Predictions,
+    PropertyTrials,
+    Release,
+    Trials,
+    Update,
+    UpdateTrials,
+)
 from privsweep.interface.roles import Captures, Plants, WorksAround
 from privsweep.run.run_spec import RunSpec
 
@@ -89,6 +98,8 @@ def _prior_fault(spec: RunSpec, label: str) -> str | None:
     if spec.prior is None:
         return None
     own = f"dataset@prior={spec.choices.get('dataset@prior')}"
+    if "has_property" in spec.attack.needs:
+        return f"{own}: of these images nobody knows which have the property; hold some out: dataset.prior_size=1000"
     if "prior" not in spec.attack.needs:
         return f"{own}: {label} uses no data of its own; leave it out"
     if same_images(spec.config):
@@ -135,4 +146,5 @@ _SHOWS: dict[type[Observation], str] = {
     Release: "take fl_setting=release",
     Trials: "take fl_setting=release fl_setting.without=1",
     UpdateTrials: "take fl_setting=fedavg, fedsgd or central",
+    PropertyTrials: "take fl_setting=fedavg, fedsgd or central",
 }

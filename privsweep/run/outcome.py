@@ -17,7 +17,8 @@ from privsweep.interface.finite import finite
 from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
 from privsweep.interface.printable import in_markdown
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Membership, Sentences, System
+from privsweep.interface.records import Exposure, System
+from privsweep.interface.truth import Images, Membership, Properties, Sentences
 from privsweep.metric.membership import roc
 from privsweep.metric.release import reconstruction_roc
 from privsweep.metric.score import score
@@ -120,8 +121,10 @@ def _sizes(spec: RunSpec, data: Data) -> dict[str, int]:
 
 
 def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:
-    assert isinstance(exposure.truth, Membership)
-    _draw_roc(folder, title, *roc(guess, exposure.truth), int((~exposure.truth.member).sum()))
+    truth = exposure.truth
+    assert isinstance(truth, Membership | Properties)
+    true = truth.member if isinstance(truth, Membership) else truth.present
+    _draw_roc(folder, title, *roc(guess, true), int((~true).sum()))
 
 
 def _draw_roc(folder: Path, title: str, false: Array, true: Array, others: int) -> None:

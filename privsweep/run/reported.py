@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-from privsweep.interface.records import Activations, Predictions, Release, Trials, Update, UpdateTrials
+from privsweep.interface.records import Activations, Predictions, PropertyTrials, Release, Trials, Update, UpdateTrials
 from privsweep.interface.utility import FINAL
 from privsweep.metric import names
 from privsweep.run.run_spec import RunSpec
@@ -72,6 +72,7 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
         Predictions: names.MEMBERSHIP | names.AUDIT,
         Trials: names.MEMBERSHIP | names.AUDIT,
         UpdateTrials: names.MEMBERSHIP | names.AUDIT,
+        PropertyTrials: names.PROPERTY,
     }
     return of_guess[spec.view.observation] | attack | view
 

@@ -18,10 +18,11 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import TimeLimit, UserError
 from privsweep.interface.guess import Guess
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Knowledge, Membership, System
+from privsweep.interface.records import Exposure, Knowledge, System
 from privsweep.interface.replayed import launched
 from privsweep.interface.roles import Bench, View
 from privsweep.interface.rounding import round_products
+from privsweep.interface.truth import Membership
 from privsweep.run.chunks import in_chunks
 from privsweep.run.declared import is_ours
 from privsweep.run.header import header_of, title_of

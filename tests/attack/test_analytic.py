@@ -10,7 +10,8 @@ from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, Domain
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Update
+from privsweep.interface.records import Exposure, Update
+from privsweep.interface.truth import Images
 from privsweep.metric.score import score
 from privsweep.model.mlp import MLP
 

@@ -16,7 +16,8 @@ from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Update
+from privsweep.interface.records import Exposure, Update
+from privsweep.interface.truth import Images
 from privsweep.metric.score import score
 from privsweep.model.torchvision_model import TorchvisionModel
 from privsweep.run.build import build

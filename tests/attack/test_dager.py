@@ -16,7 +16,7 @@ from privsweep.gradient_inversion.sequences import dropped_inputs
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Transcription
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Sentences
+from privsweep.interface.truth import Sentences
 from privsweep.metric.sentences import in_order, score_sentences
 
 WORDS = 150

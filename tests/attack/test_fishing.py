@@ -15,7 +15,8 @@ from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Update
+from privsweep.interface.records import Exposure, Update
+from privsweep.interface.truth import Images
 from privsweep.metric.images import ssim
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching

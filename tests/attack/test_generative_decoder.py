@@ -18,7 +18,8 @@ from privsweep.interface.data import Data, Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge
+from privsweep.interface.records import Exposure, Knowledge
+from privsweep.interface.truth import Images
 from privsweep.model.convnet import ConvNet
 from privsweep.model.perturbation import FeatureDropout, NoiseCollection
 from privsweep.model.resnet import ResNet

@@ -20,7 +20,8 @@ from privsweep.attack.imprint import Imprint
 from privsweep.interface.data import Domain, ImageSet
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Knowledge, Update
+from privsweep.interface.records import Exposure, Knowledge, Update
+from privsweep.interface.truth import Images
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching

@@ -15,7 +15,8 @@ from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Exposure, Images
+from privsweep.interface.records import Activations, Exposure
+from privsweep.interface.truth import Images
 from privsweep.metric.score import score
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching

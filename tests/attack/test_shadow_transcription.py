@@ -16,7 +16,7 @@ from translation_world import write_pairs
 
 from privsweep.interface.guess import Transcription
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Sentences
+from privsweep.interface.truth import Sentences
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.run import exposure_for

@@ -22,7 +22,8 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Architecture, Data
 from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Membership, UpdateTrials
+from privsweep.interface.records import Exposure, UpdateTrials
+from privsweep.interface.truth import Membership
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.resnet import ResNet
@@ -141,7 +142,7 @@ def test_of_many_steps_gradients_on_the_way_tell_more(digits: Data, monkeypatch:
     capturing = capture(batch_size=16, what="difference", round="last")
     out = exposed(digits, optimizer="sgd", lr=0.1, local_epochs=10, capture=capturing)
     told = area(out, found(out).scores)
-    monkeypatch.setattr(update_membership, "_tells_steps", lambda *given: False)
+    monkeypatch.setattr(update_membership, "tells_steps", lambda *given: False)
     assert told > max(0.75, area(out, found(out).scores) + 0.1)
 
 

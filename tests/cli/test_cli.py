@@ -23,7 +23,7 @@ from tiny import TINY, small_table
 from privsweep.cli import report
 from privsweep.exposure.black_box import BlackBoxView
 from privsweep.interface.data import ImageSet
-from privsweep.interface.records import Membership
+from privsweep.interface.truth import Membership
 from privsweep.run.compose import CONF
 
 TABLE = """\

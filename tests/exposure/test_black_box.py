@@ -14,7 +14,8 @@ from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Membership, Predictions
+from privsweep.interface.records import Exposure, Predictions
+from privsweep.interface.truth import Membership
 from privsweep.metric.membership import score_membership
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP

@@ -12,7 +12,8 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Membership, Update, UpdateTrials
+from privsweep.interface.records import Exposure, Update, UpdateTrials
+from privsweep.interface.truth import Images, Membership
 from privsweep.model.convnet import ConvNet
 
 BATCH = capture(batch_size=4)
@@ -25,7 +26,7 @@ def setting_of(**changes: Any) -> Any:
 def exposed(data: Data, lenet: ConvNet, stack: Stack | None = None, **changes: Any) -> tuple[Exposure, Exposure]:
     setting, stack = setting_of(**changes), stack or Stack({})
     system = setting.train(data, lenet, stack, Rng(0), Bench())
-    captured, _, trials = setting.views()
+    captured, _, trials, _ = setting.views()
     return tuple(view.expose(system, data, lenet, stack, Rng(0)) for view in (captured, trials))
 
 

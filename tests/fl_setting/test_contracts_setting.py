@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from captured_world import of_a_tiny_lenet
-from tiny import TINY, Bench
+from tiny import TINY, Bench, by_kind
 from torch import Tensor
 
 from privsweep.interface.component import marked
@@ -65,7 +65,8 @@ def test_none_is_lost() -> None:
 def test_the_points_that_it_declares_are_those_that_it_calls(
     name: str, changes: Sequence[str], data: Data, lenet: Any
 ) -> None:
-    own = setting(name, changes)
+    asked = ["fl_setting.property_share=0.5"] if name in ("central", "fedavg", "fedsgd") else []
+    own, data = setting(name, [*changes, *asked]), by_kind(data)
     trained: set[str] = set()
     exposed: dict[type, set[str]] = {view.observation: set() for view in own.views()}
     # One gradient an example, and noise at the cut, do not go together.

@@ -14,7 +14,8 @@ from privsweep.fl_setting.release import ReleasedModels
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Images, Membership, Release, Trials
+from privsweep.interface.records import Release, Trials
+from privsweep.interface.truth import Images, Membership
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.with_data import check_with_data

@@ -17,8 +17,9 @@ from privsweep.interface.data import Data, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Activations, Exposure, Images, System
+from privsweep.interface.records import Activations, Exposure, System
 from privsweep.interface.training import LocalSchedule
+from privsweep.interface.truth import Images
 from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.split_at import cut

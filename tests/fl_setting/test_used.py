@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TRAINED, Bench, capture, central, fedavg
+from tiny import ASKED, TRAINED, Bench, capture, central, fedavg
 from torch import Tensor
 
 from privsweep.defense.dp_sgd import DpSgd
@@ -26,7 +26,7 @@ CLIENTS: dict[str, Any] = {"partition": "iid", "dirichlet_alpha": 0.5, "optimize
 
 def fedsgd(**changes: Any) -> FedSGD:
     values = {"clients": 3, "rounds": 2, "participation": 1.0, "capture": capture()}
-    return FedSGD(**{**TRAINED, **CLIENTS, **values, **changes})
+    return FedSGD(**{**ASKED, **CLIENTS, **values, **changes})
 
 
 def split(**changes: Any) -> SplitFed:

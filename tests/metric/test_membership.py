@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from privsweep.interface.guess import Scores
-from privsweep.interface.records import Membership
+from privsweep.interface.truth import Membership
 from privsweep.metric.membership import (
     area_ends,
     area_with_interval,
@@ -70,7 +70,7 @@ def test_the_rate_of_hits_allows_no_more_false_alarms_than_it_says() -> None:
     metrics, _ = score_membership(guess(torch.cat([members, others])), truth(100, 1000))
     assert metrics["tpr_at_1_fpr"] == 1
     assert metrics["tpr_at_01_fpr"] == 0
-    false, true = roc(guess(torch.cat([members, others])), truth(100, 1000))
+    false, true = roc(guess(torch.cat([members, others])), truth(100, 1000).member)
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
 
 

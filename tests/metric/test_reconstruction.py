@@ -11,7 +11,7 @@ from privsweep.interface.data import Domain
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Images
+from privsweep.interface.truth import Images
 from privsweep.metric.assignment import reorder
 from privsweep.metric.images import mse, ssim
 from privsweep.metric.reconstruction import score_reconstruction

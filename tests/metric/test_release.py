@@ -10,7 +10,7 @@ from torch import Tensor
 from privsweep.interface.data import Domain
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Images
+from privsweep.interface.truth import Images
 from privsweep.metric import release
 from privsweep.metric.reconstruction import score_reconstruction
 from privsweep.metric.release import nearest

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from privsweep.interface.data import TextDomain
 from privsweep.interface.guess import Transcription
-from privsweep.interface.records import Sentences
 from privsweep.interface.translation import END, PADDING, SPECIAL, START, TranslationDomain, Vocabulary
+from privsweep.interface.truth import Sentences
 from privsweep.metric.sentences import overlap, score_sentences, sentence_table
 
 ENGLISH = Vocabulary((*SPECIAL, "a", "dog", "runs", "fast", "."))

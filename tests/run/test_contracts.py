@@ -21,7 +21,8 @@ from privsweep.defense.stack import Stack
 from privsweep.interface.defense import Defense
 from privsweep.interface.guess import Guess, Reconstruction, Scores
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Membership, Predictions, Schedule
+from privsweep.interface.records import Exposure, Predictions, PropertyTrials, Schedule
+from privsweep.interface.truth import Images, Membership, Properties
 from privsweep.report.write import write
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
@@ -88,7 +89,7 @@ def attacked(spec: RunSpec, out: Exposure) -> Guess:
 PUBLISHED = {
     "attack": "analytic april blind blind_membership cpl dager dlg fishing generative_decoder idlg iga imprint "
     "informed_membership informed_reconstruction likelihood_inversion lira_offline lira_online loss_threshold "
-    "moment_inversion none prior_mean rgap rmia "
+    "moment_inversion none prior_mean property_inference rgap rmia "
     "shadow_inversion shadow_membership shadow_transcription update_membership",
     "dataset": "celeba_hq chestmnist cifar10 cifar100 dermamnist digits emnist fashion_mnist folder medical_mnist "
     "mnist multi30k npz pathmnist pneumoniamnist unseen",
@@ -98,7 +99,7 @@ PUBLISHED = {
     "model": "alexnet dmlp imprint_module informed_cnn informed_mlp lenet lenet_dlg resnet18 smlp "
     "translation_transformer vgg16 vit",
 }
-TABLES = 64  # and figures
+TABLES = 65  # and figures
 
 
 @pytest.mark.parametrize("group", PUBLISHED)
@@ -129,8 +130,9 @@ def test_every_attack_takes_its_five_arguments_and_runs_on_what_it_needs(name: s
     out = exposed(spec)
     guess = attacked(spec, out)
     if isinstance(guess, Scores):
-        assert isinstance(out.truth, Membership)
-        assert guess.scores.shape == guess.decisions.shape == out.truth.member.shape
+        assert isinstance(out.truth, Membership | Properties)
+        true = out.truth.member if isinstance(out.truth, Membership) else out.truth.present
+        assert guess.scores.shape == guess.decisions.shape == true.shape
         assert guess.decisions.dtype == torch.bool
     else:
         assert isinstance(out.truth, Images)
@@ -143,7 +145,7 @@ def test_every_attack_takes_its_five_arguments_and_runs_on_what_it_needs(name: s
 def test_a_victims_result_does_not_depend_on_who_else_is_attacked(name: str) -> None:
     if asks_a_black_box(name):
         pytest.skip("a candidate is judged against the others' data by some; their own tests say what must hold")
-    if name in ("informed_membership", "update_membership"):
+    if name in ("informed_membership", "property_inference", "update_membership"):
         pytest.skip(f"gives scores: tests/attack/test_{name}.py")
     config = compose([f"attack={name}"]).config["attack"]
     few = [f"attack.{key}={value}" for key, value in FEW.items() if key in config]
@@ -232,8 +234,9 @@ def test_every_table_runs_at_smoke_scale(name: str, folders: list[str], done: di
 
 
 def least(spec: RunSpec) -> RunSpec:
-    """One victim, one step of the attack."""
-    setting = dataclasses.replace(spec.fl_setting, victims=1)  # type: ignore[type-var]
+    """One victim, or a pair with the property and without, and one step of the attack."""
+    victims = 2 if spec.attack.observes is PropertyTrials else 1
+    setting = dataclasses.replace(spec.fl_setting, victims=victims)  # type: ignore[type-var]
     attack = spec.attack
     if hasattr(attack, "iterations"):
         attack = dataclasses.replace(attack, iterations=1)  # type: ignore[type-var]

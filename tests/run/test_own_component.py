@@ -136,7 +136,7 @@ def said(
             MEAN,
             "observes = Update",
             "observes = ThreatModel",
-            "take Update, Activations, Predictions, Release, Trials or UpdateTrials",
+            "take Update, Activations, Predictions, Release, Trials, UpdateTrials or PropertyTrials",
         ),
         ("attack", MEAN, "threat = ThreatModel", "threat = ", "is no ThreatModel; write privsweep.ThreatModel(times"),
         ("defense", CLIP, "def update", "def updat", "2 privsweep: defense=own: overrides no point"),

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from captured_world import of_a_tiny_lenet
-from tiny import TINY, Bench
+from tiny import TINY, Bench, by_kind
 from torch import Tensor, nn
 
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Exposure, Images, Membership, Update
+from privsweep.interface.records import Exposure, Update
 from privsweep.interface.roles import View
+from privsweep.interface.truth import Images, Membership, Properties
 from privsweep.run.build import build
 from privsweep.run.compose import CONF, compose, searching
 from privsweep.run.run_spec import RunSpec
@@ -37,7 +38,7 @@ KINDS = [
     ("release", []),
     ("captured", []),
 ]
-VIEWS = {"captured": 1, "split": 2, "release": 2}  # of all others three
+VIEWS = {"captured": 1, "split": 2, "release": 2}  # of all others four
 
 
 def made(setting: str, *overrides: str) -> RunSpec:
@@ -49,6 +50,8 @@ def made(setting: str, *overrides: str) -> RunSpec:
     chosen = {o.partition("=")[0] for o in fitting}
     if fitting:
         given = [o for o in given if o.partition("=")[0] not in {*chosen, "model.width"}]
+    if setting in ("central", "fedavg", "fedsgd"):
+        given.append("fl_setting.property_share=0.5")
     if setting == "release":
         given = [o for o in given if "capture" not in o and "labels_known" not in o]
     with searching(None):
@@ -57,7 +60,7 @@ def made(setting: str, *overrides: str) -> RunSpec:
 
 def views_of(spec: RunSpec, data: Data) -> Iterator[tuple[View, Exposure]]:
     """Everything that any view of the setting hands out."""
-    rng = Rng(0)
+    rng, data = Rng(0), by_kind(data)
     system = spec.training_setting().train(data, spec.model, spec.defense, rng, Bench())
     for view in spec.fl_setting.views():
         view.check(data, spec.model, spec.defense, rng)
@@ -113,7 +116,7 @@ def test_nothing_that_an_attack_is_handed_holds_the_truth(setting: str, changes:
             assert tensor.untyped_storage().data_ptr() not in storages
             if id(tensor) not in asked:
                 assert not any(tensor.shape == t.shape and torch.equal(tensor, t.to(tensor.dtype)) for t in truth)
-    assert found == VIEWS.get(setting, 3)
+    assert found == VIEWS.get(setting, 4)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,10 @@ def test_what_is_known_is_the_same_whoever_the_victims_are(setting: str, changes
 def test_candidates_tell_no_member(data: Data) -> None:
     spec = made("fedavg", "fl_setting.candidates=8")
     _, *membership = views_of(spec, data)
-    assert len(membership) == 2
+    assert len(membership) == 3
     for _, out in membership:
-        assert isinstance(out.truth, Membership)
+        assert isinstance(out.truth, Membership | Properties)
+        true = out.truth.member if isinstance(out.truth, Membership) else out.truth.present
         assert not isinstance(out.seen, Update)
         for tensor in within([out.seen, out.known]):
-            assert tensor.shape != out.truth.member.shape or not torch.equal(tensor.bool(), out.truth.member)
+            assert tensor.shape != true.shape or not torch.equal(tensor.bool(), true)

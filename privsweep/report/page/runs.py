@@ -18,7 +18,7 @@ from privsweep.table.fill import Record
 LEAKAGE = {
     "ssim": 1, "psnr": 1, "mse": -1, "asr": 1, "recovered": 1, "below_oracle": 1, "reconstruction_auc": 1,
     "auc": 1, "attack_accuracy": 1, "balanced_accuracy": 1, "tpr_at_1_fpr": 1, "tpr_at_01_fpr": 1,
-    "empirical_epsilon": 1, "gaussian_epsilon": 1,
+    "empirical_epsilon": 1, "gaussian_epsilon": 1, "property_auc": 1, "property_accuracy": 1,
     "token_accuracy": 1, "exact": 1, "overlap": 1, "bleu": 1,
 }  # fmt: skip
 UTILITY = {"final_test_accuracy": 1, "test_accuracy": 1, "bleu": 1, "validation_loss": -1, "train_accuracy": 1}
