@@ -10,7 +10,7 @@ from privsweep.interface.contents import Contents
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.printable import shown
 from privsweep.model.checkpoint import FromCheckpoint
-from privsweep.run.prior_words import named_as
+from privsweep.run.placed_words import named_as
 from privsweep.run.run_spec import GROUPS, signed
 from privsweep.store.checksums import Checksums
 from privsweep.store.store import Store
@@ -57,7 +57,9 @@ def _identity(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) 
 
 
 def _declared(node: Any, made: Any) -> Any:
-    """Numbers as ``made`` has them, which was built from ``node``: of a field, 1 and 1.0 are one value."""
+    """Numbers as ``made`` has them, which was built from ``node``: of a field, 1, 1.0 and "1" are one value, as are
+    false, 0, no and off.
+    """
     if isinstance(made, FromCheckpoint):
         return _declared(node, made.architecture)
     if isinstance(node, Mapping):
@@ -65,7 +67,7 @@ def _declared(node: Any, made: Any) -> Any:
         return {key: _declared(value, own.get(key)) for key, value in node.items()}
     if isinstance(node, list) and isinstance(made, list | tuple) and len(node) == len(made):
         return [_declared(value, built) for value, built in zip(node, made, strict=True)]
-    return made if {type(node), type(made)} == {int, float} and node == made else node
+    return made if isinstance(made, int | float) and node is not None else node
 
 
 def _checksum(checksums: Checksums, key: str, source: Contents, fetch: bool) -> str:

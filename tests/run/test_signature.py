@@ -54,12 +54,16 @@ def test_a_version_counts_where_it_changes_results(
         ("fl_setting.capture.client=1", "fl_setting.capture.client=1.0"),
         ("model.fc=[32]", "model.fc=[32.0]"),
         ("seed=1", "seed=1.0"),
+        ("seed=1", 'seed="1"'),
+        ("fl_setting.lr=0.5", 'fl_setting.lr="0.5"'),
+        ("fl_setting.labels_known=true", "fl_setting.labels_known=on"),
+        ("fl_setting.labels_known=true", "fl_setting.labels_known=1"),
         ("metrics.asr_threshold=1", "metrics.asr_threshold=1.0"),
         ("defense=[noisy_gradients] defense.noisy_gradients.sigma=1",
          "defense=[noisy_gradients] defense.noisy_gradients.sigma=1.0"),
     ],
 )  # fmt: skip
-def test_a_number_counts_however_it_is_written(one: str, other: str, tmp_path: Path) -> None:
+def test_a_value_counts_however_it_is_written(one: str, other: str, tmp_path: Path) -> None:
     assert signed(f"attack=dlg {one}", tmp_path) == signed(f"attack=dlg {other}", tmp_path)
 
 
