@@ -160,7 +160,10 @@ class TrainingSetting(Assembling, ABC):
         cannot be trained on one of their batches."""
         images_to_train_on(data)
         if max(self.checkpoints, default=0) > self.length():
-            raise UserError(f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()} rounds")
+            raise UserError(
+                f"fl_setting.checkpoints={self.checkpoints}: training ends after {self.length()}; take none beyond, or "
+                "train for longer"
+            )
         shards = self.shards(data, rng)
         if self.length() and "sample" not in defense.acts_at():
             key, held = f"fl_setting.batch_size={self.batch_size}", [len(shard) for shard in shards]

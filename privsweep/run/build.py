@@ -18,7 +18,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.roles import Attack, Setting
 from privsweep.interface.tracker import Tracker
 from privsweep.model.checkpoint import FromCheckpoint, split_weights
-from privsweep.run.companions import lines
+from privsweep.run.companions import told
 from privsweep.run.compatibility import refuse
 from privsweep.run.compose import Composition
 from privsweep.run.declared import attack_faults, setting_faults
@@ -48,13 +48,8 @@ def build(composed: Composition, fetch: bool = False, made: Made | None = None) 
     ``fetch``: whether datasets that are not there are downloaded, unless the run's result is stored. ``made``: what
     earlier calls made, for runs of one plan have most of their components in common.
     """
-    try:
+    with told(composed.brought):
         return _build(composed, fetch, {} if made is None else made)
-    except UserError as error:
-        if not composed.brought:
-            raise
-        *others, last = error.args
-        raise type(error)(*others, "; ".join([last, *lines(composed.brought)])) from error
 
 
 def _build(composed: Composition, fetch: bool, known: Made) -> RunSpec:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +105,16 @@ def as_overrides(values: Mapping[str, Any]) -> list[str]:
 def lines(brought: Mapping[str, Sequence[str]]) -> list[str]:
     """In words, a line for each choice that brings something."""
     return [f"{choice} brings: {', '.join(overrides)}" for choice, overrides in brought.items()]
+
+
+@contextmanager
+def told(brought: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Raises UserErrors with what was brought: what does not fit may be that, and nobody typed it."""
+    try:
+        yield
+    except UserError as error:
+        *others, last = error.args
+        raise type(error)(*others, "; ".join([last, *lines(brought)])) from error
 
 
 def keys_of(override: Override) -> Iterator[str]:

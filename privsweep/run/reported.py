@@ -52,7 +52,7 @@ def nearest_number(name: str, specs: Iterable[RunSpec]) -> str:
     metrics, utility = (frozenset().union(*each) for each in zip(*found, strict=True))
     parts = {"metrics": metrics, "utility": utility, "seconds": _SECONDS, "sizes": _SIZES}
     part = name.partition(".")[0]
-    plain = [f"{part}.{n}" for n in parts[part]] if part in parts else [*metrics, *utility]
+    plain = [f"{part}.{n}" for n in parts[part]] if part in parts else [*(metrics | utility)]
     dotted = [f"{part}.{n}" for part, all_names in parts.items() for n in all_names]
     near = get_close_matches(name, plain, 1) or get_close_matches(name, dotted, 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(plain))}"

@@ -15,8 +15,9 @@ from privsweep.interface.machine import check_memory
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Update
 from privsweep.interface.roles import CountsExamples, ReadsSentences, Separates, View
+from privsweep.run.companions import told
 from privsweep.run.own_model import check_own_defenses, check_own_model, check_within
-from privsweep.run.prior_words import named_as
+from privsweep.run.placed_words import chosen_as, named_as
 from privsweep.run.run_spec import RunSpec
 
 
@@ -63,7 +64,8 @@ def prior_of(spec: RunSpec, data: Data, rng: Rng, read: Callable[[Dataset, Rng],
 
 def check_with_data(spec: RunSpec, data: Data, prior: ImageSet | None, rng: Rng) -> None:
     """What can be refused only once the data's shape is known; raises UserError before any work."""
-    check_attack(spec, check_seen(spec, data, rng), data, prior, rng)
+    with told(spec.brought), chosen_as(spec.choices):
+        check_attack(spec, check_seen(spec, data, rng), data, prior, rng)
 
 
 def check_seen(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:

@@ -104,7 +104,7 @@ def test_readers_find_words_that_are_not_in_the_vocabulary(run: Any, tmp_path: P
         (["fl_setting.first_split=transformer", "fl_setting.second_split=output"], "nothing to learn"),
         (["attack=shadow_inversion"], "attack=shadow_inversion: gives images"),
         (["attack.width=15"], "attack.width=15: must be a multiple of attack.heads=2"),
-        (["model=resnet18"], "model: works on images, and the dataset holds pairs of sentences of up to 7 words"),
+        (["model=resnet18"], "model=resnet18: works on images, and the dataset holds pairs of sentences of up to 7"),
         (["fl_setting=central", "attack=dlg"], "attack=dlg: works on images"),
         (["fl_setting=fedavg", "attack=none", "fl_setting.partition=disjoint"], "fl_setting.partition=disjoint: goes"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,16 @@ def test_a_defence_of_collaborative_inference_brings_it(name: str, composed: Com
 )
 def test_what_is_named_wins(typed: str, brought: str, composed: Composed) -> None:
     assert overrides(composed(*typed.split())) == brought.split()
+
+
+def test_what_does_not_fit_the_data_is_told_with_what_was_brought(
+    privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model that clashes may be one that nobody typed."""
+    assert privsweep("fl_setting=split", "dataset=digits", "fl_setting.cut=pool3", "plan=true", tiny=False) == 2
+    assert re.search(
+        "^privsweep: fl_setting.cut=pool3: .*; fl_setting=split brings: .*model=lenet", capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
-from privsweep.run.prior_words import named_as
+from privsweep.run.placed_words import named_as
 
 SAID = "dataset=x: dataset.path=/a/dataset.v1/b: too few; set dataset.train_size"
 

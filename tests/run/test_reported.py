@@ -44,7 +44,7 @@ class Own(AttackBase):
     ("typed", "summary", "says"),
     [
         ("attack=blind,none", "[ssmi]", "=[ssmi]: no run of this sweep can have such a number; did you mean ssim?"),
-        ("attack=blind,none", "[ssim,auc]", "=[auc]: no run of this sweep can have such a number; there are asr, "),
+        ("attack=blind,none", "[ssim,auc]", "no run of this sweep can have such a number; there are asr, bleu, div"),
         ("attack=none fl_setting=central,fedavg", "[ssim]", "summary=[ssim]: no run of this sweep can have"),
         ("attack=blind,none", "[test_acuracy]", "did you mean test_accuracy?"),
         ("attack=blind,none", "[seconds.atack]", "did you mean seconds.attack?"),
