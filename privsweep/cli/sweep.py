@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
+from pydantic import TypeAdapter, ValidationError
 
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.combinations import applied, distinct, expand
@@ -159,7 +160,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             check_seeds(typed)
         combinations = [plain] if not multirun else ends(typed) if search else expand(typed)
         check_summary(typed, multirun and not search and not first.config.get("table"))
-        asked, running = running, running and first.config["plan"] is not True
+        asked, running = running, running and not _true(first.config["plan"])
         if first.config.get("table"):
             if len(combinations) > 1 or search:
                 raise UserError("experiment: a table is a sweep already; give it single values, or sweep without it")
@@ -210,6 +211,14 @@ def _table_plan(base: Composition, typed: tuple[Override, ...], running: bool) -
     if not runs and refused:
         raise refused[0]
     return SweepPlan(runs, table, name, typed, base.hydra, tuple(dict.fromkeys(str(e.__cause__) for e in refused)))
+
+
+def _true(value: Any) -> bool:
+    """However it is written, as yes or 1; what is neither true nor false is refused where it is built."""
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False
 
 
 def _record(spec: RunSpec) -> Record | None:

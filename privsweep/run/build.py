@@ -93,12 +93,13 @@ def _build(composed: Composition, fetch: bool, known: Made) -> RunSpec:
     complaints.extend(refused_tracker(composed, tracker))
     if complaints:
         raise UserError(*complaints)
+    identified = {**parts, "defense": defenses, "metrics": scoring, "seed": session.seed}
     spec = RunSpec(
         **parts,
         defense=Stack(defenses),
         scoring=scoring,
         session=session,
-        config=identity_of(config, {**parts, "defense": defenses, "metrics": scoring, "seed": session.seed}, fetch),
+        config=identity_of(config, identified, fetch, session.force),
         choices={**{k: v for k, v in composed.choices.items() if k != "tracker"}, "defense": list(defenses)},
         tracker=tracker,
         brought=composed.brought,

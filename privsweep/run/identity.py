@@ -16,15 +16,16 @@ from privsweep.store.checksums import Checksums
 from privsweep.store.store import Store
 
 
-def identity_of(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool) -> dict[str, Any]:
+def identity_of(config: Mapping[str, Any], parts: Mapping[str, Any], fetch: bool, force: bool) -> dict[str, Any]:
     """The identity of a run whose configuration was built into ``parts``, by its keys.
 
-    A stored result is found without its data, any other run gets its data first with ``fetch``.
+    A stored result is found without its data, unless it is made again by ``force``; any other run gets its data first
+    with ``fetch``.
     """
     try:
         known = _identity(config, parts, fetch=False)
         stored = Store(Path(config["output_dir"])).complete(signed(known, parts))
-        if not fetch or (stored and not config["force"]):
+        if not fetch or (stored and not force):
             return known
     except AbsentError:
         if not fetch:

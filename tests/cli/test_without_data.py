@@ -71,7 +71,7 @@ def test_records_are_found_without_their_data_and_nothing_is_downloaded(
     assert report.main(["small", "data_dir=empty", *given[2:], *given[:2]]) == 0
     assert "3 of 3 runs complete" in capsys.readouterr().out
     assert privsweep("dataset=mnist", f"data_dir={tmp_path}", "attack.iterations=1", *TINY, "fl_setting.clients=2",
-                     tiny=False) == 0, "a single run that is stored"  # fmt: skip
+                     "force=no", tiny=False) == 0, "a single run that is stored"  # fmt: skip
     assert privsweep(*run, "table.seeds=[7]", "plan=true", tiny=False) == 0
     assert "3 runs, 3 to do" in capsys.readouterr().out
 
@@ -107,9 +107,10 @@ def test_data_that_were_never_seen_are_told_in_one_line_and_not_downloaded(
     shown = capsys.readouterr()
     assert "2 runs, 2 to do" in shown.out
     assert re.fullmatch(r"left out: dataset=emnist: .*emnist\.npz is not there; run .*\n", shown.err)
-    assert privsweep("dataset=emnist", *TINY, "plan=true", tiny=False) == 2
+    for true in ("true", "yes", "1"):
+        assert privsweep("dataset=emnist", *TINY, f"plan={true}", tiny=False) == 2
     assert report.main(["small", "dataset=emnist", *small[2:], *small[:2]]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    assert capsys.readouterr().err.count("\n") == 4
 
 
 def test_a_folder_of_images_is_read_once_for_all_cells(
