@@ -92,7 +92,7 @@ def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None =
     """A PNG of ``value`` against the iteration: a thin line per victim, and the median over victims.
 
     ``frame`` has the columns ``victim``, ``iteration`` and ``value`` (by default its next column). A victim
-    whose values are not finite ends its line and counts as infinite in the median.
+    whose values are not finite ends its line and counts as infinite in the median; where none is, the picture says so.
     """
     value = value or next(str(c) for c in frame.columns if c not in ("victim", "iteration"))
     wide = frame.pivot_table(index="iteration", columns="victim", values=value, aggfunc="last", dropna=False)
@@ -101,14 +101,28 @@ def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None =
     figure = Figure(figsize=(6.4, 3.8), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     finite = np.where(np.isfinite(numbers), numbers, np.nan)
-    axes.plot(wide.index, finite, color=BLUE, alpha=0.3, linewidth=0.8)
+    alone = "." if len(wide) == 1 else ""  # no line goes through a single point
+    axes.plot(wide.index, finite, color=BLUE, alpha=0.3, linewidth=0.8, marker=alone)
     median = np.median(np.where(np.isfinite(numbers), numbers, np.inf), axis=1) if wide.shape[1] else numbers
-    axes.plot(wide.index, np.where(np.isfinite(median), median, np.nan), color=INK, linewidth=1.8, label="median")
+    axes.plot(
+        wide.index,
+        np.where(np.isfinite(median), median, np.nan),
+        color=INK,
+        linewidth=1.8,
+        marker=alone,
+        label="median",
+    )
     axes.plot(
         [], [], color=BLUE, alpha=0.5, linewidth=0.8, label=f"{wide.shape[1]} victim{'' if wide.shape[1] == 1 else 's'}"
     )
     if np.nansum(finite > 0) and not np.nansum(finite < 0):
         axes.set_yscale("log", nonpositive="mask")
+    none = not np.isfinite(numbers).any()
+    if none:
+        axes.text(0.5, 0.5, "no value is finite", transform=axes.transAxes, ha="center", color=INK)
+        axes.set_yticks([])
+    if none or alone:
+        axes.set_xlim(wide.index.min() - 1, wide.index.max() + 1)
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set_ylabel(literal(value.replace("_", " ")))

@@ -90,6 +90,16 @@ def test_few_iterations_of_one_victim(figures: list[Figure]) -> None:
     assert len({label.get_fontsize() for label in axes.get_yticklabels(which="both")}) == 1
 
 
+def test_a_curve_that_no_line_goes_through_is_seen(figures: list[Figure]) -> None:
+    """One iteration is a point, and of an attack that diverged at once the picture says why it is empty."""
+    for value in (0.3, np.inf):
+        curves(Path("c.png"), pd.DataFrame({"iteration": [1], "victim": 0, "gradient_distance": [value]}))
+    point, empty = (figure.axes[0] for figure in figures)
+    assert {line.get_marker() for line in point.lines if len(line.get_xdata())} == {"."}
+    assert [text.get_text() for text in point.texts] == []
+    assert [text.get_text() for text in empty.texts] == ["no value is finite"]
+
+
 def test_of_many_images_those_are_shown_that_came_nearest(figures: list[Figure]) -> None:
     originals = np.linspace(0, 1, 6)[None, :, None, None, None]
     guesses = np.full_like(originals, 0.5)
