@@ -258,6 +258,7 @@ FILES = {
     f"dataset=npz dataset.path={LONG}": "File name too long",
     "dataset=folder dataset.path=": "dataset.path=: names no file or folder; name one",
     "dataset=npz": "dataset.path: has no value, and npz needs one; set dataset.path=",
+    "dataset=unseen dataset.shape=[1,8] dataset.classes=10": "dataset.shape=[1, 8]: has 2 of 3 values; give all",
     f"dataset=mnist dataset.name={'x' * 5000}": "(5,000 characters): string should have at most 100 characters",
     "dataset=mnist dataset.name=../x": "dataset.name=../x",
     f"dataset=mnist data_dir={LONG}": "data_dir=",

@@ -64,6 +64,9 @@ def _line(path: str, problems: Sequence[ErrorDetails], siblings: Collection[str]
     first = problems[0]
     if first["type"] == "unexpected_keyword_argument":
         return f"{path}: no such key; {nearest(path.rpartition('.')[2], siblings)}"
+    last = problems[-1]["loc"][-1]
+    if first["type"] == "missing" and isinstance(last, int):  # of a list of so many
+        return f"{path}={shown(first['input'])}: has {len(first['input'])} of {last + 1} values; give all"
     if first["type"].startswith("missing"):
         return f"{path}: has no value; set it"
     said = [problem["msg"] for problem in problems]
