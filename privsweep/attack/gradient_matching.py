@@ -109,8 +109,8 @@ class GradientMatching(Minimisation, AttackBase):
 
     @property
     def version(self) -> int:
-        """1: the output layer's rows tell labels, too. 2: of several. 3: clipped. 4: by pictures instead of noise."""
-        return 4 * (self.labels == "analytic")
+        """1: the output layer's rows tell labels, too. 2: of several. 3: clipped. 4: by pictures. 5: by rows' signs."""
+        return 5 * (self.labels == "analytic")
 
     @property
     def _penalised(self) -> bool:

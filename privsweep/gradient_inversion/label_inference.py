@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import interpolate
 
+from privsweep.gradient_inversion.present_classes import PresentClasses, present_classes
 from privsweep.interface.data import Domain, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -17,6 +19,7 @@ from privsweep.model.stochastic import LinearBesideLossTerm, draw
 
 PROBES = 256  # random inputs to estimate a network's average output and features from
 _WHOLE = 0.6  # of a gradient: if more is left it may be whole, for what is expected once a network has learnt is off
+_LEARNT = 0.35  # by which answers are off their mean: of untrained networks at most 0.25, after an epoch 0.47 and more
 _AGAINST = -0.9  # a cosine below: rows and bias point apart, as they do exactly where the features do
 
 
@@ -32,7 +35,9 @@ def read_labels(
     ``N * (mean softmax_c - gradient_c)`` times, where the mean softmax depends on which classes there are. That of a
     class whose sign shows that it occurs is read off its row over its bias gradient, about its mean features (Ma et
     al., "Instance-wise Batch Label Restoration via Gradients in Federated Learning", 2023), as far as the row is of
-    its own examples; the rest is estimated on random pictures. It occurs once at least. Of fewer examples than classes
+    its own examples; the rest is estimated on random pictures. A class that is seen in its row occurs once at least,
+    and if the network has learnt, one that is not does not occur (``present_classes``): the examples that it is sure
+    of, of which next to nothing is in the gradient, are shared among those that may. Of fewer examples than classes
     those that are missing tell what clipping has made of the gradient. The counts are rounded to add up to N by largest
     remainders. The result is exact if the network's outputs hardly depend on its inputs, as those of an untrained one.
     Of a gradient that tells nothing, or is not finite, classes are even.
@@ -43,10 +48,15 @@ def read_labels(
     observed = gradient[bias][:, : domain.classes]
     if examples == 1:
         return (observed + _projected_rows(model, weights, gradient, domain, rng)).argmin(1, keepdim=True)
-    expected = _mean_softmax(model, weights, domain, rng).to(observed)
+    random = _answers_to_pictures(model, weights, domain, rng)
+    expected, rows = random.mean.to(observed), gradient.get(f"{bias.removesuffix('bias')}weight")
+    rows = None if rows is None else rows[:, : domain.classes]
+    present = present_classes(rows, observed, random.least.to(observed))
     observed = observed / _scale(observed, expected, examples)
     answers = _softmax_by_class(model, weights, gradient, observed, expected)
-    return labels_by_counts(_counts(answers, observed, examples).to(observed.device), examples)
+    may = ~(present.unseen & (random.apart > _LEARNT).to(observed.device))
+    counts = _counts(answers, observed, _once(present, examples), may, examples)
+    return labels_by_counts(counts.to(observed.device), examples)
 
 
 def labels_by_counts(counts: Tensor, examples: int) -> Tensor:
@@ -72,7 +82,7 @@ def label_images(model: nn.Module, weights: Tensors, gradient: Tensors, images: 
     output = output_layer(model, classes)
     assert output is not None
     weight = gradient[f"{output}.weight"]
-    [seen] = _inputs_of(output, model, weights, images.flatten(0, 1))
+    [seen], _ = _run(output, model, weights, images.flatten(0, 1))
     features = seen.view(*images.shape[:2], -1)[..., : weight.shape[2]]
     known, observed = (t.nan_to_num(0, 0, 0).mT.double().cpu() for t in (features, weight))
     # On the CPU, for the only solver of a GPU needs features of full rank.
@@ -140,22 +150,27 @@ def _softmax_by_class(
     return torch.where((errors < 0) & own.isfinite().all(2, keepdim=True), answers.lerp(own, share), answers)
 
 
-def _counts(answers: Tensor, observed: Tensor, examples: int) -> Tensor:
+def _once(present: PresentClasses, examples: int) -> Tensor:
+    """Classes that are seen, bool ``[V, K]``: of more than there are examples the clearest."""
+    return present.seen & (present.lowest.argsort(1).argsort(1) < examples)
+
+
+def _counts(answers: Tensor, observed: Tensor, once: Tensor, may: Tensor, examples: int) -> Tensor:
     """How often every class occurs, before rounding, float64 ``[V, K]``; zeros where a gradient is not finite.
 
     By least squares: each example adds its class's answer less the class to ``examples`` times the bias gradient
-    ``[V, K]``, and one to their number. No count is below zero, nor below one where the gradient is negative, as only
-    that of a class that occurs can be.
+    ``[V, K]``, and one to their number. No count is below zero, nor below one where a class occurs ``once``, nor above
+    zero where it ``may`` not; bool ``[V, K]`` both.
     """
     from scipy.optimize import nnls  # here, for planning needs no optimiser
 
-    least = (observed < 0) & (observed.argsort(1).argsort(1) < examples)
     ones = torch.ones(len(answers), 1, answers.shape[2], dtype=torch.float64)
     each = answers.double().cpu().mT - torch.eye(answers.shape[2], dtype=torch.float64)
+    each = torch.cat((each, ones), 1) * may[:, None].cpu()  # what adds nothing is given nothing
     total = torch.cat((observed.double().cpu(), ones[:, :, 0]), 1) * examples
     found = [
         n + nnls(a, b - a @ n)[0] if np.isfinite(b).all() else np.zeros_like(n)
-        for a, b, n in zip(torch.cat((each, ones), 1).numpy(), total.numpy(), least.double().cpu().numpy(), strict=True)
+        for a, b, n in zip(each.numpy(), total.numpy(), once.double().cpu().numpy(), strict=True)
     ]
     return torch.from_numpy(np.stack(found))
 
@@ -173,7 +188,7 @@ def _projected_rows(model: nn.Module, weights: Tensors, gradient: Tensors, domai
     device = next(iter(weights.values())).device
     pixels = torch.rand(PROBES, *domain.shape, generator=rng.child("pixels").generator())
     noise = draw(model, PROBES, rng.child("noise"), device)
-    seen = _inputs_of(output, model, {**weights, **noise}, domain.inputs(pixels).to(device))
+    seen, _ = _run(output, model, {**weights, **noise}, domain.inputs(pixels).to(device))
     if not seen:
         return 0.0
     mean = seen[-1].flatten(0, -2).mean(0)[: rows.shape[2]]
@@ -182,30 +197,41 @@ def _projected_rows(model: nn.Module, weights: Tensors, gradient: Tensors, domai
     return torch.where(cosine[:, None] < _AGAINST, -projected, projected)
 
 
-def _inputs_of(layer: str, model: nn.Module, values: Tensors, x: Tensor) -> list[Tensor]:
-    """What ``layer`` is given, each time it is called, while the network with these ``values`` takes ``x``."""
+def _run(layer: str, model: nn.Module, values: Tensors, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What ``layer`` is given, each time it is called, while a network of these ``values`` takes ``x``; its answers."""
     seen: list[Tensor] = []
     handle = model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         with torch.no_grad():  # copies, for batch normalisation moves its statistics
-            functional_call(model, {name: value.clone() for name, value in values.items()}, (x,))
+            answers = functional_call(model, {name: value.clone() for name, value in values.items()}, (x,))
     finally:
         handle.remove()
-    return seen
+    return seen, answers
 
 
-def _mean_softmax(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) -> Tensor:
-    """The network's average prediction for images, ``[K]``, as random ones tell: as far as answers differ, an even one.
+@dataclass(frozen=True)
+class _Answers:
+    """What a network makes of random pictures."""
 
-    They are smooth, of four patches a side: of noise a network that has learnt takes nearly all for one or two classes.
+    mean: Tensor  # [K], of the softmax
+    apart: Tensor  # [], the mean distance from it, in sums of absolute differences
+    least: Tensor  # [], that a feature is, or may be: of features that are none below zero, zero
+
+
+def _answers_to_pictures(model: nn.Module, weights: Tensors, domain: Domain, rng: Rng) -> _Answers:
+    """As far as answers differ, the mean is an even one.
+
+    Pictures are smooth, of four patches a side: of noise a network that has learnt takes nearly all for one or two
+    classes.
     """
     device = next(iter(weights.values())).device
     patches = torch.rand(PROBES, domain.shape[0], 4, 4, generator=rng.child("probes").generator())
     x = domain.inputs(interpolate(patches, domain.shape[1:], mode="bilinear")).to(device)
+    output = last_bias(model, domain.classes).removesuffix(".bias")
     noise = draw(model, PROBES, rng.child("noise"), device)
-    values = {**weights, **noise}
-    with torch.no_grad():  # copies, for batch normalisation moves its statistics
-        outputs = functional_call(model, {name: value.clone() for name, value in values.items()}, (x,))
+    seen, outputs = _run(output, model, {**weights, **noise}, x)
     answers = outputs[:, : domain.classes].softmax(1)
     mean = answers.mean(0)
-    return mean.lerp(torch.full_like(mean, 1 / len(mean)), (answers - mean).abs().sum(1).mean().clamp(max=1))
+    apart = (answers - mean).abs().sum(1).mean()
+    even = mean.lerp(torch.full_like(mean, 1 / len(mean)), apart.clamp(max=1))
+    return _Answers(even, apart, torch.stack([mean.new_zeros(()), *(given.min() for given in seen)]).min())

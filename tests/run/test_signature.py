@@ -18,7 +18,7 @@ from privsweep.run.superseded import Judge
 # digits ship with scikit-learn, so these do not depend on a file
 GOLDEN = {
     "attack=dlg": "8917cca8ca4e",
-    "attack=idlg": "4e41081787c9",
+    "attack=idlg": "fea18b8d03f0",
     "attack=iga fl_setting=fedsgd fl_setting.labels_known=true defense=[precode] seed=1": "88183164232e",
     "attack=shadow_membership dataset.prior_size=300 model=smlp scale=quick": "5438d0b3a0d5",
     "attack=generative_decoder fl_setting=split model=lenet dataset.prior_size=300 defense=[dp_sgd]": "4e545fb3a3b6",
