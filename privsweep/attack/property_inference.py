@@ -46,8 +46,8 @@ class PropertyInference(AttackBase):
     inference). Ours, ``classifier="discriminant"``, computes each of their gradients at the captured weights and takes
     the direction along which those with the property differ most, for their spread, from others with the same label
     (``discriminant``). A client's update is a mean of gradients, so that it is shifted along it by the share of those
-    with the property; above half the shift that ``share`` of them would make decides for it. What noise adds is what
-    updates have beyond the span of gradients; clipping and pruning are taken into account as in
+    with the property; above half the shift that ``share`` of them makes in simulated updates decides for it. What noise
+    adds is what updates have beyond the span of gradients; clipping and pruning are taken into account as in
     ``attack=update_membership``.
 
     ``classifier="forest"`` is theirs: a random forest, fitted to updates that are simulated from the adversary's own
@@ -109,14 +109,12 @@ class PropertyInference(AttackBase):
                 found = as_long_as_means(found, none, updates.examples)
             if not found.public.isfinite().all():
                 return target.new_zeros(len(of))
-            share = self.share / updates.contributors
+            with_it = max(1, round(self.share * updates.examples / updates.contributors))
             if self.classifier == "forest":
-                each = max(1, round(share * updates.examples))
-                return told_by_forest(found, has, alike, updates.examples, each, self.batches, rng.child("forest"))
-            added = updates.examples * beyond(found, compared.shape[1])
-            told = discriminant(found.public, has, alike, added, rng.child("folds"))
-            along = (found.seen.T * told.weights).sum(1) - told.level - share * told.middle
-            return along / told.spread * updates.examples**0.5
+                return told_by_forest(found, has, alike, updates.examples, with_it, self.batches, rng.child("forest"))
+            added = beyond(found, compared.shape[1])
+            told = discriminant(found.public, has, alike, added, updates.examples, with_it, rng.child("discriminant"))
+            return ((found.seen.T * told.weights).sum(1) - told.middle) / told.spread
 
         if all_of_it and not underway:
             scores = judged(torch.arange(len(target), device=device), slice(None), known.model)

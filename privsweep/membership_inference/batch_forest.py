@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from privsweep.interface.randomness import Rng
+from privsweep.membership_inference.discriminant import drawn_of
 from privsweep.membership_inference.update_ratio import Products
 
 _DIRECTIONS = 200  # in which gradients vary most: features of an update
@@ -42,16 +43,11 @@ def told_by_forest(
     for there in (True, False):
         for n in range(batches):
             draws = rng.child(int(there), n)
-            those = torch.cat([_drawn(groups[there], with_it, draws), _drawn(rest, examples - with_it, draws.child(0))])
+            those = torch.cat(
+                [drawn_of(groups[there], with_it, draws), drawn_of(rest, examples - with_it, draws.child(0))]
+            )
             features.append(own[:, those].mean(1))
     forest = RandomForestClassifier(_TREES, random_state=rng.child("trees").key() % 2**32, n_jobs=1)
     forest.fit(torch.stack(features).cpu().numpy(), np.repeat([True, False], batches))
     found = forest.predict_proba((basis.T @ of.seen).T.cpu().numpy())[:, 1]
     return torch.from_numpy(found).to(of.seen) - 0.5
-
-
-def _drawn(group: Tensor, count: int, rng: Rng) -> Tensor:
-    """So many of them, each at most once more often than another."""
-    times = -(-count // len(group))
-    parts = [group[rng.child(n).permutation(len(group)).to(group.device)] for n in range(times)]
-    return torch.cat(parts)[:count] if parts else group[:0]

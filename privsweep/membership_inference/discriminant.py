@@ -1,6 +1,6 @@
 """Which way two groups of gradients differ beyond their spread: Fisher's discriminant, by products of gradients alone.
 
-Axes: ``P`` gradients of the adversary's own examples, ``V`` updates.
+Axes: ``P`` gradients of the adversary's own examples, ``V`` updates, ``C`` ways to make a direction.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from privsweep.interface.randomness import Rng
 
-_RIDGES = tuple(10.0**power for power in range(-5, 3))  # of the mean variance along a direction
+_RIDGES = tuple(10.0**power for power in range(-5, 2))  # of the mean variance along a direction
+_SHORTENED = (1.0, 0.75, 0.5, 0.25)  # to the length that this share of gradients have at most
 _FOLDS = 4
+_BATCHES = 100  # of either kind that are simulated for every part
 LEAST = 40  # gradients, for every part to hold some of both groups
 _TINY = 1e-30
 
@@ -23,40 +25,48 @@ class Direction(NamedTuple):
     """Of gradients, for every update, as a sum of the adversary's own."""
 
     weights: Tensor  # [V, P]
-    level: Tensor  # [V]: the mean along it of all that are not of the first group
-    middle: Tensor  # [V]: half way between the two groups, from there
-    spread: Tensor  # [V]: standard deviation of one gradient along it, noise included
+    middle: Tensor  # [V]: half way along it between updates with examples of the one group and of the other
+    spread: Tensor  # [V]: standard deviation of an update along it, noise included
 
 
-def discriminant(products: Tensor, one: Tensor, other: Tensor, noise: Tensor, rng: Rng) -> Direction:
-    """The direction that tells gradients of the group ``one`` from those of ``other``, bool ``[P]`` each.
+def discriminant(
+    products: Tensor, one: Tensor, other: Tensor, noise: Tensor, examples: int, with_it: int, rng: Rng
+) -> Direction:
+    """The direction that tells updates with examples of the group ``one`` from those with some of ``other``.
 
-    ``products`` ``[P, P]``, float64, are those of all gradients with each other, of which the groups are some: the
-    spread is that of ``one`` and that of all others, whose labels vary from batch to batch. ``noise`` ``[V]`` is the
-    variance of what is added to every number of a gradient, by update.
+    Bool ``[P]`` each; ``products`` ``[P, P]``, float64, are those of all gradients with each other, of which the groups
+    are some. An update is the mean of ``examples`` gradients, ``with_it`` of which are of a group and the rest any that
+    are not of ``one``; ``noise`` ``[V]`` is the variance of what is added to each of its numbers.
 
-    The mean of several directions, each made without a part of the gradients, along which these are measured: along
-    gradients that it was made of, groups are farther apart. So it is chosen, too, how much the spread is evened out,
-    without which directions in which few gradients vary by chance too little would count most.
+    The direction is the mean of several, each made without a part of the gradients, of which updates are simulated:
+    gradients that a direction was made of are farther apart along it. By these it is chosen which of several ways tells
+    most (by the area under the ROC curve): how much the spread is evened out, without which directions in which few
+    gradients vary by chance too little would count most, and to what length long gradients are shortened, since once a
+    network has learnt, those of a few examples are a hundred times as long as most.
     """
-    fold, shape = _folds([one, other, ~(one | other)], rng), (len(noise), len(_RIDGES))
-    level, apart, variance, middle = products.new_zeros(4, *shape)
-    weights = products.new_zeros(*shape, len(products))
+    fold, count = _folds([one, other, ~(one | other)], rng.child("folds")), len(_RIDGES) * len(_SHORTENED)
+    area, middle, variance = products.new_zeros(3, len(noise), count)
+    weights = products.new_zeros(count, len(products))
     for n in range(_FOLDS):
         kept, left = fold != n, fold == n
-        here = _weights(products[kept][:, kept], one[kept], other[kept], noise)
-        along = here @ products[kept][:, left]  # [V, ridges, left]
-        ours, theirs, rest = (along[..., group[left]] for group in (one, other, ~one))
-        weights[..., kept] += here / _FOLDS
-        level += rest.mean(-1) / _FOLDS
-        apart += (ours.mean(-1) - theirs.mean(-1)) / _FOLDS
-        middle += ((ours.mean(-1) + theirs.mean(-1)) / 2 - rest.mean(-1)) / _FOLDS
-        length = (here @ products[kept][:, kept] * here).sum(-1)
-        variance += ((ours.var(-1) + rest.var(-1)) / 2 + noise[:, None] * length) / _FOLDS
-    spread = variance.clamp_min(_TINY).sqrt()
-    best = (apart / spread).nan_to_num(-1.0).argmax(1, keepdim=True)
-    chosen = weights.gather(1, best[..., None].expand(-1, 1, len(products)))[:, 0]
-    return Direction(chosen, *(t.gather(1, best)[:, 0] for t in (level, middle, spread)))
+        among = products[kept][:, kept]
+        here = torch.cat([_weights(among, one[kept], other[kept], share) for share in _SHORTENED])
+        along = here @ products[kept][:, left]  # [C, left]
+        weights[:, kept] += here / _FOLDS
+        width = (noise[:, None] * (here @ among * here).sum(1).clamp_min(0)).sqrt()[..., None]  # [V, C, 1]
+        own = rng.child("part", n)
+        groups = [group[left].nonzero()[:, 0] for group in (one, other, ~one)]
+        ours, theirs = (
+            along[:, _batches(group, groups[2], examples, with_it, own.child(k))].mean(-1)
+            + width * own.child("noise", k).normal(_BATCHES).to(width)
+            for k, group in enumerate(groups[:2])
+        )
+        area += (ours[..., :, None] > theirs[..., None, :]).double().mean((2, 3)) / _FOLDS
+        middle += (ours.median(-1).values + theirs.median(-1).values) / (2 * _FOLDS)
+        variance += (ours.var(-1) + theirs.var(-1)) / (2 * _FOLDS)
+    best = area.argmax(1, keepdim=True)
+    spread = variance.gather(1, best)[:, 0].clamp_min(_TINY).sqrt()
+    return Direction(weights[best[:, 0]], middle.gather(1, best)[:, 0], spread)
 
 
 def _folds(groups: Sequence[Tensor], rng: Rng) -> Tensor:
@@ -69,14 +79,32 @@ def _folds(groups: Sequence[Tensor], rng: Rng) -> Tensor:
     return fold
 
 
-def _weights(products: Tensor, one: Tensor, other: Tensor, noise: Tensor) -> Tensor:
-    """Of the gradients, by update and ridge, ``[V, ridges, P]``: their sum is the direction, by Woodbury's identity."""
+def _batches(group: Tensor, rest: Tensor, examples: int, with_it: int, rng: Rng) -> Tensor:
+    """Positions ``[_BATCHES, examples]``, the first ``with_it`` of the group and the others of the rest."""
+    drawn = [
+        torch.cat([drawn_of(group, with_it, rng.child(n, 0)), drawn_of(rest, examples - with_it, rng.child(n, 1))])
+        for n in range(_BATCHES)
+    ]
+    return torch.stack(drawn)
+
+
+def drawn_of(group: Tensor, count: int, rng: Rng) -> Tensor:
+    """So many of them, each at most once more often than another."""
+    times = -(-count // len(group))
+    parts = [group[rng.child(n).permutation(len(group)).to(group.device)] for n in range(times)]
+    return torch.cat(parts)[:count] if parts else group[:0]
+
+
+def _weights(products: Tensor, one: Tensor, other: Tensor, share: float) -> Tensor:
+    """Of the gradients, for every ridge, ``[ridges, P]``: their sum is the direction, by Woodbury's identity."""
+    lengths = products.diagonal().clamp_min(0).sqrt()
+    shorter = (torch.quantile(lengths, share) / lengths.clamp_min(_TINY)).clamp(max=1)
     groups = torch.stack([one, ~one]).double()
     means = (groups / groups.sum(1, keepdim=True)).T @ groups  # its transpose makes of everyone its group's mean
-    about = torch.eye(len(products), dtype=torch.float64, device=products.device) - means.T
+    about = (torch.eye(len(products), dtype=torch.float64, device=products.device) - means.T) * shorter
     values, vectors = torch.linalg.eigh(about @ products @ about.T / len(products))
-    differ = one.double() / one.sum() - other.double() / other.sum()
+    differ = (one.double() / one.sum() - other.double() / other.sum()) * shorter
     along = vectors.T @ (about @ (products @ differ)) / len(products)
-    evened = values.mean() * torch.tensor(_RIDGES, dtype=torch.float64, device=products.device)
-    level = (evened + noise[:, None])[..., None] + _TINY
+    ridges = values.mean() * torch.tensor(_RIDGES, dtype=torch.float64, device=products.device)
+    level = ridges[:, None] + _TINY
     return (differ - (along / (values.clamp_min(0) + level)) @ vectors.T @ about) / level
