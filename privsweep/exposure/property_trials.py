@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from privsweep.exposure.about_updates import AboutUpdates
 from privsweep.exposure.updates import UpdateView
 from privsweep.exposure.victims import Victims
 from privsweep.interface.beside import Kinds
@@ -16,7 +17,7 @@ from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Defended, Exposure, PropertyTrials, Schedule, System
+from privsweep.interface.records import Defended, Exposure, PropertyTrials, System
 from privsweep.interface.truth import Images, Properties
 
 _LEAST = 8  # images of the adversary with the property
@@ -24,7 +25,7 @@ _SUPERCLASSES = "dataset.superclasses=[[0,1,2,3,4],[5,6,7,8,9]]"
 
 
 @dataclass(frozen=True)
-class PropertyTrialView:
+class PropertyTrialView(AboutUpdates):
     """The updates of an ``UpdateView``; behind every second one are examples with a property, behind the others none.
 
     The property is to be of one class that is in a superclass with others, so that neither labels nor the task tell of
@@ -34,33 +35,14 @@ class PropertyTrialView:
     adversary is told which of its own examples have the property.
     """
 
-    captured: UpdateView
     kind: int  # the class that is the property
     share: float  # of the images behind an update with the property that have it, one at least
 
     observation: ClassVar[type[PropertyTrials]] = PropertyTrials
-    reports: ClassVar[frozenset[str]] = frozenset()
-    time: ClassVar[Literal["train", "test"]] = "train"
-
-    @property
-    def position(self) -> Literal["client", "server"]:
-        return self.captured.position
 
     @property
     def grants(self) -> frozenset[str]:
-        return (self.captured.grants - {"labels"}) | {"has_property", "defense"}
-
-    @property
-    def calls(self) -> frozenset[str]:
-        return self.captured.calls
-
-    @property
-    def version(self) -> int:
-        return self.captured.version
-
-    @property
-    def message(self) -> Schedule:
-        return self.captured.message
+        return self.told | {"has_property", "defense"}
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError as the captures do, where nothing is a property, and where there are too few examples."""
@@ -73,7 +55,7 @@ class PropertyTrialView:
         assert isinstance(out.truth, Images)
         assert data.kinds is not None
         assert data.kinds.prior is not None
-        known = out.known.only(self.captured.grants - {"labels"}).having(
+        known = out.known.only(self.told).having(
             has_property=(data.kinds.prior == self.kind).to(data.train.labels.device),
             defense=Defended(defense, captured.federation.architecture(model)) if defense.acts_at() else None,
         )

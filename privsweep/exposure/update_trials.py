@@ -4,54 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from privsweep.exposure.updates import UpdateView
+from privsweep.exposure.about_updates import AboutUpdates
 from privsweep.interface.data import Architecture, Data, image_shape
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Defended, Exposure, Schedule, System, UpdateTrials
+from privsweep.interface.records import Defended, Exposure, System, UpdateTrials
 from privsweep.interface.truth import Images, Membership
 
 
 @dataclass(frozen=True)
-class UpdateTrialView:
+class UpdateTrialView(AboutUpdates):
     """The updates of an ``UpdateView``; of each it is asked which images are behind it, half of those in question.
 
     The others are images of the same clients, so that nothing but the update tells them apart. Who is asked about does
     not depend on the other updates.
     """
 
-    captured: UpdateView
     candidates: int | None  # of all updates together, half of them members; None: as many as there are
 
     observation: ClassVar[type[UpdateTrials]] = UpdateTrials
-    reports: ClassVar[frozenset[str]] = frozenset()
-    time: ClassVar[Literal["train", "test"]] = "train"
-
-    @property
-    def position(self) -> Literal["client", "server"]:
-        return self.captured.position
 
     @property
     def grants(self) -> frozenset[str]:
-        return (self.captured.grants - {"labels"}) | {"candidates", "defense"}
-
-    @property
-    def calls(self) -> frozenset[str]:
-        return self.captured.calls
-
-    @property
-    def version(self) -> int:
-        return self.captured.version
-
-    @property
-    def message(self) -> Schedule:
-        return self.captured.message
+        return self.told | {"candidates", "defense"}
 
     def check(self, data: Data, model: Architecture, defense: Defense, rng: Rng) -> None:
         """Raises UserError as the captures do, and where there are too few images, behind updates or behind none."""
@@ -71,7 +52,7 @@ class UpdateTrialView:
         asked = torch.arange(len(behind)).repeat_interleave(len(index) // len(behind))
         at = index.to(data.train.labels.device)
         architecture = self.captured.federation.architecture(model)
-        known = out.known.only(self.captured.grants - {"labels"}).having(
+        known = out.known.only(self.told).having(
             candidates=data.train.take(at),
             defense=Defended(defense, architecture) if defense.acts_at() else None,
         )

@@ -6,9 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from privsweep.exposure.about_updates import AboutUpdates
 from privsweep.exposure.captured import CapturedView
-from privsweep.exposure.property_trials import PropertyTrialView
-from privsweep.exposure.update_trials import UpdateTrialView
 from privsweep.exposure.updates import UpdateView
 from privsweep.gradient_inversion.engine.local_steps import LocalSteps
 from privsweep.interface.data import Tensors
@@ -70,7 +69,7 @@ def _gradients_moved(recipe: Recipe) -> float:
 
 def refuses_difference(view: View) -> str | None:
     """Why no gradient follows from what that view exposes, or None."""
-    if isinstance(view, UpdateTrialView | PropertyTrialView):
+    if isinstance(view, AboutUpdates):
         view = view.captured
     if isinstance(view, UpdateView) and view.capture.what == "difference":
         optimizer = view.federation.local_schedule().optimizer.name
