@@ -20,7 +20,7 @@ from privsweep.interface.records import Knowledge, PropertyTrials, ThreatModel
 from privsweep.interface.roles import Bench
 from privsweep.membership_inference.auxiliary_data import unfit
 from privsweep.membership_inference.batch_forest import told_by_forest
-from privsweep.membership_inference.discriminant import LEAST, discriminant
+from privsweep.membership_inference.discriminant import FEWEST, LEAST, discriminant
 from privsweep.membership_inference.example_rows import (
     ExampleRows,
     flat,
@@ -80,7 +80,9 @@ class PropertyInference(AttackBase):
         direction = only_direction(updates, known)
         scale = -1.0 if direction else gradient_scale(updates, known)
         target, device = scale * flat(updates.delta), known.prior.labels.device
-        chosen = self._references(known.has_property.cpu(), rng.child("references")).to(device)
+        chosen = self._references(known.prior.labels.cpu(), known.has_property.cpu(), rng.child("references")).to(
+            device
+        )
         pool, has = known.prior.take(chosen), known.has_property[chosen]
         alike = ~has & torch.isin(pool.labels, pool.labels[has])
         defense = known.defense.defense if "defense" in known.granted() else None
@@ -128,9 +130,15 @@ class PropertyInference(AttackBase):
             bench.tick(n + 1, len(target))
         return Scores(scores, scores > 0)
 
-    def _references(self, has: Tensor, rng: Rng) -> Tensor:
-        """Positions in the adversary's data, of which half have the property if there are as many."""
+    def _references(self, labels: Tensor, has: Tensor, rng: Rng) -> Tensor:
+        """Positions in the adversary's data, of which half have the property if there are as many.
+
+        Of its labels without it there are some in every part of what a direction is made of.
+        """
         order = rng.permutation(len(has))
         ours, others = order[has[order]], order[~has[order]]
+        alike = torch.isin(labels[others], labels[ours])
+        first = alike & (alike.cumsum(0) <= FEWEST)
         some = ours[: max(self.references // 2, self.references - len(others))]
-        return torch.cat([some, others[: self.references - len(some)]])
+        left = self.references - len(some) - int(first.sum())
+        return torch.cat([some, others[first | ((~first).cumsum(0) <= left)]])

@@ -49,7 +49,8 @@ def _runs_of(table: Path) -> list[str]:
         with table.open(encoding="utf-8", newline="") as file:
             signs = {row.get("run") or "" for row in csv.DictReader(file)}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: cannot be read ({error}); name the .csv file of a table") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{table}: cannot be read ({reason}); name the .csv file of a table") from error
     found = sorted(sign for sign in signs if _SIGN.fullmatch(sign))
     if not found:
         raise UserError(f"{table}: names no run; name the .csv file of a table, as privsweep-report writes it")

@@ -20,7 +20,7 @@ from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Defended, Exposure, PropertyTrials, System
 from privsweep.interface.truth import Images, Properties
 
-_LEAST = 8  # images of the adversary with the property
+_LEAST = 8  # images of the adversary with the property, and with its superclass
 _SUPERCLASSES = "dataset.superclasses=[[0,1,2,3,4],[5,6,7,8,9]]"
 
 
@@ -80,11 +80,11 @@ class PropertyTrialView(AboutUpdates):
             raise UserError(f"{key}: has a superclass for itself, which labels tell; take a class that is with others")
         if kinds.prior is None:
             raise UserError("dataset.prior_size=0: the adversary needs data of its own to learn from; hold out 1000")
-        held = kinds.prior == self.kind
-        if min(int(held.sum()), int((~held).sum())) < _LEAST:
+        has, alike = _split(kinds, self.kind, kinds.prior)
+        if min(int(has.sum()), int(alike.sum())) < _LEAST:
             raise UserError(
-                f"dataset.prior_size={len(held)}: {int(held.sum())} of these images have the property; hold out more, "
-                f"for with it and without the adversary needs {_LEAST} each to learn from"
+                f"dataset.prior_size={len(has)}: of these images {int(has.sum())} have the property, and "
+                f"{int(alike.sum())} its superclass without it; hold out more, for {_LEAST} of either are needed"
             )
         if not self.share:
             raise UserError(
@@ -153,7 +153,10 @@ class _ByProperty(Victims):
 
     def _among(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Of positions in the training split, which have the property, and which have its superclass without it."""
-        kinds = self.kinds.train[positions]
-        superclass = torch.tensor(self.kinds.superclass)
-        has = kinds == self.kind
-        return has, ~has & (superclass[kinds] == superclass[self.kind])
+        return _split(self.kinds, self.kind, self.kinds.train[positions])
+
+
+def _split(kinds: Kinds, kind: int, those: Tensor) -> tuple[Tensor, Tensor]:
+    """Of classes ``those``, int64 ``[n]``, which are the one, and which are others of its superclass, bool ``[n]``."""
+    superclass = torch.tensor(kinds.superclass)
+    return those == kind, (those != kind) & (superclass[those] == superclass[kind])

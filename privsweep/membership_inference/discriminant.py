@@ -17,7 +17,8 @@ _RIDGES = tuple(10.0**power for power in range(-5, 2))  # of the mean variance a
 _SHORTENED = (1.0, 0.75, 0.5, 0.25)  # to the length that this share of gradients have at most
 _FOLDS = 4
 _BATCHES = 100  # of either kind that are simulated for every part
-LEAST = 40  # gradients, for every part to hold some of both groups
+FEWEST = 2 * _FOLDS  # of either group: two in every part
+LEAST = 5 * FEWEST  # gradients in all
 _TINY = 1e-30
 
 

@@ -134,3 +134,11 @@ def test_a_network_that_mixes_examples_is_refused(digits: Data) -> None:
     reason = attack.fits(BATCHES.build(digits.domain, Rng(0)), digits.domain, digits.prior)
     assert reason is not None
     assert "take model.norm=group" in reason
+
+
+def test_few_references_hold_some_of_all_that_are_compared(digits: Data) -> None:
+    out = exposed(digits, victims=4)
+    attack = PropertyInference(classifier="discriminant", references=40, share=0.5, batches=10, memory=1.0)
+    scores = attack(out.seen, out.known.only(attack.needs), {}, Bench(), Rng(0)).scores
+    assert scores.isfinite().all()
+    assert len(set(scores.tolist())) == 4

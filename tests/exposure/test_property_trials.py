@@ -83,7 +83,7 @@ def test_of_a_sum_one_client_may_have_it(lenet: ConvNet) -> None:
     [
         ({"superclasses": []}, {}, r"dataset.superclasses=\[\]: .*put it with others"),
         ({"prior_size": 0}, {}, "dataset.prior_size=0: .*hold out 1000"),
-        ({"prior_size": 9}, {}, "dataset.prior_size=9: [0-9] of .* have the property; .*hold out more"),
+        ({"prior_size": 9}, {}, "dataset.prior_size=9: of these images [0-9] have the property, .*; hold out more"),
         ({"canaries": 4}, {}, "dataset.canaries: .*take 0"),
         ({}, {"property_class": 10}, "fl_setting.property_class=10: classes are numbered 0 to 9"),
         ({"superclasses": [[3], [0, 1, 2, 4, 5, 6, 7, 8, 9]]}, {}, "property_class=3: has a superclass for itself"),
