@@ -14,7 +14,7 @@ from privsweep.membership_inference.discriminant import drawn_of
 from privsweep.membership_inference.update_ratio import Products
 
 _DIRECTIONS = 200  # in which gradients vary most: features of an update
-_TREES = 200
+_TREES = 50
 _ZERO = 1e-9  # of the largest eigenvalue: what is below has come of rounding
 
 
