@@ -25,14 +25,13 @@ from privsweep.membership_inference.example_rows import (
     ExampleRows,
     flat,
     halfway,
+    mixed,
     only_direction,
     tells_steps,
     whole,
 )  # fmt: skip
 from privsweep.membership_inference.update_ratio import as_long_as_means, beyond, products
-from privsweep.model.blocks import IN_GROUPS
 from privsweep.model.stochastic import draw
-from privsweep.training.stacked import mixes_examples
 
 _COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
 
@@ -68,11 +67,8 @@ class PropertyInference(AttackBase):
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"server", "client"}), "white-box")
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        if mixes_examples(model):
-            return (
-                "attack=property_inference: in a network with batch normalisation no example has a gradient of its "
-                f"own; take {IN_GROUPS}, or none"
-            )
+        if reason := mixed(model, "attack=property_inference"):
+            return reason
         return unfit(prior, domain, LEAST, f"attack.references={shown(self.references)}", "")
 
     def __call__(self, seen: PropertyTrials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:

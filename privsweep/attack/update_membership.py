@@ -24,15 +24,14 @@ from privsweep.membership_inference.example_rows import (
     ExampleRows,
     flat,
     halfway,
+    mixed,
     only_direction,
     tells_steps,
     whole,
-)
+)  # fmt: skip
 from privsweep.membership_inference.scores import stand_out
 from privsweep.membership_inference.update_ratio import as_long_as_means, log_ratios, products
-from privsweep.model.blocks import IN_GROUPS
 from privsweep.model.stochastic import draw
-from privsweep.training.stacked import mixes_examples
 
 _FEWEST = 2  # public records: one has no covariance
 _COPIES = 3  # of gradients in float64: two parts, and what one of them is made of
@@ -72,11 +71,8 @@ class UpdateMembership(AttackBase):
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"server", "client"}), "white-box")
 
     def fits(self, model: nn.Module, domain: Domain, prior: ImageSet | None) -> str | None:
-        if mixes_examples(model):
-            return (
-                "attack=update_membership: in a network with batch normalisation no record has a gradient of its own; "
-                f"take {IN_GROUPS}, or none"
-            )
+        if reason := mixed(model, "attack=update_membership"):
+            return reason
         return unfit(prior, domain, _FEWEST, f"attack.references={shown(self.references)}", "")
 
     def __call__(self, seen: UpdateTrials, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Scores:

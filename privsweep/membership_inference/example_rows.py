@@ -11,7 +11,9 @@ from privsweep.interface.data import Loss, Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge, Update
+from privsweep.model.blocks import IN_GROUPS
 from privsweep.training.per_example import example_gradients
+from privsweep.training.stacked import mixes_examples
 
 _AT_ONCE = 64  # examples that pass the network together, for what passes through it is not counted
 _TRIED = 8  # batches of public examples by which it is told how much shorter whole updates become
@@ -66,6 +68,13 @@ class ExampleRows:
             found.append((left @ mean) / mean.where(left != 0, 0.0).square().sum())
         told = torch.stack(found).nanmean()
         return float(told) if told > 0 else 1.0  # nothing, where records have no gradients, or noise drowns them
+
+
+def mixed(model: nn.Module, attack: str) -> str | None:
+    """Why examples of that model have no gradients of their own, in words that name a remedy, or None."""
+    if not mixes_examples(model):
+        return None
+    return f"{attack}: with batch normalisation no example has a gradient of its own; take {IN_GROUPS}, or none"
 
 
 def flat(of: Tensors) -> Tensor:
