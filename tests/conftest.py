@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, Bench
+from tiny import TINY, Bench, digits_of
 
 from privsweep.cli import at_once
 from privsweep.cli import main as cli
-from privsweep.dataset.digits import Digits
 from privsweep.dataset.npz_format import Arrays, validated, write
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
@@ -34,16 +33,7 @@ def bench() -> Bench:
 
 @pytest.fixture(scope="session")
 def data() -> Data:
-    return Digits(
-        train_size=60,
-        test_size=20,
-        prior_size=0,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    ).load(Rng(0))
+    return digits_of(train_size=60, test_size=20).load(Rng(0))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from tiny import Bench, central
+from tiny import Bench, central, digits_of
 
-from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.guess import Scores
@@ -29,10 +28,7 @@ SHADOWS: dict[str, Any] = {
 
 
 def digits() -> Data:
-    data = Digits(
-        train_size=150, test_size=150, prior_size=600, canaries=0, superclasses=[], resize=None, channels="same",
-        normalize=False,
-    ).load(Rng(0))  # fmt: skip
+    data = digits_of(train_size=150, test_size=150, prior_size=600).load(Rng(0))
     assert data.prior is not None
     return replace(data, **{name: _unlabelled(getattr(data, name), name) for name in ("train", "test", "prior")})
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from privsweep.dataset.digits import Digits
 from privsweep.exposure.client_update import Capture
 from privsweep.fl_setting.central import Central
 from privsweep.fl_setting.fedavg import FedAvg
@@ -54,6 +55,12 @@ FITTING = {
         "fl_setting=release", "model=informed_mlp", "dataset.train_size=40", "fl_setting.without=1",
     ],
 }  # fmt: skip
+
+
+def digits_of(**changes: Any) -> Digits:
+    """scikit-learn's, with what is not said at the value that changes nothing."""
+    same = {"prior_size": 0, "canaries": 0, "superclasses": [], "resize": None, "channels": "same", "normalize": False}
+    return Digits(**{**same, **changes})
 
 
 def by_kind(data: Data) -> Data:

@@ -6,13 +6,12 @@ from functools import partial
 
 import pytest
 import torch
-from tiny import Bench
+from tiny import Bench, digits_of
 from torch import Tensor, nn
 
 from privsweep.activation_inversion.decoder_training import decode, train_decoders
 from privsweep.activation_inversion.own_activations import OwnActivations, Part
 from privsweep.activation_inversion.residual_decoder import residual
-from privsweep.dataset.digits import Digits
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.training import LocalSchedule, Optimizer
@@ -24,16 +23,7 @@ RNGS = [Rng(k) for k in range(3)]
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return Digits(
-        train_size=20,
-        test_size=20,
-        prior_size=100,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=True,
-    ).load(Rng(0))
+    return digits_of(train_size=20, test_size=20, prior_size=100, normalize=True).load(Rng(0))
 
 
 def heads() -> list[nn.Module]:

@@ -2,14 +2,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from tiny import TRAINED, Bench
+from tiny import TRAINED, Bench, digits_of
 from torch import nn
 
 from privsweep.activation_inversion.initial_values import start_at_mean
 from privsweep.activation_inversion.mirror_decoder import mirror
 from privsweep.attack.generative_decoder import GenerativeDecoder
 from privsweep.attack.prior_mean import PriorMean
-from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
 from privsweep.exposure.activations import ActivationCapture
 from privsweep.exposure.queries import Client
@@ -40,16 +39,7 @@ LENET = ConvNet(
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return Digits(
-        train_size=120,
-        test_size=20,
-        prior_size=400,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=True,
-    ).load(Rng(0))
+    return digits_of(train_size=120, test_size=20, prior_size=400, normalize=True).load(Rng(0))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import TINY, Bench
+from tiny import TINY, Bench, digits_of
 
 from privsweep.activation_inversion.moments import Moments
-from privsweep.dataset.digits import Digits
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
@@ -59,16 +58,7 @@ def attacked(spec: RunSpec, data: Data) -> tuple[Reconstruction, Images]:
 
 def test_a_head_that_was_trained_anew_for_secret_networks_gives_images_away_to_one_who_keeps_queries() -> None:
     """Ensembler, whose server networks the attack does not even look at."""
-    digits = Digits(
-        train_size=600,
-        test_size=200,
-        prior_size=0,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    )
+    digits = digits_of(train_size=600, test_size=200)
     data = digits.load(Rng(0))
     network = ["model.norm=batch", "model.width=6", "model.kernel=3", "fl_setting.victims=32"]
     defense = ["defense=[ensembler]", "defense.ensembler.networks=2", "defense.ensembler.selected=1"]

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from tiny import Bench, capture, fedavg
+from tiny import Bench, capture, digits_of, fedavg
 
 from privsweep.attack.property_inference import PropertyInference
-from privsweep.dataset.digits import Digits
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.secure_aggregation import SecureAggregation
@@ -34,10 +33,9 @@ BATCHES = ConvNet(
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return Digits(
-        train_size=1000, test_size=20, prior_size=250, canaries=0, superclasses=[[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]],
-        resize=None, channels="same", normalize=False,
-    ).load(Rng(0))  # fmt: skip
+    return digits_of(
+        train_size=1000, test_size=20, prior_size=250, superclasses=[[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    ).load(Rng(0))
 
 
 def exposed(data: Data, defense: Any = None, model: Architecture = MODEL, **changes: Any) -> Exposure:

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import TINY, Bench
+from tiny import TINY, Bench, digits_of
 
-from privsweep.dataset.digits import Digits
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Answers, Reconstruction
@@ -59,16 +58,7 @@ def attacked(spec: RunSpec, data: Data) -> tuple[Reconstruction | Answers, Image
 
 def test_undefended_features_give_images_away() -> None:
     """From the server's own networks alone, on images that nobody has trained on."""
-    digits = Digits(
-        train_size=1000,
-        test_size=40,
-        prior_size=0,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    )
+    digits = digits_of(train_size=1000, test_size=40)
     data = digits.load(Rng(0))
     deeper = ["model.norm=batch", "model.depth=4", "model.layers=[1,1,2,2]", "model.pool_after=[2,4]"]
     learns = ["fl_setting.epochs=12", "fl_setting.batch_size=32", "fl_setting.optimizer=adam", "fl_setting.lr=0.01"]
@@ -157,16 +147,7 @@ def test_a_shadow_is_perturbed_as_the_client_by_what_is_drawn_for_every_query(
 
 
 def test_a_decoder_that_has_seen_dropout_reads_more_of_what_has_been_dropped() -> None:
-    digits = Digits(
-        train_size=600,
-        test_size=60,
-        prior_size=0,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    )
+    digits = digits_of(train_size=600, test_size=60)
     data, defense = digits.load(Rng(0)), ["defense=[dropout_single]", "defense.dropout_single.p=0.7"]
     learns = ["fl_setting.epochs=8", "fl_setting.batch_size=32", "fl_setting.optimizer=adam", "fl_setting.lr=0.01"]
     attack = ["attack.shadow_epochs=8", "attack.epochs=6", "attack.batch_size=16", "attack.width=8", "attack.lr=3e-3"]

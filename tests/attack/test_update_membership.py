@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from tiny import Bench, capture, fedavg
+from tiny import Bench, capture, digits_of, fedavg
 
 from privsweep.attack import update_membership
 from privsweep.attack.update_membership import UpdateMembership
-from privsweep.dataset.digits import Digits
 from privsweep.defense.central_dp import CentralDp
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.defense.gradient_pruning import GradientPruning
@@ -37,16 +36,7 @@ SIGMOID = ConvNet(
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    whole = Digits(
-        train_size=600,
-        test_size=20,
-        prior_size=400,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    )
+    whole = digits_of(train_size=600, test_size=20, prior_size=400)
     return whole.load(Rng(0))
 
 

@@ -1,17 +1,16 @@
 import pytest
 import torch
+from tiny import digits_of
 
-from privsweep.dataset.digits import Digits
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 
 
 def digits(canaries: int, seed: int = 0, train_size: int = 100) -> Data:
-    return Digits(
-        train_size=train_size, test_size=20, prior_size=10, canaries=canaries, superclasses=[], resize=None,
-        channels="same", normalize=True,
-    ).load(Rng(seed))  # fmt: skip
+    return digits_of(train_size=train_size, test_size=20, prior_size=10, canaries=canaries, normalize=True).load(
+        Rng(seed)
+    )
 
 
 def test_half_of_the_canaries_are_trained_on_and_all_have_a_wrong_label() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
+from tiny import digits_of
 
-from privsweep.dataset.digits import Digits
 from privsweep.interface.data import Data
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
@@ -10,10 +10,9 @@ ODD = [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
 
 
 def digits(superclasses: list[list[int]], canaries: int = 0) -> Data:
-    return Digits(
-        train_size=100, test_size=20, prior_size=10, canaries=canaries, superclasses=superclasses, resize=None,
-        channels="same", normalize=True,
-    ).load(Rng(0))  # fmt: skip
+    return digits_of(
+        train_size=100, test_size=20, prior_size=10, canaries=canaries, superclasses=superclasses, normalize=True
+    ).load(Rng(0))
 
 
 def test_labels_are_the_groups_and_the_classes_are_kept_beside_them() -> None:

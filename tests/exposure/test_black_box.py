@@ -5,9 +5,8 @@ import dataclasses
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny import Bench, fedavg
+from tiny import Bench, digits_of, fedavg
 
-from privsweep.dataset.digits import Digits
 from privsweep.defense.stack import Stack
 from privsweep.interface.data import Data, ImageSet
 from privsweep.interface.defense import Defense
@@ -153,16 +152,7 @@ def test_an_odd_number_of_candidates_has_no_halves() -> None:
 
 def test_splits_that_differ_are_not_taken_for_membership(lenet: ConvNet) -> None:
     """Test images darker than all others are told from training images that the model never saw."""
-    whole = Digits(
-        train_size=60,
-        test_size=40,
-        prior_size=60,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    )
+    whole = digits_of(train_size=60, test_size=40, prior_size=60)
     alike = whole.load(Rng(0))
     darker = dataclasses.replace(alike, test=dataclasses.replace(alike.test, images=alike.test.images // 8))
     far, near = (exposed(data, lenet, rounds=20, lr=0.01).measures for data in (darker, alike))
@@ -173,16 +163,7 @@ def test_splits_that_differ_are_not_taken_for_membership(lenet: ConvNet) -> None
 
 
 def canaries(released: object = "last") -> tuple[Data, Exposure]:
-    few = Digits(
-        train_size=60,
-        test_size=20,
-        prior_size=20,
-        canaries=40,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    )
+    few = digits_of(train_size=60, test_size=20, prior_size=20, canaries=40)
     data = few.load(Rng(0))
     model = MLP(width=64, depth=1, activation="relu", dropout=0.0, init="default", init_bound=0.5)
     return data, exposed(data, model, rounds=20, lr=0.01, candidates=None, released=released)
@@ -215,16 +196,7 @@ def test_an_untrained_model_tells_no_canary() -> None:
 
 
 def test_more_candidates_than_canaries_are_refused(lenet: ConvNet) -> None:
-    data = Digits(
-        train_size=60,
-        test_size=20,
-        prior_size=0,
-        canaries=8,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    ).load(Rng(0))
+    data = digits_of(train_size=60, test_size=20, canaries=8).load(Rng(0))
     setting = fedavg(rounds=1, clients=2, candidates=10)
     with pytest.raises(UserError, match=r"candidates=10: .* canaries .* take 8 or fewer, null for all, or more"):
         setting.views()[1].check(data, lenet, Stack({}), Rng(0))

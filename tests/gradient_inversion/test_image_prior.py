@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Bench, capture, fedavg
+from tiny import Bench, capture, digits_of, fedavg
 
 from privsweep.attack.gradient_matching import GradientMatching
-from privsweep.dataset.digits import Digits
 from privsweep.defense.noisy_gradients import NoisyGradients
 from privsweep.defense.stack import Stack
 from privsweep.gradient_inversion.image_prior import ImagePrior
@@ -72,16 +71,7 @@ def test_images_that_are_all_alike_leave_finite_penalties() -> None:
 
 
 def test_it_sees_through_noise_that_hides_images_from_others() -> None:
-    digits = Digits(
-        train_size=100,
-        test_size=20,
-        prior_size=600,
-        canaries=0,
-        superclasses=[],
-        resize=None,
-        channels="same",
-        normalize=False,
-    )
+    digits = digits_of(train_size=100, test_size=20, prior_size=600)
     data: Data = digits.load(Rng(0))
     noisy = Stack({"noisy_gradients": NoisyGradients(sigma=0.1, distribution="gaussian")})
     setting = fedavg(rounds=0, victims=10, labels_known=True, capture=capture())
