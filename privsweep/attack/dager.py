@@ -12,10 +12,13 @@ from privsweep.gradient_inversion.label_inference import not_sent
 from privsweep.gradient_inversion.sequences.candidates import words_behind
 from privsweep.gradient_inversion.sequences.dropped_sequences import dropped_sequences
 from privsweep.gradient_inversion.sequences.first_attention import Side, beginning, sides
+from privsweep.gradient_inversion.sequences.last_layer import LastLayer, last_layer
+from privsweep.gradient_inversion.sequences.matched_source import matched_source
 from privsweep.gradient_inversion.sequences.one_sequence import only_sequence
 from privsweep.gradient_inversion.sequences.pairs import paired
 from privsweep.gradient_inversion.sequences.search import Span, searched
 from privsweep.gradient_inversion.sequences.several_sequences import several_sequences
+from privsweep.gradient_inversion.sequences.told_by_output import explained, told_by_output
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
 from privsweep.interface.component import component
 from privsweep.interface.data import Domain, ImageSet, Tensors, TextDomain
@@ -38,12 +41,14 @@ class Dager(AttackBase):
     added up, as here, several sentences span any word at any place. Ours: what words attend to tells the sentences
     apart (``gradient_inversion.sequences.several_sequences``), and which belong to each other all pairs' gradients.
     Dropout's zeros are allowed for, of several sentences as far as the layer is wide enough to find all their inputs
-    (``dropped_sequences``); noise is of one sentence, and of several that are hidden by it the words alone are told.
+    (``dropped_sequences``). Where noise, or much else that was changed, hides the spans, targets are told by the last
+    layer's gradient (``told_by_output``) and, if nothing is dropped, a single source by the encoder's
+    (``matched_source``); of other sources the words alone.
 
     Diagnostics: ``certain``, of ``examples`` times two sentences the share that fits the gradient.
     """
 
-    version: ClassVar[int] = 2  # 1: several pairs under dropout. 2: twice as many
+    version: ClassVar[int] = 3  # 1: several pairs under dropout. 2: twice as many. 3: under noise
     observes: ClassVar[type[Update] | None] = Update
     reads_sentences: ClassVar[bool] = True
     reports: ClassVar[frozenset[str]] = frozenset({"certain"})
@@ -74,17 +79,26 @@ class Dager(AttackBase):
             bench.tick(at, len(seen.victims))
             one = {name: g[at].nan_to_num(0, 0, 0) for name, g in gradient.items()}
             own = rng.child("victim", number)
-            read = [_read(one, side, seen.examples) for side in both]
-            certain.append(sum(len(r.certain) for r in read) / (2 * seen.examples))
-            pairs = _pairs(read, one, both[0].embedding, seen, known, own)
-            tokens.append(_joined(*read, pairs, seen.examples))
+            source, target = (_read(one, side, seen.examples) for side in both)
+            sure = [len(side.sequences) for side in (source, target)]
+            layer = last_layer(known.model, begins, seen.weights, one, domain.target_length)
+            if layer is not None:
+                if target.doubted:
+                    target, sure[1] = _told_anew(target, layer, both[0], own)
+                elif target.rest:
+                    source, target = _by_output(source, target, layer, both[0], one, known, own)
+            certain.append(sum(sure) / (2 * seen.examples))
+            pairs = _pairs(source, target, one, both[0].embedding, seen, known, own)
+            tokens.append(_joined(source, target, pairs, seen.examples))
         return Transcription(torch.stack(tokens).to(bench.device), {"certain": torch.tensor(certain)})
 
 
 class _Read(NamedTuple):
-    certain: list[Tensor]  # sequences [L]
+    sequences: list[Tensor]  # [L] each, on the CPU
     others: list[Tensor]  # that may be in the place of one of these
-    rest: list[Tensor]  # as many more as there are sequences
+    rest: list[Tensor]  # for what is missing
+    words: Tensor  # that occur
+    doubted: bool  # a search place by place takes noise for an end
 
 
 def _read(gradient: Tensors, side: Side, examples: int) -> _Read:
@@ -95,7 +109,7 @@ def _read(gradient: Tensors, side: Side, examples: int) -> _Read:
     candidates = torch.cat((behind, torch.tensor([START, END]))).unique()
     if examples == 1:
         sequence, fits = only_sequence(attention, candidates, side)
-        return _Read([sequence], [], []) if fits else _Read([], [], [sequence])
+        return _Read([sequence] if fits else [], [], [] if fits else [sequence], candidates, False)
     certain: list[Tensor] = []
     others: list[Tensor] = []
     most = examples * len(side.places)
@@ -107,7 +121,47 @@ def _read(gradient: Tensors, side: Side, examples: int) -> _Read:
             certain, others = searched(span, candidates, side, examples)
         else:
             certain = several_sequences(attention, span, candidates, side, most, noise)[:examples]
-    return _Read(certain, others, _rest(candidates, certain, examples, len(side.places)))
+    rest = _rest(candidates, certain, examples, len(side.places))
+    return _Read(certain, others, rest, candidates, side.causal and side.kept == 1 and noise > 0)
+
+
+def _by_output(
+    source: _Read, target: _Read, layer: LastLayer, first: Side, gradient: Tensors, known: Knowledge, rng: Rng
+) -> tuple[_Read, _Read]:
+    """Both sides with targets told by the last layer where they were not certain, and a single source by its gradient.
+
+    ``first``: of the sources.
+    """
+    sources, sure = _blank(target, layer, first), len(target.sequences)
+    if len(sources) == 1:
+        sources[0] = torch.stack([*source.sequences, *source.rest])[0]
+    others = torch.stack([*target.sequences, *target.rest])[:sure].to(sources.device)
+    told = told_by_output(layer, sources[sure:], (sources[:sure], others), rng)
+    if len(sources) == 1:
+        told = max(told, target.rest[0].to(told)[None], key=lambda guess: explained(layer, sources, guess))
+        if source.rest and first.kept == 1:
+            own = {n: g for n, g in gradient.items() if n.startswith(f"{layer.begins.second}.encoder.")}
+            found = matched_source(sources[0], told[0], source.words, own, known, layer.weights, rng)
+            source = source._replace(rest=[found.cpu()])
+    return source, target._replace(sequences=[*target.sequences, *told.cpu()], rest=[])
+
+
+def _told_anew(target: _Read, layer: LastLayer, first: Side, rng: Rng) -> tuple[_Read, int]:
+    """All targets told by the last layer, where these explain more; and how many of those before are among them."""
+    sources = _blank(target, layer, first)
+    before = torch.stack([*target.sequences, *target.rest]).to(sources.device)
+    told = told_by_output(layer, sources, (sources[:0], before[:0]), rng)
+    told = max(before, told, key=lambda guesses: explained(layer, sources, guesses))
+    sure = sum(any(torch.equal(row, one) for one in told.cpu()) for row in target.sequences)
+    return target._replace(sequences=[*told.cpu()], others=[], rest=[]), sure
+
+
+def _blank(target: _Read, layer: LastLayer, first: Side) -> Tensor:
+    """Sources ``[N, Ls]`` of no words, for nobody knows yet which belongs to which target."""
+    count = len(target.sequences) + len(target.rest)
+    sources = torch.full((count, len(first.places)), PADDING, device=layer.gradient.device)
+    sources[:, 0], sources[:, 1] = START, END
+    return sources
 
 
 def _rest(candidates: Tensor, certain: list[Tensor], examples: int, places: int) -> list[Tensor]:
@@ -124,13 +178,13 @@ def _rest(candidates: Tensor, certain: list[Tensor], examples: int, places: int)
 
 
 def _pairs(
-    read: list[_Read], gradient: Tensors, name: str, seen: Update, known: Knowledge, rng: Rng
+    source: _Read, target: _Read, gradient: Tensors, name: str, seen: Update, known: Knowledge, rng: Rng
 ) -> list[tuple[int, int]]:
-    """Positions of sequences of both sides that belong together: those that are certain, and of the target others.
+    """Positions of sequences of both sides that belong together, of the target others among them.
 
     They are told by the gradient of the parameter ``name``.
     """
-    sources, targets = read[0].certain, read[1].certain + read[1].others
+    sources, targets = source.sequences, target.sequences + target.others
     if seen.examples == 1 or not sources or not targets:
         return [(0, 0)] if sources and targets else []
     return paired(torch.stack(sources), torch.stack(targets), gradient[name], name, known, seen.weights, rng)
@@ -138,12 +192,12 @@ def _pairs(
 
 def _joined(source: _Read, target: _Read, pairs: list[tuple[int, int]], examples: int) -> Tensor:
     """Tokens ``[N, Ls + Lt]``: sequences that belong together, then the others as they come."""
-    both = source.certain, target.certain + target.others
+    both = source.sequences, target.sequences + target.others
     rows = [(both[0][a], both[1][b]) for a, b in pairs]
     left = []
     for k, side in enumerate((source, target)):
         used = {pair[k] for pair in pairs}
-        more = [row for at, row in enumerate(side.certain) if at not in used] + side.rest
+        more = [row for at, row in enumerate(side.sequences) if at not in used] + side.rest
         left.append(more[: examples - len(rows)])
     rows += zip(*left, strict=True)
     return torch.stack([torch.cat(row) for row in rows])

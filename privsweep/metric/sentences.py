@@ -31,13 +31,16 @@ def score_sentences(guess: Transcription, truth: Sentences, domain: TextDomain) 
     all sequences together. The table has ``victim``, ``index`` (of its first sequence), these without ``bleu``, and
     every diagnostic.
 
-    The same with ``_chance`` compare every guess with the next victim's truth: what frequent words are worth. Where the
-    attack made a copy of the client, those with ``_shadow`` are of what it reads in the copy's features, and those with
-    ``_translation`` of the copy's translations, against those that the system gives.
+    Of pairs of sentences ``token_accuracy_source``, ``token_accuracy_target``, ``exact_source`` and ``exact_target``
+    are of each of the two. The same as above with ``_chance`` compare every guess with the next victim's truth: what
+    frequent words are worth. Where the attack made a copy of the client, those with ``_shadow`` are of what it reads in
+    the copy's features, and those with ``_translation`` of the copy's translations, against those that the system
+    gives.
 
     Raises ValueError for shapes that differ.
     """
     columns, metrics = _scored(guess.tokens, truth.tokens, domain, domain.text)
+    columns |= _of_each_side(guess.tokens, truth.tokens, domain)
     metrics |= _chance(guess.tokens, truth.tokens, domain)
     columns |= {name: values.detach().cpu().double() for name, values in guess.diagnostics.items()}
     if guess.imitation is not None:
@@ -111,6 +114,20 @@ def _scored(guess: Tensor, truth: Tensor, domain: TextDomain, text: Text) -> tup
         "overlap": means(map(overlap, guessed, true)),
     }
     return columns, {"bleu": bleu(guessed, true)}
+
+
+def _of_each_side(guess: Tensor, truth: Tensor, domain: TextDomain) -> dict[str, Tensor]:
+    """Values ``[V]`` of both sentences of pairs ``[V, N, Ls + Lt]``; none where there is one alone."""
+    if not isinstance(domain, TranslationDomain) or truth.shape[2] <= domain.source_length:
+        return {}
+    columns: dict[str, Tensor] = {}
+    for side, part, vocabulary in (
+        ("source", slice(None, domain.source_length), domain.source),
+        ("target", slice(domain.source_length, None), domain.target),
+    ):
+        own, _ = _scored(guess[..., part], truth[..., part], domain, vocabulary.text)
+        columns |= {f"{name}_{side}": own[name] for name in ("token_accuracy", "exact")}
+    return columns
 
 
 def _chance(guess: Tensor, truth: Tensor, domain: TextDomain) -> Scores:

@@ -122,6 +122,31 @@ def test_what_hides_places_leaves_the_words(data_dir: Path) -> None:
     assert hidden["overlap"] < 0.1
 
 
+@pytest.mark.parametrize("overrides", [
+    ["defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-2"],
+    ["defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.99"],
+    ["defense=[gradient_quantization]", "defense.gradient_quantization.bits=8"],
+])  # fmt: skip
+def test_the_last_layer_spells_translations_out_in_spite_of_dropout(overrides: list[str], data_dir: Path) -> None:
+    assert scores(data_dir, *overrides)["exact_target"] == 1
+
+
+@pytest.mark.parametrize("overrides", [
+    ["defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-3"],
+    ["defense=[noisy_gradients,gradient_pruning]", "defense.noisy_gradients.sigma=1e-4"],
+])  # fmt: skip
+def test_where_nothing_is_dropped_noise_leaves_both_sentences(overrides: list[str], data_dir: Path) -> None:
+    assert scores(data_dir, "model.dropout=0", *overrides)["exact"] == 1
+
+
+@pytest.mark.parametrize("dropout", ["0", "0.1"])
+def test_translations_of_several_pairs_are_spelled_out_in_spite_of_noise(dropout: str, data_dir: Path) -> None:
+    noisy = ["defense=[noisy_gradients]", "defense.noisy_gradients.sigma=3e-3", f"model.dropout={dropout}"]
+    found = scores(data_dir, "fl_setting.capture.batch_size=2", "fl_setting.victims=1", *noisy)
+    assert found["exact_target"] == 1
+    assert found["certain"] == 0
+
+
 def test_a_gradient_that_is_not_finite_gives_no_sentence(data_dir: Path) -> None:
     spec, out = seen_by_attack(given(data_dir))
     seen = out.seen.take(slice(0, 1))  # type: ignore[union-attr]

@@ -48,6 +48,18 @@ def test_padding_counts_where_it_says_so() -> None:
     assert score_sentences(Transcription(TRUTH), sentences(), DOMAIN)[0]["bleu"] == pytest.approx(1)
 
 
+def test_of_pairs_each_sentence_counts_by_itself() -> None:
+    truth = torch.cat((TRUTH, torch.tensor([[[START, 4, 5, END]], [[START, 5, END, PADDING]]])), 2)
+    guess = truth.clone()
+    guess[0, 0, 8] = 6
+    pairs = Sentences(truth, torch.tensor([[3], [8]]), None)
+    metrics, _ = score_sentences(Transcription(guess), pairs, DOMAIN)
+    assert metrics["exact"] == metrics["exact_target"] == 1 / 2
+    assert metrics["exact_source"] == metrics["token_accuracy_source"] == 1
+    assert metrics["token_accuracy_target"] == 3 / 4
+    assert "exact_source" not in score_sentences(Transcription(TRUTH), sentences(), DOMAIN)[0]
+
+
 def test_overlap_counts_words_wherever_they_stand() -> None:
     assert overlap("gliding girl talking on her cellphone", "Trendy girl, talking on her cellphone!") == 5 / 6
     assert overlap("a a a", "a dog and a man") == 2 / 5

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from scipy.stats import chi2
 from torch import Tensor
 
-_SURE = 6.0  # standard deviations of a row's square under noise alone
+_FALSE = 0.25  # words, of all that do not occur, whose noise is taken for them
 
 
 def words_behind(gradient: Tensor) -> tuple[Tensor, float]:
@@ -14,6 +15,6 @@ def words_behind(gradient: Tensor) -> tuple[Tensor, float]:
     occur have a gradient. Noise is in all rows, most of which are of words that do not.
     """
     square = gradient.double().square().sum(1)
-    noise = square.median()
-    bound = noise * (1 + _SURE * (2 / gradient.shape[1]) ** 0.5)
-    return (square > bound).nonzero()[:, 0].cpu(), float(noise / gradient.shape[1]) ** 0.5
+    noise, width = square.median(), gradient.shape[1]
+    bound = noise * float(chi2.isf(min(_FALSE / len(square), 0.5), width) / chi2.median(width))
+    return (square > bound).nonzero()[:, 0].cpu(), float(noise / width) ** 0.5
