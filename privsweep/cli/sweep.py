@@ -24,6 +24,7 @@ from privsweep.cli.search_space import (
 from privsweep.cli.summary_checks import check_cells, check_numbers, check_summary
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.run.compose import Composition, compose, parse, searching
+from privsweep.run.unread import unread
 from privsweep.run.variants import Variants
 from privsweep.store.checksums import postponed
 from privsweep.store.store import Record, Store, signature
@@ -68,7 +69,7 @@ class SweepPlan:
     search: bool = False  # the sweeper chooses values as it goes: ``runs`` are the ends of what it chooses from
     config_dir: str | None = None
     multirun: bool = False  # -m was typed
-    unset: Sequence[str] = ()  # what was typed for choices that only some runs have, in words
+    unset: Sequence[str] = ()  # what was typed and goes with some runs only, or with none, in words
     backwards: bool = False  # from the last run to the first, for another process began at the first
 
     @property
@@ -167,7 +168,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             made_plan = replace(_table_plan(first, typed, running), config_dir=config_dir, multirun=multirun)
             if asked:
                 check_cells(made_plan)
-            return made_plan
+            return replace(made_plan, unset=unread((run.spec for run in made_plan.runs), typed))
         places, unset = distinct(combinations, typed)
         begin = next(iter(places))
         if first.overrides != begin:  # an experiment, but no table
@@ -181,6 +182,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             check_objectives([(one.spec, one.record) for one in runs], typed)
         elif multirun:
             check_numbers(runs)
+    unset += unread((run.spec for run in runs), typed)
     return SweepPlan(
         runs, typed=typed, hydra=first.hydra, search=search, config_dir=config_dir, multirun=multirun, unset=unset
     )
