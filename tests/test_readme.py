@@ -126,6 +126,13 @@ def test_a_page_of_the_guide_says_a_thing_once() -> None:
         assert len(titles) == len({*titles}), page
 
 
+@pytest.mark.parametrize("name", [name for name, text in DOCS.items() if text.split("\n## ", 1)[0].count("](#")])
+def test_the_contents_of_a_page_name_all_its_sections_in_their_order(name: str) -> None:
+    head = DOCS[name].split("\n## ", 1)[0].replace("\n", " ")
+    text = re.sub(r"^```.*?^```", "", DOCS[name], flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\[([^]]*)\]\(#", head) == re.findall(r"^## (.*)$", text, re.MULTILINE)
+
+
 def test_every_page_of_the_guide_is_named_in_the_readme() -> None:
     assert len(DOCS) > 5
     assert all(f"(docs/{name}.md)" in README for name in DOCS)
