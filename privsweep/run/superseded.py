@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 
+from privsweep.interface.component import marked
 from privsweep.interface.errors import UserError
 from privsweep.run.run_spec import GROUPS, signed
 from privsweep.run.trust import check_component, class_of, trusted
@@ -123,8 +124,14 @@ def _built(key: str, node: Any) -> Any:
     own = {k: v for k, v in node.items() if k not in ("_target_", "fingerprint")}
     plain = {k: _built(f"{key}.{k}", v) if isinstance(v, Mapping) and "_target_" in v else v for k, v in own.items()}
     weights = plain.pop("weights", None) if key == "model" else None
-    made = cls(**{place: "." for place in _PLACES if place in cls.__pydantic_fields__}, **plain)
+    made = cls(**{place: "." for place in _PLACES if place in cls.__pydantic_fields__}, **{**_zeros(cls), **plain})
     return None if weights else made
+
+
+def _zeros(cls: Any) -> dict[str, Any]:
+    """What a record may lack that is older than the key, for at zero the key enters no hash."""
+    annotations = {name: cls.__pydantic_fields__[name].annotation for name in marked(cls, "zero")}
+    return {name: [] if get_origin(kind) is list else 0 for name, kind in annotations.items()}
 
 
 def _why(key: str, error: UserError | ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from privsweep.attack.gradient_matching import GradientMatching
 from privsweep.defense.dp_sgd import DpSgd
 from privsweep.fl_setting.fedsgd import FedSGD
+from privsweep.interface.component import marked
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.superseded import Judge
@@ -107,3 +109,15 @@ def test_a_component_whose_results_have_changed_is_filed_anew(
     assert (sign != before, trained != key) == (True, True)
     assert told == "the code has changed: it files this configuration anew"
     assert made(0) == (before, key, None)
+
+
+def test_a_record_older_than_a_key_that_counts_from_one_on_is_found(tmp_path: Path) -> None:
+    """At zero it enters no hash, so that commands find what was stored before there was such a key."""
+    with searching(None):
+        spec = build(compose(["attack=iga", f"output_dir={tmp_path}"]))
+    config = copy.deepcopy(dict(spec.config))
+    lacking = {part: marked(spec.parts[part], "zero") for part in ("dataset", "fl_setting", "attack")}
+    assert {"superclasses", "property_share", "unrolled"} <= frozenset().union(*lacking.values())
+    for part, names in lacking.items():
+        config[part] = {key: value for key, value in config[part].items() if key not in names}
+    assert Judge()({"signature": spec.signature, "config": config}) is None
