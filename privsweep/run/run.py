@@ -31,6 +31,7 @@ from privsweep.run.planted import planted
 from privsweep.run.run_spec import RunSpec, less, versions
 from privsweep.run.seen_utility import seen_utility
 from privsweep.run.tracking import track
+from privsweep.run.trained import check_trained
 from privsweep.run.with_data import check_with_data, prior_of
 from privsweep.run.workbench import Workbench
 from privsweep.store.fingerprint import checksum_of
@@ -175,9 +176,10 @@ def train(spec: RunSpec, data: Data, rng: Rng, bench: Workbench) -> System:
     setting = spec.training_setting()
     defense = spec.training_defense().bind(setting.schedule(data, rng))
     system = setting.train(data, spec.model, defense, rng, bench)
-    if not isinstance(system, System) or not system.snapshots:
-        told = "no snapshots" if isinstance(system, System) else type(system).__name__
-        raise TypeError(f"the setting's train returned {told}; let it return a System with weights by round")
+    if not is_ours(setting):
+        with torch.device("meta"):
+            assembled = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
+        check_trained(system, assembled)
     return system
 
 

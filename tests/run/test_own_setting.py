@@ -38,6 +38,13 @@ LEAVES_OUT = """
         from privsweep import Exposure, Images, Knowledge
         return Exposure(Update({}, {}, "gradient", 1, 1), Knowledge(domain=data.domain), None)
 """
+TRAINS = """
+    def train(self, data, model, defense, rng, bench):
+        from privsweep import System
+        weights = self.network(data, model, defense, rng).state_dict()
+        return System(snapshots={{0: {}}}, utility={{}})
+
+    def views"""
 
 
 @pytest.mark.parametrize(
@@ -60,6 +67,18 @@ LEAVES_OUT = """
             "    def train(self, *given): pass\n    def views",
             1,
             "TypeError: the setting's train returned NoneType; let it return a System with weights by round",
+        ),
+        (
+            "    def views",
+            TRAINS.format("{'net.' + name: value for name, value in weights.items()}"),
+            1,
+            "of round 0 net.conv1.weight, net.conv1.bias, net.conv2.weight, ..., the network has",
+        ),
+        (
+            "    def views",
+            TRAINS.format("{name: value.flatten() for name, value in weights.items()}"),
+            1,
+            "of round 0 conv1.weight of shape [75], the network has [3, 1, 5, 5]; let it return the values as they",
         ),
     ],
 )
