@@ -73,7 +73,7 @@ def check_all_used(schedule: LocalSchedule, images: int) -> None:
     steps = schedule.length(images)
     if (used := steps * schedule.batch_size) < images:
         raise UserError(
-            f"fl_setting.local_steps={steps}: of {images} images behind a difference {images - used} would be in no "
+            f"fl_setting.local_steps={steps}: of {images} examples behind a difference {images - used} would be in no "
             f"batch of {schedule.batch_size}; take fl_setting.capture.batch_size={used} or less, or "
             f"fl_setting.local_steps={-(-images // schedule.batch_size)} or more"
         )

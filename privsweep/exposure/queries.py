@@ -107,11 +107,11 @@ class QueryView:
                 _selector(self.federation.assembled(data.domain, model, defense, rng))
         if self.victims.count > len(data.test):
             raise UserError(
-                f"fl_setting.victims={self.victims.count}: there are {len(data.test)} test images; take fewer victims"
+                f"fl_setting.victims={self.victims.count}: there are {len(data.test)} test examples; take fewer victims"
             )
         if self.queries_kept > len(data.test):
             raise UserError(
-                f"fl_setting.queries_kept={self.queries_kept}: there are {len(data.test)} test images; take fewer"
+                f"fl_setting.queries_kept={self.queries_kept}: there are {len(data.test)} test examples; take fewer"
             )
         if self.queries_kept == 1:
             raise UserError("fl_setting.queries_kept=1: one query has no moments; take two or more, or none")

@@ -31,7 +31,7 @@ class Victims:
         if needed > held:
             raise UserError(
                 f"fl_setting.victims={self.count}: with fl_setting.capture.batch_size={batch} they need {needed} "
-                f"images, and client {client} holds {held}; take fewer victims, or fewer clients"
+                f"examples, and client {client} holds {held}; take fewer victims, or fewer clients"
             )
 
     def check_choice(self, labels: Tensor) -> None:

@@ -167,7 +167,7 @@ def test_a_server_that_keeps_nothing_has_the_stored_results_of_before_the_choice
     ("overrides", "message"),
     [
         (["fl_setting.queries_kept=0"], "needs received.*set fl_setting.queries_kept=256"),
-        (["fl_setting.queries_kept=21"], "fl_setting.queries_kept=21: there are 20 test images; take fewer"),
+        (["fl_setting.queries_kept=21"], "fl_setting.queries_kept=21: there are 20 test examples; take fewer"),
         (["fl_setting.queries_kept=1"], "fl_setting.queries_kept=1: one query has no moments; take two or more"),
         (["fl_setting.training_data_known=false"], "dataset@prior=<dataset>"),
     ],

@@ -54,7 +54,7 @@ def test_it_lists_each_run_once_what_is_stored_and_what_the_rest_will_cost(
     [
         ("dataset.train_size=2000", "train_size=2000 and dataset.prior_size=0 do not fit into 1438 training images"),
         ("fl_setting.clients=61", "fl_setting.clients=61: the dataset has 60 training examples"),
-        ("fl_setting.victims=30", "fl_setting.victims=30: with fl_setting.capture.batch_size=1 they need 30 images"),
+        ("fl_setting.victims=30", "fl_setting.victims=30: with fl_setting.capture.batch_size=1 they need 30 examples"),
         ("model=vgg16", "8x8 pixels are too few"),
     ],
 )
