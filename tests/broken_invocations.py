@@ -24,6 +24,8 @@ TYPED = {
     "attack={a: 1}": "set single values as attack.key=value",
     "model=''": "model=",
     "attack=dgl": "did you mean dlg?",
+    "attack=loss_threshold fl_setting=release": "take fl_setting=fedavg, fedsgd, central, split or collaborative_inf",
+    "attack=informed_membership fl_setting=fedavg": "exposes update, predictions, update trials and property trials;",
     "attack=../x": "no such choice",
     "defense=[null]": "defense=null: no such choice",
     "defense=[3]": "defense=3: no such choice",

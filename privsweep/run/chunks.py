@@ -35,7 +35,10 @@ def in_chunks(
 def _checked(guess: Guess) -> Guess:
     """What the attack returned, which may be the user's own."""
     if not isinstance(guess, Guess):
-        raise TypeError(f"the attack returned {type(guess).__name__}; let it return a Reconstruction or Scores")
+        raise TypeError(
+            f"the attack returned {type(guess).__name__}; let it return a Reconstruction, Scores, a "
+            "Transcription or Answers"
+        )
     return guess
 
 

@@ -54,7 +54,8 @@ def refuse(spec: RunSpec) -> list[str]:
     if attack.observes is None:
         return complaints
     if view is None:
-        shown = " and ".join(_seen(v.observation) for v in setting.views())
+        *several, last = (_seen(v.observation) for v in setting.views())
+        shown = f"{', '.join(several)} and {last}" if several else last
         remedy = _SHOWS.get(attack.observes, "take a setting that exposes them")
         complaints.append(
             f"{label}: observes {_seen(attack.observes)}, fl_setting={choice.get('fl_setting')} exposes "
@@ -143,6 +144,7 @@ _REMEDIES = {
 _SHOWS: dict[type[Observation], str] = {
     Update: "take fl_setting=fedavg, fedsgd or central",
     Activations: "take fl_setting=split",
+    Predictions: "take fl_setting=fedavg, fedsgd, central, split or collaborative_inference",
     Release: "take fl_setting=release",
     Trials: "take fl_setting=release fl_setting.without=1",
     UpdateTrials: "take fl_setting=fedavg, fedsgd or central",
