@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from math import prod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import torch
+from pydantic import Field
 from torch import nn
 
 from privsweep.attack.base import AttackBase
-from privsweep.gradient_inversion.joint_refinement import refined
+from privsweep.gradient_inversion.joint_refinement import numbers_of_one, refined
 from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
 from privsweep.gradient_inversion.recursion import AT_MOST, recursion
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, finite, refuses_difference
-from privsweep.interface.component import component
+from privsweep.interface.component import ResourceOnly, component
 from privsweep.interface.data import Domain, ImageSet, Tensors, image_shape
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
 from privsweep.interface.randomness import Rng
-from privsweep.interface.records import Knowledge, ThreatModel, Update
+from privsweep.interface.records import Knowledge, Observation, ThreatModel, Update
 from privsweep.interface.roles import Bench, View
-from privsweep.model.convolution_chain import convolution_chain
+from privsweep.model.convolution_chain import ConvolutionChain, convolution_chain
 
 
 @component
@@ -32,7 +34,10 @@ class Rgap(AttackBase):
     gradients at once (``gradient_inversion.joint_refinement``).
     """
 
-    version: ClassVar[int] = 1  # 1: all layers at once after one by one; what was pruned or saturates
+    memory: ResourceOnly[Annotated[float, Field(gt=0)]]  # GiB for the victims that are fitted at once
+
+    # 1: all layers at once after one by one; what was pruned or saturates. 2: of all victims at once, in float64.
+    version: ClassVar[int] = 2
     at_most: ClassVar[int] = 1
     observes: ClassVar[type[Update] | None] = Update
     needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
@@ -59,11 +64,13 @@ class Rgap(AttackBase):
         missing = not_sent(model, [*names, *dense, f"{output}.weight"])
         return f"attack=rgap: the update has no {', '.join(missing)}; take attack=iga" if missing else None
 
+    def victims_at_once(self, seen: Observation, known: Knowledge, device: torch.device) -> int:
+        """As many as fit ``memory`` when they are fitted."""
+        return max(1, int(self.memory * 2**30 / (8 * numbers_of_one(known.model, self._chain(known), known.domain))))
+
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Of several examples their mixture. Raises UserError for another model, and as ``captured_gradient``."""
-        chain = convolution_chain(known.model)
-        if chain is None:
-            raise UserError(str(self.fits(known.model, known.domain, None)))
+        chain = self._chain(known)
         gradient = captured_gradient(seen, known)
         whole = finite(gradient)
         # A training that diverged leaves no gradient, and no weights that could be factorised.
@@ -75,3 +82,10 @@ class Rgap(AttackBase):
         images = found[:, None].expand(-1, seen.examples, -1, -1, -1)
         labels = label_images(known.model, weights, gradient, images, known.domain.classes)
         return Reconstruction(images=images, diverged=~whole, labels=labels)
+
+    def _chain(self, known: Knowledge) -> ConvolutionChain:
+        """Raises UserError for another model."""
+        chain = convolution_chain(known.model)
+        if chain is None:
+            raise UserError(str(self.fits(known.model, known.domain, None)))
+        return chain

@@ -1,17 +1,19 @@
-"""The likeliest image behind a whole gradient of a chain of convolutions, from one that is near it."""
+"""The likeliest images behind whole gradients of a chain of convolutions, from some that are near them."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear
+from torch import Tensor, nn
+from torch.nn.functional import linear, unfold
 
+from privsweep.gradient_inversion.engine.memory import batch_activations
 from privsweep.gradient_inversion.likely_inputs import Picture, likely_picture
 from privsweep.gradient_inversion.recursion import Behind
 from privsweep.interface.data import Domain, Tensors
+from privsweep.minimisation.descent import BatchedDescent
 from privsweep.model.convolution_chain import ConvolutionChain
 
 _EXPLAINED = 1e-3  # of a gradient's norm: what is left of it where nothing is to be gained
@@ -19,8 +21,8 @@ _ROUNDING = 1e-6  # of the largest entry
 # Variance beside the noise's, as a share of residuals' mean square at the beginning: the first steps shall not follow
 # the few equations that are surest, such as those of what was not pruned, to where none of the others holds.
 _LENIENT = (1.0, 0.0)
-_STEPS = 150  # with each of these
-_HISTORY = 30
+_STEPS = BatchedDescent(evaluations=187, history=30)  # with each of these
+_BESIDE = 5  # copies of unknowns, gradients and patches: found by measuring peak memory on the CPU
 _TINY = 1e-30
 
 
@@ -30,20 +32,36 @@ def refined(chain: ConvolutionChain, weights: Tensors, gradient: Tensors, domain
     Solving layer by layer (``recursion``) hands on what noise leaves of a layer's inputs and errors as if every number
     were independent, and takes the next layer's equations to be made of the true errors. Here the image and the dense
     layer's errors are changed together, so that all gradients are met as nearly as the noise allows and the picture
-    stays likely: maximum a posteriori, by L-BFGS (Nocedal and Wright, "Numerical Optimization", 2006, algorithm 7.5).
-    Nothing behind the dense layer matters here, either. What explains its gradient is left alone, and kept where
-    nothing likelier is found. Each victim by itself, for its result must not depend on the others.
+    stays likely: maximum a posteriori, by L-BFGS. Nothing behind the dense layer matters here, either. What explains
+    its gradient is left alone, and kept where nothing likelier is found. All victims at once, each by itself, in
+    float64, so that rounding is too small for one to feel the others.
     """
-    picture = likely_picture(domain, near.images.device).to(near.images.dtype)
+    picture, start = likely_picture(domain, near.images.device), near.images.double()
+    wide = {name: w.double() for name, w in weights.items()}
+    sent = {name: gradient[name].double() for name in _parameters(chain) if name in gradient}
+    behind = near.dense
+    variance = {name: _variance(g, behind.noise, behind.zeroed[name]) for name, g in sent.items()}
+    everyone = _Posterior(chain, wide, sent, variance, picture, behind.errors, behind.doubt)
+    first = torch.cat((picture.whitened(start).flatten(1), torch.zeros_like(behind.errors)), 1)
+    with torch.no_grad():
+        left = everyone.left(first)
+    apart = [left[name].flatten(1).norm(dim=1) > _EXPLAINED * g.flatten(1).norm(dim=1) for name, g in sent.items()]
+    rows = torch.stack(apart).any(0).nonzero()[:, 0]
     found = near.images.clone()
-    errors, doubt, noise = (t.to(found) for t in (near.dense.errors, near.dense.doubt, near.dense.noise))
-    zeroed = {name: bound.to(found) for name, bound in near.dense.zeroed.items()}
-    for victim, start in enumerate(near.images):
-        sent = {name: gradient[name][victim] for name in _parameters(chain) if name in gradient}
-        variance = {name: _variance(g, noise[victim], zeroed[name][victim]) for name, g in sent.items()}
-        posterior = _Posterior(chain, weights, sent, variance, picture, errors[victim], doubt[victim])
-        found[victim] = posterior.likeliest(start)
+    if len(rows):
+        found[rows] = everyone.take(rows).likeliest(first[rows], start[rows]).to(found)
     return found
+
+
+def numbers_of_one(model: nn.Module, chain: ConvolutionChain, domain: Domain) -> int:
+    """In float64, that fitting one victim holds at its peak."""
+    passing = batch_activations(model, (1, *domain.shape))
+    weights = dict(model.named_parameters())
+    filters = {step.name: weights[f"{step.name}.weight"] for step in chain.convolutions}
+    patches = sum(passing.positions[name] * w[0].numel() for name, w in filters.items())
+    dense = weights[f"{chain.dense}.weight"]
+    unknowns, gradients = prod(domain.shape) + len(dense), sum(w.numel() for w in (*filters.values(), dense))
+    return _BESIDE * (unknowns + gradients + patches) + 2 * _STEPS.history * unknowns + 2 * passing.elements
 
 
 def _parameters(chain: ConvolutionChain) -> list[str]:
@@ -51,15 +69,20 @@ def _parameters(chain: ConvolutionChain) -> list[str]:
     return [f"{layer}.{name}" for layer in layers for name in ("weight", "bias")]
 
 
+def _each(numbers: Tensor, like: Tensor) -> Tensor:
+    """One ``[V]`` for each victim, to be broadcast to ``like`` ``[V, ...]``."""
+    return numbers.view(-1, *[1] * (like.dim() - 1))
+
+
 def _variance(sent: Tensor, noise: Tensor, zeroed: Tensor) -> Tensor:
-    """Of a gradient's entries, by noise, rounding and pruning."""
-    exact = noise.square() + (_ROUNDING * sent.abs().amax()).square() + _TINY
-    return exact + torch.where(sent == 0, zeroed.square() / 3, 0)
+    """Of gradients' entries ``[V, ...]``, by noise, rounding and pruning."""
+    exact = noise.square() + (_ROUNDING * sent.flatten(1).abs().amax(1)).square() + _TINY
+    return _each(exact, sent) + torch.where(sent == 0, _each(zeroed.square() / 3, sent), 0)
 
 
 @dataclass(frozen=True)
 class _Posterior:
-    """Of one victim's image, and of the errors of the dense layer.
+    """Of every victim's image, and of the errors of the dense layer: an ``Objective``.
 
     Both are one vector: the image as independent normal numbers, then by how much the errors differ from ``errors``,
     in their deviations.
@@ -67,60 +90,57 @@ class _Posterior:
 
     chain: ConvolutionChain
     weights: Tensors
-    sent: Tensors  # the gradient
-    variance: Tensors  # of its entries
+    sent: Tensors  # the gradients [V, ...]
+    variance: Tensors  # of their entries
     picture: Picture
-    errors: Tensor  # [K], at the beginning
-    doubt: Tensor  # [K], their deviations
+    errors: Tensor  # [V, K], at the beginning
+    doubt: Tensor  # [V, K], their deviations
 
-    def likeliest(self, start: Tensor) -> Tensor:
-        """From the image ``start`` ``[C, H, W]``."""
-        point = first = torch.cat((self.picture.whitened(start).flatten(), torch.zeros_like(self.errors)))
-        left = self._left(first)
-        if all(bool(left[name].norm() <= _EXPLAINED * g.norm()) for name, g in self.sent.items()):
-            return start
+    def take(self, rows: Tensor) -> _Posterior:
+        sent, variance = ({name: t[rows] for name, t in of.items()} for of in (self.sent, self.variance))
+        return replace(self, sent=sent, variance=variance, errors=self.errors[rows], doubt=self.doubt[rows])
+
+    def likeliest(self, first: Tensor, start: Tensor) -> Tensor:
+        """From the points ``first``, which stand for the images ``start`` ``[V, C, H, W]``."""
+        point = first
         for share in _LENIENT:
-            lenient = {name: self.variance[name] + share * r.square().mean() for name, r in self._left(point).items()}
-            point = self._descended(point, lenient)
-        better = self._value(point, self.variance) < self._value(first, self.variance)
-        return self.picture.coloured(self._white(point)) if better else start
+            with torch.no_grad():
+                left = self.left(point)
+            more = {name: _each(share * r.square().flatten(1).mean(1), r) for name, r in left.items()}
+            lenient = {name: self.variance[name] + more[name] for name in left}
+            point, value = _STEPS.least(replace(self, variance=lenient), point)
+        better = value < self(first)[0]
+        return torch.where(_each(better, start), self.picture.coloured(self._white(point)), start)
 
-    def _descended(self, start: Tensor, variance: Tensors) -> Tensor:
-        """The least that was seen: at a kink, as of ReLU, a line search may end anywhere, and with no number."""
-        point = start.clone().requires_grad_()
-        rule = torch.optim.LBFGS(
-            [point], max_iter=_STEPS, history_size=_HISTORY, line_search_fn="strong_wolfe", tolerance_grad=0,
-            tolerance_change=0,
-        )  # fmt: skip
-        least, best = math.inf, start
+    def draw(self) -> tuple[Tensor, ...]:
+        return ()
 
-        def value() -> Tensor:
-            nonlocal least, best
-            now = self._value(point, variance)
-            [point.grad] = torch.autograd.grad(now, [point])
-            if now.item() < least:
-                least, best = now.item(), point.detach().clone()
-            return now.detach()
-
+    def __call__(self, x: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Minus twice the posterior's logarithm, but for a constant, and its gradient."""
         with torch.enable_grad():
-            rule.step(value)  # type: ignore[arg-type]
-        return best
+            point = x.detach().requires_grad_()
+            fit = [(left.square() / self.variance[name]).flatten(1).sum(1) for name, left in self.left(point).items()]
+            value = torch.stack([*fit, self._white(point).square().flatten(1).sum(1)]).sum(0)
+            [gradient] = torch.autograd.grad(value.sum(), [point])
+        return value.detach(), gradient
 
-    def _value(self, point: Tensor, variance: Tensors) -> Tensor:
-        """Minus twice the posterior's logarithm, but for a constant."""
-        fit = [(left.square() / variance[name]).sum() for name, left in self._left(point).items()]
-        return torch.stack([*fit, self._white(point).square().sum()]).sum()
-
-    def _left(self, point: Tensor) -> dict[str, Tensor]:
-        """The gradient at ``point`` less the one that was sent."""
-        leaves = {name: self.weights[name].detach().clone().requires_grad_() for name in self.sent}
-        values = {**self.weights, **leaves}
+    def left(self, point: Tensor) -> dict[str, Tensor]:
+        """The gradients at ``point`` less those that were sent."""
+        dense, convolutions = self.chain.dense, self.chain.convolutions
+        errors = self.errors + self.doubt * point[:, -self.errors.shape[1] :]
         with torch.enable_grad():
-            *_, (_, _, x) = self.chain.run(values, self.picture.coloured(self._white(point))[None])
-            answers = linear(x.flatten(), values[f"{self.chain.dense}.weight"], values.get(f"{self.chain.dense}.bias"))
-            errors = self.errors + self.doubt * point[-len(self.errors) :]
-            made = torch.autograd.grad(answers @ errors, list(leaves.values()), create_graph=point.requires_grad)
-        return {name: g - self.sent[name] for name, g in zip(leaves, made, strict=True)}
+            image = self.picture.coloured(self._white(point)).requires_grad_()
+            given, answers, after = zip(*self.chain.run(self.weights, image), strict=True)
+            x = after[-1].flatten(1)
+            told = (linear(x, self.weights[f"{dense}.weight"]) * errors).sum()
+            own = torch.autograd.grad(told, answers, create_graph=point.requires_grad)
+        made = {f"{dense}.weight": errors[:, :, None] * x[:, None], f"{dense}.bias": errors}
+        for step, before, error in zip(convolutions, given, own, strict=True):
+            layer = step.layer
+            patches = unfold(before, layer.kernel_size, layer.dilation, step.padding, layer.stride)
+            made[f"{step.name}.weight"] = (error.flatten(2) @ patches.mT).view(-1, *layer.weight.shape)
+            made[f"{step.name}.bias"] = error.flatten(2).sum(2)
+        return {name: made[name] - g for name, g in self.sent.items()}
 
     def _white(self, point: Tensor) -> Tensor:
-        return point[: -len(self.errors)].view(self.picture.mean.shape)
+        return point[:, : -self.errors.shape[1]].view(-1, *self.picture.mean.shape)

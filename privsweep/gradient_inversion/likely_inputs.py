@@ -45,10 +45,6 @@ class Picture:
         """What ``coloured`` makes it of."""
         return self._along([torch.linalg.inv(factor) for factor in self.factors], (image - self.mean) / self.deviation)
 
-    def to(self, dtype: torch.dtype) -> Picture:
-        one, two, three = (factor.to(dtype) for factor in self.factors)
-        return Picture(self.mean.to(dtype), self.deviation.to(dtype), (one, two, three))
-
     @staticmethod
     def _along(matrices: Sequence[Tensor], numbers: Tensor) -> Tensor:
         return torch.einsum("...cij,dc,ki,lj->...dkl", numbers, *matrices)

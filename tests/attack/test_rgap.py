@@ -118,6 +118,20 @@ def test_all_layers_at_once_tell_more_than_one_by_one_under_noise() -> None:
     assert after < 0.7 * before
 
 
+def test_a_victim_is_found_alone_as_among_others() -> None:
+    spec, out = seen_by_attack([*SMALL, "defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-3"])
+    one = out.seen.take(slice(1, 2))
+    among, alone = (spec.attack(seen, out.known, {}, Bench(), Rng(0)) for seen in (out.seen, one))
+    assert torch.allclose(among.images[1:2], alone.images, atol=1e-4)
+
+
+def test_as_many_victims_are_fitted_at_once_as_memory_holds() -> None:
+    _, out = seen_by_attack([*SMALL, "fl_setting.victims=1"])
+    little, more = (Rgap(memory=gib).victims_at_once(out.seen, out.known, torch.device("cpu")) for gib in (0.5, 1.0))
+    assert more // 2 in (little, little + 1)
+    assert Rgap(memory=1e-9).victims_at_once(out.seen, out.known, torch.device("cpu")) == 1
+
+
 def test_an_output_layer_needs_no_bias() -> None:
     def layer(kind: type[nn.Conv2d | nn.Linear], *sizes: int) -> nn.Module:
         made = kind(*sizes, bias=False)
@@ -134,7 +148,7 @@ def test_an_output_layer_needs_no_bias() -> None:
     gradient = {name: torch.stack(parts) for name, parts in zip(weights, zip(*own, strict=True), strict=True)}
     chain = convolution_chain(model)
     assert chain is not None
-    assert Rgap().fits(model, DOMAIN, None) is None
+    assert Rgap(memory=1.0).fits(model, DOMAIN, None) is None
     found = recursion(chain, {name: w.detach() for name, w in weights.items()}, gradient, DOMAIN, Rng(0))
     assert torch.allclose(found.images, image, atol=1e-3)
     assert found.dense.errors.argmin(1).tolist() == labels.tolist()
@@ -145,7 +159,7 @@ def test_a_layer_that_cannot_be_undone_is_refused_and_what_is_behind_is_not_look
         last = nn.Linear(dense, classes, bias=classes > 2)
         return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, groups=groups), *between, nn.Flatten(), last)
 
-    attack = Rgap()
+    attack = Rgap(memory=1.0)
     good = network(nn.Sequential(nn.Sigmoid(), nn.Identity()))
     assert convolution_chain(good) is not None
     assert convolution_chain(nn.Sequential(*good, nn.ReLU(), nn.BatchNorm1d(10), nn.Linear(10, 10))) is not None
