@@ -101,11 +101,18 @@ def _weights(products: Tensor, one: Tensor, other: Tensor, share: float) -> Tens
     lengths = products.diagonal().clamp_min(0).sqrt()
     shorter = (torch.quantile(lengths, share) / lengths.clamp_min(_TINY)).clamp(max=1)
     groups = torch.stack([one, ~one]).double()
-    means = (groups / groups.sum(1, keepdim=True)).T @ groups  # its transpose makes of everyone its group's mean
-    about = (torch.eye(len(products), dtype=torch.float64, device=products.device) - means.T) * shorter
-    values, vectors = torch.linalg.eigh(about @ products @ about.T / len(products))
+    means = groups / groups.sum(1, keepdim=True)
+
+    def about(numbers: Tensor) -> Tensor:
+        """Of everyone in the first dimension, less the mean of its group."""
+        return numbers - groups.T @ (means @ numbers)
+
+    spread = about(about(shorter[:, None] * products * shorter).T) / len(products)
     differ = (one.double() / one.sum() - other.double() / other.sum()) * shorter
-    along = vectors.T @ (about @ (products @ differ)) / len(products)
-    ridges = values.mean() * torch.tensor(_RIDGES, dtype=torch.float64, device=products.device)
-    level = ridges[:, None] + _TINY
-    return (differ - (along / (values.clamp_min(0) + level)) @ vectors.T @ about) / level
+    along = about(shorter * (products @ differ)) / len(products)
+    ridges = spread.diagonal().mean() * torch.tensor(_RIDGES, dtype=torch.float64, device=products.device)
+    level = (ridges + _TINY)[:, None]
+    ridged = spread.repeat(len(level), 1, 1)
+    ridged.diagonal(dim1=1, dim2=2).add_(level)
+    even = torch.cholesky_solve(along[:, None], torch.linalg.cholesky(ridged))[..., 0]  # [ridges, P]
+    return (differ - shorter * about(even.T).T) / level

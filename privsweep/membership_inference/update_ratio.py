@@ -14,6 +14,7 @@ from torch import Tensor
 _ZERO = 1e-9  # of the largest eigenvalue: what is below has come of rounding
 _SHARE = 0.5  # of an update's numbers: as many directions count at most
 _LEAST = 1e-6  # of an update's mean square: noise where the span holds all of it, in networks with few numbers
+_BLOCK = 128  # gradients whose products with those that come after them are taken at once
 _TINY = 1e-30
 
 
@@ -54,13 +55,21 @@ def products(
         seen[rows] = here @ updates.T
         for columns in parts[n:]:
             there = here if columns is rows else gradients(columns)
-            found[rows, columns] = here @ there.T
+            found[rows, columns] = _with_each_other(here) if columns is rows else here @ there.T
             if n == 0 and columns.start >= public:
                 of = slice(columns.start - public, columns.stop - public)
                 own[of], squares[of] = (there * updates[asked[of]]).sum(1), there.square().sum(1)
         watch(rows.stop, public)
     among = found[:, :public].triu()
     return Products(among + among.triu(1).T, found[:, public:], seen, own, squares, updates.square().sum(1))
+
+
+def _with_each_other(rows: Tensor) -> Tensor:
+    """Their products: on the diagonal and above it, and some below."""
+    found = rows.new_empty(len(rows), len(rows))
+    for n in range(0, len(rows), _BLOCK):
+        found[n : n + _BLOCK, n:] = rows[n : n + _BLOCK] @ rows[n:].T
+    return found
 
 
 def as_long_as_means(of: Products, asked: Tensor, examples: int) -> Products:
