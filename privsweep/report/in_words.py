@@ -137,7 +137,10 @@ def _sentences(metrics: Metrics) -> str:
     words = f"{percent(metrics['overlap'])} of the words read"
     if (chance := metrics.get("overlap_chance")) is not None:
         words += f" ({percent(chance)} of another sentence's: chance)"
-    return words + f", {percent(metrics.get('exact'))} of the sentences in full"
+    if metrics.get("exact_target") is None:
+        return words + f", {percent(metrics.get('exact'))} of the sentences in full"
+    sides = ", ".join(f"{percent(metrics[f'exact_{side}'])} of the {side}s" for side in ("source", "target"))
+    return words + f", {percent(metrics.get('exact'))} of the pairs in full ({sides})"
 
 
 def _others(metrics: Metrics) -> str:

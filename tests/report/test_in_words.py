@@ -73,6 +73,10 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
             "41.0% of the words read (12.5% of another sentence's: chance), 3.0% of the sentences in full; test "
             "accuracy 94.2%",
         ),
+        (
+            record({"overlap": 0.9, "exact": 0.25, "exact_source": 0.25, "exact_target": 1.0}),
+            "90.0% of the words read, 25.0% of the pairs in full (25.0% of the sources, 100% of the targets)",
+        ),
         (record({"depth": 2.0, "depth_median": 1.0}), "depth 2; test accuracy 94.2%"),
         (record({"diverged": 0.5, "depth": 2.0}, {}), "no original to compare with; diverged 0.5, depth 2"),
         (record({}), "nothing was attacked; test accuracy 94.2%"),

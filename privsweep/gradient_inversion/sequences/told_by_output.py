@@ -116,7 +116,7 @@ def _told(layer: LastLayer, sources: Tensor, known: tuple[Tensor, Tensor], rng: 
         given = layer.inputs(different[:, : sources.shape[1]], different[:, sources.shape[1] :])[:, place]
         which = which.view(len(guesses.at), count) + len(begun.odds)
         begun = begun.with_others(given, layer)
-        guesses = _next(layer, sources, guesses, begun, which, _whitening(coming[place + 1 :], size), place)
+        guesses = _next(layer, sources, guesses, begun, which, _Whitening.of(coming[place + 1 :], size), place)
     whole = torch.cat((sources, known[0]))
     shares = [explained(layer, whole, torch.cat((tokens, known[1]))) for tokens in guesses.tokens[:_NEAREST]]
     return guesses.tokens[max(range(len(shares)), key=shares.__getitem__)]
@@ -139,18 +139,35 @@ def _coming(layer: LastLayer, sources: Tensor, rng: Rng, share: float) -> tuple[
     return mean, float((made / scale).clamp_max(_MOST).nan_to_num(_MOST))
 
 
-def _whitening(coming: Tensor, size: float) -> Tensor:
-    """Symmetric, ``[D, D]``: after it noise and ``coming`` inputs ``[l, D]`` are alike in all directions."""
-    values, vectors = torch.linalg.eigh(torch.eye(coming.shape[1]).to(coming) + size * coming.T @ coming)
-    return (vectors * values.clamp_min(1).rsqrt()) @ vectors.T
+@dataclass(frozen=True)
+class _Whitening:
+    """After it noise, and what is to come, are alike in all directions."""
+
+    along: Tensor  # [l, D], orthonormal
+    less: Tensor  # [l], the share of each that is taken away
+
+    @staticmethod
+    def of(coming: Tensor, size: float) -> _Whitening:
+        """``coming``: inputs ``[l, D]``, each with ``size`` times the noise's variance."""
+        _, sizes, along = torch.linalg.svd(coming, full_matrices=False)
+        return _Whitening(along, 1 - (1 + size * sizes.square()).rsqrt())
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return rows - (rows @ self.along.T * self.less) @ self.along
 
 
 def _next(
-    layer: LastLayer, sources: Tensor, guesses: _Guesses, begun: _Beginnings, which: Tensor, whiten: Tensor, place: int
+    layer: LastLayer,
+    sources: Tensor,
+    guesses: _Guesses,
+    begun: _Beginnings,
+    which: Tensor,
+    whiten: _Whitening,
+    place: int,
 ) -> _Guesses:
     """The guesses with a word more in every open sentence, whose beginnings are ``which`` ``[B, n]``, best first."""
-    odds, given = begun.odds, begun.given @ whiten
-    inner = given @ (layer.gradient @ whiten).T  # [P, K]
+    odds, given = begun.odds, whiten(begun.given)
+    inner = given @ whiten(layer.gradient).T  # [P, K]
     whole = (odds * inner).sum(1)
     near, alike = given @ given.T, odds @ odds.T
     told = (guesses.weight * (whole[guesses.at] - inner[guesses.at, guesses.word])).sum(1)
