@@ -10,6 +10,8 @@ import pytest
 import torch
 from attack_world import seen_by_attack
 from conftest import Privsweep
+from gpu_steps import Place
+from pretend_device import pretending
 from tiny import Bench
 
 from privsweep.gradient_inversion.sequences import dropped_inputs
@@ -154,6 +156,16 @@ def test_a_gradient_that_is_not_finite_gives_no_sentence(data_dir: Path) -> None
     guess = spec.attack(broken, out.known.only(spec.attack.needs), {}, Bench(), Rng(0))
     assert isinstance(guess, Transcription)
     assert float(guess.diagnostics["certain"]) == 0
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.dropout=0", "fl_setting.capture.batch_size=2"]])
+def test_it_runs_on_one_device(
+    overrides: list[str], data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    noisy = ["defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-3", "fl_setting.victims=1", *overrides]
+    with pretending(monkeypatch):
+        record = Place("cuda", tmp_path, "data", small=True).run(*given(data_dir, *noisy))
+    assert record["environment"]["device"] == "cuda"
 
 
 def test_both_sentences_are_written_side_by_side(data_dir: Path, privsweep: Privsweep, tmp_path: Path) -> None:

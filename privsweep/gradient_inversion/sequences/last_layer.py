@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from privsweep.gradient_inversion.sequences.first_attention import Beginning
 from privsweep.interface.data import Tensors
+from privsweep.interface.translation import END, PADDING
 from privsweep.model.translation_transformer import Generator
 
 
@@ -50,6 +51,11 @@ def last_layer(
     if not bool(sent.any()):
         return None
     return LastLayer(begins, {n: w.detach() for n, w in weights.items()}, whole, sent, places)
+
+
+def next_words(targets: Tensor) -> Tensor:
+    """The labels of targets ``[n, Lt]``: what follows every place, padding where nothing does."""
+    return torch.cat((targets[:, 1:], torch.where((targets == END).any(1), PADDING, END)[:, None]), 1)
 
 
 def _under(weights: Tensors, name: str) -> dict[str, Tensor]:

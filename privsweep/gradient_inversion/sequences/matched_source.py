@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from privsweep.gradient_inversion.sequences.last_layer import next_words
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge
@@ -30,13 +31,13 @@ def matched_source(
     dropout changes is more than what the order does.
     """
     places, device = len(source), target.device
-    labels = torch.cat((target[1:], target.new_tensor([PADDING if (target == END).any() else END])))
+    labels = next_words(target[None])
     given = {name: weight.detach() for name, weight in weights.items()}
     wanted = torch.cat([g.flatten() for g in gradient.values()])
     at_once = max(1, _ENTRIES // len(wanted))
 
     def made(parameters: Tensors, tokens: Tensor) -> Tensor:
-        return known.loss(functional_call(known.model, {**given, **parameters}, tokens[None]), labels[None])
+        return known.loss(functional_call(known.model, {**given, **parameters}, tokens[None]), labels)
 
     of_each = vmap(grad(made), in_dims=(None, 0))
 

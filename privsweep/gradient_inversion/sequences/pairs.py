@@ -10,10 +10,10 @@ from scipy.optimize import linear_sum_assignment, nnls
 from torch import Tensor
 from torch.func import functional_call
 
+from privsweep.gradient_inversion.sequences.last_layer import next_words
 from privsweep.interface.data import Tensors
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Knowledge
-from privsweep.interface.translation import END, PADDING
 
 _ENTRIES, _FOR_EACH = 1 << 13, 64  # of the gradient at most; or, where that is more, for each pair
 
@@ -33,7 +33,7 @@ def paired(
     entries = entries.to(gradient.device)
     both = torch.stack([torch.cat((sources[a], targets[b])) for a, b in every]).to(gradient.device)
     given = {n: w.detach() for n, w in weights.items()}
-    labels = torch.cat((targets[:, 1:], torch.where((targets == END).any(1), PADDING, END)[:, None]), 1)
+    labels = next_words(targets)
 
     def loss(parameter: Tensor, tokens: Tensor, truth: Tensor) -> Tensor:
         return known.loss(functional_call(known.model, {**given, name: parameter}, tokens[None]), truth[None])

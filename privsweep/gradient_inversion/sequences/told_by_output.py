@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privsweep.gradient_inversion.sequences.last_layer import LastLayer
+from privsweep.gradient_inversion.sequences.last_layer import LastLayer, next_words
 from privsweep.interface.randomness import Rng
 from privsweep.interface.translation import END, PADDING, START
 
@@ -35,7 +35,7 @@ def told_by_output(layer: LastLayer, sources: Tensor, known: tuple[Tensor, Tenso
     whole = torch.cat((sources, known[0]))
     best = explained(layer, whole, torch.cat((found, known[1])))
     for number in range(len(found) if len(whole) > 1 else 0):
-        others = torch.arange(len(found)) != number
+        others = torch.arange(len(found), device=found.device) != number
         rest = torch.cat((sources[others], known[0])), torch.cat((found[others], known[1]))
         again = found.clone()
         again[number] = _told(layer, sources[number : number + 1], rest, rng)[0]
@@ -47,20 +47,14 @@ def told_by_output(layer: LastLayer, sources: Tensor, known: tuple[Tensor, Tenso
 
 def explained(layer: LastLayer, sources: Tensor, targets: Tensor) -> float:
     """The share of the gradient's square that sentences ``[n, Ls]`` and ``[n, Lt]`` make, at the scale that fits."""
-    words, there = _labels(targets)
+    words = next_words(targets)
+    there = words != PADDING
     given = layer.inputs(sources, targets)[there]
     error = (given @ layer.weight.T).softmax(1)
-    error[torch.arange(len(error)), words[there]] -= 1
+    error.scatter_add_(1, words[there][:, None], error.new_full((len(error), 1), -1.0))
     error /= there.sum(1, keepdim=True).expand_as(there)[there][:, None]
     made = error.T @ given
     return float((made * layer.gradient).sum().clamp_min(0).square() / made.square().sum())
-
-
-def _labels(targets: Tensor) -> tuple[Tensor, Tensor]:
-    """What follows every place of ``[n, Lt]``, and at which places there is anything."""
-    behind = torch.where((targets == END).any(1), PADDING, END)
-    words = torch.cat((targets[:, 1:], behind[:, None]), 1)
-    return words, words != PADDING
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,8 @@ def _told(layer: LastLayer, sources: Tensor, known: tuple[Tensor, Tensor], rng: 
     at = word = torch.zeros(1, 0, dtype=torch.int64, device=device)
     weight = layer.weight.new_zeros(1, 0)
     if len(known[1]):
-        words, there = _labels(known[1])
+        words = next_words(known[1])
+        there = words != PADDING
         begun = begun.with_others(layer.inputs(*known)[there], layer)
         at, word = torch.arange(len(begun.odds), device=device)[None], words[there][None]
         lengths = there.sum(1, keepdim=True).to(weight)
@@ -204,7 +199,7 @@ def _allowed(guesses: _Guesses, sources: Tensor, number: int, place: int, words:
     """Which words may be next, bool ``[B, K]``: sentences that began alike are in the order of their words."""
     tokens, living = guesses.tokens, guesses.open[:, number]
     allowed = living[:, None].expand(-1, words).clone()
-    allowed[:, [PADDING, START]] = False
+    allowed[:, START] = False
     if place + 1 == tokens.shape[2]:
         allowed[:] = False
         allowed[:, END] = living
