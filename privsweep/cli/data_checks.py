@@ -67,7 +67,8 @@ def _check(runs: Sequence[PlannedRun], planned: SweepPlan, read: Callable[[Datas
                 priors[own] = prior_of(spec, data, rng, read)
             check_with_data(spec, data, priors[own], rng)
         except UserError as error:
-            raise UserError(f"{_name(run, planned)}{error}") from error
+            name, line = _name(run, planned), str(error)
+            raise UserError(line if line.startswith(name) else name + line) from error
 
 
 def _name(run: PlannedRun, planned: SweepPlan) -> str:

@@ -46,6 +46,13 @@ def check_swept(typed: Sequence[Override]) -> None:
             raise UserError(f"{override.input_line}: {key} holds for all runs of a command; {remedy}")
 
 
+def aimless(typed: Sequence[Override], hydra: Mapping[str, Any]) -> list[str]:
+    """In words, an objective where nothing is searched for."""
+    if not str(hydra["sweeper"]["_target_"]).endswith(".BasicSweeper"):
+        return []
+    return [f"{o.input_line}: not used without hydra/sweeper=search" for o in typed if key_of(o) == "objective"]
+
+
 def searches(hydra: Mapping[str, Any]) -> bool:
     """Whether the sweeper chooses values as it goes. Raises UserError for what it cannot go by."""
     sweeper = hydra.get("sweeper") or {}

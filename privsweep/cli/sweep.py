@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from privsweep.cli.cells import Cells, configs_of, key_of, of_cells, without_parameters
 from privsweep.cli.combinations import applied, distinct, expand
 from privsweep.cli.search_space import (
+    aimless,
     check_fractions,
     check_objectives,
     check_seeds,
@@ -168,7 +169,8 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             made_plan = replace(_table_plan(first, typed, running), config_dir=config_dir, multirun=multirun)
             if asked:
                 check_cells(made_plan)
-            return replace(made_plan, unset=unread((run.spec for run in made_plan.runs), typed))
+            unset = unread((run.spec for run in made_plan.runs), typed) + aimless(typed, first.hydra)
+            return replace(made_plan, unset=unset)
         places, unset = distinct(combinations, typed)
         begin = next(iter(places))
         if first.overrides != begin:  # an experiment, but no table
@@ -182,7 +184,7 @@ def plan(overrides: Sequence[str], config_dir: str | None, multirun: bool, runni
             check_objectives([(one.spec, one.record) for one in runs], typed)
         elif multirun:
             check_numbers(runs)
-    unset += unread((run.spec for run in runs), typed)
+    unset += unread((run.spec for run in runs), typed) + aimless(typed, first.hydra)
     return SweepPlan(
         runs, typed=typed, hydra=first.hydra, search=search, config_dir=config_dir, multirun=multirun, unset=unset
     )
@@ -234,8 +236,7 @@ def _planned(name: str, composed: Composition, fetch: bool, made: Made) -> Plann
     try:
         spec = build(composed, fetch, made)
     except UserError as error:
-        prefix = f"{name}: " if not name.isdigit() else ""
-        raise type(error)(*(prefix + line for line in error.args)) from error
+        raise type(error)(*(line if name.isdigit() else f"{name}: {line}" for line in error.args)) from error
     before = stamps(spec.session.output_dir, spec.signature)
     return PlannedRun(name, composed.overrides, spec, _record(spec), before)
 

@@ -77,6 +77,18 @@ def test_what_does_not_fit_the_data_is_refused_of_one_run_and_named_of_several(
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_value_that_is_refused_already_is_not_named_twice(
+    privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privsweep("-m", "fl_setting.rounds=1", "fl_setting.capture.round=1,2", "attack=dlg", "plan=yes") == 2
+    assert "privsweep: fl_setting.capture.round=2: weights are kept" in capsys.readouterr().err
+
+
+def test_an_objective_that_nobody_goes_by_is_told(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert privsweep("objective=metrics.mse", "attack=blind", "plan=yes") == 0
+    assert "objective=metrics.mse: not used without hydra/sweeper=search" in capsys.readouterr().out
+
+
 def test_the_cell_of_a_table_that_does_not_fit_its_data_is_named(
     tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
