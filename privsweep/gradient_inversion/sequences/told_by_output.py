@@ -54,7 +54,8 @@ def explained(layer: LastLayer, sources: Tensor, targets: Tensor) -> float:
     error.scatter_add_(1, words[there][:, None], error.new_full((len(error), 1), -1.0))
     error /= there.sum(1, keepdim=True).expand_as(there)[there][:, None]
     made = error.T @ given
-    return float((made * layer.gradient).sum().clamp_min(0).square() / made.square().sum())
+    square = (made * layer.gradient).sum().clamp_min(0).square()
+    return float(square / (made.square().sum() * layer.gradient.square().sum()))
 
 
 @dataclass(frozen=True)
