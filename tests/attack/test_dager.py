@@ -124,6 +124,15 @@ def test_what_hides_places_leaves_the_words(data_dir: Path) -> None:
     assert hidden["overlap"] < 0.1
 
 
+def test_where_noise_hides_all_words_the_attack_comes_to_an_end(data_dir: Path) -> None:
+    hidden = scores(
+        data_dir, "model.dropout=0", "defense=[noisy_gradients]", "defense.noisy_gradients.sigma=10",
+        "fl_setting.victims=4",
+    )  # fmt: skip
+    assert hidden["overlap"] is not None
+    assert hidden["overlap"] < 0.1
+
+
 @pytest.mark.parametrize("overrides", [
     ["defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-2"],
     ["defense=[gradient_pruning]", "defense.gradient_pruning.fraction=0.99"],

@@ -53,8 +53,9 @@ def matched_source(
     def best_from(guess: tuple[int, ...]) -> tuple[tuple[int, ...], float]:
         level = float(cosines([guess]))
         while True:
-            for guesses in (_reordered(guess), _replaced(guess, occurring, places - 2)):
-                each = cosines(guesses) if guesses else wanted.new_zeros(1)
+            # A single word has no other order, and where noise hides all words there is none to put in.
+            for guesses in filter(None, (_reordered(guess), _replaced(guess, occurring, places - 2))):
+                each = cosines(guesses)
                 if float(each.max()) > level + _BETTER:
                     guess, level = guesses[int(each.argmax())], float(each.max())
                     break
