@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from privsweep.interface.printable import printable
 VICTIMS = 4  # of an attack's curve
 _SENTENCES = 4
 _POINTS = 48
-_ROWS = 4096  # read at most: an attack's curve has a few hundred for each victim
 _LONGEST = 400  # characters of a sentence
 
 Curves = dict[str, Any]  # "x": numbers, "lines": [[name, numbers], ...], of an objective "y": its name
 Columns = dict[str, tuple[str, ...]]
+Rows = Iterator[list[str]]
 
 
 def objective(folder: Path) -> Curves | None:
     """The attack's first objective by iteration, a line for each of the first victims."""
-    columns = _read(folder / "curve.csv")
+    columns = _read(folder / "curve.csv", _first_victims)
     name = next((c for c in columns if c not in ("iteration", "victim")), None)
     if name is None or not {"iteration", "victim"} <= columns.keys():
         return None
@@ -63,7 +63,7 @@ def roc(folder: Path) -> Curves | None:
 
 def sentences(folder: Path) -> list[dict[str, str]]:
     """The first sentences: truth, guess and what else there is."""
-    columns = _read(folder / "sentences.csv", _SENTENCES)
+    columns = _read(folder / "sentences.csv", lambda _, rows: islice(rows, _SENTENCES))
     columns.pop("victim", None)
     names = [printable(name) for name in columns]
     return [
@@ -99,11 +99,22 @@ def _thinned(count: int) -> Sequence[int]:
     return [round(i * (count - 1) / (_POINTS - 1)) for i in range(_POINTS)]
 
 
-def _read(path: Path, most: int = _ROWS) -> Columns:
-    """The columns of the first rows; none for a file that is not there, or is no table."""
+def _first_victims(head: list[str], rows: Rows) -> Rows:
+    """A curve's rows up to those of one victim too many: they stand victim by victim, and are many."""
+    place, seen = head.index("victim"), set[str]()
+    for row in rows:
+        seen.update(row[place : place + 1])
+        if len(seen) > VICTIMS:
+            return
+        yield row
+
+
+def _read(path: Path, wanted: Callable[[list[str], Rows], Rows] = lambda _, rows: rows) -> Columns:
+    """The columns, of the ``wanted`` rows; none for a file that is not there, or is no table."""
     try:
         with path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
-            head, *rows = islice(csv.reader(file), most + 1)
-        return dict(zip(head, zip(*rows, strict=True), strict=True))
-    except (OSError, ValueError, csv.Error):  # a ValueError: empty, or rows of different lengths
+            lines = csv.reader(file)
+            head = next(lines, [])
+            return dict(zip(head, zip(*wanted(head, lines), strict=True), strict=True))
+    except (OSError, ValueError, csv.Error):  # a ValueError: without a column, or rows of different lengths
         return {}

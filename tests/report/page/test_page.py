@@ -14,6 +14,7 @@ from page_world import failed, html, publish, store_files
 from report_world import lay, record
 
 import privsweep.report.page as package
+from privsweep.report.page.curves import VICTIMS
 from privsweep.report.page.page import UnderWay
 
 MARKUP = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|</script"
@@ -116,6 +117,20 @@ def test_a_run_brings_its_pictures_curves_and_error(tmp_path: Path) -> None:
     assert done["roc"]["x"] == [0, 0, 1]
     assert done["sentences"] == [{"truth": "a dog", "guess": "a cat"}]
     assert next(run for run in runs if run["status"] == "failed")["error"] == "ValueError: no"
+
+
+def test_long_curves_are_shown_to_their_end(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "000000000000"
+    folder.mkdir(parents=True)
+    rates = [f"{n / 9000},{n / 9000}" for n in range(9001)]
+    (folder / "roc.csv").write_text("\n".join(["false_positive_rate,true_positive_rate", *rates]))
+    rounds = [f"{n},0.5,0.5" for n in range(1, 9001)]
+    (folder / "training.csv").write_text("\n".join(["round,train_accuracy,test_accuracy", *rounds]))
+    distances = [f"{n},{victim},0.5" for victim in range(6) for n in range(1, 5001)]
+    (folder / "curve.csv").write_text("\n".join(["iteration,victim,distance", *distances]))
+    [run] = data_of(html(tmp_path, record(0, 0.5)))["runs"]
+    assert [run[name]["x"][-1] for name in ("roc", "training", "objective")] == [1, 9000, 5000]
+    assert len(run["objective"]["lines"]) == VICTIMS
 
 
 def test_a_record_with_little_in_it_or_with_anything_is_shown(tmp_path: Path) -> None:
