@@ -124,6 +124,20 @@ def test_what_hides_places_leaves_the_words(data_dir: Path) -> None:
     assert hidden["overlap"] < 0.1
 
 
+@pytest.mark.parametrize(("overrides", "certain"), [
+    (["model.dropout=0"], 1),  # sentences of six words at most leave a row of eight
+    (["model.dropout=0", "defense=[noisy_gradients]", "defense.noisy_gradients.sigma=1e-3"], 0),  # told by the output
+    ([], 0),  # half the entries are to fit, and with seven rows always do
+])  # fmt: skip
+def test_in_an_embedding_as_narrow_as_a_sentence_is_long_only_what_fits_is_certain(
+    overrides: list[str], certain: int, data_dir: Path
+) -> None:
+    found = scores(data_dir, "model.width=8", "model.heads=2", *overrides)
+    assert found["certain"] == certain
+    assert found["exact"] is not None
+    assert found["exact"] >= certain
+
+
 def test_where_noise_hides_all_words_the_attack_comes_to_an_end(data_dir: Path) -> None:
     hidden = scores(
         data_dir, "model.dropout=0", "defense=[noisy_gradients]", "defense.noisy_gradients.sigma=10",

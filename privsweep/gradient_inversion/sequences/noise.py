@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_ROUNDING = 1e-7  # of the largest singular value
+ROUNDING = 1e-7  # of the largest singular value
 
 
 def noise_level(sizes: Tensor, shape: torch.Size, most: int, known: float) -> float:
@@ -17,4 +17,4 @@ def noise_level(sizes: Tensor, shape: torch.Size, most: int, known: float) -> fl
     """
     edge = sum(side**0.5 for side in shape)
     beyond = float(sizes[most]) if most < len(sizes) else 0.0
-    return max(known, max(beyond, _ROUNDING * float(sizes[0])) / edge)
+    return max(known, max(beyond, ROUNDING * float(sizes[0])) / edge)

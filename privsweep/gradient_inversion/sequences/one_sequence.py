@@ -12,6 +12,8 @@ from torch import Tensor
 
 from privsweep.gradient_inversion.sequences.first_attention import Side
 from privsweep.gradient_inversion.sequences.hidden_entries import fewest_misfits
+from privsweep.gradient_inversion.sequences.noise import ROUNDING
+from privsweep.gradient_inversion.sequences.search import enough_left
 from privsweep.interface.translation import END, PADDING, START
 
 _NEAREST = 24  # words a place that are looked at more closely, where dropout hides some of their entries
@@ -23,7 +25,7 @@ _APART = 0.5  # by how much more the logarithm of the misfit is where there are 
 def only_sequence(gradient: Tensor, candidates: Tensor, side: Side) -> tuple[Tensor, bool]:
     """Tokens int64 ``[L]``: at every place the word that the gradient ``[3 D, D]`` fits best, up to an end.
 
-    And whether all of them fit.
+    And whether all of them fit, and not every word would.
 
     Petrov et al., "DAGER: exact gradient inversion for large language models" (NeurIPS 2024), section 4.1. Ours: how
     far a singular vector is trusted follows from the first that no input can explain, so that noise and pruning do not
@@ -51,7 +53,10 @@ def only_sequence(gradient: Tensor, candidates: Tensor, side: Side) -> tuple[Ten
     chosen[there] = torch.from_numpy(once)
     tokens[1 : length + 1] = candidates[words][chosen[:length]]
     tokens[length + 1 : length + 2] = END
-    return tokens, bool(of_words[chosen[:length], torch.arange(length)].max() < (_FITS if side.kept == 1 else _HIDDEN))
+    # Rows make as many entries fit of any word. Where dropout hides entries, more than half have to.
+    width = gradient.shape[1] if side.kept == 1 else gradient.shape[1] // 2
+    fits = of_words[chosen[:length], torch.arange(length)].max() < (_FITS if side.kept == 1 else _HIDDEN)
+    return tokens, bool(fits) and enough_left(int((trust > 0.5).sum()), width)
 
 
 def _length(misfit: Tensor, typical: Tensor) -> int:
@@ -74,7 +79,7 @@ def _misfits(rows: Tensor, candidates: Tensor, side: Side) -> Tensor:
 def _span(gradient: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Unit rows ``[r, D]`` that span what ``most`` inputs can add, and how far each is trusted, from 0 to 1."""
     _, sizes, rows = torch.linalg.svd(gradient, full_matrices=False)
-    beyond = sizes[most] if most < len(sizes) else sizes.new_zeros(())
+    beyond = sizes[most] if most < len(sizes) else ROUNDING * sizes[0]
     trust = (1 - (beyond / sizes[:most].clamp_min(1e-300)).square()).clamp_min(0)
     return rows[:most], trust
 

@@ -40,7 +40,7 @@ class Span:
     @property
     def tells(self) -> bool:
         """Whether they span all inputs, as rows of a layer of few outputs do not, and leave enough that they do not."""
-        return 0 < len(self.rows) <= self.full - self.full // _LEFT
+        return len(self.rows) > 0 and enough_left(len(self.rows), self.full)
 
     def misfits(self, inputs: Tensor) -> Tensor:
         """How many times as far every input ``[..., D]`` is beyond them as noise explains, squared: ``[...]``."""
@@ -48,6 +48,11 @@ class Span:
         left = inputs - inside @ self.rows
         explained = (inside * self.off).square().sum(-1) + _ROUNDING**2 * inputs.square().sum(-1)
         return left.square().sum(-1) / explained
+
+
+def enough_left(rows: int, dimensions: int) -> bool:
+    """Whether not every input is among so many rows, or as good as."""
+    return rows <= dimensions - max(1, dimensions // _LEFT)
 
 
 def searched(span: Span, candidates: Tensor, side: Side, examples: int) -> tuple[list[Tensor], list[Tensor]]:
