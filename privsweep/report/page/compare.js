@@ -22,7 +22,7 @@ function comparison(changed) {
       const both = typeof a === "number" && typeof b === "number";
       out.push(el("tr", { class: same ? "same" : "" }, el("td", {}, difference ? words(name) : name),
         texts.map((text) => el("td", { class: difference ? "number" : "" }, text)),
-        el("td", { class: "number" }, difference && both && !same ? `${b > a ? "+" : "−"}${show(Math.abs(b - a), name)}` : "")));
+        el("td", { class: "number" }, difference && both && !same ? `${b > a ? "+" : "−"}${show(Math.abs(b - a), name).replace("%", " points")}` : "")));
     }
     return out.length ? [el("tr", {}, el("th", { scope: "rowgroup", colspan: 4 }, heading)), ...out] : [];
   }

@@ -16,7 +16,7 @@ function metricRows(all) {
   for (const [name, value] of all) {
     if (/_(median|low|high)$/.test(name) && all.has(name.replace(/_(median|low|high)$/, ""))) continue;
     const median = all.has(`${name}_median`) ? ` (median ${show(all.get(`${name}_median`), name)})` : "";
-    const between = all.has(`${name}_low`) ? ` [${show(all.get(`${name}_low`))}, ${show(all.get(`${name}_high`))}]` : "";
+    const between = all.has(`${name}_low`) ? ` [${["low", "high"].map((end) => show(all.get(`${name}_${end}`), name)).join(", ")}]` : "";
     rows.push([words(name), show(value, name) + median + between]);
   }
   return rows;
@@ -102,8 +102,8 @@ function files(run) {
 
 function said(run) {
   if (!run.sentences) return null;
-  return el("div", { class: "all" }, el("h4", {}, "Sentences"), run.sentences.map((one) =>
-    pairs(Object.entries(one).map(([name, text]) => [words(name), text]), "text")));
+  const rows = run.sentences.flatMap((one) => Object.entries(one).map(([name, text]) => [words(name), text]));
+  return el("div", { class: "all" }, el("h4", {}, "Sentences"), pairs(rows, "text said"));
 }
 
 function sheet(run) {

@@ -19,7 +19,7 @@ const draw = (tag, attributes, ...children) => fill(document.createElementNS(SVG
 function show(value, name = "") {
   if (value === null || value === undefined) return "N/A";
   if (typeof value !== "number") return String(value);
-  if (/accuracy$/.test(name) && value >= 0 && value <= 1) return `${(100 * value).toFixed(1)}%`;
+  if (/(^|_)accuracy(_|$)/.test(name) && value >= 0 && value <= 1) return `${(100 * value).toFixed(1)}%`;
   const size = Math.abs(value);
   if (size >= 1e6 || (size > 0 && size < 1e-3)) return value.toExponential(1);
   if (size >= 100) return value.toFixed(0);

@@ -23,6 +23,8 @@ function order(a, b, column, down) {
   return down ? -less : less;
 }
 
+const classes = (column) => [column.text ? "text" : "", column.minor ? "minor" : "", column.name === "defence" ? "defence" : ""].join(" ");
+
 function runList(compare) {
   let sorted = { name: "date", down: true };
   let wanted = []; // the runs in their order
@@ -44,8 +46,7 @@ function runList(compare) {
         sorted = { name: column.name, down: sorted.name === column.name ? !sorted.down : !column.text };
         update(wanted);
       };
-      const classes = [column.text ? "text" : "", column.minor ? "minor" : ""].join(" ");
-      return el("th", { class: classes, scope: "col", "aria-sort": direction },
+      return el("th", { class: classes(column), scope: "col", "aria-sort": direction },
         el("button", { type: "button", onclick: turn }, keys.includes(column.name) ? column.name : words(column.name)));
     }), el("th", {}, "compare"));
   }
@@ -64,7 +65,7 @@ function runList(compare) {
     const name = el("td", { class: "name" }, button, el("span", { class: "quiet" }, about, el("span", { class: "narrow" }, `, ${words(defense(run))}`)),
       complete(run) ? null : el("span", { class: "quiet error" }, `${run.status}: ${run.error ?? ""}`));
     const cells = columns().slice(1).map((column) =>
-      el("td", { class: [column.text ? "text" : "", column.minor ? "minor" : ""].join(" ") }, value(column, run)));
+      el("td", { class: classes(column) }, value(column, run)));
     const tick = el("input", { type: "checkbox", "aria-label": `compare ${run.id}`, onchange: () => compare.toggle(run) });
     tick.checked = compare.has(run);
     tick.dataset.run = run.id;

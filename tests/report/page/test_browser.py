@@ -155,6 +155,29 @@ def test_the_final_accuracy_stands_apart_only_where_another_model_was_attacked(
     assert [name for name in page.all(".sheet .pairs td:first-child") if name.endswith("accuracy")] == told
 
 
+def test_shares_that_are_accuracies_stand_in_percent_with_their_intervals(page: Page, tmp_path: Path) -> None:
+    rates = {"attack_accuracy": 0.25, "attack_accuracy_low": 0.125, "attack_accuracy_high": 0.375}
+    one = record(0, 0.9, metrics=rates | {"token_accuracy_target": 0.5})
+    page.open(html(tmp_path, one, record(1, 0.9, metrics={"attack_accuracy": 0.5})))
+    page.run("location.hash = '#run/000000000000'")
+    page.driver.implicitly_wait(2)
+    page.driver.find_element("css selector", ".sheet")
+    assert {"25.0% [12.5%, 37.5%]", "50.0%"} <= set(page.all(".sheet .pairs td"))
+    for place in (1, 0):
+        page.click("input[data-run]", place)
+    page.click("[role=tab]", 1)
+    assert "+25.0 points" in {text.replace("−", "+") for text in page.all("td.number")}
+
+
+def test_a_long_error_and_many_defences_leave_the_list_its_shape(page: Page, tmp_path: Path) -> None:
+    many = ["noisy_gradients", "gradient_pruning", "gradient_quantization"]
+    defended = record(0, 0.9, choices=record(0, 0.9)["choices"] | {"defense": many})
+    page.open(html(tmp_path, defended, failed(1, "ValueError: " + "no " * 600)))
+    assert page.run("return document.querySelector('td.defence').clientWidth") < 400
+    heights = "return [...document.querySelectorAll('tr.run')].map((row) => row.clientHeight)"
+    assert max(page.run(heights)) < 150
+
+
 @pytest.mark.parametrize(
     ("values", "labels"),
     [
@@ -181,6 +204,7 @@ def test_two_runs_are_compared_and_defences_weighed(page: Page, tmp_path: Path) 
     page.open(four(tmp_path))
     for place in (0, 2):
         page.click("input[data-run]", place)
+    page.click("[role=tab]", 1)
     page.click("[role=tab]", 1)
     lines = page.all(".compare tbody tr")
     assert "defensedp_sgdnone" in lines
