@@ -330,6 +330,12 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, tmp_path: Path) -> N
     for place in range(4):
         page.click("[role=tab]", place)
         assert page.run("return document.documentElement.scrollWidth") <= 360
+    others = {
+        group: f"{group}_of_a_name_that_says_nearly_everything_about_itself" for group in record(0, 0.9)["choices"]
+    }
+    page.open(html(tmp_path, record(0, 0.9), record(1, 0.9, choices=others | {"defense": ["gradient_quantization"]})))
+    page.run("document.querySelector('.bar details').open = true")
+    assert page.run("return document.documentElement.scrollWidth") <= 360
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
