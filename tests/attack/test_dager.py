@@ -138,6 +138,11 @@ def test_in_an_embedding_as_narrow_as_a_sentence_is_long_only_what_fits_is_certa
     assert found["exact"] >= certain
 
 
+def test_several_sentences_that_fill_a_narrow_embedding_are_not_certain(data_dir: Path) -> None:
+    narrow = ["model.dropout=0", "model.width=16", "fl_setting.capture.batch_size=5", "fl_setting.victims=1"]
+    assert scores(data_dir, *narrow)["certain"] == 0
+
+
 def test_where_noise_hides_all_words_the_attack_comes_to_an_end(data_dir: Path) -> None:
     hidden = scores(
         data_dir, "model.dropout=0", "defense=[noisy_gradients]", "defense.noisy_gradients.sigma=10",

@@ -33,7 +33,7 @@ class Span:
         self.noise = noise = noise_level(sizes, gradient.shape, most, noise)
         height, width = gradient.shape
         above = sizes > max(_ABOVE * noise * (height**0.5 + width**0.5), _RANK * float(sizes[0]))
-        self.rows, self.full = rows[above], min(height, width)
+        self.rows, self.full = rows[above], min(height, width) - 1  # a norm's outputs add up to zero
         # A direction is off by the noise in all that are left, over its own size.
         self.off = noise * (width - len(self.rows)) ** 0.5 / sizes[above]
 
