@@ -81,11 +81,11 @@ class Dager(AttackBase):
             own = rng.child("victim", number)
             source, target = (_read(one, side, seen.examples) for side in both)
             sure = [len(side.sequences) for side in (source, target)]
-            layer = last_layer(known.model, begins, seen.weights, one, domain.target_length)
-            if layer is not None:
-                if target.doubted:
+            if target.doubted or target.rest:
+                layer = last_layer(known.model, begins, seen.weights, one, domain.target_length)
+                if layer is not None and target.doubted:
                     target, sure[1] = _told_anew(target, layer, both[0], own)
-                elif target.rest:
+                elif layer is not None:
                     source, target = _by_output(source, target, layer, both[0], one, known, own)
             certain.append(sum(sure) / (2 * seen.examples))
             pairs = _pairs(source, target, one, both[0].embedding, seen, known, own)

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privsweep.interface.replayed import Replayed
+from privsweep.minimisation.lbfgs import CHECK_EVERY, LEAST_CURVATURE, WORTH_COMPACTING, evaluating
 from privsweep.minimisation.lbfgs_history import Curvature
 from privsweep.minimisation.minimum import Objective
 
 _SHARE = 1e-4  # of what the slope promises
 _SHORTER = (0.1, 0.5)  # than the step before, at least and at most
-_LEAST_CURVATURE = 1e-10  # pairs with a smaller <s, y> are not stored, as in torch.optim.LBFGS
-_CHECK_EVERY = 10  # evaluations between two checks of what is finished: one host synchronisation each
-_WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
 
 
 @dataclass(frozen=True)
@@ -36,25 +33,21 @@ class BatchedDescent:
         """
         found, value = start.clone(), start.new_full((len(start),), torch.inf)
         rows, state = torch.arange(len(start), device=start.device), _State(start, self.history)
-        evaluate = _evaluating(objective, start.device)
+        evaluate = evaluating(objective, start.device)
         for evaluation in range(self.evaluations):
             state.judge(*evaluate(state.tried, *objective.draw()))
-            if (evaluation + 1) % _CHECK_EVERY:
+            if (evaluation + 1) % CHECK_EVERY:
                 continue
             live = state.live.nonzero()[:, 0]
-            if len(live) < _WORTH_COMPACTING * len(rows):
+            if len(live) < WORTH_COMPACTING * len(rows):
                 found[rows], value[rows] = state.x, state.value
                 if not len(live):
                     return found, value
                 objective, rows = objective.take(live), rows[live]
                 state.take(live)
-                evaluate = _evaluating(objective, start.device)
+                evaluate = evaluating(objective, start.device)
         found[rows], value[rows] = state.x, state.value
         return found, value
-
-
-def _evaluating(objective: Objective, device: torch.device) -> Replayed:
-    return Replayed(lambda x, *drawn: objective(x, *drawn)[:2], device)
 
 
 class _State:
@@ -94,7 +87,7 @@ class _State:
             direction = -self.gradient
             self.length = (1 / self.gradient.abs().sum(1)).clamp(max=1)
         else:
-            direction = self.curvature.direction(self.gradient, step, change, _LEAST_CURVATURE)
+            direction = self.curvature.direction(self.gradient, step, change, LEAST_CURVATURE)
             self.length = torch.where(lower, 1, shorter)
         self.slope = (self.gradient * direction).sum(1)
         rounding = torch.finfo(value.dtype).eps * self.value.abs()

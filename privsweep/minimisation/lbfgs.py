@@ -18,9 +18,9 @@ from privsweep.interface.replayed import Replayed
 from privsweep.minimisation.lbfgs_history import Curvature
 from privsweep.minimisation.minimum import Minimum, Objective, Progress
 
-_LEAST_CURVATURE = 1e-10  # pairs with a smaller <s, y> are not stored, as in torch.optim.LBFGS
-_CHECK_EVERY = 10  # evaluations between two checks of what is finished: one host synchronisation each
-_WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
+LEAST_CURVATURE = 1e-10  # pairs with a smaller <s, y> are not stored, as in torch.optim.LBFGS
+CHECK_EVERY = 10  # evaluations between two checks of what is finished: one host synchronisation each
+WORTH_COMPACTING = 0.9  # live share of the batch below which the finished are taken out
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,25 @@ class BatchedLBFGS:
     def minimise(self, objective: Objective, start: Tensor, outer: int, progress: Progress | None = None) -> Minimum:
         """Run every problem from ``start`` ``[V, D]`` for ``outer`` outer iterations at most."""
         state = _State(self, start, outer)
-        evaluate = _evaluating(objective, start.device)
+        evaluate = evaluating(objective, start.device)
         evaluation = 0
         while True:
             state.advance(*evaluate(state.x, *objective.draw()))
             evaluation += 1
-            if evaluation % _CHECK_EVERY:
+            if evaluation % CHECK_EVERY:
                 continue
             live = state.live.nonzero().squeeze(1)
             if progress is not None:
                 progress(state.mean_outer(), state.settle().value)
             if not len(live):
                 return state.settle()
-            if len(live) < _WORTH_COMPACTING * len(state.live):
+            if len(live) < WORTH_COMPACTING * len(state.live):
                 objective = objective.take(live)
                 state.take(live)
-                evaluate = _evaluating(objective, start.device)
+                evaluate = evaluating(objective, start.device)
 
 
-def _evaluating(objective: Objective, device: torch.device) -> Replayed:
+def evaluating(objective: Objective, device: torch.device) -> Replayed:
     """Values and gradients at a point; called with the point and what the objective draws."""
     return Replayed(lambda x, *drawn: objective(x, *drawn)[:2], device)
 
@@ -180,4 +180,4 @@ class _State:
     def _direction(self, g: Tensor) -> Tensor:
         if self.first:
             return -g
-        return self.curvature.direction(g, self.step, g - self.g, _LEAST_CURVATURE)
+        return self.curvature.direction(g, self.step, g - self.g, LEAST_CURVATURE)
