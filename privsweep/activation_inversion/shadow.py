@@ -24,7 +24,7 @@ from privsweep.interface.roles import Bench
 from privsweep.interface.training import LocalSchedule, Training, labelled
 from privsweep.metric.accuracy import accuracy, outputs_of
 from privsweep.model.ensemble import Bodies, LearntSelector, Selector, widened
-from privsweep.model.loss_term import plus_last_output
+from privsweep.model.loss_term import PlusLastOutput
 from privsweep.model.perturbation import Perturbation
 from privsweep.model.split_network import SplitNetwork
 from privsweep.training.fit import fit
@@ -150,7 +150,7 @@ def train_shadows(
     loss, prefix = known.domain.loss, ""
     if statistics:
         trained = [BesideStatistics(net, net.body) for net in nets]
-        loss, prefix = plus_last_output(loss, statistics), "net."
+        loss, prefix = PlusLastOutput(loss, statistics), "net."
     states = [net.state_dict() for net in trained]
     start = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     every = torch.arange(len(own), device=own.labels.device)

@@ -19,7 +19,7 @@ from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.training import Training, replica
 from privsweep.model.ensemble import Selector, ensembled
-from privsweep.model.loss_term import plus_last_output
+from privsweep.model.loss_term import PlusLastOutput
 from privsweep.model.perturbation import FixedNoise
 from privsweep.model.split_network import SplitNetwork, appended, split_by_setting
 
@@ -89,7 +89,7 @@ class Ensembler(Defense):
                 net=second,
                 start={**{f"net.{n}": w for n, w in start.items()}, **state},
                 trainable=["net.head", "net.tail"],
-                loss=plus_last_output(training.loss, self.regularisation),
+                loss=PlusLastOutput(training.loss, self.regularisation),
                 schedule=replace(training.schedule, epochs=epochs),
                 rngs=[rng.child("second stage")],
             )

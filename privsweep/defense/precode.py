@@ -14,7 +14,7 @@ from privsweep.interface.data import Loss
 from privsweep.interface.defense import Defense
 from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng, seeded
-from privsweep.model.loss_term import plus_last_output
+from privsweep.model.loss_term import PlusLastOutput
 from privsweep.model.plain import is_plain
 from privsweep.model.sequence import is_sequence
 from privsweep.model.stochastic import LinearBesideLossTerm
@@ -63,4 +63,4 @@ class Precode(Defense):
         return nn.Sequential(OrderedDict([*layers[:-1], *replaced]))
 
     def loss(self, loss: Loss) -> Loss:
-        return plus_last_output(loss, self.beta)
+        return PlusLastOutput(loss, self.beta)

@@ -15,7 +15,7 @@ from privsweep.interface.data import Tensors
 from privsweep.interface.defense import Defense
 from privsweep.interface.randomness import Rng, seeded
 from privsweep.interface.training import LocalSchedule, Optimizer, Training
-from privsweep.model.loss_term import plus_last_output
+from privsweep.model.loss_term import PlusLastOutput
 from privsweep.model.perturbation import NoiseCollection
 from privsweep.model.split_network import SplitNetwork, appended, split_by_setting
 
@@ -64,7 +64,7 @@ class Shredder(Defense):
                 net=second,
                 start={f"net.{name}": w for name, w in {**first, **learnt}.items()},
                 trainable=["net.head.noise"],
-                loss=plus_last_output(training.loss, -self.magnitude),
+                loss=PlusLastOutput(training.loss, -self.magnitude),
                 schedule=LocalSchedule(Optimizer("adam", self.lr, 0.0), self.epochs, None, size),
                 rngs=[rng.child("noise")],
             )

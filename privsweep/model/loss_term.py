@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from torch import Tensor
+
 from privsweep.interface.data import Loss
 
 
-def plus_last_output(loss: Loss, weight: float) -> Loss:
+@dataclass(frozen=True)
+class PlusLastOutput:
     """``loss`` of all outputs but the last, and ``weight`` times the mean of that."""
-    return lambda outputs, y: loss(outputs[:, :-1], y) + weight * outputs[:, -1].mean()
+
+    loss: Loss
+    weight: float
+
+    def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return self.loss(outputs[:, :-1], y) + self.weight * outputs[:, -1].mean()

@@ -49,6 +49,13 @@ class Reparametrised(Stochastic):
     def deviation_derivatives(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """The first and the second derivative of ``deviation``."""
 
+    def term_derivatives(self, encoded: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The first and the second derivative of the appended column, where it is a sum over ``encoded`` ``[B, 2k]``.
+
+        Both ``[B, 2k]``, element by element. None: it is no such sum, or nothing is appended.
+        """
+        return None
+
 
 class LinearBesideLossTerm(nn.Module):
     """A linear layer on all columns but the last, which it hands on as it is: a term of the loss, no logit.

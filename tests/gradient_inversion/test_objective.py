@@ -23,6 +23,7 @@ from privsweep.model.convnet import ConvNet
 from privsweep.model.mlp import MLP
 from privsweep.model.resnet import ResNet
 from privsweep.model.stochastic import Reparametrised, draw
+from privsweep.model.variational_bottleneck import Bottleneck
 from privsweep.training.local import gradient
 
 DOMAIN = Domain((2, 8, 8), 3, (0.0,) * 2, (1.0,) * 2)
@@ -125,13 +126,23 @@ class World:
         return matcher(self.model, self.weights, target, OURS[distance], activations, **changes)
 
     def plain(
-        self, v: int, x: Tensor, y: Tensor, noise, distance: str, tv=0.0, label=0.0, only_nonzero=False, names=None
+        self,
+        v: int,
+        x: Tensor,
+        y: Tensor,
+        noise,
+        distance: str,
+        tv=0.0,
+        label=0.0,
+        only_nonzero=False,
+        names=None,
+        beta=0.0,
     ):
-        outputs = functional_call(self.model, {n: e[v] for n, e in noise.items()}, (x,))[:, :3]
+        everything = functional_call(self.model, {n: e[v] for n, e in noise.items()}, (x,))
+        outputs = everything[:, :3]
+        loss = cross_entropy(outputs, y) + (beta * everything[:, 3].mean() if beta else 0)
         parameters = {n: p for n, p in self.model.named_parameters() if names is None or n in names}
-        own = torch.autograd.grad(
-            cross_entropy(outputs, y), list(parameters.values()), create_graph=True, allow_unused=True
-        )
+        own = torch.autograd.grad(loss, list(parameters.values()), create_graph=True, allow_unused=True)
         mine = torch.cat([g.flatten() for g in own])
         goal = torch.cat([self.target[n][v].flatten() for n in parameters])
         if only_nonzero:
@@ -194,6 +205,35 @@ class TestStochastic:
         ours = world.matcher(distance, label_weight=0.3)
         assert isinstance(ours, AutogradMatcher if name == "unusual" else TangentMatcher)
         assert world.agrees(ours, distance, world.noise, tv=0.2, label=0.3)
+
+    @pytest.mark.parametrize("batch", [1, 3])
+    @pytest.mark.parametrize("distance", OURS)
+    @pytest.mark.parametrize("name", ["lenet", "wide", "unusual"])
+    def test_the_divergence_takes_part_where_the_clients_loss_is_matched(self, name, distance, batch):
+        world = World(name, batch, precode=True)
+        ours = world.matcher(distance, loss=Precode(k=5, beta=0.3).loss(cross_entropy), label_weight=0.3)
+        assert isinstance(ours, AutogradMatcher if name == "unusual" else TangentMatcher)
+        assert world.agrees(ours, distance, world.noise, tv=0.2, label=0.3, beta=0.3)
+
+    def test_a_term_whose_derivatives_nobody_gives_is_differentiated(self):
+        world = World("mlp", 2, precode=True)
+        world.model.bottleneck.term_derivatives = lambda encoded: None
+        assert isinstance(world.matcher("squared", loss=Precode(k=5, beta=0.3).loss(cross_entropy)), AutogradMatcher)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_derivatives_of_the_divergence_are_finite_and_right_where_the_deviation_vanishes(self, dtype):
+        layer = Bottleneck(3, 4).to(dtype)
+        layer.encoder, layer.decoder = nn.Identity(), nn.Identity()
+        raw = torch.tensor([[-60.0, -3.0, 0.5, 30.0]], dtype=dtype)
+        encoded = torch.cat((raw.flip(1), raw), 1).requires_grad_(True)
+        (first,) = torch.autograd.grad(layer(encoded)[:, -1].sum(), encoded, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), encoded)
+        ours = layer.term_derivatives(encoded.detach())
+        torch.testing.assert_close(ours[0], first.detach())
+        torch.testing.assert_close(ours[1][:, 1:4], second[:, 1:4])
+        torch.testing.assert_close(ours[1][:, 5:], second[:, 5:], rtol=1e-3, atol=1e-6)
+        far = layer.term_derivatives(torch.full((1, 8), -1e4, dtype=dtype))
+        assert all(t.isfinite().all() for t in (*ours, *far))
 
     @pytest.mark.parametrize("distance", OURS)
     def test_another_sampling_layer_takes_part_by_what_it_says_of_itself(self, distance):

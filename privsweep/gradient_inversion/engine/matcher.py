@@ -16,6 +16,7 @@ from privsweep.gradient_inversion.engine.statistics import Wanted
 from privsweep.gradient_inversion.engine.tangent import tangent_matcher
 from privsweep.gradient_inversion.engine.together import TogetherMatcher, batches
 from privsweep.interface.data import Loss, Tensors
+from privsweep.model.loss_term import PlusLastOutput
 
 
 def matcher(
@@ -37,16 +38,19 @@ def matcher(
     each of one batch; a parameter that is missing there is not matched, and with ``only_nonzero`` neither is an entry
     that is zero. All must be of one dtype, which the images follow. ``activations``: of ``model`` for such a batch.
     ``label_weight`` times the squared distance between prediction and label is added, as a penalty. Cross-entropy
-    reads as many outputs as there are classes, any other ``loss`` reads them all. ``wanted``: by layer, the moments
+    reads as many outputs as there are classes, any other ``loss`` reads them all: one that adds the term of a layer
+    before the last to cross-entropy is as fast. ``wanted``: by layer, the moments
     that what reaches it is pulled towards, as a penalty; of batch normalisation. ``local``: what is compared are weight
     differences, times its scale, after a local training from the images. ``clients``: among whom a victim's images are
     shared out, in their order; each normalises by its own batch. A network with a layer that has no rule or that is not
-    a sequence of layers, or a loss other than cross-entropy, is differentiated twice.
+    a sequence of layers, or any other loss, is differentiated twice.
     """
     target = {name: target[name] for name, _ in model.named_parameters() if name in target}
-    if loss is cross_entropy and local is None:
+    with_term = isinstance(loss, PlusLastOutput) and loss.loss is cross_entropy
+    if (loss is cross_entropy or with_term) and local is None:
+        term = loss.weight if isinstance(loss, PlusLastOutput) else None
         fast = tangent_matcher(
-            model, weights, target, distance, activations, label_weight, only_nonzero, wanted, clients
+            model, weights, target, distance, activations, label_weight, only_nonzero, wanted, clients, term
         )
         if fast is not None:
             return fast

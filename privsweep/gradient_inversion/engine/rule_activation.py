@@ -186,32 +186,36 @@ class Reparametrisation(Rule):
     """The sample that a stochastic layer draws, ``mean + deviation(raw) * noise``; ``[n, 2k]`` to ``[n, k]``.
 
     ``noise`` is ``[n, k]``. The noise moves the loss too: ``by_noise``, after the sweeps, is the derivative of the
-    distance with respect to it.
+    distance with respect to it. The loss has ``term_weight`` times the layer's own term, summed over all rows.
     """
 
     noise: Tensor
     by_noise: Tensor
 
-    def __init__(self, layer: Reparametrised):
-        self.layer = layer
+    def __init__(self, layer: Reparametrised, term_weight: float = 0.0):
+        self.layer, self.term_weight = layer, term_weight
 
     def forward(self, a: Tensor) -> Tensor:
         mean, raw = a.chunk(2, 1)
         self.deviation = self.layer.deviation(raw)
         self.derivative, self.second = self.layer.deviation_derivatives(raw)
+        self.term = self.layer.term_derivatives(a) if self.term_weight else None
         return mean + self.deviation * self.noise
 
     def backward(self, d: Tensor) -> Tensor:
         self.d = d
-        return torch.cat((d, d * self.noise * self.derivative), 1)
+        encoded = torch.cat((d, d * self.noise * self.derivative), 1)
+        return encoded if self.term is None else encoded.add_(self.term[0], alpha=self.term_weight)
 
     def tangent_forward(self, t: Tensor) -> Tensor:
+        self.encoded = t
         by_mean, self.t = t.chunk(2, 1)
         return by_mean + self.t * self.noise * self.derivative
 
     def tangent_backward(self, dt: Tensor) -> Tensor:
         self.by_noise = dt * self.deviation + self.d * self.derivative * self.t
-        return torch.cat((dt, self.noise * (dt * self.derivative + self.d * self.t * self.second)), 1)
+        encoded = torch.cat((dt, self.noise * (dt * self.derivative + self.d * self.t * self.second)), 1)
+        return encoded if self.term is None else encoded.addcmul_(self.encoded, self.term[1], value=self.term_weight)
 
 
 def parameterless_rule(layer: nn.Module) -> Rule | None:

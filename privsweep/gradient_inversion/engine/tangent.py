@@ -128,12 +128,17 @@ def tangent_matcher(
     only_nonzero: bool = False,
     wanted: Mapping[str, Wanted] | None = None,
     clients: int = 1,
+    term: float | None = None,
 ) -> TangentMatcher | None:
     """None if some layer has no rule, or the network is not a sequence of layers.
 
-    See ``privsweep.gradient_inversion.engine.matcher.matcher``.
+    See ``privsweep.gradient_inversion.engine.matcher.matcher``. ``term``: cross-entropy has so many times the mean of
+    the network's last output added, which must be the term of a stochastic layer before the last.
     """
     if not is_sequence(model):
+        return None
+    termed = _layer_of_term(model) if term is not None else None
+    if term is not None and termed is None:
         return None
     rules: list[Rule] = []
     samples: dict[str, Reparametrisation] = {}
@@ -145,7 +150,8 @@ def tangent_matcher(
         if isinstance(layer, Rule):
             rule = layer
         elif isinstance(layer, Reparametrised):
-            rule = samples[f"{name}.noise"] = Reparametrisation(layer)
+            weight = term / activations.examples if term is not None and layer is termed else 0.0
+            rule = samples[f"{name}.noise"] = Reparametrisation(layer, weight)
         elif not is_plain(layer):
             rule = None  # whatever it is derived from
         elif isinstance(layer, nn.Linear | LinearBesideLossTerm) and flat:
@@ -167,6 +173,14 @@ def tangent_matcher(
         return None
     target_squared = torch.stack([squared_norm(g) for g in target.values()]).sum(0)
     return TangentMatcher(rules, distance, target_squared, label_weight, samples)
+
+
+def _layer_of_term(model: nn.Module) -> Reparametrised | None:
+    """The layer whose term is the network's last output, if its derivatives are known."""
+    *_, layer, last = [None, *model.children()]
+    if not isinstance(last, LinearBesideLossTerm) or not isinstance(layer, Reparametrised):
+        return None
+    return layer if layer.term_derivatives(layer.noise.new_zeros(1, 2 * layer.noise.numel())) is not None else None
 
 
 def _is_idle(layer: nn.Module | Rule) -> bool:
