@@ -27,7 +27,18 @@ from typing import Any, get_args
 import privsweep  # noqa: F401  (says how idle threads wait, before PyTorch is loaded)
 import torch
 
-from benchmarks import commands, gradient_matching, networks, releases, report, sentences, shadows, solved, training
+from benchmarks import (
+    commands,
+    gradient_matching,
+    networks,
+    options,
+    releases,
+    report,
+    sentences,
+    shadows,
+    solved,
+    training,
+)
 from benchmarks.contest import Case, DisagreementError, Result, Setup, UnavailableError, measure
 from benchmarks.table import duration, put_into, speed_table
 from privsweep.interface.rounding import Precision, round_products
@@ -36,7 +47,18 @@ from privsweep.store.environment import environment
 
 CASES: Mapping[str, Case] = {
     name: case
-    for module in (gradient_matching, training, shadows, networks, releases, sentences, solved, commands, report)
+    for module in (
+        gradient_matching,
+        options,
+        training,
+        shadows,
+        networks,
+        releases,
+        sentences,
+        solved,
+        commands,
+        report,
+    )
     for name, case in module.CASES.items()
 }
 PAGE = Path(__file__).parents[1] / "docs/speed.md"

@@ -14,7 +14,7 @@ from torch import device
 
 
 @pytest.mark.parametrize(
-    "case", ["iga_lenet", "dlg", "central_lenet", "fedavg_smlp", "seeds_lenet", "shadows", "releases_clipped"]
+    "case", ["iga_lenet", "dlg", "central_lenet", "fedavg_smlp", "seeds_lenet", "shadows", "releases_clipped", "april"]
 )
 def test_a_case_is_measured_and_written(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "found.json"

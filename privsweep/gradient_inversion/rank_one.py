@@ -14,6 +14,7 @@ from privsweep.interface.data import Domain, Tensors
 
 _STEPS, _STILL = 100, 1e-5  # of the power iteration; what it may still move
 _TINY = 1e-30
+_ROWS = 64  # of a gradient that are converted to float64 at once
 _EXACT = 1e-4  # of a gradient's norm; noise below it is rounding
 _SURE = 4.0  # standard errors beyond which the bias gradient is believed
 _SPREAD = 0.5  # of the logarithm of an image's norm, before anything is seen
@@ -56,7 +57,7 @@ def nearest_rank_one(weight: Tensor, bias: Tensor) -> RankOne:
         if (kept := _of_kept_entries(weight[victim], inputs[victim])) is not None:
             inputs[victim], errors[victim] = kept
     size = torch.linalg.vector_norm(errors, dim=1)
-    left = torch.linalg.vector_norm(weight.flatten(1), dim=1, dtype=torch.float64).square() - size.double().square()
+    left = torch.stack([_sum_of_squares(matrix) for matrix in weight]) - size.double().square()
     free = max(weight[0].numel() - sum(weight.shape[1:]), 1)
     return RankOne(inputs, _unit(errors), size, (left.clamp_min(0) / free).sqrt().to(weight))
 
@@ -159,6 +160,12 @@ def _at_best_norm(
     measured = torch.stack([expected, (size / own.clamp_min(_TINY)).log(), by_network])
     image = direction * ((precisions * measured).sum() / precisions.sum()).exp()
     return image, float(torch.cosine_similarity(errors[nearest], weight @ image + bias, dim=0))
+
+
+def _sum_of_squares(matrix: Tensor) -> Tensor:
+    """In float64, by parts that a cache holds: a copy of the whole takes ten times as long."""
+    parts = [torch.linalg.vector_norm(rows, dtype=torch.float64).square() for rows in matrix.split(_ROWS)]
+    return torch.stack(parts).sum()
 
 
 def _times(rows: Tensor, matrix: Tensor) -> Tensor:
