@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import prod
 from typing import Annotated, ClassVar
 
@@ -10,12 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from privsweep.attack.base import AttackBase
+from privsweep.gradient_inversion.image_prior import LEAST, ImagePrior
 from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
 from privsweep.gradient_inversion.lone_units import inputs_by_agreement
 from privsweep.gradient_inversion.rank_one import Network, input_behind, nearest_rank_one
 from privsweep.gradient_inversion.sparse_errors import inputs_by_sparsity
 from privsweep.gradient_inversion.update_to_gradient import captured_gradient, refuses_difference
-from privsweep.interface.component import component
+from privsweep.interface.component import UnlessZero, component
 from privsweep.interface.data import Domain, ImageSet, Tensors
 from privsweep.interface.errors import UserError
 from privsweep.interface.guess import Reconstruction
@@ -38,16 +40,33 @@ class Analytic(AttackBase):
     example's input, and such units agree with one another: the largest groups of agreeing units are taken, which needs
     ReLU and more units than examples (``gradient_inversion.lone_units``). Noise is averaged out there too, for the
     weight gradient's rank is the number of examples.
+
+    ``most_probable``: what noise leaves of a single image is weighed against a Gaussian of the adversary's own images
+    (``gradient_inversion.image_prior``; ours). The errors of the layer's units are measured beforehand, so that none of
+    their noise turns into a loss of contrast, as it does where images are sought whose own errors fit.
     """
 
     agreement: Annotated[float, Field(gt=0)]  # of batches: sine of the largest angle between inputs that count as one
+    most_probable: UnlessZero[bool]
 
     # 1: one example by its singular vector. 2: of batches, what exceeds their rank is noise; what was pruned is left
     # out. 3: batches by the zeros of ReLU.
     version: ClassVar[int] = 3
     observes: ClassVar[type[Update] | None] = Update
-    needs: ClassVar[frozenset[str]] = frozenset({"model", "domain", "recipe"})
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"train"}), frozenset({"client", "server"}), "white-box")
+    instead: ClassVar[str] = "attack.most_probable=false"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"model", "domain", "recipe"}) | self.prepares_from
+
+    @property
+    def prepares_from(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"domain", "prior"} if self.most_probable else ())
+
+    @property
+    def at_most(self) -> int:
+        return 1 if self.most_probable else sys.maxsize
 
     def refuses(self, view: View) -> str | None:
         return refuses_difference(view)
@@ -61,8 +80,18 @@ class Analytic(AttackBase):
             )
         if output is None:
             return "attack=analytic: the model must end in a linear layer; take model=smlp or dmlp, or attack=iga"
+        if self.most_probable and (prior is None or len(prior) < LEAST):
+            given = f"attack.most_probable=true: under a Gaussian of {LEAST} images at least"
+            return f"{given} of the adversary's own; hold some out: dataset.prior_size=10000"
         missing = not_sent(model, [f"{first}.weight", f"{first}.bias", f"{output}.weight"])
         return f"attack=analytic: the update has no {', '.join(missing)}; take attack=iga" if missing else None
+
+    def prepare(self, known: Knowledge, bench: Bench, rng: Rng) -> Tensors:
+        """The Gaussian of the adversary's own images, if it is asked for."""
+        if not self.most_probable:
+            return {}
+        own = known.prior.to(bench.device)
+        return ImagePrior.fitted(known.domain, own, rng.child("prior"), prod(known.domain.shape)).tensors()
 
     def __call__(self, seen: Update, known: Knowledge, prepared: Tensors, bench: Bench, rng: Rng) -> Reconstruction:
         """Raises UserError for a model that does not begin with a linear layer, and as ``captured_gradient``."""
@@ -73,7 +102,12 @@ class Analytic(AttackBase):
         weight, bias = gradient[f"{first}.weight"], gradient[f"{first}.bias"]
         if seen.examples == 1:
             network = Network(known.model, first, seen.weights, known.domain)
-            found = input_behind(nearest_rank_one(weight, bias), bias, gradient, network)
+            product = nearest_rank_one(weight, bias)
+            found = input_behind(product, bias, gradient, network)
+            if self.most_probable:
+                norms = torch.linalg.vector_norm(found, dim=1)
+                noise = product.noise * norms / product.size.clamp_min(torch.finfo(found.dtype).tiny)
+                found = ImagePrior.of(prepared, 1.0, found).most_probable(found, noise.square())
         else:
             found = torch.stack(
                 [

@@ -18,7 +18,7 @@ from privsweep.interface.randomness import Rng
 LEAST = 20  # images
 _LARGEST = 10_000  # images that it is fitted to
 _SHARE = 10  # one in so many is held back to choose the number of directions by
-_MOST = 512  # directions; an evaluation costs their number times that of the pixels
+_MOST = 512  # directions of one that is evaluated again and again, which costs their number times that of the pixels
 _LEVELS = 255  # of a pixel: no variance is below that of rounding to one
 
 
@@ -33,8 +33,8 @@ class ImagePrior:
     weight: float = 1.0
 
     @classmethod
-    def fitted(cls, domain: Domain, images: ImageSet, rng: Rng) -> ImagePrior:
-        """With as many directions as make images that were held back most likely."""
+    def fitted(cls, domain: Domain, images: ImageSet, rng: Rng, most: int = _MOST) -> ImagePrior:
+        """With as many directions, up to ``most``, as make images that were held back most likely."""
         chosen = rng.permutation(len(images))[:_LARGEST].to(images.images.device)
         flat = domain.inputs_of(images, chosen).flatten(1)
         kept = torch.arange(len(flat), device=flat.device) % _SHARE != 0
@@ -45,7 +45,7 @@ class ImagePrior:
         total, pixels = variances.sum(), flat.shape[1]
         least = 1 / (12 * _LEVELS**2 * max(domain.std) ** 2)
         made = []
-        for count in _counts(min(len(own) - 1, pixels - 1, _MOST)):
+        for count in _counts(min(len(own) - 1, pixels - 1, most)):
             rest = ((total - variances[:count].sum()) / (pixels - count)).clamp_min(least)
             made.append(cls(mean, directions[:count], variances[:count].clamp_min(rest), rest))
         return max(made, key=lambda prior: prior.log_likelihood(held).item())
@@ -74,6 +74,16 @@ class ImagePrior:
         pulled = self._precise(away)
         gradient.add_(pulled.view_as(gradient), alpha=2 * self.weight)
         return self.weight * (away * pulled).sum((1, 2))
+
+    def most_probable(self, images: Tensor, variance: Tensor) -> Tensor:
+        """Of all images, given ``images`` ``[V, D]`` with independent noise of ``variance`` ``[V]`` in every entry.
+
+        The posterior's mean, too (Wiener's filter).
+        """
+        away, noise = images - self.mean, (self.weight * variance)[:, None]
+        everywhere = self.rest / (self.rest + noise)
+        along = self.variances / (self.variances + noise) - everywhere
+        return self.mean + everywhere * away + ((away @ self.directions.mT) * along) @ self.directions
 
     def _precise(self, away: Tensor) -> Tensor:
         """The inverse of the covariance times ``away`` ``[..., D]``."""

@@ -228,7 +228,10 @@ class WorksAround(Protocol):
 
 @runtime_checkable
 class Separates(Protocol):
-    """An attack that can tell apart only so many of the examples behind one update."""
+    """An attack that can tell apart only so many of the examples behind one update.
+
+    One that has ``instead: str`` too names what to take of more.
+    """
 
     at_most: int
 

@@ -114,9 +114,10 @@ def _check_separable(spec: RunSpec, view: View, data: Data, rng: Rng) -> None:
     if not isinstance(spec.attack, Separates) or not isinstance(view, CountsExamples):
         return
     if (behind := view.behind(data, spec.model, spec.defense, rng)) > spec.attack.at_most:
+        instead = getattr(spec.attack, "instead", "attack=iga")
         raise UserError(
             f"attack={spec.choices.get('attack')}: mixes the examples behind one update, {behind} here, and tells "
-            f"{spec.attack.at_most} apart; take attack=iga, or let an update be of one client and "
+            f"{spec.attack.at_most} apart; take {instead}, or let an update be of one client and "
             f"fl_setting.capture.batch_size={spec.attack.at_most}"
         )
 

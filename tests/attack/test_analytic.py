@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,14 +9,19 @@ from torch import nn
 from privsweep.attack.analytic import Analytic
 from privsweep.defense.gradient_pruning import GradientPruning
 from privsweep.defense.stack import Stack
-from privsweep.interface.data import Data, Domain
+from privsweep.interface.data import Data, Domain, ImageSet
+from privsweep.interface.errors import UserError
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, Update
 from privsweep.interface.truth import Images
 from privsweep.metric.score import score
 from privsweep.model.mlp import MLP
+from privsweep.run.build import build
+from privsweep.run.compose import compose, searching
+from privsweep.run.run import load
+from privsweep.run.run_spec import signed
 
-ATTACK = Analytic(agreement=1e-3)
+ATTACK = Analytic(agreement=1e-3, most_probable=False)
 DOMAIN = Domain(shape=(1, 8, 8), classes=10, mean=(0.0,), std=(1.0,))
 
 
@@ -80,9 +86,10 @@ def noisy(clean: Exposure, relative: float) -> tuple[Exposure, torch.Tensor]:
     return replace(clean, seen=replace(sent, delta=delta)), (sigma / norms).square()
 
 
-def squared_errors(out: Exposure) -> torch.Tensor:
+def squared_errors(out: Exposure, attack: Analytic = ATTACK, own: ImageSet | None = None) -> torch.Tensor:
     assert isinstance(out.truth, Images)
-    guess = ATTACK(out.seen, out.known, {}, Bench(), Rng(0))
+    known = out.known if own is None else out.known.having(prior=own)
+    guess = attack(out.seen, known, attack.prepare(known, Bench(), Rng(0)), Bench(), Rng(0))
     return (guess.images - DOMAIN.inputs(out.truth.pixels)).square().flatten(1).mean(1)
 
 
@@ -92,6 +99,30 @@ def test_noise_is_averaged_out_over_units_and_pixels(data: Data, relative: float
     # Who knows the units' errors is left with ``least``; an input's norm, from the bias gradient alone, would add as
     # much again. Dividing by the noisy bias gradients would leave most of the image: 128 units square their noise.
     assert squared_errors(out).mean() < 1.5 * least.mean()
+
+
+def test_what_noise_leaves_is_filled_in_by_what_images_look_like(data: Data) -> None:
+    out, _ = noisy(exposed(data, victims=16), 0.3)
+    likely = replace(ATTACK, most_probable=True)
+    assert squared_errors(out, likely, data.train).mean() < 0.3 * squared_errors(out).mean()
+
+
+def test_images_that_are_told_exactly_stay_as_they_are(data: Data) -> None:
+    out = exposed(data)
+    assert squared_errors(out, replace(ATTACK, most_probable=True), data.train).max() < 1e-6
+
+
+def test_most_probable_images_need_images_and_single_ones(tmp_path: Path) -> None:
+    asked = ["attack=analytic", "attack.most_probable=true", "scale=smoke", f"output_dir={tmp_path}"]
+    with searching(None):
+        with pytest.raises(UserError, match=r"attack\.most_probable=true: under a Gaussian of 20 images at least"):
+            load(build(compose([*asked, "dataset.prior_size=10"])))
+        asked += ["dataset.prior_size=50"]
+        with pytest.raises(UserError, match=r"2 here, and tells 1 apart; take attack\.most_probable=false"):
+            load(build(compose([*asked, "fl_setting.capture.batch_size=2"])))
+        left = build(compose([*asked, "attack.most_probable=false"]))
+    without = {k: v for k, v in left.config["attack"].items() if k != "most_probable"}
+    assert signed({**left.config, "attack": without}, left.parts) == left.signature
 
 
 @pytest.mark.parametrize("fraction", [0.6, 0.9])

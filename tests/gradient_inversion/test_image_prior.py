@@ -47,6 +47,19 @@ def test_as_many_directions_as_the_images_have(directions: int) -> None:
     assert prior.rest.sqrt().item() == pytest.approx(4 / 255 / 0.25, rel=0.2)
 
 
+def test_the_most_probable_image_is_the_mean_of_the_posterior() -> None:
+    prior = ImagePrior.fitted(DOMAIN, images(300, 4), Rng(0))
+    covariance = ((prior.directions.mT * (prior.variances - prior.rest)) @ prior.directions).double()
+    covariance += prior.rest * torch.eye(16)
+    seen, noise = torch.randn(3, 16), torch.tensor([0.0, 0.2, 1e6])
+    found = prior.most_probable(seen, noise)
+    for x, s, expected in zip(seen.double(), noise, found.double(), strict=True):
+        gain = covariance @ torch.linalg.inv(covariance + s * torch.eye(16))
+        torch.testing.assert_close(expected, prior.mean + gain @ (x - prior.mean), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found[0], seen[0])
+    torch.testing.assert_close(found[2], prior.mean, rtol=1e-3, atol=1e-3)
+
+
 def test_the_penalty_is_the_distance_of_mahalanobis_and_its_derivative() -> None:
     own = images(300, 4)
     prior = replace(ImagePrior.fitted(DOMAIN, own, Rng(0)), weight=0.5)
