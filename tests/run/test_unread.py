@@ -37,6 +37,35 @@ def test_every_field_for_exposure_can_be_asked_about(setting: str) -> None:
         fields = sorted(marked(spec.fl_setting, "training"))
         lines = unread([spec], parse([f"fl_setting.{name}=1" for name in fields]))
     black_box, properties = {"candidates", "released"}, {"property_class", "property_share"}
-    others = {"release": set(), "collaborative_inference": black_box, "split": black_box}
+    of_split = black_box | {"labels_known"}  # clients send labels as a rule, which no decoder asks for
+    others = {"release": set(), "collaborative_inference": black_box, "split": of_split}
     expected = others.get(setting, black_box | properties)
     assert {line.split("=")[0].removeprefix("fl_setting.") for line in lines} == expected
+
+
+@pytest.mark.parametrize("attack", ["property_inference", "update_membership", "analytic", "loss_threshold", "none"])
+def test_labels_are_told_of_where_the_attack_does_not_ask_for_them(attack: str) -> None:
+    known = "fl_setting.labels_known=true"
+    assert told(f"attack={attack}", known) == [f"{known}: not used where attack={attack}"]
+
+
+def test_what_is_off_takes_nothing_from_an_attack_that_shares_its_view() -> None:
+    assert told("attack=update_membership", "fl_setting.labels_known=false") == []
+    assert told("attack=analytic", "fl_setting.labels_known=false") == []
+
+
+def test_labels_that_some_run_of_the_attack_looks_at_are_used() -> None:
+    known = "fl_setting.labels_known=true"
+    assert told("attack=iga", known) == []
+    analytic, looks = (("attack=iga", known, f"attack.labels={labels}") for labels in ("analytic", "known"))
+    assert told(*analytic) == [f"{known}: not used where attack=iga"]
+    with searching(None):
+        assert unread([build(compose(typed)) for typed in (analytic, looks)], parse(looks)) == []
+
+
+def test_queries_that_no_decoder_is_fitted_to_are_told_of() -> None:
+    kept = "fl_setting.queries_kept=64"
+    assert told("fl_setting=collaborative_inference", "attack=shadow_inversion", kept) == [
+        f"{kept}: not used where attack=shadow_inversion"
+    ]
+    assert told("fl_setting=collaborative_inference", "attack=moment_inversion", kept) == []
