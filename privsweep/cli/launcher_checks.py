@@ -34,8 +34,9 @@ def check_launcher(planned: SweepPlan, many: bool) -> None:
         )
     if not many and not planned.hydra["sweeper"]["_target_"].endswith(".BasicSweeper"):
         raise UserError(
-            "hydra/sweeper=search: searches with -m alone, and this is one run; add -m and something to choose, such "
-            "as 'attack.lr=interval(0.1,2)', or leave it out"
+            f"hydra/sweeper={planned.hydra['runtime']['choices']['hydra/sweeper']}: searches with -m alone, and this "
+            "is one run; write -m hydra/sweeper=search and something to choose, such as 'attack.lr=interval(0.1,2)', "
+            "or leave it out"
         )
     if launcher["_target_"] != BASIC and session.at_once is not None:
         raise UserError(

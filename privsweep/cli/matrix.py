@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from privsweep.cli.one_line import one_line
 from privsweep.interface.errors import UserError
 from privsweep.interface.printable import printable
 
@@ -22,12 +23,15 @@ run passes; choices of your own (--config-dir) are asked, too.
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit codes: 0 done, 2 the request was refused."""
     parser = argparse.ArgumentParser(
-        "privsweep-matrix", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        "privsweep-matrix",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("words", nargs="*", metavar="markdown=FILE")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
-    given = parser.parse_intermixed_args(argv)
     try:
+        given = one_line(parser, "privsweep-matrix").parse_intermixed_args(argv)
         for word in given.words:
             if not word.startswith("markdown=") or word == "markdown=":
                 raise UserError(f"{word}: is not used here; there is markdown=FILE")

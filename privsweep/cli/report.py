@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from privsweep.cli.one_line import one_line
+from privsweep.cli.tables import check_tables, folders, tables_in
 from privsweep.interface.errors import UserError
 from privsweep.interface.keys import SCALES
 from privsweep.interface.printable import printable
 from privsweep.run.again import Again
-from privsweep.run.compose import CONF, parse, searching
+from privsweep.run.compose import parse, searching
 from privsweep.run.heartbeat import beats
-from privsweep.run.overrides import other
 from privsweep.store import sweeps
 from privsweep.store.atomic import whole_file
 from privsweep.store.store import Store
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked = request(arguments)
         if asked.tables:
-            _check_names(asked)
+            check_tables(asked.tables, asked.config_dir)
             from privsweep.cli.lay_out import report  # here, for the page needs nothing of it
 
             return max([report(name, asked.overrides, asked.config_dir, asked.to, console) for name in asked.tables])
@@ -91,6 +91,8 @@ def request(arguments: Sequence[str] | None) -> Request:
             tables.append(argument)
         elif not equals:
             raise UserError(f"{argument}: is no table and no key=value; name a table as in zen/table1")
+        elif key in ("to", "config_dir"):
+            raise UserError(f"{argument}: is a flag of this command; write --{key.replace('_', '-')}={value}")
         elif key == "experiment":
             names = value.strip("[]").split(",")
             if not all(names) or value == "null":
@@ -99,20 +101,6 @@ def request(arguments: Sequence[str] | None) -> Request:
         else:
             overrides.append(argument)
     return Request(tuple(dict.fromkeys(tables)), tuple(overrides), given.config_dir, given.to)
-
-
-def _check_names(asked: Request) -> None:
-    """Raises UserError for a table that no file describes."""
-    folders = _folders(asked.config_dir)
-    for name in asked.tables:
-        if not any((folder / "experiment" / f"{name}.yaml").is_file() for folder in folders):
-            raise UserError(f"{name}: no such table; {other(name, tables_in(*folders))}")
-
-
-def _folders(config_dir: str | None) -> list[Path]:
-    if config_dir is not None and not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
-    return [CONF, *([Path(config_dir)] if config_dir is not None else [])]
 
 
 def everything(overrides: Sequence[str] = (), config_dir: str | None = None, to: Path | None = None) -> Path:
@@ -156,7 +144,7 @@ def _page(root: str, scale: str | None, config_dir: str | None, to: Path | None)
     if not records and not tables and not running:
         of_scale = f" of scale={scale}" if scale else ""
         raise UserError(f"output_dir={root}: no runs{of_scale} are stored there; run privsweep, or name another folder")
-    experiments = tables_in(*_folders(config_dir))
+    experiments = tables_in(*folders(config_dir))
     contents = Contents(records, tables, running, experiments, root, config_dir)
     return path, page(contents, store.folder, Again(config_dir))
 
@@ -185,13 +173,3 @@ def _values(overrides: Sequence[str], config_dir: str | None) -> dict[str, str]:
                 "filter runs on the page, or name a table"
             )
     return {override.key_or_group: str(override.value()) for override in parsed}
-
-
-def tables_in(*folders: Path) -> list[str]:
-    """The experiments below ``<folder>/experiment`` that are tables, as the command line names them."""
-    names = []
-    for folder in folders:
-        for path in sorted((folder / "experiment").rglob("*.yaml")):
-            if any(line.rstrip() == "table:" for line in path.read_text(encoding="utf-8").splitlines()):
-                names.append(path.relative_to(folder / "experiment").with_suffix("").as_posix())
-    return names

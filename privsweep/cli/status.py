@@ -20,10 +20,11 @@ from rich.live import Live
 from rich.text import Text
 
 from privsweep.cli.follow import goes_on, hints
+from privsweep.cli.one_line import one_line
 from privsweep.cli.states import ORDER, CellState, Observer, count
 from privsweep.cli.words import keys_in
 from privsweep.interface.errors import UserError
-from privsweep.interface.keys import finding
+from privsweep.interface.keys import check_config_dir, finding
 from privsweep.interface.printable import printable
 from privsweep.store import sweeps
 from privsweep.store.sweeps import Cell, Sweep
@@ -52,18 +53,22 @@ With --follow it looks again every few seconds, until nothing is under way or yo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit codes: 0 every cell shown is done, 1 not (yet), 2 the request was refused."""
     parser = argparse.ArgumentParser(
-        "privsweep-status", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        "privsweep-status",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("arguments", nargs="*", metavar="table or key=value")
     parser.add_argument("--all", action="store_true", help=f"list every cell, not the first {_SHOWN} of a state")
     parser.add_argument("--follow", action="store_true", help="look again every few seconds, in a terminal")
     parser.add_argument("--config-dir", help="your own configuration, searched besides the built-in one")
-    given = parser.parse_intermixed_args(arguments)
     shown = sys.stdout.isatty()
     console = Console(width=None if shown else _WIDTH, soft_wrap=not shown, **_PLAIN)
     try:
+        given = one_line(parser, "privsweep-status").parse_intermixed_args(arguments)
         tables = [a.removeprefix("experiment=") for a in given.arguments if "=" not in a or a.startswith("experiment=")]
         overrides = [a for a in given.arguments if "=" in a and not a.startswith("experiment=")]
+        check_config_dir(given.config_dir)
         output_dir = Path(keys_in(overrides)[1].get("output_dir", "outputs")).expanduser()
         if not output_dir.is_dir():
             raise UserError(f"output_dir={output_dir}: no such folder; name the one that the sweep writes to")
@@ -156,7 +161,9 @@ def _last(output_dir: Path, table: str | None = None) -> list[tuple[Path | None,
 def composed(table: str, overrides: Sequence[str], config_dir: str | None) -> Sweep:
     """A table that no sweep has noted, with the jobs that other sweeps have for its cells. Raises UserError."""
     from privsweep.cli import sweep  # here, for it needs PyTorch
+    from privsweep.cli.tables import check_tables
 
+    check_tables([table], config_dir)
     planned = sweep.stored(table, overrides, config_dir)
     session = planned.runs[0].spec.session
     jobs: dict[str, Any] = {s: {"job": c.job, "logs": c.logs} for s, c in sweeps.submitted(session.output_dir).items()}

@@ -10,9 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from privsweep.cli.one_line import one_line
 from privsweep.cli.sizes import size
 from privsweep.cli.store_request import BY, Request, requested
 from privsweep.interface.errors import UserError
+from privsweep.interface.keys import check_config_dir
 from privsweep.interface.printable import printable
 from privsweep.store.full_disk import no_room
 from privsweep.store.inventory import KINDS, SHARED, Entry, inventory, key_of, record_in, remove, under_way
@@ -43,22 +45,26 @@ pack takes the files with a run's numbers; pictures=true takes all of them.
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit codes: 0 done, 2 the request was refused."""
     parser = argparse.ArgumentParser(
-        "privsweep-store", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        "privsweep-store",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("words", nargs="*", metavar="folder, show, prune or key=value")
     parser.add_argument("--yes", action="store_true", help="with prune: remove, the same as yes=true")
     parser.add_argument("--config-dir", help="with show: your own configuration, searched besides the built-in one")
-    options = parser.parse_intermixed_args(argv)
     try:
+        options = one_line(parser, "privsweep-store").parse_intermixed_args(argv)
         asked = requested([*options.words, *(["yes=true"] if options.yes else [])])
+        if options.config_dir is not None and asked.action != "show":
+            raise UserError(f"--config-dir={options.config_dir}: goes with show; leave it out")
+        check_config_dir(options.config_dir)
         if asked.action == "unpack":
             from privsweep.cli.packed import unpacked  # here and below, for a list needs neither this nor Hydra
 
             unpacked(asked)
             return 0
         entries = inventory(asked.output_dir)
-        if options.config_dir is not None and asked.action != "show":
-            raise UserError(f"--config-dir={options.config_dir}: goes with show; leave it out")
         if asked.action == "prune":
             _prune(asked, entries)
         elif asked.action == "pack":

@@ -54,6 +54,8 @@ def requested(words: Sequence[str]) -> Request:
     for name in by:
         if name not in BY:
             raise UserError(f"by={name}: runs are not told apart by it; choose of {', '.join(BY)}")
+        if by.count(name) > 1:
+            raise UserError(f"by={given['by']}: names {name} twice; name it once")
     try:
         days = float(given.get("days", DAYS))
     except ValueError:

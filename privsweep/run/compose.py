@@ -27,11 +27,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.interface.errors import UserError
-from privsweep.interface.keys import SCALES
+from privsweep.interface.keys import SCALES, check_config_dir
 from privsweep.run.checked_loader import CheckedLoader, without_environment
 from privsweep.run.companions import as_overrides
 from privsweep.run.explain import explain
-from privsweep.run.overrides import parsed
+from privsweep.run.overrides import USERS, parsed
 from privsweep.run.shape import check_shape
 from privsweep.run.trust import walk
 
@@ -82,11 +82,10 @@ def searching(config_dir: str | None) -> Iterator[Hydra]:
     Threads take turns: what Hydra searches is of the whole process.
     """
     path = create_config_search_path(str(CONF))
+    check_config_dir(config_dir)
     if config_dir is not None:
-        if not config_dir or not Path(config_dir).is_dir():
-            raise UserError(f"--config-dir={config_dir}: no such folder; name one that holds your YAML files")
         own = f"file://{Path(config_dir).resolve()}"
-        path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
+        path.prepend(provider=USERS, path=own, anchor=SearchPathQuery(provider="schema"))
     with _TURN, composing(CheckedLoader(path, plain_defaults())) as searched:
         yield searched
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from privsweep.interface.errors import UserError
 from privsweep.run.checked_loader import CheckedLoader
-from privsweep.run.overrides import choices_in, nearest, no_choice, parsed
+from privsweep.run.overrides import OWN, USERS, choices_in, nearest, no_choice, parsed
 from privsweep.run.unset import has_key
 
 _EXTRAS = {
@@ -81,7 +81,9 @@ def _no_such_choice(path: str, within: str, typed: Sequence[Override], loader: C
         what, extra = _EXTRAS[asked]
         by = asked if within == "config" else "=".join(within.rsplit("/", 1))  # a preset that needs it
         return f"{by}: {what} is not installed; run: pip install 'privsweep[{extra}]'"
-    return str(no_choice(shown, choice, choices_in(loader.repository, group)))
+    told = str(no_choice(shown, choice, choices_in(loader.repository, group)))
+    searched = loader.get_search_path().get_path()
+    return told if any(folder.provider == USERS for folder in searched) else f"{told}; {OWN}"
 
 
 def _no_value(key: str, typed: Sequence[Override], loader: CheckedLoader) -> str:

@@ -22,6 +22,8 @@ from privsweep.interface.printable import shown
 
 SEVERAL = "defense"  # the group of which several can be chosen
 FURTHER = ("table", "figure", "prior")  # keys that conf/config.yaml does not state
+USERS = "command-line"  # in Hydra's words, whose folder of choices it is
+OWN = "one of your own comes with --config-dir=FOLDER"  # said where none is given
 NOTES = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # Hydra writes them itself
 
 

@@ -206,6 +206,8 @@ def test_arguments_are_told_apart(asked: list[str], tables: list[str], overrides
         (["experiment=null"], "experiment=null: names no table"),
         (["zen/tabel1"], "zen/tabel1: no such table; did you mean zen/table1?"),
         (["zen"], "zen: no such table; "),
+        (["zen/table1", "to=x"], "to=x: is a flag of this command; write --to=x"),
+        (["config_dir=x"], "config_dir=x: is a flag of this command; write --config-dir=x"),
         (["zen/table1", "model=["], "model=[: cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -220,11 +222,3 @@ def test_what_is_wrong_is_said_in_one_line(
     assert error.startswith("privsweep-report: ")
     assert says in error
     assert not list(tmp_path.iterdir())
-
-
-def test_tables_are_found_below_the_folders(tmp_path: Path) -> None:
-    (tmp_path / "experiment" / "mine").mkdir(parents=True)
-    (tmp_path / "experiment" / "mine" / "t.yaml").write_text("table:\n  title: x\n")
-    (tmp_path / "experiment" / "mine" / "single.yaml").write_text("seed: 3\n")
-    assert report.tables_in(tmp_path) == ["mine/t"]
-    assert "zen/table1" in report.tables_in(report.CONF)

@@ -34,8 +34,10 @@ def optuna(privsweep: Privsweep) -> Optuna:
 
 
 def test_a_search_without_m_is_told(optuna: Optuna, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
-    assert privsweep("hydra/sweeper=search", "plan=true") == 2
-    assert "hydra/sweeper=search: searches with -m alone, and this is one run; add -m" in capsys.readouterr().err
+    for chosen in ("search", "optuna"):
+        assert privsweep(f"hydra/sweeper={chosen}", "plan=true") == 2
+        told = f"hydra/sweeper={chosen}: searches with -m alone, and this is one run; write -m hydra/sweeper=search and"
+        assert told in capsys.readouterr().err
 
 
 def test_a_search_finds_the_best_and_says_how_to_see_it_again(

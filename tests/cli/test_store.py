@@ -295,6 +295,7 @@ def test_drafts_of_killed_processes_go_after_a_day(filled: Path) -> None:
         (["prune", "days=-1"], "days=-1"),
         (["prune", "days=inf"], "days=inf"),
         (["by=colour"], "by=colour"),
+        (["by=attack,seed,attack"], "by=attack,seed,attack"),
         (["output_dir=/nowhere"], "output_dir=/nowhere"),
     ],
 )

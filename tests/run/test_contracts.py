@@ -16,7 +16,7 @@ from tiny import FITTING, TINY, Bench
 from translation_world import write_pairs
 
 from privsweep.cli import sweep
-from privsweep.cli.report import tables_in
+from privsweep.cli.tables import tables_in
 from privsweep.defense.stack import Stack
 from privsweep.interface.defense import Defense
 from privsweep.interface.guess import Guess, Reconstruction, Scores

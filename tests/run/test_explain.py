@@ -58,6 +58,7 @@ def test_a_key_is_looked_for_in_the_choices_that_were_made(typed: str, hint: str
 def test_a_choice_that_there_is_not_is_told_with_those_that_there_are(typed: str, said: str) -> None:
     line = refusal(typed)
     assert said in line
+    assert line.endswith("; one of your own comes with --config-dir=FOLDER")
     assert ("precode/" in line) == (typed == "experiment=table2")  # of many, those of the same folder
 
 

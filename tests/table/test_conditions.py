@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from privsweep.cli.report import tables_in
+from privsweep.cli.tables import tables_in
 from privsweep.report.table_text import table_text
 from privsweep.run.compose import CONF
 from privsweep.table.fill import FilledTable, fill_table
