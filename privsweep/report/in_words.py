@@ -13,6 +13,8 @@ Metrics = Mapping[str, float | None]
 
 # The metric that tells what kind of result it is.
 IMAGES, MEMBERS, PROPERTY, SENTENCES = "recovered", "auc", "property_auc", "overlap"
+CHANCE = "overlap_chance"  # the share of its words that another sentence has, too
+_CHANCE = {MEMBERS: 0.5, PROPERTY: 0.5}
 _NORM = "update_norm"  # of what was captured
 _OF_NOISE = "gaussian_epsilon"
 _RELEASED = "released model"  # what a budget covers where the adversary sees more
@@ -135,7 +137,7 @@ def _beside_budgets(metrics: Metrics, privacy: Mapping[str, Mapping[str, Any]]) 
 
 def _sentences(metrics: Metrics) -> str:
     words = f"{percent(metrics['overlap'])} of the words read"
-    if (chance := metrics.get("overlap_chance")) is not None:
+    if (chance := metrics.get(CHANCE)) is not None:
         words += f" ({percent(chance)} of another sentence's: chance)"
     if metrics.get("exact_target") is None:
         return words + f", {percent(metrics.get('exact'))} of the sentences in full"
@@ -169,7 +171,10 @@ def number(value: float | str | None) -> str:
 
 
 def sweep_in_words(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    """Of a sweep's combinations, with means, runs and complete runs each: how many are done, and which stand out."""
+    """Of a sweep's combinations, with means, runs and complete runs each: how many are done, and which stand out.
+
+    Where even the best is no better than chance, none does.
+    """
     runs, done = (sum(int(row[name]) for row in rows) for name in ("runs", "complete"))
     words = [f"{done} of {runs} runs done"]
     for metric, what, best, worst, text in (
@@ -182,6 +187,11 @@ def sweep_in_words(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> st
         if not found:
             continue
         low, high = found[0][metric], found[-1][metric]
+        chance = found[-1].get(CHANCE) if metric == SENTENCES else _CHANCE.get(metric)
+        if chance is not None and text(min(high, chance)) == text(high):
+            least = "" if text(low) == text(high) else f"{text(low)} to "
+            words.append(f"{what.replace(' ', ' not ')}: {least}{text(high)}, where {text(chance)} is chance")
+            continue
         most, least = (_names([row for row in found if row[metric] == end], keys) for end in (high, low))
         if len(found) > 1 and low == high:
             words.append(f"{what}: {text(low)}, all alike")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from privsweep.interface.utility import with_finals
-from privsweep.report.in_words import HEADLINES, sweep_in_words
+from privsweep.report.in_words import CHANCE, HEADLINES, sweep_in_words
 from privsweep.report.markdown import pipe_table
 from privsweep.report.table_csv import frame_csv
 from privsweep.table.cells import aggregate
@@ -67,7 +67,8 @@ def summary(
         done = [record for record in members if record["status"] == "complete"]
         runs = str(len(members)) if len(done) == len(members) else f"{len(done)} of {len(members)}"
         over = {name: _over([number_of(record, path) for record in done], len(members)) for name, path in paths.items()}
-        means = {name: _over([number_of(record, name) for record in done], len(members))[1] for name in HEADLINES}
+        told_by = (*HEADLINES, CHANCE)
+        means = {name: _over([number_of(record, name) for record in done], len(members))[1] for name in told_by}
         rows.append([*values, *(text for text, _, _ in over.values()), runs])
         by_key, counts = dict(zip(keys, values, strict=True)), {"runs": len(members), "complete": len(done)}
         numbers: dict[str, float | None] = {}

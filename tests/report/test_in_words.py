@@ -137,6 +137,25 @@ def test_a_sweep_names_what_stands_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ([{"auc": 0.49}, {"auc": 0.40}], "members not told: AUC 0.40 to AUC 0.49, where AUC 0.50 is chance"),
+        ([{"auc": 0.49}, {"auc": 0.49}], "members not told: AUC 0.49, where AUC 0.50 is chance"),
+        ([{"auc": 0.49}, {"ssim": 0.1}], "members not told: AUC 0.49, where AUC 0.50 is chance"),
+        ([{"auc": 0.502}], "members not told: AUC 0.50, where AUC 0.50 is chance"),
+        ([{"property_auc": 0.3}], "properties not told: AUC 0.30, where AUC 0.50 is chance"),
+        ([{"auc": 0.51}, {"auc": 0.4}], "members told best: attack=0, AUC 0.51, worst: attack=1, AUC 0.40"),
+        ([{"overlap": 0.1, "overlap_chance": 0.2}], "words not read: 10.0%, where 20.0% is chance"),
+        ([{"overlap": 0.3, "overlap_chance": 0.2}], "words read: 30.0%"),
+        ([{"overlap": 0.0, "overlap_chance": None}], "words read: 0%"),
+    ],
+)
+def test_what_is_no_better_than_chance_is_not_told_as_the_best(numbers: list[dict[str, Any]], words: str) -> None:
+    rows = [{"attack": str(n), "runs": 1, "complete": 1, **own} for n, own in enumerate(numbers)]
+    assert sweep_in_words(rows, ["attack"]) == f"{len(rows)} of {len(rows)} runs done; {words}"
+
+
+@pytest.mark.parametrize(
     ("shown", "words"),
     [
         (0.5, "; an epsilon of 0.5 is shown, of the 3 that central_dp allows; test"),

@@ -8,7 +8,7 @@ const COLUMNS = [
   { name: "seed", of: (run) => (/^-?\d+$/.test(run.seed) ? Number(run.seed) : run.seed), minor: true },
   { name: "scale", of: (run) => run.scale, text: true, minor: true },
   ...["test_accuracy", "bleu"].map((name) => ({ name, of: (run) => number(run, "utility", name) })),
-  ...["ssim", "psnr", "recovered", "auc", "attack_accuracy", "token_accuracy"].map((name) => (
+  ...["ssim", "psnr", "recovered", "auc", "attack_accuracy", "property_auc", "token_accuracy"].map((name) => (
     { name, of: (run) => number(run, "metrics", name) })),
   { name: "epsilon", of: budget },
   { name: "seconds", of: (run) => number(run, "seconds", "total"), minor: true },

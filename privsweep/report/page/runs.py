@@ -62,7 +62,8 @@ def _run(record: Record, folder: Path, command: Command, parts: _Pool, names: _P
     groups = {name: config[name] for name in _GROUPS if config.get(name)}
     rest = {k: v for k, v in config.items() if k not in (*_GROUPS, "seed", "defense_order")}
     about = {k: _line(v) for k, v in environment.items() if k not in ("date", "commit") and v not in (None, {})}
-    others = {k: _line(record[k]) for k in ("adversary_data", "sizes") if record.get(k)}
+    sizes = {str(k).replace("_", " "): v for k, v in _mapping(record, "sizes").items()}
+    others = {k: _line(v) for k, v in (("adversary_data", record.get("adversary_data")), ("sizes", sizes)) if v}
     if threat := _mapping(record, "threat_model"):
         others = {"threat_model": _threat(threat), **others}
     files = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []

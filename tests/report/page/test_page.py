@@ -148,3 +148,8 @@ def test_files_that_are_no_images_and_no_tables_are_left_out(tmp_path: Path) -> 
         (folder / name).write_bytes(b"PK\x03\x04 \xff\x00, \n,,,\n")
     [run] = data_of(html(tmp_path, record(0, 0.5)))["runs"]
     assert not {"picture", "objective", "training", "roc"} & run.keys()
+
+
+def test_sizes_are_told_in_words(tmp_path: Path) -> None:
+    told = data_of(html(tmp_path, {**record(0, 0.5), "sizes": {"train": 60, "judged_train": 25}}))
+    assert {"sizes": "train 60, judged train 25"} in told["parts"]
