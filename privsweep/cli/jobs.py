@@ -10,6 +10,7 @@ import socket
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -91,8 +92,16 @@ def single(planned: SweepPlan, loaded: Loaded | None, config_dir: str | None) ->
     return 0
 
 
-def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
-    """Runs what is missing of a table, or an ad hoc sweep; complaints about the launcher, one line each.
+@dataclass(frozen=True)
+class Launched:
+    """What came of a sweep's jobs, beside what they filed."""
+
+    complaints: list[str]  # about the launcher, one line each
+    failures: Mapping[int, str]  # why runs failed that this command did, by number: a full disk takes no note of it
+
+
+def launch(planned: SweepPlan, config_dir: str | None) -> Launched:
+    """Runs what is missing of a table, or an ad hoc sweep.
 
     Failed runs are told as they fail. A launcher that loses a job raises; what the others filed is kept, and the
     caller looks it up. ``check_places`` comes first. Raises UserError.
@@ -106,7 +115,7 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
         train_ahead([todo.spec for todo in planned.missing])
     with searching(config_dir) as hydra:
         try:
-            hydra.multirun("config", partial(job, cells, planned.swept), planned.for_hydra(cells))
+            batches = hydra.multirun("config", partial(job, cells, planned.swept), planned.for_hydra(cells))
         except UserError:
             noted.unlink(missing_ok=True)
             if new:  # SLURM took no job: what Hydra noted of it and what would have been submitted
@@ -115,12 +124,12 @@ def launch(planned: SweepPlan, config_dir: str | None) -> list[str]:
         except (Exception, SystemExit) as error:
             log.exception("the launcher gave up")
             if full := no_room(session.output_dir, error):
-                return [full]
+                return Launched([full], {})
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-            return [
-                f"the launcher gave up ({reason}); finished runs are stored, and the same command goes on from there"
-            ]
-    return []
+            kept = "finished runs are stored, and the same command goes on from there"
+            return Launched([f"the launcher gave up ({reason}); {kept}"], {})
+    values = enumerate(done.return_value for batch in batches for done in batch)
+    return Launched([], {number: value.reason for number, value in values if isinstance(value, Failure)})
 
 
 def job(cells: Mapping[str, Sequence[str]], swept: Sequence[str], cfg: DictConfig) -> Failure | None:
@@ -198,8 +207,11 @@ def prepare_launcher(launcher: Mapping[str, Any], share: Share) -> None:
         plugins[SLURM] = JobArrays
 
 
-def tell_failures(planned: SweepPlan) -> int:
-    """Lists the runs that the sweep just made did not bring to their end; how many there are."""
+def tell_failures(planned: SweepPlan, failures: Mapping[int, str]) -> int:
+    """Lists the runs that the sweep just made did not bring to their end; how many there are.
+
+    ``failures``: as ``launch`` knows them.
+    """
     output_dir = planned.runs[0].spec.session.output_dir
     noted = sweeps.place(output_dir, planned.sweep_dir)
     sweep = sweeps.read(noted)
@@ -207,7 +219,9 @@ def tell_failures(planned: SweepPlan) -> int:
     if found:
         terminal.complain(f"{len(found)} of {len(planned.runs)} runs did not come to their end:")
     for state in found:
-        terminal.failed(state.cell.name, state.detail, state.log)
+        number = state.cell.number
+        unfiled = failures.get(number) if state.state == "not run" and number is not None else None
+        terminal.failed(state.cell.name, unfiled or state.detail, state.log)
     return len(found)
 
 

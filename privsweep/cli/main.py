@@ -82,17 +82,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from privsweep.cli import search
 
                 return search.run(planned, args.config_dir)
+            launched = jobs.Launched([], {})
             if planned.missing:
-                complaints = jobs.launch(planned, args.config_dir)
-                for complaint in complaints:
+                launched = jobs.launch(planned, args.config_dir)
+                for complaint in launched.complaints:
                     terminal.complain(complaint)
                 if not session.wait:
-                    return FAILED if complaints else 0
+                    return FAILED if launched.complaints else 0
                 planned = planned.looked_up()
             from privsweep.cli import results
 
             code = results.table(planned) if planned.table else results.summarise(planned)
-            return FAILED if jobs.tell_failures(planned) else code
+            return FAILED if jobs.tell_failures(planned, launched.failures) else code
     except UserError as error:
         from privsweep.cli.terminal import complain
 
