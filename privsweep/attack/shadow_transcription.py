@@ -57,6 +57,7 @@ class ShadowTranscription(AttackBase):
 
     observes: ClassVar[type] = Activations
     reports: ClassVar[frozenset[str]] = frozenset({"shadow_loss", "decoder_accuracy"})
+    reads_sentences: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"architecture", "domain", "prior", "server_part"})
     prepares_from: ClassVar[frozenset[str]] = needs
     threat: ClassVar[ThreatModel] = ThreatModel(frozenset({"test"}), frozenset({"server"}), "white-box")

@@ -112,7 +112,7 @@ class View(Protocol):
 
 @runtime_checkable
 class ReadsSentences(Protocol):
-    """An attack on updates that works on sequences of tokens; others work on images."""
+    """An attack that works on sequences of tokens; others on updates work on images."""
 
     reads_sentences: bool
 

@@ -12,4 +12,5 @@ AUDIT = frozenset({"empirical_epsilon", "gaussian_epsilon"})
 PROPERTY = frozenset({"property_accuracy", "property_auc"})
 RELEASE = frozenset({"oracle_mse", "below_oracle", "total_variation", "border_variance", "reconstruction_auc", *RATES})
 SENTENCES = frozenset({"token_accuracy", "exact", "overlap", "bleu"})
-UTILITY = frozenset({"train_accuracy", "test_accuracy", "validation_loss", "bleu"})
+UTILITY_OF_IMAGES = frozenset({"train_accuracy", "test_accuracy"})
+UTILITY = UTILITY_OF_IMAGES | {"validation_loss", "bleu"}

@@ -13,8 +13,10 @@ from typing import Any
 from privsweep.interface.records import Activations, Predictions, PropertyTrials, Release, Trials, Update, UpdateTrials
 from privsweep.interface.utility import FINAL
 from privsweep.metric import names
+from privsweep.run.declared import is_ours
 from privsweep.run.run_spec import RunSpec
 from privsweep.run.unset import has_key
+from privsweep.run.with_data import reads_sentences
 
 _SECONDS = frozenset(["import", "load", "train", "expose", "prepare", "attack", "measure", "total", "per_victim"])
 _SIZES = frozenset(["train", "test", "prior", "all", "file", "published", "parameters", "judged_train", "judged_test"])
@@ -65,9 +67,11 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
     attack, view = _declared(spec.attack), _declared(spec.view)
     if attack is _ANY or view is _ANY:
         return _ANY
+    kinds = (names.RECONSTRUCTION, _of_images(spec)), (names.SENTENCES, _of_sentences(spec))
+    reconstructed = frozenset[str]().union(*(of_kind for of_kind, possible in kinds if possible))
     of_guess = {
-        Update: names.RECONSTRUCTION | names.SENTENCES,
-        Activations: names.RECONSTRUCTION | names.SENTENCES,
+        Update: reconstructed,
+        Activations: reconstructed,
         Release: names.RECONSTRUCTION | names.RELEASE,
         Predictions: names.MEMBERSHIP | names.AUDIT,
         Trials: names.MEMBERSHIP | names.AUDIT,
@@ -79,16 +83,25 @@ def _metrics(spec: RunSpec) -> frozenset[str] | None:
 
 def _utilities(spec: RunSpec) -> frozenset[str] | None:
     added = _declared(spec.fl_setting)
-    return _ANY if added is _ANY else names.UTILITY | added
+    return _ANY if added is _ANY else added | (names.UTILITY if _of_sentences(spec) else names.UTILITY_OF_IMAGES)
 
 
 def _utility(spec: RunSpec, name: str) -> bool:
     return _among(name.removeprefix(FINAL), _utilities(spec))
 
 
+def _of_images(spec: RunSpec) -> bool:
+    """Whether the target's data may be images, as far as its attack says it."""
+    return not (is_ours(spec.attack) and reads_sentences(spec))
+
+
+def _of_sentences(spec: RunSpec) -> bool:
+    """The same of sentences, which anybody can train on and few attacks read."""
+    return spec.view is None or not is_ours(spec.attack) or reads_sentences(spec)
+
+
 def _declared(part: Any) -> frozenset[str] | None:
-    own = type(part).__module__.partition(".")[0] != "privsweep"
-    found: frozenset[str] | None = getattr(part, "reports", _ANY if own else frozenset())
+    found: frozenset[str] | None = getattr(part, "reports", frozenset() if is_ours(part) else _ANY)
     return found
 
 

@@ -93,7 +93,7 @@ def check_seen(spec: RunSpec, data: Data, rng: Rng) -> nn.Module:
 
 
 def reads_sentences(spec: RunSpec) -> bool:
-    """Whether its attack takes updates of sentences."""
+    """Whether its attack works on sentences."""
     return isinstance(spec.attack, ReadsSentences)
 
 

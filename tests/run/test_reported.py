@@ -7,6 +7,12 @@ from pathlib import Path
 import pytest
 from conftest import Privsweep
 from tiny import small_table
+from translation_world import write_pairs
+
+from privsweep.cli.combinations import expand
+from privsweep.run.build import build
+from privsweep.run.compose import compose, parse, searching
+from privsweep.run.reported import can_report, nearest_number
 
 TABLE = """\
 # @package _global_
@@ -45,6 +51,7 @@ class Own(AttackBase):
     [
         ("attack=blind,none", "[ssmi]", "=[ssmi]: no run of this sweep can have such a number; did you mean ssim?"),
         ("attack=blind,none", "[ssim,auc]", "no run of this sweep can have such a number; there are asr, bleu, div"),
+        ("attack=blind,dlg", "[bleu]", "=[bleu]: no run of this sweep can have such a number; "),
         ("attack=none fl_setting=central,fedavg", "[ssim]", "summary=[ssim]: no run of this sweep can have"),
         ("attack=blind,none", "[test_acuracy]", "did you mean test_accuracy?"),
         ("attack=blind,none", "[seconds.atack]", "did you mean seconds.attack?"),
@@ -62,6 +69,28 @@ def test_a_summary_of_what_no_run_can_have_is_refused(
         [line] = capsys.readouterr().err.splitlines()
         assert says in line
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "there", "others"),
+    [
+        ("attack=dlg,iga", {"ssim", "recovered", "test_accuracy"}, {"overlap", "bleu", "validation_loss", "auc"}),
+        ("fl_setting=split", {"ssim", "test_accuracy"}, {"overlap", "bleu", "token_accuracy"}),
+        ("dataset=multi30k attack=dager", {"overlap", "bleu", "validation_loss"}, {"ssim", "psnr", "auc"}),
+        ("attack=none", {"test_accuracy", "bleu", "validation_loss"}, {"ssim", "overlap"}),
+        ("dataset=multi30k attack=shadow_transcription", {"token_accuracy", "bleu"}, {"ssim", "recovered"}),
+    ],
+)
+def test_names_are_offered_that_the_run_can_have(typed: str, there: set[str], others: set[str], tmp_path: Path) -> None:
+    pairs = f"data_dir={write_pairs(tmp_path)}"
+    with searching(None):
+        specs = [build(compose([*o, pairs])) for o in expand(parse(typed.split()))]
+    told = nearest_number("zzzzz", specs)
+    offered = set(told.removeprefix("there are ").split(", "))
+    assert there <= offered
+    assert not others & offered
+    assert all(any(can_report(spec, name) for spec in specs) for name in there)
+    assert not any(can_report(spec, name) for spec in specs for name in others)
 
 
 def test_what_some_run_may_have_is_taken(privsweep: Privsweep, capsys: pytest.CaptureFixture[str]) -> None:
