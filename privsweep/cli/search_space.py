@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -91,11 +90,23 @@ def values_of(override: Override) -> list[str]:
         if not 0 < len(values) <= MOST:
             fault = "has no value to sweep over" if not values else f"has more than {MOST:,} values"
             raise UserError(f"{override.input_line}: {fault}; list some: a,b,c")
-        [(value, times)] = Counter(values).most_common(1)
-        if times > 1:
-            raise UserError(f"{override.input_line}: {value} is given {times} times, for one run; keep one")
+        alike: dict[float | str, list[str]] = {}
+        for value in values:
+            alike.setdefault(_as_number(value.partition("=")[2]), []).append(value)
+        most = max(alike.values(), key=len)
+        if len(most) > 1:
+            named = " and ".join(dict.fromkeys(most))
+            raise UserError(f"{override.input_line}: {named} is given {len(most)} times, for one run; keep one")
         return values
     return [str(override.input_line)]
+
+
+def _as_number(text: str) -> float | str:
+    """However it is written, for 0 and 0.0 are one run, which would count as two of a deviation of 0."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def numeric(typed: Sequence[Override]) -> bool:

@@ -148,6 +148,21 @@ def test_runs_are_numbered_as_hydra_numbers_them_where_a_key_is_typed_again() ->
         assert [list(ours) for ours in expand(overrides)] == theirs
 
 
+@pytest.mark.parametrize(
+    ("typed", "twice"),
+    [
+        ("seed=0,0.0", "seed=0 and seed=0.0 is given 2"),
+        ("seed=1,2,2.0,2", "seed=2 and seed=2.0 is given 3"),
+        ("attack.lr=1,10,1e1", "attack.lr=10 and attack.lr=10.0 is given 2"),
+        ("attack=dlg,idlg,dlg", "attack=dlg is given 2"),
+    ],
+)
+def test_a_value_that_is_given_again_is_refused_however_it_is_written(typed: str, twice: str) -> None:
+    """Of a seed, it would count as two, with a deviation of 0."""
+    with searching(None), pytest.raises(UserError, match=f"^{typed}: {twice} times, for one run; keep one$"):
+        expand(parse([typed]))
+
+
 def test_a_value_counts_where_its_choice_is_made_and_nothing_runs_twice(
     privsweep: Privsweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
