@@ -115,7 +115,7 @@ TYPED = {
     "attack=none model=resnet18 model.width=2 dataset.train_size=65 fl_setting=central": "take another batch size, or",
     "attack=none model=resnet18 model.width=2 fl_setting=fedsgd fl_setting.batch_size=1": "fl_setting.batch_size=1: ",
     # folders
-    "output_dir=file": "output_dir=file: cannot be written",
+    "output_dir=file": "output_dir=file: file is no folder; name another",
     f"output_dir={LONG}": "(300 characters): must name a folder",
     "output_dir=null": "output_dir=null",
     "output_dir=": "output_dir=: names no folder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from privsweep.cli.one_line import one_line
 from privsweep.cli.words import keys_in
 from privsweep.dataset.sources import BY_HAND, OFFICIAL, ByHand
 from privsweep.interface.errors import UserError
+from privsweep.interface.folders import check_folder
 from privsweep.interface.printable import printable
 
 if TYPE_CHECKING:  # help and refusals need neither NumPy nor PyTorch
@@ -58,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="datasets to prepare, of those listed below")
     parser.add_argument(
@@ -76,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from privsweep.cli.check import check
 
         return check(options.names[1:])
-    names, settings = keys_in(options.names)
-    data_dir = Path(settings.pop("data_dir", DATA_DIR)).expanduser()
     try:
+        names, settings = keys_in(options.names)
+        data_dir = Path(settings.pop("data_dir", DATA_DIR)).expanduser()
         if settings:
             key = next(iter(settings))
             raise UserError(f"{key}={settings[key]}: the only key here is data_dir; write data_dir=FOLDER")
@@ -86,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _known(name)
         if options.source is not None and (len(names) != 1 or names[0] not in BY_HAND):
             raise UserError(f"--from={options.source}: goes with one name that has no download: {', '.join(BY_HAND)}")
+        check_folder("data_dir", data_dir)
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         return 2
@@ -112,7 +116,7 @@ def _prepare(name: str, data_dir: Path, source: Path | None) -> bool:
     from privsweep.dataset.npz_format import read
 
     path = data_dir / f"{name}.npz"
-    there = path.exists()
+    there = os.path.exists(path)  # a name that is too long is told where it is to be written
     try:
         if source is not None and not there:
             _convert(BY_HAND[name], source.expanduser(), path)

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from privsweep.cli.interrupts import INTERRUPTED, TERMINATED, Terminated, terminable
 from privsweep.cli.one_line import noted, one_line
 from privsweep.interface.errors import UserError
+from privsweep.interface.folders import check_folder
 from privsweep.run.compose import searching
 from privsweep.run.explain import explain
 
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     from privsweep.run.run import load
 
                     loaded = load(planned.runs[0].spec)
+                if works:
+                    check_folder("output_dir", session.output_dir)
                 if works and not session.plan:
                     jobs.check_places(planned, many)
             if session.plan:

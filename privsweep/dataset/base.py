@@ -58,7 +58,8 @@ class Shaping:
             and_ = f" and {spare} test images that dataset.test_size={self.test_size} leaves" if spare else ""
             raise UserError(
                 f"dataset={name}: dataset.train_size={_shown(self.train_size)} and "
-                f"dataset.prior_size={self.prior_size} do not fit into {total} training images{and_}; lower one of them"
+                f"dataset.prior_size={self.prior_size} do not fit into {total} training images{and_}; "
+                f"take {_fitting(self.train_size, self.prior_size, total, spare)}"
             )
         if self.test_size is not None and self.test_size > tests:
             raise UserError(
@@ -114,3 +115,13 @@ class Shaping:
 
 def _shown(value: int | None) -> str:
     return "null" if value is None else str(value)
+
+
+def _fitting(train_size: int | None, prior_size: int, total: int, spare: int) -> str:
+    """Values that fit into ``total`` training images and ``spare`` test images, any of which will do."""
+    if train_size is None:
+        return f"dataset.prior_size={total // 2}, which leaves as many to train on"
+    kept, held = min(total, total + spare - prior_size), total + spare - train_size
+    fitting = [f"dataset.train_size={kept}"] if kept > 0 else []
+    fitting += [f"dataset.prior_size={held}"] if 0 < held < prior_size and train_size <= total else []
+    return " or ".join(fitting) or f"dataset.train_size={total - total // 2} and dataset.prior_size={total // 2}"

@@ -16,6 +16,7 @@ from privsweep.interface.component import component
 from privsweep.interface.contents import DataFiles
 from privsweep.interface.data import Data, TextDomain, TokenSet
 from privsweep.interface.errors import AbsentError, UserError
+from privsweep.interface.folders import check_folder
 from privsweep.interface.randomness import Rng
 from privsweep.interface.translation import TranslationDomain
 
@@ -42,7 +43,8 @@ class Multi30k:
     max_words: Annotated[int, Field(ge=1)]
 
     def files(self) -> DataFiles:
-        """The six files, there or not."""
+        """The six files, there or not; raises UserError where ``data_dir`` can hold none."""
+        check_folder("data_dir", self.data_dir)
         name, absent = "dataset=multi30k", self._absent()
         place = str((self.data_dir / "multi30k").absolute())
         if absent is not None:

@@ -16,6 +16,7 @@ from privsweep.interface.component import component
 from privsweep.interface.contents import DataFiles
 from privsweep.interface.data import Data
 from privsweep.interface.errors import AbsentError
+from privsweep.interface.folders import check_folder
 from privsweep.interface.randomness import Rng
 
 
@@ -27,7 +28,8 @@ class Prepared(Shaping):
     data_dir: Path
 
     def files(self) -> DataFiles:
-        """The one file, there or not."""
+        """The one file, there or not; raises UserError where ``data_dir`` can hold none."""
+        check_folder("data_dir", self.data_dir)
         path = self.data_dir / f"{self.name}.npz"
         return npz_files(f"dataset={self.name}", path, absent(self.name, self.data_dir))
 

@@ -122,9 +122,15 @@ def test_a_source_that_is_no_folder(here, capsys):
 
 
 def test_a_place_that_cannot_be_written(here, archive, capsys):
-    (here / "file").touch()
-    assert main(["medical_mnist", "--from", str(archive), "data_dir=file/x"]) == 1
-    assert "cannot be written (Not a directory); set data_dir" in capsys.readouterr().err
+    assert main(["medical_mnist", "--from", str(archive), f"data_dir={300 * 'x'}"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("cannot be written (File name too long); set data_dir")
+
+
+def test_no_place_at_all(here, capsys):
+    for words in ([], ["cifar10"]):
+        assert main([*words, "data_dir="]) == 2
+        assert capsys.readouterr().err == "data_dir=: has no value; give one, or leave it out\n"
 
 
 def test_the_folder_is_the_sweeps_own():

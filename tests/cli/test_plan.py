@@ -154,3 +154,13 @@ def test_an_own_attack_may_look_at_pixels_before_it_runs(
     asked = ("--config-dir", str(tmp_path / "conf"), "attack=own", *own, "dataset.prior_size=9", "plan=true")
     assert privsweep(*asked) == 2
     assert capsys.readouterr().err == "privsweep: the prior is dark\n"
+
+
+@pytest.mark.parametrize("folder", ["taken", "taken/outputs"])
+def test_a_file_in_the_place_of_the_output_folder_is_found_by_a_plan_too(
+    folder: str, tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    for plan in ("true", "false"):
+        assert privsweep("attack=blind", f"output_dir={folder}", f"plan={plan}") == 2
+        assert capsys.readouterr().err == f"privsweep: output_dir={folder}: taken is no folder; name another\n"

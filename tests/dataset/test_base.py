@@ -132,7 +132,7 @@ def test_several_labels_an_image(plain, members):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"train_size": 41}, "train_size=41 and dataset.prior_size=0 do not fit into 40 training images; lower"),
+        ({"train_size": 41}, "train_size=41 and dataset.prior_size=0 do not fit into 40 training images; take"),
         ({"train_size": 30, "prior_size": 11}, "train_size=30 and dataset.prior_size=11 do not fit into 40"),
         ({"prior_size": 40}, "train_size=null and dataset.prior_size=40 do not fit into 40"),
         ({"test_size": 13}, "test_size=13 is more than the 12 test images; take dataset.test_size=12 or null"),
@@ -149,3 +149,24 @@ def test_more_images_than_there_are(shape, fields, says):
 def test_values_out_of_bounds_never_get_in(plain, fields):
     with pytest.raises(ValidationError, match=next(iter(fields))):
         Shaping(**{**plain, **fields})
+
+
+@pytest.mark.parametrize(
+    ("asked", "remedy"),
+    [
+        ({"prior_size": 400}, {"prior_size": 20}),
+        ({"train_size": 30, "prior_size": 20}, {"train_size": 20}),
+        ({"train_size": 30, "prior_size": 20}, {"prior_size": 10}),
+        ({"train_size": 50}, {"train_size": 40}),
+        ({"train_size": 40, "prior_size": 3}, {"train_size": 37}),
+        ({"train_size": 41, "prior_size": 400}, {"train_size": 20, "prior_size": 20}),
+        ({"train_size": 38, "test_size": 10, "prior_size": 5}, {"prior_size": 4}),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_does(shape, asked, remedy):
+    with pytest.raises(UserError) as refused:
+        shape(**asked)
+    for key, value in remedy.items():
+        assert f"dataset.{key}={value}" in str(refused.value).partition("; take ")[2]
+    data = shape(**{**asked, **remedy})
+    assert len(data.train) >= 1
