@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from inspect import get_annotations
 from typing import Any
 
@@ -26,8 +27,26 @@ def faults(key: str, node: Any, error: ValidationError) -> list[str]:
         siblings[path] = _fields(node, place[:-1])
     # What holds of a whole list follows from what is wrong in it.
     kept = {path: f for path, f in found.items() if not any(other.startswith(f"{path}.") for other in found)}
-    lines = [_line(path, problems, siblings[path]) for path, problems in kept.items()]
-    return list(dict.fromkeys(_undecorated(key, node, path) or line for path, line in zip(kept, lines, strict=True)))
+    lines = {path: _undecorated(key, node, path) or _line(path, f, siblings[path]) for path, f in kept.items()}
+    unknown = [path for path, f in kept.items() if path == f"{key}.{f[0]['loc'][0]}" and _unheard(f, siblings[path])]
+    if len(unknown) > 1:
+        lines |= dict.fromkeys(unknown, _baseless(key, node, unknown))
+    return list(dict.fromkeys(lines.values()))
+
+
+def _unheard(problems: Sequence[ErrorDetails], siblings: Collection[str]) -> bool:
+    """Whether it is a key that a class has not, nor one that is nearly it."""
+    first = problems[0]
+    return first["type"] == "unexpected_keyword_argument" and not get_close_matches(str(first["loc"][-1]), siblings, 1)
+
+
+def _baseless(key: str, node: Any, unknown: Sequence[str]) -> str:
+    """Of several such keys: mostly those of another class's YAML, which this one was to extend."""
+    names = ", ".join(path.removeprefix(f"{key}.") for path in unknown)
+    return (
+        f"{key}={node['_target_']}: has no {names}; let the class extend the one that has them, or let its YAML leave "
+        "them out"
+    )
 
 
 def _undecorated(key: str, node: Any, path: str) -> str | None:

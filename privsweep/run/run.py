@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from privsweep.compiled.library import compiled
+from privsweep.defense.stack import Stack
 from privsweep.interface import first_optimizer, heap
 from privsweep.interface.data import Data, ImageSet, Tensors
 from privsweep.interface.defense import Defense
@@ -27,6 +28,7 @@ from privsweep.run.chunks import in_chunks
 from privsweep.run.declared import is_ours
 from privsweep.run.header import header_of, title_of
 from privsweep.run.heartbeat import Heartbeat
+from privsweep.run.own_draws import drawing
 from privsweep.run.planted import planted
 from privsweep.run.run_spec import RunSpec, less, versions
 from privsweep.run.seen_utility import seen_utility
@@ -156,15 +158,16 @@ def _run(spec: RunSpec, store: Store, sign: str, loaded: Loaded, heartbeat: Hear
     exposure: Exposure | None = None
     guess: Guess | None = None
     if spec.view is not None:
-        with clock("expose"):
+        with clock("expose"), drawing(_seen_through(spec, defense), device):
             exposure = exposure_for(spec, spec.view, system, data, prior, defense, rng)
         for line in getattr(attack, "warnings", lambda known: [])(exposure.known):
             say(line)
-        with stretch(clock, "prepare", bench, "preparing the attack"):
-            prepared = prepare(spec, store, exposure.known, bench, rng)
-        with stretch(clock, "attack", bench, "attacking"):
-            size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
-            guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
+        with drawing({f"attack={spec.choices.get('attack')}": attack}, device):
+            with stretch(clock, "prepare", bench, "preparing the attack"):
+                prepared = prepare(spec, store, exposure.known, bench, rng)
+            with stretch(clock, "attack", bench, "attacking"):
+                size, own = attack.victims_at_once(exposure.seen, exposure.known, device), rng.child("attack")
+                guess = in_chunks(exposure, size, bench, lambda seen, known: attack(seen, known, prepared, bench, own))
     with clock("measure"):
         seen = seen_utility(spec, system, data, exposure.done if exposure else None, rng)
     outcome = Outcome(data, system, seen, cached, exposure, guess, spec.budgets(defense, schedule), clock.seconds, peak)
@@ -175,12 +178,19 @@ def train(spec: RunSpec, data: Data, rng: Rng, bench: Workbench) -> System:
     """The federation, from what the training key names and nothing else."""
     setting = spec.training_setting()
     defense = spec.training_defense().bind(setting.schedule(data, rng))
-    system = setting.train(data, spec.model, defense, rng, bench)
+    with drawing(_seen_through(spec, defense), bench.device):
+        system = setting.train(data, spec.model, defense, rng, bench)
     if not is_ours(setting):
         with torch.device("meta"):
             assembled = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, rng)
         check_trained(system, assembled)
     return system
+
+
+def _seen_through(spec: RunSpec, defense: Stack) -> dict[str, Any]:
+    """What makes a system and what is seen of it, by what was typed."""
+    groups = {f"{group}={spec.choices.get(group)}": getattr(spec, group) for group in ("fl_setting", "model")}
+    return groups | {f"defense={name}": one for name, one in defense.defenses.items()}
 
 
 def exposure_for(
