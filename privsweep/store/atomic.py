@@ -5,11 +5,14 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,11 @@ def whole_file(path: Path, alone: bool = False) -> Iterator[Path]:
     """A path to write to; it becomes ``path`` when the block ends well, and is gone otherwise.
 
     Drafts of this file that killed processes left are removed; ``alone``: a lock keeps others away, so they all are
-    such.
+    such. A draft's name says which process it is of, so that one of this machine is known to be left at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(path.parent, _drafts(path), left=alone)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{_of_process()}", suffix=path.suffix)
     os.close(handle)
     draft = Path(name)
     try:
@@ -66,11 +69,39 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_drafts(folder: Path, pattern: str, left: bool = False) -> None:
-    """Removes those that killed processes left; ``left``: that is known of all, and else by their age."""
+    """Removes those that killed processes left; ``left``: that is known of all, and else by their process or age."""
     for draft in folder.glob(pattern):
         with suppress(OSError):
-            if left or time.time() - draft.lstat().st_mtime > _LEFT_SECONDS:
+            if left or _ended(draft) or time.time() - draft.lstat().st_mtime > _LEFT_SECONDS:
                 remove(draft)
+
+
+def _of_process() -> str:
+    """What the name of a draft says of this process; nothing where nobody could tell later whether it lives."""
+    return f"{here}-{os.getpid()}." if (here := _numbering()) else ""
+
+
+def _ended(draft: Path) -> bool:
+    """Whether its process is one of this machine, and is gone; not where another has its number by now."""
+    found = re.search(rf"\.{here}-(\d+)\.\w+(\.\w+)?$", draft.name) if (here := _numbering()) else None
+    try:
+        if found:
+            os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
+
+
+@cache
+def _numbering() -> str:
+    """Eight digits for the numbers that processes have here, until the next start; none where nothing tells them."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        return f"{zlib.crc32(boot + os.readlink('/proc/self/ns/pid').encode()):08x}"  # of a container its own
+    except OSError:  # no Linux
+        return ""
 
 
 def _drafts(path: Path) -> str:

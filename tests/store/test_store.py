@@ -58,6 +58,23 @@ def test_the_next_write_removes_what_a_killed_one_left_and_nothing_that_may_be_i
     assert not (tmp_path / ".page.html.now.html").exists()
 
 
+def test_what_a_killed_process_left_goes_at_once_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    begun = "with whole_file(Path('page.html')) as draft:\n    print(draft.name, flush=True)\n    time.sleep(600)"
+    script = f"import time\nfrom pathlib import Path\nfrom privsweep.store.atomic import whole_file\n{begun}\n"
+
+    def names() -> set[str]:
+        return {path.name for path in tmp_path.iterdir()}
+
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as writing:
+        assert writing.stdout is not None
+        draft = writing.stdout.readline().strip()
+        write_json(tmp_path / "page.html", "another's")
+        assert names() == {"page.html", draft}
+        writing.kill()
+    write_json(tmp_path / "page.html", "another's")
+    assert names() == {"page.html"}
+
+
 def test_a_value_that_is_not_finite_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
