@@ -64,6 +64,8 @@ TYPED = {
     "metrics=null": "metrics=null: must be keys with values",
     "+table=3": "table=3: must be keys with values",
     "only=3": "only=3",
+    "only=[mnist,cifar10]": "only=[mnist,cifar10]: chooses columns or rows of a table",
+    "config_dir=mine": "config_dir=mine: is a flag; write --config-dir=FOLDER",
     "summary=[ssim]": "summary=[ssim]: is what the summary of a sweep shows; add -m",
     "-m seed=0,1 summary=ssim,psnr": "one at least; write 'summary=[ssim,psnr]'",
     "-m seed=0,1 summary=[ssim],[psnr]": "write 'summary=[a,b]'",

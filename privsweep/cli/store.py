@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _overview(asked: Request, entries: Sequence[Entry]) -> None:
-    _say(f"{asked.output_dir}: {size(entry.size for entry in entries)} in {len(entries)} entries")
+    _say(f"{asked.output_dir}: {size(entry.size for entry in entries)} in {_count(entries)}")
     for kind in KINDS:
         own = [entry for entry in entries if entry.kind == kind]
         if own:
@@ -115,7 +115,7 @@ def _overview(asked: Request, entries: Sequence[Entry]) -> None:
 def _list(entries: Sequence[Entry]) -> None:
     for entry in entries:
         _say(f"{entry.path.name}  {size([entry.size]):>9}  {day(entry.changed)}  {_about(entry)}".rstrip())
-    _say(f"{len(entries)} entries, {size(entry.size for entry in entries)}")
+    _say(f"{_count(entries)}, {size(entry.size for entry in entries)}")
 
 
 def _prune(asked: Request, entries: Sequence[Entry]) -> None:
@@ -132,7 +132,7 @@ def _prune(asked: Request, entries: Sequence[Entry]) -> None:
         _say(f"{'removed' if asked.yes else 'would go'}  {size([entry.size]):>9}  {where}  ({reason})")
     if kept:
         _say(f"systems, preparations and rows stay: {kept}")
-    done = f"{len(removed)} of {len(entries)} entries, {size(entry.size for entry in removed)}"
+    done = f"{len(removed)} of {_count(entries)}, {size(entry.size for entry in removed)}"
     if asked.yes:
         _say(f"removed {done}" + (f"; {busy} in use stayed" if busy else ""))
     else:
@@ -198,6 +198,10 @@ def _value(record: Mapping[str, Any], name: str) -> str:
     if isinstance(found, list):
         return "+".join(map(str, found)) or "-"
     return "-" if found is None else str(found)
+
+
+def _count(entries: Sequence[Entry]) -> str:
+    return f"{len(entries):,} entr{'y' if len(entries) == 1 else 'ies'}"
 
 
 def day(moment: float) -> str:

@@ -45,7 +45,8 @@ def requested(words: Sequence[str]) -> Request:
     if action == "show" and (len(rest) != 1 or not re.fullmatch("[0-9a-f]{1,12}", rest[0])):
         raise UserError(f"{' '.join(plain)}: takes one signature, or its beginning; privsweep-store runs lists them")
     if action not in ("show", "pack", "unpack") and rest:
-        raise UserError(f"{' '.join(plain)}: one at a time; leave {rest[0]} out")
+        remedy = f"write {rest[0]}=true" if rest[0] == "yes" else f"leave {rest[0]} out"
+        raise UserError(f"{' '.join(plain)}: one at a time; {remedy}")
     known = {"output_dir", *_KEYS.get(action, set())}
     for key, value in given.items():
         if key not in known:

@@ -93,6 +93,8 @@ def check_overrides(
             raise UserError(f"{line}: names no key; write key=value")
         if key == "hydra.searchpath":
             raise UserError(f"{line}: choices of your own come with --config-dir=FOLDER alone; leave it out")
+        if key == "config_dir":
+            raise UserError(f"{line}: is a flag; write --config-dir=FOLDER")
         if key.startswith(NOTES):
             raise UserError(f"{line}: is Hydra's own note; leave it out")
         group = files.group_exists(key) if not override.is_delete() or "." not in key else False

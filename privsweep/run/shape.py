@@ -50,7 +50,7 @@ def check_shape(config: Mapping[str, Any], keys: Collection[str], groups: Collec
     ]
     only = config.get("only")
     if only is not None and not config.get("table"):
-        wrong.append(f"only={shown(only)}: chooses columns or rows of a table; add experiment=..., or leave it out")
+        wrong.append(f"only={_typed(only)}: chooses columns or rows of a table; add experiment=..., or leave it out")
     elif only is not None and not (isinstance(only, list) and only and all(isinstance(c, str) for c in only)):
         wrong.append(f"only={shown(only)}: must be a list of columns or rows with one at least; write 'only=[a,b]'")
     wrong += _summary(config.get("summary"))
@@ -65,6 +65,10 @@ def _summary(names: Any) -> Iterator[str]:
         yield f"summary={shown(names)}: must be a list of names with one at least; write 'summary=[ssim,psnr]'"
     elif twice := [name for name in names if names.count(name) > 1]:
         yield f"summary=[{','.join(names)}]: names {twice[0]} twice; name it once"
+
+
+def _typed(value: Any) -> str:
+    return f"[{','.join(map(shown, value))}]" if isinstance(value, list) else str(shown(value))
 
 
 def _names_folder(value: Any) -> bool:

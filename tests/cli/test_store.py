@@ -290,6 +290,7 @@ def test_drafts_of_killed_processes_go_after_a_day(filled: Path) -> None:
         (["show", "12", "yes=true"], "yes=true"),
         (["runs", "--config-dir=conf"], "--config-dir=conf"),
         (["runs", "logs"], "runs logs"),
+        (["prune", "yes"], "prune yes"),
         (["yes=true"], "yes=true"),
         (["prune", "yes=maybe"], "yes=maybe"),
         (["prune", "days=-1"], "days=-1"),
