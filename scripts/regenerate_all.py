@@ -26,7 +26,7 @@ from pathlib import Path
 
 from privsweep.cli import sweep
 from privsweep.cli.plan import duration
-from privsweep.cli.report import tables_in
+from privsweep.cli.tables import tables_in
 from privsweep.interface.errors import AbsentError, UserError
 from privsweep.interface.printable import printable
 from privsweep.report.write import name_at, path_of, write
