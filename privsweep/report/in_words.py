@@ -18,6 +18,8 @@ _CHANCE = {MEMBERS: 0.5, PROPERTY: 0.5}
 _NORM = "update_norm"  # of what was captured
 _OF_NOISE = "gaussian_epsilon"
 _RELEASED = "released model"  # what a budget covers where the adversary sees more
+_ABOVE = 1.2  # times chance, an accuracy that seems to have been learnt
+_NO_BETTER = 0.01  # for some accuracies are measured on some of the test images
 UNTOLD = "gradient_distance"  # that of images where nobody knows the original
 HEADLINES = {  # the metrics that a kind of result is told by
     IMAGES: ("ssim", "psnr", "mse", "label_accuracy", "diverged", "oracle_mse", "below_oracle"),
@@ -63,7 +65,18 @@ def in_words(record: Record) -> str:
     if accuracy is None:
         return got
     later = "" if final is None else f" when attacked, {percent(final)} at the end of training"
-    return f"{got}; test accuracy {percent(accuracy)}{later}"
+    told = [a for a in (accuracy, final) if a is not None]
+    return f"{got}; test accuracy {percent(accuracy)}{later}{_by_one_class(told, record.get('sizes') or {})}"
+
+
+def _by_one_class(accuracies: Sequence[float], sizes: Mapping[str, int]) -> str:
+    """What naming the largest class alone has, where one of the accuracies is above chance and no better than that."""
+    if "largest_class" not in sizes:  # an older record, or sentences
+        return ""
+    share, chance = sizes["largest_class"] / sizes["test"], 1 / sizes["classes"]
+    if not any(_ABOVE * chance < accuracy <= share + _NO_BETTER for accuracy in accuracies):
+        return ""
+    return f", where naming the largest class alone has {percent(share)}"
 
 
 def threat_in_words(threat: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from privsweep.interface.data import Data, TextDomain
+from privsweep.interface.data import Data, Domain, TextDomain
 from privsweep.interface.finite import finite
 from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
 from privsweep.interface.printable import in_markdown
@@ -110,14 +110,22 @@ def file(spec: RunSpec, store: Store, sign: str, outcome: Outcome, bench: Workbe
 def _sizes(spec: RunSpec, data: Data) -> dict[str, int]:
     """Examples of each split, and trainable parameters of the model, the defence's layers included.
 
-    Of a file that holds fewer examples than were published both numbers.
+    Of a file that holds fewer examples than were published both numbers. Of images with one label each how many
+    classes there are, and how many test images the largest has: naming it always is right for these.
     """
     with torch.device("meta"):
         net = spec.fl_setting.assembled(data.domain, spec.model, spec.defense, Rng(0))
     splits = {"train": len(data.train), "test": len(data.test), "prior": 0 if data.prior is None else len(data.prior)}
     whole = dict(zip(("file", "published"), data.subset, strict=True)) if data.subset else {}
     parameters = sum(p.numel() for p in net.parameters())
-    return {**splits, "all": sum(splits.values()), **whole, "parameters": parameters}
+    return {**splits, "all": sum(splits.values()), **whole, **_classes(data), "parameters": parameters}
+
+
+def _classes(data: Data) -> dict[str, int]:
+    labels = data.test.labels
+    if not isinstance(data.domain, Domain) or labels.dim() > 1 or not len(labels):
+        return {}
+    return {"classes": data.domain.classes, "largest_class": int(labels.bincount().max())}
 
 
 def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:

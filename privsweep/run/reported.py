@@ -19,7 +19,8 @@ from privsweep.run.unset import has_key
 from privsweep.run.with_data import reads_sentences
 
 _SECONDS = frozenset(["import", "load", "train", "expose", "prepare", "attack", "measure", "total", "per_victim"])
-_SIZES = frozenset(["train", "test", "prior", "all", "file", "published", "parameters", "judged_train", "judged_test"])
+_SIZES = frozenset(["train", "test", "prior", "all", "file", "published", "classes", "largest_class", "parameters",
+                    "judged_train", "judged_test"])  # fmt: skip
 _ANY = None  # in place of names: there may be any
 
 

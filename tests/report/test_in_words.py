@@ -96,6 +96,29 @@ def test_a_run(of: dict[str, Any], words: str) -> None:
     assert in_words(of).startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("utility", "largest", "words"),
+    [
+        ({"test_accuracy": 0.74}, 74, "test accuracy 74.0%, where naming the largest class alone has 74.0%"),
+        ({"test_accuracy": 0.25}, 74, "test accuracy 25.0%"),
+        ({"test_accuracy": 0.5}, 74, "test accuracy 50.0%, where naming the largest class alone has 74.0%"),
+        (
+            {"test_accuracy": 0.9, "final_test_accuracy": 0.745},
+            74,
+            "test accuracy 90.0% when attacked, 74.5% at the end of training, where naming the largest class alone has "
+            "74.0%",
+        ),
+        ({"test_accuracy": 0.8}, 74, "test accuracy 80.0%"),
+        ({"test_accuracy": 0.26}, 26, "test accuracy 26.0%"),
+    ],
+)
+def test_of_uneven_classes_an_accuracy_that_need_not_have_been_learnt(
+    utility: dict[str, float], largest: int, words: str
+) -> None:
+    of = {"metrics": {}, "utility": utility, "sizes": {"test": 100, "classes": 4, "largest_class": largest}}
+    assert in_words(of) == f"nothing was attacked; {words}"
+
+
 def test_behind_a_captured_update_there_may_be_several_images() -> None:
     captured = {"metrics": {"recovered": 1.0}, "utility": {}, "config": {}, "choices": {"fl_setting": "captured"}}
     assert in_words(captured) == "100% of the updates recovered (mean SSIM of their images above 0.9)"

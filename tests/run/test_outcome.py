@@ -1,12 +1,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from opacus.accountants import RDPAccountant
 from tiny import TINY
 
 from privsweep.cli.terminal import finish
 from privsweep.interface.errors import UserError
+from privsweep.report.in_words import in_words
 from privsweep.run.build import build
 from privsweep.run.compose import compose, searching
 from privsweep.run.header import title_of
@@ -134,3 +136,17 @@ def test_record_and_terminal_say_what_a_budget_covers(tmp_path: Path, capsys: py
     assert budget["covers"] == MODEL
     finish(spec, record)
     assert "; covers released model" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_that_names_the_largest_class_alone_is_told_from_one_that_has_learnt(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
+    labels = np.arange(50)[:, None] % 5 // 4  # four of five are of class 0
+    np.savez(tmp_path / "uneven.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
+    given = f"dataset=npz dataset.path={tmp_path}/uneven.npz model=smlp attack=none fl_setting.rounds=0"
+    with searching(None):
+        record = run(build(compose([*given.split(), f"output_dir={tmp_path}"])))
+    assert record["sizes"]["test"] == 50
+    assert record["sizes"]["classes"] == 2
+    assert record["sizes"]["largest_class"] == 40
+    record["utility"]["test_accuracy"] = 0.8
+    assert in_words(record).endswith("test accuracy 80.0%, where naming the largest class alone has 80.0%")
