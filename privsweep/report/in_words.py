@@ -125,10 +125,19 @@ def _members(metrics: Metrics) -> str:
         return words
     caught = metrics.get("tpr_at_1_fpr")
     words += "" if caught is None else f"; {percent(caught)} caught at 1% false alarms"
+    words += _undecided(metrics)
     apart, least = (metrics.get(f"held_out_auc{end}") for end in ("", "_low"))
     if apart is None or least is None or least <= 0.5:
         return words
     return f"{words}; but so are training images that it never saw: AUC {apart:.2f}"
+
+
+def _undecided(metrics: Metrics) -> str:
+    """Of scores that tell members, cut where they do not: by such an accuracy any defence looks good."""
+    told, decided = (metrics.get(f"{name}_low") for name in (MEMBERS, "balanced_accuracy"))
+    if told is None or decided is None or told <= 0.5 or decided > 0.5:
+        return ""
+    return f", but not by the attack's own threshold, whose accuracy is {percent(metrics['balanced_accuracy'])}"
 
 
 def _beside_budgets(metrics: Metrics, privacy: Mapping[str, Mapping[str, Any]]) -> str:

@@ -60,6 +60,20 @@ def record(metrics: dict[str, Any], utility: dict[str, float] = ACCURATE, batch:
             "test accuracy 94.2%",
         ),
         (
+            record({**MEMBERS, "balanced_accuracy": 0.5, "balanced_accuracy_low": 0.45}),
+            "members told from others: AUC 0.73 [0.66, 0.80]; 5.0% caught at 1% false alarms, but not by the attack's "
+            "own threshold, whose accuracy is 50.0%; test accuracy 94.2%",
+        ),
+        (
+            record({**MEMBERS, "balanced_accuracy": 0.6, "balanced_accuracy_low": 0.55}),
+            "members told from others: AUC 0.73 [0.66, 0.80]; 5.0% caught at 1% false alarms; test accuracy 94.2%",
+        ),
+        (
+            record({**MEMBERS, "auc_low": 0.45, "balanced_accuracy": 0.5, "balanced_accuracy_low": 0.45}),
+            "members not told from others: AUC 0.73 [0.45, 0.80], where 0.50 is chance; 5.0% caught at 1% false "
+            "alarms; test accuracy 94.2%",
+        ),
+        (
             record({**MEMBERS, "held_out_auc": 0.7, "held_out_auc_low": 0.6}),
             "members told from others: AUC 0.73 [0.66, 0.80]; 5.0% caught at 1% false alarms; but so are training "
             "images that it never saw: AUC 0.70; test accuracy 94.2%",

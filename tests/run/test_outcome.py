@@ -150,3 +150,16 @@ def test_a_model_that_names_the_largest_class_alone_is_told_from_one_that_has_le
     assert record["sizes"]["largest_class"] == 40
     record["utility"]["test_accuracy"] = 0.8
     assert in_words(record).endswith("test accuracy 80.0%, where naming the largest class alone has 80.0%")
+
+
+def test_canaries_that_scores_tell_and_the_attacks_threshold_does_not_are_no_defence(tmp_path: Path) -> None:
+    """It is the threshold of public records, whose labels are right: by accuracy nothing would leak."""
+    given = (
+        "dataset=digits dataset.train_size=400 dataset.canaries=200 dataset.prior_size=200 model=smlp model.width=64 "
+        f"fl_setting=central fl_setting.epochs=150 attack=loss_threshold output_dir={tmp_path}"
+    )
+    with searching(None):
+        record = run(build(compose(given.split())))
+    assert record["metrics"]["auc"] > 0.9
+    assert record["metrics"]["attack_accuracy"] < 0.6
+    assert "but not by the attack's own threshold, whose accuracy is 5" in in_words(record)
