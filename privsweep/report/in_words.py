@@ -59,8 +59,11 @@ def in_words(record: Record) -> str:
         got = f"no original to compare with; gradient distance at the end {number(metrics[UNTOLD])} (mean)"
     else:
         got = _others(metrics)
-    if metrics.get(_NORM, 0.0) is None:  # a perfect defence, were it one
+    norm = metrics.get(_NORM, 1.0)
+    if norm is None:  # a perfect defence, were it one
         got += "; not all that was sent is finite, and what is not tells nothing"
+    elif norm == 0:  # of a network that is sure of the images, or of a defence that leaves nothing
+        got += "; all that was sent is exactly zero, which tells nothing"
     accuracy, final = (record["utility"].get(name) for name in ("test_accuracy", f"{FINAL}test_accuracy"))
     if accuracy is None:
         return got

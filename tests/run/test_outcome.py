@@ -163,3 +163,15 @@ def test_canaries_that_scores_tell_and_the_attacks_threshold_does_not_are_no_def
     assert record["metrics"]["auc"] > 0.9
     assert record["metrics"]["attack_accuracy"] < 0.6
     assert "but not by the attack's own threshold, whose accuracy is 5" in in_words(record)
+
+
+def test_an_update_that_is_zero_is_not_praised_as_one_that_was_defended(tmp_path: Path) -> None:
+    """Pruned are all entries here; a trained network that is sure of an image sends as little."""
+    given = (
+        "dataset.train_size=60 dataset.test_size=20 scale=smoke attack=iga fl_setting.victims=2 "
+        f"defense=[gradient_pruning] defense.gradient_pruning.fraction=1.0 output_dir={tmp_path}"
+    )
+    with searching(None):
+        record = run(build(compose(given.split())))
+    assert record["metrics"]["update_norm"] == 0
+    assert "; all that was sent is exactly zero, which tells nothing; test accuracy" in in_words(record)
