@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from privsweep.dataset.base import Shaping
-from privsweep.dataset.npz_format import Arrays, checksum, held_out, validated
+from privsweep.dataset.npz_format import Arrays, Members, checksum, held_out, validated
 from privsweep.interface.component import component
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
@@ -30,7 +31,8 @@ class Digits(Shaping):
         return self.shape("digits", digits(), rng)
 
 
-def _members() -> dict[str, np.ndarray]:
+@cache  # a run asks three times for what is parsed from text
+def _members() -> Members:
     found = find_spec("sklearn")  # its file is read, for importing it takes a second
     assert found is not None
     assert found.origin is not None
@@ -48,4 +50,4 @@ def _members() -> dict[str, np.ndarray]:
 
 def digits() -> Arrays:
     """All images, split."""
-    return validated(_members(), "dataset=digits")
+    return validated({name: array.copy() for name, array in _members().items()}, "dataset=digits")

@@ -27,3 +27,12 @@ def test_test_images_are_the_same_under_every_seed(plain):
     assert torch.equal(digits.load(Rng(0)).test.images, digits.load(Rng(7)).test.images)
     assert digits.fingerprint() == digits.fingerprint()
     assert digits.fingerprint() == Digits(**{**plain, "train_size": 3}).fingerprint(), "of the contents alone"
+
+
+def test_who_changes_the_images_changes_them_for_nobody_else(plain):
+    mine, kept = Digits(**plain).load(Rng(0)), Digits(**plain).load(Rng(0))
+    mine.train.images.zero_()
+    mine.train.labels.zero_()
+    again = Digits(**plain).load(Rng(0))
+    assert torch.equal(again.train.images, kept.train.images)
+    assert torch.equal(again.train.labels, kept.train.labels)
