@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from privsweep.plot.run_pictures import show_image
+from privsweep.plot.run_pictures import in_inches, show_image
 from privsweep.plot.style import GREY, INK, literal, own_style, save
 
 Array = np.ndarray[Any, Any]
@@ -48,6 +48,7 @@ def contact_sheet(path: Path, runs: Sequence[Line], left_out: int = 0) -> Path:
     width = NAMES + across * SIDE + NUMBERS
     height = len(lines) * (SIDE + GAP) + (0.3 if left_out else 0.1)
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    axes = in_inches(figure)
     for k, (name, number, images, colour) in enumerate(lines):
         bottom = height - 0.05 - (k + 1) * (SIDE + GAP) + GAP
         middle = (bottom + SIDE / 2) / height
@@ -55,8 +56,7 @@ def contact_sheet(path: Path, runs: Sequence[Line], left_out: int = 0) -> Path:
         figure.text((NAMES - 0.1) / width, middle, literal(name, _CHARACTERS), ha="right", **words)
         figure.text((NAMES + across * SIDE + 0.08) / width, middle, literal(number), **words)
         for n, image in enumerate(images):
-            box = ((NAMES + n * SIDE) / width, bottom / height, 0.97 * SIDE / width, 0.97 * SIDE / height)
-            show_image(figure.add_axes(box), image)
+            show_image(axes, image, (NAMES + n * SIDE, bottom, 0.97 * SIDE, 0.97 * SIDE))
     if left_out:
         figure.text(0.02, 0.08 / height, f"and {left_out} more", fontsize=8, color=GREY)
     return save(path, figure)

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from privsweep.plot.style import BLUE, GREY, INK, RULE, literal, own_style, plain_axes, save
 
 Array = np.ndarray[Any, Any]
 MOST, MOST_OF_EACH = 16, 4  # victims in one picture, and images of each
+WIDE, HIGH = 6.4, 3.8  # inches, a picture of curves
+LEFT, BOTTOM = 0.9, 0.5  # inches for the labels of its axes
 
 
 @own_style()
@@ -47,6 +51,7 @@ def reconstructions(
     top = 0.2 + 0.17 * heading.count("\n") + (0.22 if heading else 0)
     height = down * tall + top
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    axes = in_inches(figure)
     if heading:
         figure.text(0.01, 1 - 0.08 / height, heading, fontsize=9, va="top", color=INK)
     for victim in range(victims):
@@ -56,11 +61,10 @@ def reconstructions(
         under = height - top - row * tall
         for n, image in enumerate(shown[:images]):
             for i, (label, batch) in enumerate(rows):
-                box = ((left + n * side) / width, (under - (i + 1) * side) / height)
-                axes = figure.add_axes((*box, 0.96 * side / width, 0.96 * side / height))
-                show_image(axes, batch[victim, image])
+                low = under - (i + 1) * side
+                show_image(axes, batch[victim, image], (left + n * side, low, 0.96 * side, 0.96 * side))
                 if column == 0 and n == 0:
-                    axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
+                    axes.text(left - 0.06, low + 0.48 * side, label, fontsize=8, ha="right", va="center", color=GREY)
         if victim < len(captions):
             x, y = left + images * side / 2, under - len(rows) * side - 0.06
             figure.text(x / width, y / height, literal(captions[victim]), fontsize=8, ha="center", va="top", color=INK)
@@ -73,18 +77,34 @@ def _nearest(originals: Array, guesses: Array) -> list[int]:
     return [int(n) for n in (order if len(order) > MOST_OF_EACH else range(len(order)))]
 
 
-def show_image(axes: Any, image: Array) -> None:
-    """An image ``[C, H, W]`` in [0, 1], its pixels sharp."""
+def in_inches(figure: Figure) -> Axes:
+    """Axes over the whole figure, in inches from its lower left corner, that show nothing of themselves.
+
+    Images share them: axes take longer to draw than what is in them.
+    """
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    axes.set_axis_off()
+    return axes
+
+
+def show_image(axes: Axes, image: Array, box: tuple[float, float, float, float]) -> None:
+    """An image ``[C, H, W]`` in [0, 1], its pixels sharp, as large as ``box`` allows, and in its middle.
+
+    ``box``: left, bottom, width and height in the data units of ``axes``, where they make a square on paper.
+    """
     pixels = np.clip(np.nan_to_num(np.moveaxis(image, 0, -1)), 0, 1)
-    if pixels.shape[-1] == 3:
-        axes.imshow(pixels, interpolation="nearest")
-    else:
-        axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(RULE)
-        spine.set_linewidth(0.5)
+    if pixels.shape[-1] == 1:
+        pixels = pixels.repeat(3, axis=-1)
+    left, bottom, width, height = box
+    tall, wide = (length / max(pixels.shape[:2]) for length in pixels.shape[:2])
+    left, bottom = left + (1 - wide) / 2 * width, bottom + (1 - tall) / 2 * height
+    width, height = wide * width, tall * height
+    shown = axes.imshow(
+        pixels, interpolation="nearest", aspect="auto", extent=(left, left + width, bottom, bottom + height)
+    )
+    shown.set_clip_on(False)  # it may stand beside the axes
+    axes.add_patch(Rectangle((left, bottom), width, height, fill=False, edgecolor=RULE, linewidth=0.5, clip_on=False))
 
 
 @own_style()
@@ -98,8 +118,11 @@ def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None =
     wide = frame.pivot_table(index="iteration", columns="victim", values=value, aggfunc="last", dropna=False)
     wide = wide.astype(float).sort_index()
     numbers = wide.to_numpy()
-    figure = Figure(figsize=(6.4, 3.8), dpi=150, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
+    heading = literal(title, int(WIDE * 14)) if title else ""
+    top = 0.25 + 0.155 * len(heading.splitlines())  # of numbers far from 1 their power stands there, too
+    box = (LEFT / WIDE, BOTTOM / HIGH, 1 - (LEFT + 0.12) / WIDE, 1 - (BOTTOM + top) / HIGH)
+    figure = Figure(figsize=(WIDE, HIGH), dpi=150, facecolor="white")
+    axes = figure.add_axes(box)
     finite = np.where(np.isfinite(numbers), numbers, np.nan)
     alone = "." if len(wide) == 1 else ""  # no line goes through a single point
     axes.plot(wide.index, finite, color=BLUE, alpha=0.3, linewidth=0.8, marker=alone)
@@ -128,6 +151,5 @@ def curves(path: Path, frame: pd.DataFrame, title: str = "", value: str | None =
     axes.set_ylabel(literal(value.replace("_", " ")))
     plain_axes(axes)
     axes.legend(frameon=False, fontsize=8)
-    if title:
-        axes.set_title(literal(title, 90), fontsize=9, loc="left", color=INK)
+    figure.text(0.01, 1 - 0.06 / HIGH, heading, fontsize=9, va="top", color=INK)
     return save(path, figure)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -105,5 +106,29 @@ def test_of_many_images_those_are_shown_that_came_nearest(figures: list[Figure])
     guesses = np.full_like(originals, 0.5)
     guesses[0, 5] = 1.0
     reconstructions(Path("r.png"), originals, guesses)
-    above = [float(axes.images[0].get_array().mean()) for axes in figures[0].axes[::2]]
+    above = [float(image.get_array().mean()) for image in figures[0].axes[0].images[::2]]
     assert above == pytest.approx([1.0, 0.4, 0.6, 0.2])
+
+
+def test_images_that_are_no_squares_keep_their_proportions(figures: list[Figure]) -> None:
+    tall, wide = np.zeros((1, 1, 1, 8, 4)), np.zeros((1, 1, 3, 4, 8))
+    for images in (tall, wide):
+        reconstructions(Path("r.png"), images, images)
+    boxes = [figure.axes[0].images[0].get_window_extent() for figure in figures]
+    assert [box.width / box.height for box in boxes] == pytest.approx([0.5, 2])
+
+
+@pytest.mark.parametrize("values", [[1.0, 3e-12], [-1e-5, 2.5e-5], [3e8, -2.5e8], [-1.00001, -1.00002]])
+def test_the_words_of_a_curve_stay_inside_and_apart(values: list[float], figures: list[Figure]) -> None:
+    frame = pd.DataFrame({"iteration": [1, 2], "victim": 0, "gradient_distance": values})
+    curves(
+        Path("c.png"), frame, "iga on cifar10, resnet18 with batch normalisation, fedavg, noisy_gradients; seed 0 " * 2
+    )
+    [axes], [heading] = figures[0].axes, figures[0].texts
+    FigureCanvasAgg(figures[0]).draw()
+    title, power = heading.get_window_extent(), axes.yaxis.get_offset_text()
+    assert axes.yaxis.label.get_window_extent().x0 >= 0
+    assert axes.xaxis.label.get_window_extent().y0 >= 0
+    assert title.x1 <= figures[0].bbox.x1
+    assert not power.get_text() or power.get_window_extent().y1 <= title.y0
+    assert axes.get_window_extent().y1 < title.y0

@@ -179,7 +179,7 @@ def test_names_of_pictures_stay_inside(tmp_path: Path) -> None:
     filled = stored(tmp_path, "plain-s0", figure={**PICTURES, "panels": [{"title": "", "series": series}]})
     assert isinstance(filled.table.figure, Pictures)
     figure = pictures(filled, filled.table.figure)
-    name = next(text for text in figure.texts if text.get_text() == "PRECODE, aware")
+    name = next(text for text in figure.axes[0].texts if text.get_text() == "PRECODE, aware")
     assert name.get_window_extent().x0 > 0.05 * figure.dpi
 
 

@@ -152,7 +152,7 @@ def _pictures(axes: Axes, filled: FilledTable, row: str, panel: Panel, victim: i
 
     def picture(x: float, y: float, image: Any, caption: str) -> None:
         box = (x + edge, y + 1 - tall + edge, 1 - 2 * edge, tall - 2 * edge)
-        show_image(axes.inset_axes(box, transform=axes.transData), image / 255)
+        show_image(axes, image / 255, box)
         axes.text(x + 0.5, y + 1 - tall, literal(caption), fontsize=6.5, color=GREY, ha="center", va="top")
 
     original = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from privsweep.plot.run_pictures import show_image
+from privsweep.plot.run_pictures import in_inches, show_image
 from privsweep.plot.style import AMBER, GREY, INK, literal
 from privsweep.report.figure.frame import Frame
 from privsweep.report.figure.victims import Array, chosen_victims, images_of_victims, numbers_of_victims, without_images
@@ -32,13 +33,14 @@ def pictures(filled: FilledTable, spec: Pictures) -> Figure:
     height = top + down * (SIDE + GAP) + frame.bottom
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
     frame.draw(figure)
+    axes = in_inches(figure)
     for p, (panel, title) in enumerate(zip(spec.panels, titles, strict=True)):
         left = p * block
         figure.text(
             (left + LEFT) / width, (height - top + 0.06) / height, title,
             fontsize=9, color=INK, va="bottom", fontweight="bold",
         )  # fmt: skip
-        _block(figure, filled, spec, panel, left, height - top, shown)
+        _block(axes, filled, spec, panel, left, height - top, shown)
     return figure
 
 
@@ -59,20 +61,17 @@ def _cell(spec: Pictures, series: Series) -> tuple[str, str]:
 
 
 def _block(
-    figure: Figure, filled: FilledTable, spec: Pictures, panel: PicturePanel, left: float, top: float, shown: int
+    axes: Axes, filled: FilledTable, spec: Pictures, panel: PicturePanel, left: float, top: float, shown: int
 ) -> None:
-    width, height = figure.get_size_inches()
-
     def text(x: float, y: float, content: str, **how: Any) -> None:
-        figure.text(x / width, y / height, content, **{"fontsize": 8, "color": INK, **how})
+        axes.text(x, y, content, **{"fontsize": 8, "color": INK, **how})
 
     victims = chosen_victims(filled, [_cell(spec, series) for series in panel.series], panel.which, shown)
 
     def images(y: float, batch: Array, numbers: list[str]) -> None:
         for place, v in enumerate(v for v in victims if v < len(batch)):
             x = left + LEFT + place * SIDE
-            axes = figure.add_axes((x / width, (y - SIDE) / height, 0.94 * SIDE / width, 0.94 * SIDE / height))
-            show_image(axes, batch[v, 0] / 255)
+            show_image(axes, batch[v, 0] / 255, (x, y - SIDE, 0.94 * SIDE, 0.94 * SIDE))
             if v < len(numbers):
                 text(x + 0.47 * SIDE, y - SIDE - 0.02, numbers[v], fontsize=6.5, ha="center", va="top", color=GREY)
 
