@@ -36,8 +36,8 @@ from privsweep.run.run_spec import RunSpec, Session
 from privsweep.store import sweeps
 
 BASIC = f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"  # by which Hydra knows it
-# What every run imports sooner or later, most of it when its first optimiser is made: each would take seconds for it.
-_LOADED_ONCE = ("torch._dynamo", "privsweep.run.outcome", "sklearn.datasets", "torchmetrics")
+# What runs import sooner or later, most of it when the first optimiser is made: each would take seconds for it.
+_LOADED_ONCE = ("torch._dynamo", "privsweep.run.outcome", "privsweep.metric.membership")
 _BESIDE = 2.0  # GiB that a run is taken to need besides its attack
 
 

@@ -7,7 +7,6 @@ good a reconstruction as any other. The assignment sees the truth; no reconstruc
 from __future__ import annotations
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 _TIE = 1e-6  # what a wrong label adds to a squared distance
@@ -49,6 +48,8 @@ def reorder(values: Tensor, order: Tensor) -> Tensor:
 
 
 def _assign(guess: Tensor, truth: Tensor, more: Tensor) -> Tensor:
+    from scipy.optimize import linear_sum_assignment  # here, for single images need no order
+
     _, columns = linear_sum_assignment((_distances(guess, truth) + more).numpy())
     return torch.from_numpy(columns)
 

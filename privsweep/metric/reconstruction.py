@@ -18,7 +18,6 @@ from privsweep.metric.assignment import match, nearest, reorder
 from privsweep.metric.images import asr, mse, ssim
 from privsweep.metric.names import IMAGES
 from privsweep.metric.pixel_scale import canonical, paper
-from privsweep.metric.release import release_columns, release_metrics
 
 RECOVERED = 0.9  # a victim counts as recovered where the mean SSIM of its images is above
 NEVER = "iterations_to_zero"  # the diagnostic that is infinite where it never happened
@@ -68,6 +67,8 @@ def score_reconstruction(
     if labels is not None and truth.labels is not None:
         columns["label_accuracy"] = (labels == truth.labels.cpu()).double().mean(1)
     if truth.nearest is not None:
+        from privsweep.metric.release import release_columns, release_metrics  # here: it takes long to import
+
         columns |= release_columns(columns["mse"], original, truth.nearest)
     diagnostics = _diagnostics(guess, columns)
 

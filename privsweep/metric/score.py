@@ -12,10 +12,7 @@ import pandas as pd
 from privsweep.interface.data import Domain, TextDomain
 from privsweep.interface.guess import Answers, Guess, Reconstruction, Scores, Transcription
 from privsweep.interface.truth import Images, Membership, Properties, Sentences, Truth
-from privsweep.metric.membership import score_membership
-from privsweep.metric.properties import score_properties
 from privsweep.metric.reconstruction import score_reconstruction, unscored
-from privsweep.metric.sentences import in_order, score_sentences
 
 
 class Scored(NamedTuple):
@@ -46,7 +43,7 @@ def score(
 
     Raises TypeError where the guess is of another kind than the truth.
     """
-    match guess, truth, domain:
+    match guess, truth, domain:  # statistics, which take long to import, are for those that need them
         case Answers(), _, _:
             each = {n: score(g, truth, domain, paper_scale, asr_threshold, delta) for n, g in guess.by_name.items()}
             best = {f"oracle_{by}": _best(each, by) for by in ("ssim", "psnr") if isinstance(truth, Images)}
@@ -60,14 +57,20 @@ def score(
             pictured = {n: s.guess for n, s in best.items() if isinstance(s.guess, Reconstruction)}
             return Scored(metrics, rows, chosen.guess, pictured)
         case Scores(), Membership(), _:
+            from privsweep.metric.membership import score_membership
+
             return Scored(*score_membership(guess, truth, delta), guess)
         case Scores(), Properties(), _:
+            from privsweep.metric.properties import score_properties
+
             return Scored(*score_properties(guess, truth), guess)
         case Reconstruction(), Images(), Domain():
             return Scored(*score_reconstruction(guess, truth, domain, paper_scale, asr_threshold))
         case Reconstruction(), None, _:
             return Scored(*unscored(guess), guess)
         case Transcription(), Sentences(), TextDomain():
+            from privsweep.metric.sentences import in_order, score_sentences
+
             ordered = in_order(guess, truth)
             return Scored(*score_sentences(ordered, truth, domain), ordered)
     raise TypeError(f"a guess at {type(guess).__name__} cannot be scored against {type(truth).__name__}")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from sklearn.metrics import RocCurveDisplay, auc
 
 from privsweep.plot.style import BLUE, GREY, INK, literal, own_style, plain_axes, save
 
@@ -20,13 +19,9 @@ def draw_roc(path: Path, false: np.ndarray, true: np.ndarray, others: int, title
     """
     figure = Figure(figsize=(4.4, 4.2), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    RocCurveDisplay(fpr=false, tpr=true, roc_auc=auc(false, true)).plot(
-        axes,
-        name="attack",
-        curve_kwargs={"color": BLUE, "linewidth": 1.6, "drawstyle": "steps-post"},
-        plot_chance_level=True,
-        chance_level_kw={"color": GREY, "linewidth": 1, "linestyle": ":", "label": "chance"},
-    )
+    area = float(np.diff(false) @ (true[1:] + true[:-1])) / 2
+    axes.plot(false, true, color=BLUE, linewidth=1.6, drawstyle="steps-post", label=f"attack (AUC = {area:.2f})")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="chance")
     floor = min(1 / others, 0.1)
     axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05), aspect="auto")
     for axis in (axes.xaxis, axes.yaxis):

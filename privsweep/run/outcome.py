@@ -19,10 +19,7 @@ from privsweep.interface.printable import in_markdown
 from privsweep.interface.randomness import Rng
 from privsweep.interface.records import Exposure, System
 from privsweep.interface.truth import Images, Membership, Properties, Sentences
-from privsweep.metric.membership import roc
-from privsweep.metric.release import reconstruction_roc
 from privsweep.metric.score import score
-from privsweep.metric.sentences import sentence_table
 from privsweep.plot.roc import draw_roc
 from privsweep.plot.run_pictures import curves, reconstructions
 from privsweep.run.header import header_of, title_of
@@ -129,6 +126,8 @@ def _classes(data: Data) -> dict[str, int]:
 
 
 def _roc(folder: Path, title: str, exposure: Exposure, guess: Scores) -> None:
+    from privsweep.metric.membership import roc  # here: statistics take long to import, and most runs need none
+
     truth = exposure.truth
     assert isinstance(truth, Membership | Properties)
     true = truth.member if isinstance(truth, Membership) else truth.present
@@ -142,6 +141,8 @@ def _draw_roc(folder: Path, title: str, false: Array, true: Array, others: int) 
 
 def _sentences(folder: Path, title: str, data: Data, exposure: Exposure, guess: Transcription) -> None:
     """All of them for programs, the first for readers."""
+    from privsweep.metric.sentences import sentence_table  # here, as above
+
     domain = data.domain
     assert isinstance(exposure.truth, Sentences)
     assert isinstance(domain, TextDomain)
@@ -172,6 +173,8 @@ def _pictures(
         truth = exposure.truth.pixels.cpu()
         originals, captions = truth.numpy(), [f"SSIM {value:.2f}" for value in scored["ssim"]]
         if exposure.truth.nearest is not None and (victims := len(truth)) > 1:
+            from privsweep.metric.release import reconstruction_roc  # here, as above
+
             _draw_roc(folder, title, *reconstruction_roc(guessed, truth), victims * (victims - 1))
     save_images(folder, originals, guessed.numpy(), further)
     reconstructions(folder / "reconstructions.png", originals, guessed.numpy(), captions, title + below)

@@ -97,9 +97,12 @@ def test_the_version_is_that_of_privsweep(capsys: pytest.CaptureFixture[str]) ->
     assert f"hydra-core {version('hydra-core')}" in line
 
 
-def test_a_notebooks_backend_for_pictures_is_not_asked_for(tmp_path: Path) -> None:
-    """It need not be installed where the command is, and matplotlib then refuses to be imported."""
-    code = "import sys; from privsweep.cli.entry import privsweep; sys.exit(privsweep())"
+def test_a_run_asks_for_no_notebooks_backend_and_for_no_statistics(tmp_path: Path) -> None:
+    """The backend need not be installed where the command is, and matplotlib then refuses to be imported; statistics
+    take long to import, and single images need none.
+    """
+    code = "import sys; from privsweep.cli.entry import privsweep; done = privsweep()\n"
+    code += "print('loaded', *{'scipy', 'sklearn', 'torchmetrics', 'opacus'} & sys.modules.keys()); sys.exit(done)"
     surroundings = {
         **os.environ, "MPLBACKEND": "module://nowhere.backend_inline", "PYTHONPATH": os.pathsep.join(sys.path)
     }  # fmt: skip
@@ -111,4 +114,5 @@ def test_a_notebooks_backend_for_pictures_is_not_asked_for(tmp_path: Path) -> No
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "loaded"
     assert list(tmp_path.glob("outputs/runs/*/reconstructions.png"))
