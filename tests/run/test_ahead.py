@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import make_members
 from tiny import TINY, Bench
 from translation_world import write_pairs
 
+from privsweep.dataset.npz_format import write
 from privsweep.fl_setting.central import Central
 from privsweep.interface.data import Data
 from privsweep.interface.randomness import Rng
@@ -34,7 +36,12 @@ CENTRAL = (
 
 
 def specs(folder: Path, seeds: Sequence[int], *overrides: str) -> list[RunSpec]:
+    """Of all images of a file, unless the overrides name a dataset: three batches an epoch, the last of them small."""
     given = [*CENTRAL, f"output_dir={folder}", *overrides]
+    if not any(override.startswith("dataset=") for override in overrides):
+        images = folder / "images.npz"
+        write(images, make_members(train=300, test=60, classes=10, size=(8, 8)))
+        given += ["dataset=npz", f"dataset.path={images}"]
     with searching(None):
         return [build(compose([*given, f"seed={seed}"])) for seed in seeds]
 
