@@ -20,16 +20,17 @@ def block(language: str, first_line: str) -> str:
     return next(b for b in blocks if b.startswith(first_line))
 
 
-def test_the_printed_attack_is_two_files(tmp_path: Path) -> None:
+def test_the_printed_attack_is_two_files(
+    tmp_path: Path, privsweep: Privsweep, capsys: pytest.CaptureFixture[str]
+) -> None:
     for language, path in [("python", "my_attacks/mean.py"), ("yaml", "my_conf/attack/mean.yaml")]:
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(block(language, f"# {path}"))
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
-    command = [sys.executable, "-m", "privsweep.cli.main", "--config-dir", "my_conf", "attack=mean", *TINY]
-    refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert "PRIVSWEEP_TRUST" in refused.stderr
-    environment["PRIVSWEEP_TRUST"] = "my_attacks"
+    asked = ["--config-dir", "my_conf", "attack=mean"]
+    assert privsweep(*asked) == 2
+    assert "PRIVSWEEP_TRUST" in capsys.readouterr().err
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "PRIVSWEEP_TRUST": "my_attacks"}
+    command = [sys.executable, "-m", "privsweep.cli.main", *asked, *TINY]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     [record] = tmp_path.glob("outputs/runs/*/record.json")
