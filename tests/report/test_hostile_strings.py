@@ -15,6 +15,7 @@ from page_world import failed, html, publish
 from report_world import record, table
 from rich.console import Console
 
+from privsweep.report.figure.kinds import write_figure
 from privsweep.report.latex import latex
 from privsweep.report.markdown import markdown
 from privsweep.report.summary import summary
@@ -195,5 +196,5 @@ def test_pictures(tmp_path: Path, text: str) -> None:
             one.model_dump(exclude={"figure", "experiment"}), "zen/t", {**named, "row": "ssim", "panels": panels}
         )
         drawn = fill_table(checked, {"one-s0": a_record(text)}, "quick")
-        assert all(path.is_file() for path in write(drawn, tmp_path))
+        assert write_figure(tmp_path / "figure.png", drawn).is_file()
     assert all(path.is_file() for path in write(filled, tmp_path))
