@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from privsweep.attack.base import AttackBase
 from privsweep.gradient_inversion.image_prior import LEAST, ImagePrior
 from privsweep.gradient_inversion.label_inference import label_images, not_sent, output_layer
+from privsweep.gradient_inversion.likely_input import likely_input
 from privsweep.gradient_inversion.lone_units import inputs_by_agreement
 from privsweep.gradient_inversion.rank_one import Network, input_behind, nearest_rank_one
 from privsweep.gradient_inversion.sparse_errors import inputs_by_sparsity
@@ -42,8 +43,8 @@ class Analytic(AttackBase):
     weight gradient's rank is the number of examples.
 
     ``most_probable``: what noise leaves of a single image is weighed against a Gaussian of the adversary's own images
-    (``gradient_inversion.image_prior``; ours). The errors of the layer's units are measured beforehand, so that none of
-    their noise turns into a loss of contrast, as it does where images are sought whose own errors fit.
+    (``gradient_inversion.image_prior``, ``gradient_inversion.likely_input``; ours). The errors of the layer's units are
+    measured beforehand, so that the image loses no contrast, as it does where one is sought whose own errors fit.
     """
 
     agreement: Annotated[float, Field(gt=0)]  # of batches: sine of the largest angle between inputs that count as one
@@ -105,9 +106,8 @@ class Analytic(AttackBase):
             product = nearest_rank_one(weight, bias)
             found = input_behind(product, bias, gradient, network)
             if self.most_probable:
-                norms = torch.linalg.vector_norm(found, dim=1)
-                noise = product.noise * norms / product.size.clamp_min(torch.finfo(found.dtype).tiny)
-                found = ImagePrior.of(prepared, 1.0, found).most_probable(found, noise.square())
+                prior = ImagePrior.of(prepared, 1.0, found)
+                found = likely_input(product, found, bias, gradient, network, prior)
         else:
             found = torch.stack(
                 [

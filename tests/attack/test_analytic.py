@@ -107,6 +107,23 @@ def test_what_noise_leaves_is_filled_in_by_what_images_look_like(data: Data) -> 
     assert squared_errors(out, likely, data.train).mean() < 0.3 * squared_errors(out).mean()
 
 
+def test_a_clipped_update_is_not_taken_for_that_of_other_errors(data: Data) -> None:
+    whole, _ = noisy(exposed(data, victims=16), 0.3)
+    assert isinstance(whole.seen, Update)
+    clipped = replace(whole, seen=replace(whole.seen, delta={n: 0.1 * d for n, d in whole.seen.delta.items()}))
+    likely = replace(ATTACK, most_probable=True)
+    assert squared_errors(clipped, likely, data.train).mean() < 0.4 * squared_errors(clipped).mean()
+
+
+def test_where_noise_hides_everything_the_mean_of_own_images_is_left(data: Data) -> None:
+    out, _ = noisy(exposed(data, victims=4), 30.0)
+    likely = replace(ATTACK, most_probable=True)
+    known = out.known.having(prior=data.train)
+    guess = likely(out.seen, known, likely.prepare(known, Bench(), Rng(0)), Bench(), Rng(0)).images
+    mean = DOMAIN.inputs(data.train.images / 255).mean(0)
+    assert (guess - mean).square().mean() < 0.2 * mean.square().mean()
+
+
 def test_images_that_are_told_exactly_stay_as_they_are(data: Data) -> None:
     out = exposed(data)
     assert squared_errors(out, replace(ATTACK, most_probable=True), data.train).max() < 1e-6
