@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from privsweep.interface.data import Domain
 from privsweep.interface.finite import finite
@@ -40,8 +41,8 @@ def score_reconstruction(
     ``asr`` on [0, 1] pixels (means over its images), the same with ``_paper`` on ``paper_scale`` (none where
     that is None), of several images ``ssim_best``, that of the nearest pair, where the truth has other images
     ``mse_control``, ``ssim_control`` and ``asr_control`` against those, ``diverged``, ``label_accuracy`` where labels
-    were guessed and are known, those of ``release_columns`` where the truth tells the nearest known images, and every
-    diagnostic.
+    were guessed and are known (in any order, which an update does not tell), those of ``release_columns`` where the
+    truth tells the nearest known images, and every diagnostic.
 
     Metrics: the means over victims under the same names, medians with ``_median``, ``recovered`` (share of
     victims whose images have a mean SSIM above 0.9). ``iterations_to_zero`` is the median alone, never being infinity,
@@ -65,7 +66,7 @@ def score_reconstruction(
         columns |= _control(pixels, truth.others.detach().cpu(), asr_threshold)
     columns["diverged"] = guess.diverged.cpu() | ~whole
     if labels is not None and truth.labels is not None:
-        columns["label_accuracy"] = (labels == truth.labels.cpu()).double().mean(1)
+        columns["label_accuracy"] = _labels_told(labels, truth.labels.cpu())
     if truth.nearest is not None:
         from privsweep.metric.release import release_columns, release_metrics  # here: it takes long to import
 
@@ -173,6 +174,14 @@ def _measures(
         if several:
             columns["ssim_best" + suffix] = scale(*pair, domain)["ssim"][:, 0]
     return columns
+
+
+def _labels_told(told: Tensor, true: Tensor) -> Tensor:
+    """The share of labels ``[V, N]`` that are told, whichever images they are told of: ``[V]``."""
+    classes = int(true.max()) + 1
+    known = torch.where((told < 0) | (told >= classes), classes, told)  # an attack of the user's may name any
+    counts = [one_hot(labels, classes + 1).sum(1) for labels in (known, true)]
+    return torch.minimum(*counts).sum(1).double() / true.shape[1]
 
 
 def _control(pixels: Tensor, other: Tensor, threshold: float) -> dict[str, Tensor]:

@@ -111,6 +111,14 @@ def test_guessed_labels_are_scored():
     assert metrics["label_accuracy"] == 0.8
 
 
+def test_labels_of_several_images_are_right_in_any_order():
+    guess, truth = game(victims=3, images=3, labels=torch.tensor([[2, 0, 1], [0, 0, 1], [7, -1, 1]]))
+    noise = torch.rand(guess.images.shape, generator=torch.Generator().manual_seed(1))
+    truth = dataclasses.replace(truth, labels=torch.tensor([[0, 1, 2], [0, 1, 1], [0, 1, 2]]))
+    _, victims = run(dataclasses.replace(guess, images=noise), truth)
+    assert victims["label_accuracy"].tolist() == pytest.approx([1, 2 / 3, 1 / 3])
+
+
 def test_diverged_victims_count_with_their_last_iterate_clamped():
     guess, truth = game(victims=2, images=1, noise=0)
     wild = torch.stack([guess.images[0], torch.full((1, 1, 8, 8), 1e30)])
