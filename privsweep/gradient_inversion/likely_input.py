@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 
 from privsweep.gradient_inversion.image_prior import ImagePrior
-from privsweep.gradient_inversion.rank_one import Network, RankOne
+from privsweep.gradient_inversion.rank_one import Network, RankOne, goes_with_bias
 from privsweep.interface.data import Tensors
 
 _TIMES = 3  # that the network is asked what errors the image has that is the most probable so far
 _BLURRED = 0.05  # of the errors' norm: more noise than that, and the network knows it better than the bias gradient
-_SURE = 4.0  # standard errors by which the two may differ, beside
-_NEAR = 0.1  # of it
 _LEAST = 1e-3  # cosine between a direction that is found and the input's: less counts as nothing seen
 
 
@@ -43,7 +41,7 @@ def likely_input(
             asked = network.errors(images[victim : victim + 1], network.label(images[victim], own))
             theirs = torch.linalg.vector_norm(asked)
             # Not what a defence made shorter, nor what has no bias gradient to compare it with.
-            if bias[victim].any() and (theirs - measured[victim]).abs() <= _SURE * found.noise[victim] + _NEAR * theirs:
+            if bias[victim].any() and goes_with_bias(theirs, measured[victim], found.noise[victim]):
                 errors[victim] = theirs
     return filtered()
 

@@ -17,6 +17,7 @@ _TINY = 1e-30
 _ROWS = 64  # of a gradient that are converted to float64 at once
 _EXACT = 1e-4  # of a gradient's norm; noise below it is rounding
 _SURE = 4.0  # standard errors beyond which the bias gradient is believed
+_NEAR = 0.1  # of a norm of errors, by which the network's may differ besides
 _SPREAD = 0.5  # of the logarithm of an image's norm, before anything is seen
 _NORMS = 33  # at which the network is asked
 # How far off the network's answer is, as a share of how far the bias gradient's is and at the least: measured on MLPs
@@ -137,6 +138,11 @@ def input_behind(found: RankOne, bias: Tensor, gradient: Tensors, network: Netwo
     return torch.stack(behind)
 
 
+def goes_with_bias(theirs: Tensor, own: Tensor, noise: Tensor) -> Tensor:
+    """Whether a norm of errors that the network has may be ``own``, the bias gradient's: of a clipped one it is not."""
+    return (theirs - own).abs() <= _SURE * noise + _NEAR * theirs
+
+
 def _at_best_norm(
     direction: Tensor, size: Tensor, noise: Tensor, gradient: Tensors, network: Network
 ) -> tuple[Tensor, float]:
@@ -150,7 +156,7 @@ def _at_best_norm(
     nearest = off.abs().argmin()
     by_network = tried[nearest] - off[nearest]  # errors hardly depend on the norm
     theirs, own = size / by_network.exp(), projected @ bias / size  # norms of the bias gradient
-    agree = ((theirs - own).abs() <= _SURE * noise + 0.1 * theirs) | ~bias.any()
+    agree = goes_with_bias(theirs, own, noise) | ~bias.any()
     agree &= off[nearest].abs() < _SPREAD
     precisions = torch.stack([
         own.new_tensor(1 / _SPREAD**2),

@@ -29,6 +29,7 @@ _UNTRAINED = ("fl_setting=fedavg", "fl_setting.rounds=0", "fl_setting.clients=2"
 class Asked:
     """An attack on a network."""
 
+    about: str
     overrides: tuple[str, ...]
     victims: int  # at once, on a CPU; four times as many on a GPU
     iterations: int = 0  # of one that iterates
@@ -74,28 +75,23 @@ _STEPS = ("attack.unrolled=true", "fl_setting.capture.what=difference", "fl_sett
 _LOSS = ("defense=[precode]", "attack.loss=victim", "attack.noise=optimised")
 _PRIOR = ("attack.distance=squared", "attack.prior_weight=1e-4", "dataset.prior_size=1000")
 ASKED = {
-    "iga_statistics": Asked((*_LENET, "model.norm=batch", "attack.statistics_weight=1"), 16, 10),
-    "iga_prior": Asked((*_LENET, *_PRIOR), 16, 10, 1000),
-    "iga_unrolled": Asked((*_LENET, *_STEPS), 8, 10),
-    "iga_client_loss": Asked((*_LENET, *_LOSS), 16, 10),
-    "analytic": Asked(("attack=analytic", "model=dmlp"), 16),
-    "analytic_batch": Asked(("attack=analytic", "model=smlp", "fl_setting.capture.batch_size=8"), 4),
-    "april": Asked(("attack=april",), 16),
-    "imprint": Asked(("attack=imprint", "fl_setting.capture.batch_size=32"), 4, own_images=400),
-}
-_ABOUT = {
-    "iga_statistics": "IGA beside batch statistics, LeNet",
-    "iga_prior": "IGA beside a Gaussian of images, LeNet",
-    "iga_unrolled": "IGA through five local steps, LeNet",
-    "iga_client_loss": "IGA of the client's own loss, LeNet behind PRECODE",
-    "analytic": "analytic, the deep MLP",
-    "analytic_batch": "analytic, eight images behind the shallow MLP",
-    "april": "april, a vision transformer",
-    "imprint": "imprint, 32 images",
-}
+    "iga_statistics": Asked(
+        "IGA beside batch statistics, LeNet", (*_LENET, "model.norm=batch", "attack.statistics_weight=1"), 16, 10
+    ),
+    "iga_prior": Asked("IGA beside a Gaussian of images, LeNet", (*_LENET, *_PRIOR), 16, 10, 1000),
+    "iga_unrolled": Asked("IGA through five local steps, LeNet", (*_LENET, *_STEPS), 8, 10),
+    "iga_client_loss": Asked("IGA of the client's own loss, LeNet behind PRECODE", (*_LENET, *_LOSS), 16, 10),
+    "analytic": Asked("analytic, the deep MLP", ("attack=analytic", "model=dmlp"), 16),
+    "analytic_batch": Asked(
+        "analytic, eight images behind the shallow MLP",
+        ("attack=analytic", "model=smlp", "fl_setting.capture.batch_size=8"), 4,
+    ),
+    "april": Asked("april, a vision transformer", ("attack=april",), 16),
+    "imprint": Asked("imprint, 32 images", ("attack=imprint", "fl_setting.capture.batch_size=32"), 4, own_images=400),
+}  # fmt: skip
 CASES = {
     name: Case(
-        f"{_ABOUT[name]}, or one victim after the other",
+        f"{asked.about}, or one victim after the other",
         "a victim's iteration" if asked.iterations else "a victim",
         partial(attack, asked),
     )
