@@ -34,9 +34,10 @@ def likely_input(
         noise = norms.square() * (1 - along.square()) / inputs.shape[1]
         return prior.most_probable(directions * norms[:, None], noise)
 
-    for _ in range(_TIMES):
+    blurred = (found.noise > _BLURRED * measured).nonzero()[:, 0].tolist()
+    for _ in range(_TIMES if blurred else 0):
         images = filtered()
-        for victim in (found.noise > _BLURRED * measured).nonzero()[:, 0].tolist():
+        for victim in blurred:
             own = {name: g[victim : victim + 1] for name, g in gradient.items()}
             asked = network.errors(images[victim : victim + 1], network.label(images[victim], own))
             theirs = torch.linalg.vector_norm(asked)
